@@ -1,0 +1,67 @@
+# Every target makes its environment in .venv by itself; nothing but Python 3.11, 3.12 or 3.13 (or uv) has to be there.
+# Another interpreter: make test PYTHON=/opt/python3.12/bin/python3
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test check clean
+
+BIN := .venv/bin
+RUN := .venv/.installed
+DEV := .venv/.installed-dev
+DEMO := $(BIN)/densecl run --output demo --benchmark shapes15-5
+
+# the newest that starts: a shim of a version manager may stand for an interpreter that is not there
+CANDIDATES := $(if $(PYTHON),$(PYTHON),python3.13 python3.12 python3.11 python3)
+SUPPORTED := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+
+help: ## show the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+
+demo: $(RUN) ## finetune and mib on the embedded benchmark, then the table (a few minutes on two cores)
+	$(DEMO) --strategy finetune
+	$(DEMO) --strategy mib
+	$(BIN)/densecl table demo
+
+test: $(DEV) ## the tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)
+
+check: $(DEV) ## what CI runs: format, lint, the arrows between the rooms, types, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/pyright
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)
+
+clean: ## remove caches, builds and the demo's results; .venv, data and results/ stay
+	rm -rf build dist demo .pytest_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+# One call resolves everything, so that torch and torchvision match. pip is brought up to date first: old ones drop
+# the extras of Avalanche's solvers.
+define install
+	@if command -v uv >/dev/null; then \
+		echo "uv pip install -e '$(1)' (torch is large: minutes)" && uv pip install --python $(BIN)/python -e '$(1)'; \
+	else \
+		echo "pip install -e '$(1)' (torch is large: minutes)" && \
+		$(BIN)/python -m pip install -qq --disable-pip-version-check --upgrade pip && \
+		$(BIN)/python -m pip install -qq --disable-pip-version-check -e '$(1)'; \
+	fi
+endef
+
+$(RUN): pyproject.toml | $(BIN)/python
+	$(call install,.)
+	@touch $@
+
+$(DEV): pyproject.toml | $(BIN)/python
+	$(call install,.[dev])
+	@touch $(RUN) $@
+
+$(BIN)/python:
+	@if command -v uv >/dev/null; then uv venv --python $(if $(PYTHON),$(PYTHON),'>=3.11,<3.14') .venv; exit $$?; fi; \
+	for python in $(CANDIDATES); do \
+		if $$python -c '$(SUPPORTED)' >/dev/null 2>&1; then \
+			echo "$$python -m venv .venv" && $$python -m venv .venv; exit $$?; \
+		fi; \
+	done; \
+	echo "make: needs Python 3.11, 3.12 or 3.13 with venv; tried: $(CANDIDATES)" >&2; exit 1

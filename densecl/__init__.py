@@ -1,0 +1,56 @@
+"""densecl: the benchmark suite for continual learning in dense prediction.
+
+Public names are loaded when they are first used, so that `import densecl` is instant and does not import torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from densecl import data, losses, metrics, models, streams
+    from densecl.models.network import Output
+    from densecl.runner.run import run
+    from densecl.strategies.base import Plugin, Strategy
+    from densecl.streams.scenario import Scenario
+    from densecl.training.batch import Batch
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Batch",
+    "Output",
+    "Plugin",
+    "Scenario",
+    "Strategy",
+    "__version__",
+    "data",
+    "losses",
+    "metrics",
+    "models",
+    "run",
+    "streams",
+]
+
+_HOMES = {
+    "Batch": "densecl.training.batch",
+    "Output": "densecl.models.network",
+    "Plugin": "densecl.strategies.base",
+    "Scenario": "densecl.streams.scenario",
+    "Strategy": "densecl.strategies.base",
+    "run": "densecl.runner.run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+    elif name in __all__:
+        value = importlib.import_module(f"densecl.{name}")
+    else:
+        raise AttributeError(f"module 'densecl' has no attribute '{name}'")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

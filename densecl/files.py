@@ -1,0 +1,63 @@
+"""Files that are either whole or absent: written beside their place, synced, renamed."""
+
+import contextlib
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from densecl.errors import DenseCLError, RunError
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the folder of `path`; on success sync it and rename it to `path`.
+
+    After any exception the temporary file is gone and `path` is what it was before.
+
+    Raises:
+        RunError: no space left, or the folder cannot be written.
+    """
+    path = Path(path)
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        temporary.chmod(0o644)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except BaseException as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and not isinstance(error, DenseCLError):
+            raise write_error(path, error) from error
+        raise
+
+
+def write_error(path: Path, error: OSError) -> RunError:
+    """The message for a file that could not be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return RunError(f"no space left on the disk of {path}", "free some space or choose another --output / DENSECL_CACHE")
+    return RunError(f"cannot write {path}: {error.strerror or error}", "check the folder's permissions or choose another")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable; file systems that cannot sync a folder are left alone."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,125 @@
+"""Cross-entropy of label maps, plain and with the old classes modelled inside the background."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from densecl.losses.reduction import blocks, pixel_weights, scale_, widen
+
+
+def cross_entropy(logits: Tensor, target: Tensor, *, weight: Tensor | None = None, ignore_index: int = 255) -> Tensor:
+    """Softmax cross-entropy, mean over valid pixels.
+
+    Args:
+        logits: (B, C, H, W), any floating type; computed in at least float32.
+        target: (B, H, W) int64, labels 0..C-1 or `ignore_index`.
+        weight: None, (B,) per sample or (B, H, W) per pixel loss weights (constants).
+        ignore_index: label of void pixels.
+
+    Returns:
+        Scalar sum(w l) / sum(w) over valid pixels; zero, with zero gradient, when nothing is valid.
+    """
+    logits = widen(logits)
+    w = pixel_weights(weight, target != ignore_index, logits.dtype)
+    return (F.cross_entropy(logits, target, ignore_index=ignore_index, reduction="none") * w).sum()
+
+
+def unbiased_cross_entropy(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    n_old: int,
+    hidden: Tensor | None = None,
+    weight: Tensor | None = None,
+    ignore_index: int = 255,
+) -> Tensor:
+    """Cross-entropy in which a background pixel may be any old class (MiB: Cermelli et al., CVPR 2020, eq. 5-6).
+
+    log p(0) = LSE(z[0:n_old]) - LSE(z) and, for a new class c, log p(c) = z[c] - LSE(z). Labels 1..n_old-1 of hidden
+    samples count as background. The gradient is analytic and made in the forward pass: p - onehot(c) at a new class,
+    p - softmax(z[0:n_old]) over the old outputs at background.
+
+    Args:
+        logits: (B, C, H, W), any floating type; computed in at least float32.
+        target: (B, H, W) int64, labels 0..C-1 or `ignore_index`; never changed.
+        n_old: outputs that existed before this step, background included; 0 or 1 give plain cross-entropy.
+        hidden: (B,) bool, the samples whose old classes hide in the background; the others (replayed, fully labelled)
+            get plain cross-entropy. None means all.
+        weight: None, (B,) per sample or (B, H, W) per pixel loss weights (constants).
+        ignore_index: label of void pixels.
+
+    Returns:
+        Scalar sum(w l) / sum(w) over valid pixels; zero, with zero gradient, when nothing is valid.
+
+    Raises:
+        ValueError: `n_old` exceeds the number of outputs.
+    """
+    if n_old > logits.shape[1]:
+        raise ValueError(f"n_old is {n_old}, but the network has {logits.shape[1]} outputs")
+    if n_old <= 1:
+        return cross_entropy(logits, target, weight=weight, ignore_index=ignore_index)
+    logits = widen(logits)
+    valid = target != ignore_index
+    folded = valid & (target < n_old)  # (B, H, W): pixels where an old class may stand behind the label
+    if hidden is not None:
+        folded &= hidden.view(-1, 1, 1)
+    index = torch.where(folded | ~valid, 0, target)
+    w = pixel_weights(weight, valid, logits.dtype)
+    if torch.is_grad_enabled() and logits.requires_grad:
+        return _UnbiasedCrossEntropy.apply(logits, index, folded, w, n_old)  # pyright: ignore[reportReturnType]
+    return _loss(logits, index, folded, w, n_old, None)
+
+
+class _UnbiasedCrossEntropy(torch.autograd.Function):
+    """Makes the gradient beside the loss, while the block is in the cache; the buffer is handed over in backward."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, index: Tensor, folded: Tensor, weight: Tensor, n_old: int) -> Tensor:
+        ctx.save_for_backward(logits, index, folded, weight)
+        ctx.n_old = n_old
+        ctx.gradient = torch.empty_like(logits)
+        return _loss(logits, index, folded, weight, n_old, ctx.gradient)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        gradient, ctx.gradient = ctx.gradient, None
+        if gradient is None:  # a second backward through a retained graph: the buffer is gone, make it anew
+            logits, index, folded, weight = ctx.saved_tensors
+            gradient = torch.empty_like(logits)
+            _loss(logits, index, folded, weight, ctx.n_old, gradient)
+        return scale_(gradient, grad_outputs[0]), None, None, None, None
+
+
+def _loss(logits: Tensor, index: Tensor, folded: Tensor, weight: Tensor, n_old: int, gradient: Tensor | None) -> Tensor:
+    """The loss; fills `gradient` (shaped like `logits`) when given. `index` holds 0 at folded and void pixels."""
+    total = logits.new_zeros(())
+    for block in blocks(logits):
+        z, pixels = logits[block], (block[0], block[2])
+        t, bg, w = index[pixels], folded[pixels], weight[pixels]  # (b, h, W)
+        e = torch.empty_like(z) if gradient is None else gradient[block]
+        # Each group has its own maximum, so neither sum can underflow: sums of exponentials are at least 1.
+        top_old, sum_old = _exp_into(z[:, :n_old], e[:, :n_old])
+        lse_old = sum_old.log() + top_old
+        lse = lse_old
+        if n_old < z.shape[1]:
+            top_new, sum_new = _exp_into(z[:, n_old:], e[:, n_old:])
+            lse = torch.logaddexp(lse_old, sum_new.log_().add_(top_new))
+            if gradient is not None:
+                e[:, n_old:].mul_((top_new - lse).exp_().mul_(w).unsqueeze(1))
+        explained = torch.where(bg, lse_old, z.gather(1, t.unsqueeze(1)).squeeze(1))
+        total += ((lse - explained) * w).sum()
+        if gradient is not None:
+            e[:, :n_old].mul_((top_old - lse).exp_().sub_(bg / sum_old).mul_(w).unsqueeze(1))
+            e.scatter_add_(1, t.unsqueeze(1), torch.where(bg, 0, -w).unsqueeze(1))
+    return total
+
+
+def _exp_into(z: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
+    """Out = exp(z - max); returns maximum and sum over the classes, each (b, h, W)."""
+    top = z.amax(1)
+    torch.sub(z, top.unsqueeze(1), out=out).exp_()
+    return top, out.sum(1)

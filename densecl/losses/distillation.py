@@ -1,0 +1,127 @@
+"""Distillation of a teacher's class probabilities, plain (LwF) and with the new classes inside the background (MiB)."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from densecl.losses.reduction import blocks, pixel_weights, scale_, widen
+
+
+def distillation(
+    logits: Tensor, teacher_logits: Tensor, *, temperature: float = 1.0, weight: Tensor | None = None
+) -> Tensor:
+    """Cross-entropy of the old outputs with the teacher's (LwF: Li and Hoiem, ECCV 2016).
+
+    -T^2 mean over old classes and pixels of softmax(teacher / T) log_softmax(logits[:, :C_old] / T), void pixels
+    included. The mean over classes (the sum divided by C_old) is that of the MiB code, which explains the weight of
+    100 it is used with. T^2 (Hinton et al., 2015) keeps the gradient's size when T changes; the MiB code has T = 1.
+
+    Args:
+        logits: (B, C, H, W), any floating type; computed in at least float32.
+        teacher_logits: (B, C_old, H, W) with C_old <= C; a constant.
+        temperature: T > 0.
+        weight: None, (B,) per sample or (B, H, W) per pixel loss weights (constants).
+
+    Returns:
+        Scalar sum(w l) / sum(w); zero when all weights are.
+    """
+    n_old = _check(logits, teacher_logits)
+    z = widen(logits)[:, :n_old] / temperature
+    q = (widen(teacher_logits.detach()) / temperature).softmax(1).to(z.dtype)
+    w = _all_pixels(z, weight)
+    # sum(q) = 1, so -sum(q log_softmax(z)) = LSE(z) - sum(q z)
+    return ((z.logsumexp(1) - (q * z).sum(1)) * w).sum() * (temperature**2 / n_old)
+
+
+def unbiased_distillation(logits: Tensor, teacher_logits: Tensor, *, weight: Tensor | None = None) -> Tensor:
+    """Distillation in which the teacher's background may be any new class (MiB: Cermelli et al., CVPR 2020, eq. 8-9).
+
+    With A = {0, C_old, .., C-1}: log p(0) = LSE(z[A]) - LSE(z), log p(k) = z[k] - LSE(z) for 1 <= k < C_old; the loss
+    is -(1/C_old) sum_k softmax(teacher)[k] log p(k), mean over pixels, void included. Without new classes it equals
+    `distillation`. The gradient is analytic: (p - q[0] softmax(z[A])) / C_old on A, (p - q) / C_old elsewhere.
+
+    Args:
+        logits: (B, C, H, W), any floating type; computed in at least float32.
+        teacher_logits: (B, C_old, H, W) with C_old <= C; a constant.
+        weight: None, (B,) per sample or (B, H, W) per pixel loss weights (constants).
+
+    Returns:
+        Scalar sum(w l) / sum(w); zero when all weights are.
+    """
+    n_old = _check(logits, teacher_logits)
+    logits, teacher = widen(logits), teacher_logits.detach()
+    w = _all_pixels(logits, weight) / n_old
+    if torch.is_grad_enabled() and logits.requires_grad:
+        return _UnbiasedDistillation.apply(logits, teacher, w)  # pyright: ignore[reportReturnType]
+    return _loss(logits, teacher, w, None)
+
+
+class _UnbiasedDistillation(torch.autograd.Function):
+    """Makes the gradient beside the loss, while the block is in the cache; the buffer is handed over in backward."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(logits, teacher, weight)
+        ctx.gradient = torch.empty_like(logits)
+        return _loss(logits, teacher, weight, ctx.gradient)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        gradient, ctx.gradient = ctx.gradient, None
+        if gradient is None:  # a second backward through a retained graph: the buffer is gone, make it anew
+            logits, teacher, weight = ctx.saved_tensors
+            gradient = torch.empty_like(logits)
+            _loss(logits, teacher, weight, gradient)
+        return scale_(gradient, grad_outputs[0]), None, None
+
+
+def _loss(logits: Tensor, teacher: Tensor, weight: Tensor, gradient: Tensor | None) -> Tensor:
+    """The loss; fills `gradient` (shaped like `logits`) when given."""
+    total = logits.new_zeros(())
+    n_old, n_all = teacher.shape[1], logits.shape[1]
+    kept, new = slice(1, n_old), slice(n_old, n_all)
+    for block in blocks(logits):
+        z, w = logits[block], weight[block[0], block[2]]  # (b, C, h, W), (b, h, W)
+        q = widen(teacher[block]).to(z.dtype).softmax(1)  # (b, C_old, h, W)
+        e = torch.empty_like(z) if gradient is None else gradient[block]
+        # Two groups with a maximum each, so neither sum can underflow: background with the new classes, the kept ones.
+        top_bg = z[:, 0] if n_old == n_all else torch.maximum(z[:, 0], z[:, new].amax(1))
+        e[:, 0] = (z[:, 0] - top_bg).exp_()
+        sum_bg = e[:, 0].clone()
+        if n_old < n_all:
+            sum_bg += torch.sub(z[:, new], top_bg.unsqueeze(1), out=e[:, new]).exp_().sum(1)
+        lse_bg = sum_bg.log() + top_bg
+        lse, explained = lse_bg, q[:, 0] * lse_bg
+        if n_old > 1:
+            top = z[:, kept].amax(1)
+            torch.sub(z[:, kept], top.unsqueeze(1), out=e[:, kept]).exp_()
+            lse = torch.logaddexp(lse_bg, e[:, kept].sum(1).log_().add_(top))
+            explained += (q[:, kept] * z[:, kept]).sum(1)
+            if gradient is not None:
+                e[:, kept].mul_((top - lse).exp_().mul_(w).unsqueeze(1))
+                e[:, kept].addcmul_(q[:, kept], w.unsqueeze(1), value=-1)
+        total += ((lse - explained) * w).sum()
+        if gradient is not None:
+            factor = (top_bg - lse).exp_().sub_(q[:, 0] / sum_bg).mul_(w)
+            e[:, 0].mul_(factor)
+            e[:, new].mul_(factor.unsqueeze(1))
+    return total
+
+
+def _check(logits: Tensor, teacher_logits: Tensor) -> int:
+    """Number of the teacher's outputs, after the shapes have been compared."""
+    n_old = teacher_logits.shape[1]
+    if n_old > logits.shape[1] or n_old == 0:
+        raise ValueError(f"the teacher has {n_old} outputs, the network {logits.shape[1]}")
+    if teacher_logits.shape[2:] != logits.shape[2:] or len(teacher_logits) != len(logits):
+        raise ValueError(f"teacher {tuple(teacher_logits.shape)} and network {tuple(logits.shape)} differ in shape")
+    return n_old
+
+
+def _all_pixels(logits: Tensor, weight: Tensor | None) -> Tensor:
+    """Weights of sum 1 over all pixels, (B, H, W)."""
+    valid = torch.ones((len(logits), *logits.shape[2:]), dtype=torch.bool, device=logits.device)
+    return pixel_weights(weight, valid, logits.dtype)

@@ -1,0 +1,25 @@
+"""Distances between feature maps."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from densecl.losses.reduction import widen
+
+
+def feature_distillation(features: Tensor, teacher_features: Tensor) -> Tensor:
+    """Mean squared error over all elements (ILT: Michieli and Zanuttigh, ICCV Workshops 2019).
+
+    Args:
+        features: any shape, any floating type; computed in at least float32.
+        teacher_features: the same shape; a constant.
+
+    Returns:
+        Scalar.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if features.shape != teacher_features.shape:
+        raise ValueError(f"features {tuple(features.shape)} and teacher's {tuple(teacher_features.shape)} differ")
+    features = widen(features)
+    return F.mse_loss(features, teacher_features.detach().to(features.dtype))

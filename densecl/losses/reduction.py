@@ -1,0 +1,65 @@
+"""What the losses share: precision, weights of pixels, and blocks of pixels that fit the cache."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+BLOCK_ELEMENTS = 1 << 21  # 8 MiB of float32: large enough to hide call overhead, small enough for a CPU's last cache
+
+Block = tuple[slice, slice, slice]
+
+
+def widen(x: Tensor) -> Tensor:
+    """Half precision to float32 (differentiable); float32 and float64 unchanged.
+
+    The losses call it themselves, so they are right under autocast: a gradient of a mean over 10^5 pixels is below
+    what float16 can hold until a loss scaler has multiplied it.
+    """
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def pixel_weights(weight: Tensor | None, valid: Tensor, dtype: torch.dtype) -> Tensor:
+    """Weights whose sum over all pixels is 1, or all zero when no pixel counts.
+
+    Args:
+        weight: None (all 1), (B,) per sample or (B, H, W) per pixel; taken as a constant, never differentiated.
+        valid: (B, H, W) bool, pixels that count.
+        dtype: floating type of the result.
+
+    Returns:
+        (B, H, W): `weight * valid / sum(weight * valid)`.
+
+    Raises:
+        ValueError: `weight` has another shape.
+    """
+    w = valid.to(dtype)
+    if weight is not None:
+        if weight.shape not in (valid.shape[:1], valid.shape):
+            raise ValueError(f"weight has shape {tuple(weight.shape)}, not (B,) or (B, H, W) of {tuple(valid.shape)}")
+        w = w * weight.detach().to(dtype).reshape(*weight.shape, *[1] * (valid.dim() - weight.dim()))
+    total = w.sum()
+    return w / torch.where(total == 0, torch.ones_like(total), total)
+
+
+def blocks(logits: Tensor) -> Iterator[Block]:
+    """Cut (B, C, H, W) into index triples (batch, class, row) whose pixels are worked on together.
+
+    On a CPU a block is part of one sample, so that the several passes of a loss over it stay in the cache; elsewhere
+    one block holds everything, since each pass is a kernel launch.
+    """
+    batch, classes, height, width = logits.shape
+    if logits.device.type != "cpu":
+        yield slice(None), slice(None), slice(None)
+        return
+    rows = max(1, BLOCK_ELEMENTS // max(1, classes * width))
+    for b in range(batch):
+        for top in range(0, height, rows):
+            yield slice(b, b + 1), slice(None), slice(top, top + rows)
+
+
+def scale_(gradient: Tensor, factor: Tensor) -> Tensor:
+    """Multiply by a scalar in place; on a CPU the pass over memory is saved when the factor is 1."""
+    if factor.device.type == "cpu" and factor.item() == 1:
+        return gradient
+    return gradient.mul_(factor)

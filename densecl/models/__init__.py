@@ -1,0 +1,51 @@
+"""Networks: backbones by name, heads that grow. Plain torch."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from densecl.errors import SettingError, UnknownNameError
+from densecl.models.bisenet import BiSeNet
+from densecl.models.heads import Heads
+from densecl.models.network import Backbone, Features, Network, Output
+from densecl.models.unet import UNet
+
+__all__ = ["Backbone", "BiSeNet", "Features", "Heads", "Network", "Output", "UNet", "build_backbone"]
+
+BACKBONES: Mapping[str, type[Backbone]] = {"bisenet": BiSeNet, "unet": UNet}
+
+
+def build_backbone(name: str, arguments: Mapping[str, Any] | None = None) -> Backbone:
+    """A backbone by name, its arguments checked against the class's signature.
+
+    Args:
+        name: "bisenet" or "unet".
+        arguments: keyword arguments of the class; a list stands for a tuple.
+
+    Raises:
+        UnknownNameError: no such backbone, encoder or argument.
+        SettingError: an argument of a wrong type or value.
+        DataError: weights that cannot be fetched, read or do not fit.
+    """
+    if name not in BACKBONES:
+        raise UnknownNameError("backbone", name, BACKBONES)
+    return BACKBONES[name](**check_arguments(name, BACKBONES[name], arguments or {}))
+
+
+def check_arguments(name: str, cls: type, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments with lists as tuples, after names and types have been compared with `cls.__init__`."""
+    known = [key for key in inspect.signature(cls.__init__).parameters if key != "self"]
+    hints = get_type_hints(cls.__init__)
+    checked = {}
+    for key, value in arguments.items():
+        if key not in known:
+            raise UnknownNameError(f"key of backbone {name}", key, known)
+        value = tuple(value) if isinstance(value, list) else value
+        try:
+            checked[key] = TypeAdapter(hints[key]).validate_python(value, strict=True)
+        except ValidationError as error:
+            problem = error.errors()[0]["msg"]
+            raise SettingError(f"backbone {name} has {key}={value!r}", f"{problem[0].lower()}{problem[1:]}") from error
+    return checked

@@ -1,0 +1,126 @@
+"""Classifiers that grow with the steps, at the main place and at each auxiliary one."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from densecl.errors import SettingError
+
+BuildHead = Callable[[int, int], nn.Module]
+
+
+def pointwise(channels: int, outputs: int) -> nn.Module:
+    """The default head: a 1x1 convolution."""
+    return nn.Conv2d(channels, outputs, 1)
+
+
+class Heads(nn.Module):
+    """One module a step at each place; their outputs are concatenated in the order of the steps.
+
+    Attributes:
+        places: a ModuleList for each place, the main one first; each holds one module for each step with outputs.
+        outputs: new outputs of each step.
+    """
+
+    def __init__(self, channels: int, auxiliary_channels: Sequence[int] = ()):
+        super().__init__()
+        self.channels = (channels, *auxiliary_channels)
+        self.places = nn.ModuleList(nn.ModuleList() for _ in self.channels)
+        self.outputs: list[int] = []
+
+    @property
+    def n_outputs(self) -> int:
+        """Output channels grown so far."""
+        return sum(self.outputs)
+
+    def grow(self, outputs: int, build_head: BuildHead | None = None, device: torch.device | str | None = None) -> None:
+        """Add a step's outputs at every place; modules of earlier steps are not touched.
+
+        Args:
+            outputs: new output channels; a step with 0 gets no module.
+            build_head: (channels, outputs) -> module from (B, channels, h, w) to (B, outputs, h, w).
+            device: where the new modules go.
+
+        Raises:
+            ValueError: `outputs` is negative.
+        """
+        if outputs < 0:
+            raise ValueError(f"cannot grow by {outputs} outputs")
+        self.outputs.append(outputs)
+        if outputs:
+            for channels, place in zip(self.channels, self._places(), strict=True):
+                place.append((build_head or pointwise)(channels, outputs).to(device).train(self.training))
+
+    def init_from_background(self) -> None:
+        """Start the newest step's outputs from the background's (MiB: Cermelli et al., CVPR 2020, eq. 10).
+
+        At every place w_new = w_bkg and b_new = b_bkg = b_bkg - log(N_new + 1): the background's probability is shared
+        out evenly among itself and the new classes, all others keep theirs. Nothing happens at the first step, and at
+        one without outputs.
+
+        Raises:
+            SettingError: a head is not a 1x1 convolution with bias.
+        """
+        if len(self.outputs) < 2 or self.outputs[-1] == 0 or self.outputs[-1] == self.n_outputs:
+            return
+        for place in self._places():
+            if not (_is_pointwise(place[0]) and _is_pointwise(place[-1])):
+                raise SettingError(
+                    "init_from_background needs heads that are 1x1 convolutions with bias",
+                    "drop build_head or initialise these heads in the strategy",
+                )
+        share = math.log(self.outputs[-1] + 1)
+        with torch.no_grad():
+            for place in self._places():
+                first, newest = cast(nn.Conv2d, place[0]), cast(nn.Conv2d, place[-1])
+                assert first.bias is not None
+                assert newest.bias is not None
+                first.bias[0] -= share
+                newest.weight.copy_(first.weight[:1].expand_as(newest.weight))
+                newest.bias.copy_(first.bias[:1].expand_as(newest.bias))
+
+    def forward(self, decoded: Tensor, auxiliary: Sequence[Tensor] = ()) -> tuple[Tensor, ...]:
+        """Logits at the features' resolution: main first, then one for each auxiliary feature map given.
+
+        Args:
+            decoded: (B, D, h, w).
+            auxiliary: nothing, or (B, A_j, h_j, w_j) for every auxiliary place.
+
+        Returns:
+            (B, C, h, w) tensors, C = `n_outputs`.
+        """
+        features = (decoded, *auxiliary)
+        if len(features) not in (1, len(self.places)):
+            raise ValueError(f"{len(auxiliary)} auxiliary features for {len(self.places) - 1} auxiliary heads")
+        return tuple(_apply(place, x) for place, x in zip(self._places(), features, strict=False))
+
+    def _places(self) -> list[nn.ModuleList]:
+        return [cast(nn.ModuleList, place) for place in self.places]
+
+
+def _apply(place: nn.ModuleList, x: Tensor) -> Tensor:
+    """Outputs of all steps; plain 1x1 convolutions are done as one, which reads the features once."""
+    if len(place) == 0:
+        raise ValueError("the network has no outputs yet; call grow first")
+    if len(place) > 1 and all(_is_pointwise(head) for head in place):
+        heads = [cast(nn.Conv2d, head) for head in place]
+        bias = torch.cat([cast(Tensor, head.bias) for head in heads])
+        return F.conv2d(x, torch.cat([head.weight for head in heads]), bias)
+    parts = [head(x) for head in place]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+
+def _is_pointwise(head: nn.Module) -> bool:
+    """A bare 1x1 convolution with bias: no subclass, parametrization or hook that going round `forward` would skip."""
+    return (
+        type(head) is nn.Conv2d
+        and head.kernel_size == head.stride == (1, 1)
+        and head.padding == (0, 0)
+        and head.groups == 1
+        and head.bias is not None
+        and not (head._forward_hooks or head._forward_pre_hooks or head._backward_hooks or head._backward_pre_hooks)
+    )

@@ -1,0 +1,96 @@
+"""Backbone and heads joined: image in, logits at input resolution out, growing with the steps."""
+
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from densecl.models.heads import BuildHead, Heads
+
+
+class Features(NamedTuple):
+    """What a backbone returns.
+
+    Attributes:
+        decoded: (B, D, h, w): what the main head sees.
+        encoded: encoder stages, shallow to deep, (B, F_i, h_i, w_i).
+        auxiliary: (B, A_j, h, w): what the auxiliary heads see; empty outside training.
+    """
+
+    decoded: Tensor
+    encoded: tuple[Tensor, ...]
+    auxiliary: tuple[Tensor, ...] = ()
+
+
+class Output(NamedTuple):
+    """What a network returns.
+
+    Attributes:
+        logits: (B, C, H, W) at input resolution, C = outputs grown so far.
+        auxiliary: further supervised logits of the same shape (BiSeNet: two); only in training.
+        encoded: encoder stages, shallow to deep, (B, F_i, h_i, w_i); ILT distils the last.
+        decoded: (B, D, h, w): what the main head sees.
+    """
+
+    logits: Tensor
+    auxiliary: tuple[Tensor, ...] = ()
+    encoded: tuple[Tensor, ...] = ()
+    decoded: Tensor | None = None
+
+
+class Backbone(nn.Module):
+    """Image to features; knows nothing of classes.
+
+    Attributes:
+        channels: D of `Features.decoded`.
+        auxiliary_channels: A_j of `Features.auxiliary`, one for each auxiliary head.
+    """
+
+    channels: int
+    auxiliary_channels: tuple[int, ...] = ()
+
+    def forward(self, image: Tensor) -> Features:
+        """Features of an image batch (B, 3, H, W) of any size."""
+        raise NotImplementedError
+
+
+class Network(nn.Module):
+    """A backbone with heads that grow. It has no outputs until `grow` has been called.
+
+    Attributes:
+        backbone: image to features.
+        heads: features to logits, one module a step at each place.
+    """
+
+    def __init__(self, backbone: Backbone):
+        super().__init__()
+        self.backbone = backbone
+        self.heads = Heads(backbone.channels, backbone.auxiliary_channels)
+
+    @property
+    def n_outputs(self) -> int:
+        """Output channels grown so far."""
+        return self.heads.n_outputs
+
+    def grow(self, outputs: int, build_head: BuildHead | None = None) -> None:
+        """Add `outputs` new outputs to every head, on the backbone's device; old parameters stay what they are.
+
+        Args:
+            outputs: new output channels; 0 changes nothing but counts as a step.
+            build_head: (channels, outputs) -> module, default a 1x1 convolution.
+        """
+        parameter = next(self.backbone.parameters(), None)
+        self.heads.grow(outputs, build_head, device=None if parameter is None else parameter.device)
+
+    def forward(self, image: Tensor) -> Output:
+        """Logits at the resolution of `image` (B, 3, H, W); auxiliary ones in training only."""
+        features = self.backbone(image)
+        auxiliary = features.auxiliary if self.training else ()
+        logits, *further = (upsample(x, image) for x in self.heads(features.decoded, auxiliary))
+        return Output(logits, tuple(further), features.encoded, features.decoded)
+
+
+def upsample(x: Tensor, like: Tensor) -> Tensor:
+    """Bilinear (align_corners=False) to the height and width of `like`; the same tensor when they agree."""
+    size = like.shape[-2:]
+    return x if x.shape[-2:] == size else F.interpolate(x, size=size, mode="bilinear", align_corners=False)

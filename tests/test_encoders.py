@@ -1,0 +1,142 @@
+"""Encoders: stages of timm's networks, weights from files, and one clear error for everything that does not fit."""
+
+import pytest
+import safetensors.torch
+import timm
+import torch
+
+from densecl.errors import DataError, SettingError, UnknownNameError
+from densecl.models import encoders
+from densecl.models.encoders import build_encoder
+
+torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize(
+    ("name", "strides", "channels"),
+    [
+        ("mini", (4, 8, 16), (48, 96, 160)),
+        ("resnet18", (4, 8, 16, 32), (64, 128, 256, 512)),
+        ("convnext_atto", (4, 8, 16, 32), (40, 80, 160, 320)),
+        ("mobilenetv3_small_050", (4, 8, 16, 32), (8, 16, 24, 288)),
+    ],
+)
+def test_maps_have_the_promised_strides_and_channels(name, strides, channels):
+    encoder = build_encoder(name, "none").eval()
+    assert encoder.strides == strides
+    assert encoder.channels == channels
+    with torch.no_grad():
+        maps = encoder(torch.randn(1, 3, 64, 96))
+    assert [tuple(x.shape) for x in maps] == [(1, c, 64 // s, 96 // s) for c, s in zip(channels, strides, strict=True)]
+
+
+def test_out_picks_strides_and_drops_deeper_layers():
+    encoder = build_encoder("resnet18", "none", (8, 16))
+    assert encoder.strides == (8, 16)
+    assert not any("layer4" in name for name in encoder.state_dict())
+    with pytest.raises(SettingError, match=r"stride \[2, 4, 8, 16, 32\]"):
+        build_encoder("resnet18", "none", (64,))
+    with pytest.raises(SettingError, match="4, 8, 16"):
+        build_encoder("mini", "none", (32,))
+
+
+def test_mini_takes_widths():
+    assert build_encoder("mini", widths=(8, 8, 16, 24)).channels == (8, 16, 24)
+    with pytest.raises(SettingError, match="four positive numbers"):
+        build_encoder("mini", widths=(8, 16))
+    with pytest.raises(SettingError, match="its own widths"):
+        build_encoder("resnet18", "none", widths=(8, 8, 16, 24))
+
+
+@pytest.mark.parametrize("form", ["safetensors", "pth", "module", "nested"])
+@pytest.mark.parametrize("name", ["resnet18", "convnext_atto"])
+def test_weights_of_a_whole_classifier_are_read_from_a_file(tmp_path, name, form):
+    torch.manual_seed(3)
+    whole = timm.create_model(name, pretrained=False)
+    state = {("module." if form == "module" else "") + key: x.contiguous() for key, x in whole.state_dict().items()}
+    path = tmp_path / ("w.safetensors" if form == "safetensors" else "w.pth")
+    if form == "safetensors":
+        safetensors.torch.save_file(state, path)
+    else:
+        torch.save({"epoch": 3, "state_dict": state} if form == "nested" else state, path)
+    encoder = build_encoder(name, str(path)).eval()
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(image)[-1], whole.eval().forward_intermediates(image)[1][-1])
+
+
+def test_mini_reads_a_file_too(tmp_path):
+    source = build_encoder("mini")
+    torch.save(source.state_dict(), tmp_path / "mini.pth")
+    target = build_encoder("mini", str(tmp_path / "mini.pth"))
+    assert all(a.equal(b) for a, b in zip(source.parameters(), target.parameters(), strict=True))
+
+
+def test_weights_that_do_not_fit_name_the_first_mismatch(tmp_path):
+    state = timm.create_model("resnet18", pretrained=False).state_dict()
+    torch.save({k: v for k, v in state.items() if k not in ("bn1.bias", "layer1.0.bn1.bias")}, tmp_path / "lacks.pth")
+    with pytest.raises(DataError, match=r"lacks\.pth has no weights 'bn1\.bias'"):
+        build_encoder("resnet18", str(tmp_path / "lacks.pth"))
+    torch.save(state | {"conv1.weight": torch.zeros(64, 1, 7, 7)}, tmp_path / "shape.pth")
+    with pytest.raises(DataError, match=r"'conv1\.weight' of shape \(64, 1, 7, 7\), not \(64, 3, 7, 7\)"):
+        build_encoder("resnet18", str(tmp_path / "shape.pth"))
+
+
+class Executed:
+    """Would run code if a file that holds it were unpickled."""
+
+    def __reduce__(self):
+        return (print, ("executed",))
+
+
+def test_files_that_are_missing_broken_or_hold_code_are_refused(tmp_path, capfd):
+    (tmp_path / "text.pth").write_text("no weights")
+    (tmp_path / "text.safetensors").write_text("no weights")
+    torch.save({"a": Executed()}, tmp_path / "code.pth")
+    torch.save([1, 2], tmp_path / "list.pth")
+    for name, message in [
+        ("absent.pth", "no weights file"),
+        ("text.pth", "cannot read weights"),
+        ("text.safetensors", "cannot read weights"),
+        ("code.pth", "cannot read weights"),
+        ("list.pth", "holds a list"),
+    ]:
+        with pytest.raises(DataError, match=message) as caught:
+            build_encoder("mini", str(tmp_path / name))
+        assert name in str(caught.value)
+        assert "\n" not in str(caught.value)
+    assert "executed" not in capfd.readouterr().out
+
+
+def test_weights_that_cannot_be_fetched_say_what_to_do(monkeypatch):
+    create = timm.create_model
+
+    def offline(name, *args, pretrained=False, **kwargs):
+        if pretrained:
+            raise OSError("Name or service not known\nsecond line")
+        return create(name, *args, pretrained=False, **kwargs)
+
+    monkeypatch.setattr(encoders.timm, "create_model", offline)
+    with pytest.raises(DataError, match="--weights FILE or --weights none") as caught:
+        build_encoder("resnet18")
+    assert "Name or service not known" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_encoders_get_the_nearest_names():
+    with pytest.raises(UnknownNameError, match="did you mean 'resnet50'"):
+        build_encoder("resnet5O", "none")
+    with pytest.raises(UnknownNameError, match="did you mean 'mini'"):
+        build_encoder("minni", "none")
+    with pytest.raises(UnknownNameError) as caught:
+        build_encoder("qqqqqqqqqq", "none")
+    assert len(str(caught.value)) < 200
+
+
+def test_the_same_seed_draws_the_same_weights():
+    def draw(name):
+        torch.manual_seed(7)
+        return [p.detach() for p in build_encoder(name, "none").parameters()]
+
+    for name in ("mini", "resnet18"):
+        assert all(a.equal(b) for a, b in zip(draw(name), draw(name), strict=True))

@@ -1,0 +1,122 @@
+"""Which labels each mask of a data set holds: scanned once, in parallel, and kept."""
+
+import hashlib
+import os
+import zipfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+import numpy as np
+
+from densecl.data.dataset import DenseDataset
+from densecl.data.places import cache_folder
+from densecl.errors import DataError
+from densecl.files import atomic_path
+
+Progress = Callable[[int, int], None]
+
+_VERSION = 1
+_CHUNK = 32  # masks a task: few enough for progress, enough that the queue costs nothing
+
+
+def class_index(
+    dataset: DenseDataset, *, workers: int | None = None, progress: Progress | None = None, folder: Path | None = None
+) -> np.ndarray:
+    """Which labels each mask holds, 0 and 255 included.
+
+    The answer is kept in the cache folder under a key of what was read (path, size and time of every mask and image,
+    the reader's labels), so a changed file is noticed; a broken file there is scanned again.
+
+    Args:
+        dataset: N images.
+        workers: threads; default one a core. Decoding releases the interpreter lock, so threads do as well as
+            processes.
+        progress: called with (done, total) while scanning.
+        folder: where the answer is kept; default `index` in the cache folder.
+
+    Returns:
+        (N, 256) bool.
+
+    Raises:
+        DataError: a file is missing or unreadable, a mask has another size than its image or an illegal id.
+        RunError: the index cannot be written.
+    """
+    path = (folder or cache_folder() / "index") / f"{dataset.name}-{_key(dataset)}.npz"
+    kept = _load(path, len(dataset))
+    if kept is not None:
+        return kept
+    index = scan(dataset, workers=workers, progress=progress)
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, labels=np.packbits(index, axis=1))
+    return index
+
+
+def scan(dataset: DenseDataset, *, workers: int | None = None, progress: Progress | None = None) -> np.ndarray:
+    """As `class_index`, without the cache."""
+    index = np.zeros((len(dataset), 256), dtype=bool)
+
+    def read(i: int) -> None:
+        index[i] = dataset.read_labels(i)
+
+    for_each(read, len(dataset), workers=workers, progress=progress)
+    return index
+
+
+def for_each(
+    work: Callable[[int], None], count: int, *, workers: int | None = None, progress: Progress | None = None
+) -> None:
+    """Call `work(0)` ... `work(count - 1)` in threads; the first exception ends it.
+
+    Args:
+        work: called from any thread.
+        count: how often.
+        workers: threads; default one a core this process may use.
+        progress: called with (done, count) from this thread.
+    """
+
+    def some(start: int) -> int:
+        stop = min(start + _CHUNK, count)
+        for i in range(start, stop):
+            work(i)
+        return stop - start
+
+    done = 0
+    pool = ThreadPoolExecutor(workers or usable_cores())
+    try:
+        for task in as_completed([pool.submit(some, start) for start in range(0, count, _CHUNK)]):
+            done += task.result()
+            if progress is not None:
+                progress(done, count)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _key(dataset: DenseDataset) -> str:
+    """Hash of all that the index is made of."""
+    content = hashlib.sha256(f"{_VERSION}\n{dataset.name}\n{sorted(dataset.labels.items())}\n".encode())
+    for mask, image in zip(dataset.mask_files, dataset.image_files, strict=True):
+        for path in (mask, image):
+            try:
+                state = os.stat(path)  # noqa: PTH116 - ten thousand Path objects would take as long as the rest
+            except OSError as error:
+                raise DataError(f"{path} is missing or cannot be read") from error
+            content.update(f"{path}\n{state.st_size} {state.st_mtime_ns}\n".encode())
+    return content.hexdigest()[:16]
+
+
+def _load(path: Path, count: int) -> np.ndarray | None:
+    """A kept index; None when there is none or it is broken (the zip format carries a check sum)."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
+            packed = content["labels"]
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
+    if packed.shape != (count, 32) or packed.dtype != np.uint8:
+        return None
+    return np.unpackbits(packed, axis=1).astype(bool)

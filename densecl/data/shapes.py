@@ -1,0 +1,241 @@
+"""The embedded data set: small drawings of 20 kinds of object, made from a seed and read back like any VOC tree.
+
+A class is one of 5 hues and one of 4 shapes, so no class is told apart by colour or by outline alone. An image has 1
+to 3 objects on a varied background, later ones cover earlier ones, and half of the images have a grey object that
+counts as background. Every object is surrounded by one pixel of void, as in VOC.
+"""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from filelock import FileLock
+from PIL import Image
+
+from densecl.data.dataset import VOID
+from densecl.data.palette import write_mask
+from densecl.data.places import cache_folder
+from densecl.data.voc import VOC
+from densecl.files import write_error
+
+VERSION = "8d327f03"  # the first digits of the hash of all pixels (pinned in a test): a changed pixel is a new folder
+SIZE = 48
+SPLITS = {"train": (2000, 1), "val": (250, 2), "test": (500, 3)}  # name -> (images, seed)
+HUES = ("red", "lime", "green", "blue", "purple")  # at 0, 1/5, ... of the colour circle
+SHAPES = ("disc", "cross", "triangle", "ring")
+# Class c is hue ORDER[c - 1] // 4 and shape ORDER[c - 1] % 4: shuffled once, so that each step of a stream mixes both.
+ORDER = (3, 8, 12, 13, 14, 16, 10, 15, 1, 6, 0, 7, 4, 18, 5, 19, 17, 2, 9, 11)
+CLASS_NAMES = tuple(f"{HUES[pair // 4]} {SHAPES[pair % 4]}" for pair in ORDER)
+MARK = "classes.txt"  # the file that tells a drawn folder from other VOC trees
+
+_BLOCK = 8  # pixels of a background block, and of a period of stripes
+_CHUNK = 125  # images drawn at once: bounds the memory, does not change the pixels
+
+
+class Drawing(NamedTuple):
+    """The images of a split."""
+
+    images: np.ndarray  # (N, 48, 48, 3) uint8
+    masks: np.ndarray  # (N, 48, 48) uint8: 0, 1..20, 255
+
+
+def draw(n: int, seed: int) -> Drawing:
+    """Draw `n` images.
+
+    Only `Generator.random` is called, in an order that depends on nothing else: the same pixels on every machine.
+
+    Args:
+        n: how many.
+        seed: of the generator.
+    """
+    rng = np.random.default_rng(seed)
+    scene = rng.random((n, 4))  # hue, saturation and brightness of the background; number of objects
+    things = rng.random((n, 4, 9))  # slot 0: the grey object; slots 1..3: objects
+    blocks = 0.08 * _noise(rng, (n, SIZE // _BLOCK, SIZE // _BLOCK))
+    active = np.stack(
+        [things[:, 0, 8] < 0.5, scene[:, 3] >= 0, scene[:, 3] >= 0.5, scene[:, 3] >= 0.9], axis=1
+    )  # (N, 4)
+    drawing = Drawing(np.empty((n, SIZE, SIZE, 3), np.uint8), np.empty((n, SIZE, SIZE), np.uint8))
+    for start in range(0, n, _CHUNK):
+        part = slice(start, min(start + _CHUNK, n))
+        count = part.stop - start
+        colour = hsv_to_rgb(scene[part, 0], 0.3 * scene[part, 1], 0.25 + 0.5 * scene[part, 2])
+        pixels = colour[:, None, None] + blocks[part].repeat(_BLOCK, 1).repeat(_BLOCK, 2)[..., None]  # (B, 48, 48, 3)
+        instances = np.zeros((count, SIZE, SIZE), np.uint8)
+        masks = drawing.masks[part]
+        masks[:] = 0
+        for slot in range(4):
+            _draw_slot(things[part, slot], active[part, slot], slot, pixels, instances, masks)
+        pixels += 0.04 * _noise(rng, pixels.shape)
+        drawing.images[part] = np.clip(np.floor(pixels * 255), 0, 255)
+        masks[_border(instances)] = VOID
+    return drawing
+
+
+def outline(shape: int, x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
+    """The pixels of a shape.
+
+    Args:
+        shape: position in `SHAPES`.
+        x: (B, H, W) pixels from the object's centre, along its own first axis.
+        y: (B, H, W), along its second.
+        radius: (B, 1, 1) pixels.
+
+    Returns:
+        (B, H, W) bool.
+    """
+    if SHAPES[shape] == "cross":
+        far, near = np.maximum(np.abs(x), np.abs(y)), np.minimum(np.abs(x), np.abs(y))
+        return (far < radius) & (near < 0.33 * radius)
+    if SHAPES[shape] == "triangle":
+        return (y < 0.7 * radius) & (y > 2 * np.abs(x) - radius)
+    distance = x * x + y * y
+    inside = distance < radius * radius
+    return inside & (distance > 0.25 * radius * radius) if SHAPES[shape] == "ring" else inside
+
+
+def hsv_to_rgb(hue: np.ndarray, saturation: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """Colours of B hues, saturations and brightnesses in 0..1 (hue modulo 1): (B, 3) in 0..1, red, green, blue."""
+    # each channel is full for a third of the circle around its own hue and falls off linearly (Smith 1978)
+    sector = (hue[:, None] * 6 + np.array([5.0, 3.0, 1.0])) % 6
+    return value[:, None] * (1 - saturation[:, None] * np.clip(np.minimum(sector, 4 - sector), 0, 1))
+
+
+def folder(parent: Path | None = None) -> Path:
+    """Where the data set lies below `parent` (default: the cache), drawn or not."""
+    return (parent or cache_folder()) / f"shapes-{VERSION}"
+
+
+def find(root: Path) -> Path | None:
+    """The drawn data set in or at `root`; None when there is none."""
+    return next((place for place in (folder(root), root) if (place / MARK).is_file()), None)
+
+
+def write(root: Path | None = None) -> Path:
+    """Draw the data set in VOC layout, unless it is there.
+
+    It is drawn into a folder beside `root` and renamed, under a lock: it is whole or absent, however many processes
+    ask.
+
+    Args:
+        root: the folder to make; default `folder()`.
+
+    Returns:
+        The folder.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    root = folder() if root is None else Path(root)
+    if root.is_dir():
+        return root
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(root.parent / f".{root.name}.lock"):
+            if not root.is_dir():
+                temporary = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
+                try:
+                    _write_tree(temporary)
+                    temporary.chmod(0o755)
+                    temporary.rename(root)
+                finally:
+                    shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise write_error(root, error) from error
+    return root
+
+
+class Shapes(VOC):
+    """The embedded data set, read by the VOC reader: 2000 train, 250 val, 500 test images; val is for tuning."""
+
+    def __init__(self, root: Path, split: str):
+        """Read a folder that `write` made.
+
+        Args:
+            root: that folder.
+            split: train, val, test or trainval.
+        """
+        super().__init__(
+            root, split, name="shapes", class_names=CLASS_NAMES, advice=f"delete the folder {root}; it is drawn again"
+        )
+
+
+def _noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Nearly normal numbers of variance 1: sums of four uniform ones, exact on every machine."""
+    draws = rng.random((*shape, 4))
+    return (((draws[..., 0] + draws[..., 1]) + (draws[..., 2] + draws[..., 3])) - 2) * 3**0.5
+
+
+def _draw_slot(
+    things: np.ndarray, active: np.ndarray, slot: int, pixels: np.ndarray, instances: np.ndarray, masks: np.ndarray
+) -> None:
+    """Draw object `slot` of B images over what is there; slot 0 is the grey object, which stays background.
+
+    Args:
+        things: (B, 9) uniform numbers: radius, angle, centre (2), hue, saturation, brightness, fill, kind.
+        active: (B,) bool, which images have this object.
+        slot: its number.
+        pixels: (B, 48, 48, 3) float64, changed in place.
+        instances: (B, 48, 48) uint8, number of the object seen at a pixel, changed in place.
+        masks: (B, 48, 48) uint8 labels, changed in place.
+    """
+    grey = slot == 0
+    label = np.zeros(len(things), np.intp) if grey else 1 + (things[:, 8] * 20).astype(np.intp)
+    # a grey object is there when number 8 is below 0.5, so twice that number is uniform again
+    shape = (things[:, 8] * 8).astype(np.intp) % 4 if grey else np.array(ORDER)[label - 1] % 4
+    hue = things[:, 4] if grey else np.array(ORDER)[label - 1] // 4 / 5 + 0.1 * things[:, 4] - 0.05
+    saturation = 0.15 * things[:, 5] if grey else 0.6 + 0.4 * things[:, 5]
+    value = 0.1 + 0.85 * things[:, 6] if grey else 0.6 + 0.4 * things[:, 6]
+    colour = hsv_to_rgb(hue, saturation, value)
+    fill = (things[:, 7] * 3).astype(np.intp)  # plain, stripes, checker
+    rows, columns = np.mgrid[0:SIZE, 0:SIZE].astype(np.float64)
+    for kind in range(len(SHAPES)):
+        which = np.flatnonzero(active & (shape == kind))
+        radius, angle, *centre = (things[which, k, None, None] for k in range(4))  # each (K, 1, 1)
+        radius, angle = (0.2 + 0.14 * radius) * SIZE, 2 * np.pi * angle
+        right, down = columns - (0.15 + 0.7 * centre[0]) * SIZE, rows - (0.15 + 0.7 * centre[1]) * SIZE
+        x = right * np.cos(angle) + down * np.sin(angle)  # (K, 48, 48)
+        y = down * np.cos(angle) - right * np.sin(angle)
+        inside = outline(kind, x, y, radius)
+        light_x, light_y = x % _BLOCK < _BLOCK / 2, y % _BLOCK < _BLOCK / 2
+        pattern = fill[which, None, None]
+        light = (pattern == 0) | ((pattern == 1) & light_x) | ((pattern == 2) & (light_x ^ light_y))
+        image, row, column = np.nonzero(inside)
+        shade = np.where(light[inside], 1.0, 0.6)
+        pixels[which[image], row, column] = colour[which[image]] * shade[:, None]
+        instances[which[image], row, column] = slot
+        masks[which[image], row, column] = label[which[image]]
+
+
+def _border(instances: np.ndarray) -> np.ndarray:
+    """(B, H, W) bool: the pixels just outside each object, on whatever the object meets there."""
+    border = np.zeros(instances.shape, bool)
+    for axis in (1, 2):
+        before = tuple(slice(None, -1) if a == axis else slice(None) for a in range(3))
+        after = tuple(slice(1, None) if a == axis else slice(None) for a in range(3))
+        border[before] |= instances[before] < instances[after]
+        border[after] |= instances[after] < instances[before]
+    return border
+
+
+def _write_tree(root: Path) -> None:
+    """Write all splits in VOC layout below `root`, an empty folder."""
+    images, masks, lists = root / "JPEGImages", root / "SegmentationClass", root / "ImageSets" / "Segmentation"
+    for made in (images, masks, lists):
+        made.mkdir(parents=True)
+    for split, (n, seed) in SPLITS.items():
+        drawing = draw(n, seed)
+        ids = [f"{split}_{i:04d}" for i in range(n)]
+        for i, name in enumerate(ids):
+            # light compression: half the time, and the files are small
+            Image.fromarray(drawing.images[i]).save(f"{images}{os.sep}{name}.png", compress_level=1)
+            write_mask(drawing.masks[i], f"{masks}{os.sep}{name}.png")
+        (lists / f"{split}.txt").write_text("".join(f"{name}\n" for name in ids), encoding="utf-8")
+    names = [
+        name for split in ("train", "val") for name in (lists / f"{split}.txt").read_text(encoding="utf-8").split()
+    ]
+    (lists / "trainval.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    (root / MARK).write_text("".join(f"{name}\n" for name in CLASS_NAMES), encoding="utf-8")

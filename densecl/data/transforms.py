@@ -1,0 +1,217 @@
+"""Augmentation of image and mask together; all randomness comes from the generator that is passed in.
+
+A transform is called as `(image, mask, rng) -> (image, mask)` with (3, H, W) uint8 and (H, W) uint8 tensors, and
+changes neither in place. Images are resized bilinearly with antialiasing. Masks take the pixel whose centre is
+nearest, as PIL does: torchvision's plain `nearest` takes the one above and to the left, which shifts masks against
+their images by up to half a pixel.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as F
+
+from densecl.data.dataset import VOID
+from densecl.errors import SettingError, UnknownNameError
+
+Size = int | tuple[int, int]  # side of a square, or (height, width), in pixels
+AUGMENTATIONS = ("none", "flip", "reference", "rescale")
+IMAGENET_MEAN = (124, 116, 104)  # a pixel of padding is zero after normalisation
+_NEAREST = InterpolationMode.NEAREST_EXACT
+
+
+class Transform(Protocol):
+    """Anything that moves an image and its mask together."""
+
+    def __call__(self, image: Tensor, mask: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Transform (3, H, W) and (H, W)."""
+        ...
+
+
+class Box(NamedTuple):
+    """A rectangle of an image, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Compose:
+    """Several transforms, one after the other."""
+
+    transforms: Sequence[Transform] = ()
+
+    def __call__(self, image: Tensor, mask: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Apply all."""
+        for transform in self.transforms:
+            image, mask = transform(image, mask, rng)
+        return image, mask
+
+
+@dataclasses.dataclass(frozen=True)
+class HorizontalFlip:
+    """Left to right with probability `p`."""
+
+    p: float = 0.5
+
+    def __call__(self, image: Tensor, mask: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Flip both or none."""
+        if rng.random() >= self.p:
+            return image, mask
+        return F.horizontal_flip_image(image), F.horizontal_flip_mask(mask)
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomResizedCrop:
+    """Torchvision's `RandomResizedCrop`: a box of random area and shape, resized to `size`.
+
+    `scale` are fractions of the image's *area*. The field's `scale=(0.5, 2.0)` therefore never enlarges the view: a
+    box of more than the whole image does not fit, is rejected, and drawn again, up to ten times; then the whole image
+    is taken.
+    """
+
+    size: Size
+    scale: tuple[float, float] = (0.5, 2.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+
+    def __call__(self, image: Tensor, mask: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Crop both at the same box and resize."""
+        box = self.draw(image.shape[-2], image.shape[-1], rng)
+        return _crop_and_resize(image, mask, box, _pair(self.size))
+
+    def draw(self, height: int, width: int, rng: np.random.Generator) -> Box:
+        """The box for an image of this height and width."""
+        low, high = (math.log(r) for r in self.ratio)
+        for _ in range(10):
+            area = height * width * rng.uniform(*self.scale)
+            aspect = math.exp(rng.uniform(low, high))  # width / height, log-uniform
+            w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+            if 0 < h <= height and 0 < w <= width:
+                return Box(int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w)
+        # the largest centred box whose aspect is allowed
+        w = min(width, round(height * self.ratio[1]))
+        h = min(height, round(width / self.ratio[0]))
+        return Box((height - h) // 2, (width - w) // 2, h, w)
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomRescaleCrop:
+    """A random rescaling of the image, of which `size` is cut out at random; what it does not fill is padding.
+
+    The box that will be seen is cut out first and resized alone, so the cost does not grow with the factor; its place
+    is rounded to whole pixels of the original.
+    """
+
+    size: Size
+    scale: tuple[float, float] = (0.5, 2.0)
+    log_uniform: bool = True
+    fill: tuple[int, int, int] = IMAGENET_MEAN  # RGB of padding; its mask is void
+
+    def __call__(self, image: Tensor, mask: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Rescale and cut both alike."""
+        crop = _pair(self.size)
+        box, seen, (top, left) = self.draw(image.shape[-2], image.shape[-1], rng)
+        image, mask = _crop_and_resize(image, mask, box, seen)
+        if seen == crop:
+            return image, mask
+        canvas = image.new_tensor(self.fill)[:, None, None].repeat(1, *crop)  # (3, crop height, crop width)
+        labels = mask.new_full(crop, VOID)
+        canvas[:, top : top + seen[0], left : left + seen[1]] = image
+        labels[top : top + seen[0], left : left + seen[1]] = mask
+        return canvas, labels
+
+    def draw(self, height: int, width: int, rng: np.random.Generator) -> tuple[Box, tuple[int, int], tuple[int, int]]:
+        """What is seen of an image of this height and width.
+
+        Returns:
+            The box in the original; its (height, width) after rescaling; its (top, left) in the crop.
+        """
+        low, high = self.scale
+        factor = math.exp(rng.uniform(math.log(low), math.log(high))) if self.log_uniform else rng.uniform(low, high)
+        rows, columns = (
+            _window(side, crop, factor, rng) for side, crop in zip((height, width), _pair(self.size), strict=True)
+        )
+        box = Box(rows[0], columns[0], rows[1], columns[1])
+        return box, (rows[2], columns[2]), (rows[3], columns[3])
+
+
+@dataclasses.dataclass(frozen=True)
+class ResizeCenterCrop:
+    """The shorter side is resized to `size` and the centre cut out (the field's evaluation); not random.
+
+    For (height, width) the image is resized as little as covers both.
+    """
+
+    size: Size
+
+    def __call__(self, image: Tensor, mask: Tensor, rng: np.random.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Resize and cut both alike."""
+        height, width = image.shape[-2:]
+        h, w = _pair(self.size)
+        if (height, width) == (h, w):
+            return image, mask
+        # the longer side is rounded down, as torchvision's Resize does; integers, so that no side falls one short
+        full = [h, max(w, width * h // height)] if height * w <= width * h else [max(h, height * w // width), w]
+        if [height, width] != full:
+            image, mask = F.resize_image(image, full), F.resize_image(mask[None], full, interpolation=_NEAREST)[0]
+        top, left = round((full[0] - h) / 2), round((full[1] - w) / 2)
+        return (
+            image[:, top : top + h, left : left + w].contiguous(),
+            mask[top : top + h, left : left + w].contiguous(),
+        )
+
+
+def augmentation(name: str, crop: Size | None, scale: tuple[float, float] | None = None) -> Transform:
+    """The training transform that a setting names.
+
+    Args:
+        name: `none` (resize and centre crop), `flip` (the same, and random flips), `reference` (MiB's and PLOP's
+            RandomResizedCrop and flips) or `rescale` (true rescaling, random crop, flips).
+        crop: size of the result; None keeps images as they are, which `reference` and `rescale` cannot.
+        scale: range of area fractions or of factors; default (0.5, 2.0).
+
+    Raises:
+        UnknownNameError: another name.
+        SettingError: no crop where one is needed, or a range that is none.
+    """
+    if name not in AUGMENTATIONS:
+        raise UnknownNameError("augmentation", name, AUGMENTATIONS)
+    if crop is not None and min(_pair(crop)) < 1:
+        raise SettingError(f"crop {crop} has no pixels", "give a side or (height, width) of at least 1")
+    low, high = scale or (0.5, 2.0)
+    if not 0 < low <= high < math.inf:
+        raise SettingError(f"scale ({low}, {high}) is no range", "give two positive numbers, the smaller one first")
+    if name in ("none", "flip"):
+        keep: tuple[Transform, ...] = () if crop is None else (ResizeCenterCrop(crop),)
+        return Compose(keep if name == "none" else (*keep, HorizontalFlip()))
+    if crop is None:
+        raise SettingError(f"augmentation '{name}' needs a crop size", "set training.crop")
+    cut = RandomResizedCrop(crop, (low, high)) if name == "reference" else RandomRescaleCrop(crop, (low, high))
+    return Compose((cut, HorizontalFlip()))
+
+
+def _pair(size: Size) -> tuple[int, int]:
+    """(height, width)."""
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def _crop_and_resize(image: Tensor, mask: Tensor, box: Box, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    labels = F.resized_crop_image(mask[None], *box, size=list(size), interpolation=_NEAREST)[0]
+    return F.resized_crop_image(image, *box, size=list(size)), labels
+
+
+def _window(side: int, crop: int, factor: float, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """One axis of a rescaled crop: start and length in the original, length after rescaling, start in the crop."""
+    scaled = max(1, round(side * factor))
+    offset = int(rng.integers(abs(scaled - crop) + 1))  # of the crop in the image, or of the image in the crop
+    if scaled <= crop:
+        return 0, side, scaled, offset
+    length = min(side, max(1, round(crop * side / scaled)))
+    return min(round(offset * side / scaled), side - length), length, crop, 0

@@ -1,0 +1,126 @@
+"""The training and test samples of a stream as torch data sets: what a loader's workers run."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from densecl.data.labels import remap
+from densecl.seeding import generator
+
+Transform = Callable[[Tensor, Tensor, np.random.Generator], tuple[Tensor, Tensor]]
+
+
+class Reader(Protocol):
+    """What is needed of a data set's reader."""
+
+    def __len__(self) -> int: ...
+    def read(self, index: int, /) -> tuple[Tensor, Tensor]:
+        """Image (3, H, W) uint8 and mask (H, W) uint8."""
+        ...
+
+    def read_mask(self, index: int, /) -> np.ndarray:
+        """The mask alone."""
+        ...
+
+    def image_path(self, index: int, /) -> Path:
+        """The file of an image."""
+        ...
+
+    def mask_path(self, index: int, /) -> Path:
+        """The file of a mask."""
+        ...
+
+
+class SampleKey(NamedTuple):
+    """Names one draw of one sample; equal keys give equal tensors, whichever worker loads them."""
+
+    source: int  # the step whose labels it carries
+    position: int  # in that step's list of images
+    step: int  # the step being trained
+    epoch: int
+
+
+class LoadedSample(NamedTuple):
+    """image (3, H, W) uint8; target (H, W) uint8; the step of its labels; its position in the data set."""
+
+    image: Tensor
+    target: Tensor
+    step: int
+    index: int
+
+
+@dataclass(frozen=True)
+class StepImages:
+    """Images and label table of one step: indices (n,) into the data set, table (256,) uint8."""
+
+    indices: np.ndarray
+    table: Tensor
+
+
+class TrainingSamples(Dataset[LoadedSample]):
+    """Samples of all steps so far by `SampleKey`; augmentation derives from (seed, step, epoch, index)."""
+
+    def __init__(self, reader: Reader, steps: Sequence[StepImages], transform: Transform, seed: int):
+        self.reader, self.steps, self.transform, self.seed = reader, tuple(steps), transform, seed
+
+    def __getitem__(self, key: SampleKey) -> LoadedSample:
+        images = self.steps[key.source]
+        index = int(images.indices[key.position])
+        image, mask = self.reader.read(index)
+        rng = generator(self.seed, "augmentation", key.step, key.epoch, index, key.source)
+        image, mask = self.transform(image, mask, rng)
+        return LoadedSample(image, remap(mask, images.table), key.source, index)
+
+
+class PlainSamples(Dataset[tuple[Tensor, Tensor]]):
+    """One step's samples without random augmentation as (normalised image, int64 target).
+
+    This is `experience.dataset`: what stock Avalanche plugins iterate over.
+    """
+
+    def __init__(self, reader: Reader, images: StepImages, transform: Transform, mean: Tensor, std: Tensor):
+        self.reader, self.images, self.transform, self.mean, self.std = reader, images, transform, mean, std
+
+    def __len__(self) -> int:
+        return len(self.images.indices)
+
+    def __getitem__(self, position: int) -> tuple[Tensor, Tensor]:
+        image, mask = self.reader.read(int(self.images.indices[position]))
+        image, mask = self.transform(image, mask, np.random.default_rng(0))
+        target = remap(mask, self.images.table)
+        return image.float().div(255).sub(self.mean).div(self.std), target.long()
+
+
+class TestSamples(Dataset[LoadedSample]):
+    """The images a step is evaluated on, every true class with its own label."""
+
+    __test__ = False  # not a test case
+
+    def __init__(self, reader: Reader, indices: np.ndarray, table: Tensor, transform: Transform | None):
+        self.reader, self.indices, self.table, self.transform = reader, indices, table, transform
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, position: int) -> LoadedSample:
+        index = int(self.indices[position])
+        image, mask = self.reader.read(index)
+        if self.transform is not None:
+            image, mask = self.transform(image, mask, np.random.default_rng(0))
+        return LoadedSample(image, remap(mask, self.table), -1, index)
+
+
+def stack(samples: Sequence[LoadedSample]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Image (B, 3, H, W) uint8; target (B, H, W) int64; step (B,); index (B,)."""
+    return (
+        torch.stack([sample.image for sample in samples]),
+        torch.stack([sample.target for sample in samples]).long(),
+        torch.tensor([sample.step for sample in samples]),
+        torch.tensor([sample.index for sample in samples]),
+    )

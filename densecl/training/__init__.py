@@ -1,0 +1,1 @@
+"""The training loop on Avalanche's template, and what it needs."""

@@ -1,0 +1,97 @@
+"""The order of samples and the loader that follows it."""
+
+import itertools
+import math
+import os
+from collections.abc import Callable, Iterator
+
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from densecl.seeding import derive, generator
+from densecl.streams.samples import LoadedSample, SampleKey, TrainingSamples, stack
+from densecl.training.batch import Batch
+
+Extend = Callable[[list[SampleKey], int, int], list[SampleKey]]
+
+
+class EpochBatches(Sampler[list[SampleKey]]):
+    """Batches of sample keys of one step; the order of epoch e derives from (seed, step, e).
+
+    The last batch may be smaller, but never holds a single sample, which BatchNorm cannot learn from: it joins the
+    batch before, and a step of one image shows it twice.
+
+    Args:
+        n: images of the step. batch: samples a batch. seed: of the run. step: being trained.
+        extend: (keys, epoch, iteration) -> keys, for plugins that append replayed samples.
+    """
+
+    def __init__(self, n: int, batch: int, seed: int, step: int, extend: Extend | None = None):
+        self.n, self.batch, self.seed, self.step, self.extend = n, batch, seed, step, extend
+        self.epoch, self.limit = 0, None
+
+    def set_epoch(self, epoch: int, limit: int | None = None) -> None:
+        """Choose the epoch of the next pass and how many batches of it to yield (None: all)."""
+        self.epoch, self.limit = epoch, limit
+
+    def _bounds(self) -> list[int]:
+        bounds = [*range(0, self.n, self.batch), self.n]
+        if len(bounds) > 2 and bounds[-1] - bounds[-2] == 1:
+            del bounds[-2]
+        return bounds
+
+    def __len__(self) -> int:
+        return len(self._bounds()) - 1
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        order = generator(self.seed, "order", self.step, self.epoch).permutation(self.n).tolist()
+        if self.n == 1:
+            order = order * 2
+        bounds = self._bounds() if self.n > 1 else [0, 2]
+        for iteration, (a, b) in enumerate(itertools.pairwise(bounds)):
+            if self.limit is not None and iteration >= self.limit:
+                return
+            keys = [SampleKey(self.step, position, self.step, self.epoch) for position in order[a:b]]
+            yield self.extend(keys, self.epoch, iteration) if self.extend else keys
+
+
+def collate(samples: list[LoadedSample]) -> Batch:
+    """A batch with its image still uint8: a quarter of the bytes to move; the loop normalises it on the device."""
+    image, target, step, index = stack(samples)
+    return Batch(image, target, None, step, index)
+
+
+def choose_workers(asked: int | None, in_memory: bool) -> int:
+    """Worker processes: as asked; none for data held in memory, else up to four and one less than the cores."""
+    if asked is not None:
+        return asked
+    return 0 if in_memory else max(1, min(4, (os.cpu_count() or 2) - 1))
+
+
+def make_loader(samples: TrainingSamples, batches: EpochBatches, workers: int, pin: bool) -> DataLoader[Batch]:
+    """The loader of one step; its workers live as long as the step."""
+    options = {"persistent_workers": True, "prefetch_factor": 4, "worker_init_fn": _one_thread} if workers else {}
+    # an own generator: the loader would otherwise draw its base seed from the global one, and so change other draws
+    rng = torch.Generator().manual_seed(derive(batches.seed, "loader"))
+    return DataLoader(
+        samples,
+        batch_sampler=batches,
+        collate_fn=collate,
+        num_workers=workers,
+        pin_memory=pin,
+        generator=rng,
+        **options,
+    )
+
+
+def _one_thread(_worker: int) -> None:
+    torch.set_num_threads(1)
+
+
+def step_length(images: int, batch: int, epochs: int | None, iterations: int | None) -> tuple[int, int]:
+    """(epochs, iterations) of a step of so many images; at least one iteration an epoch."""
+    per_epoch = len(EpochBatches(images, batch, 0, 0))
+    if iterations is not None:
+        return math.ceil(iterations / per_epoch), iterations
+    assert epochs is not None
+    return epochs, epochs * per_epoch

@@ -1,0 +1,41 @@
+"""Mixed precision: where it is switched on, and the scaler that fp16 needs."""
+
+import contextlib
+
+import torch
+
+from densecl.errors import SettingError
+
+TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Precision:
+    """Autocast and gradient scaling of one run.
+
+    Raises:
+        SettingError: fp16 without CUDA.
+    """
+
+    def __init__(self, name: str, device: torch.device):
+        if name == "fp16" and device.type != "cuda":
+            raise SettingError(f"fp16 needs a CUDA device, not {device}", "use --precision bf16 or fp32")
+        self.name, self.device = name, device
+        self.scaler = torch.amp.GradScaler("cuda") if name == "fp16" else None
+
+    def autocast(self) -> contextlib.AbstractContextManager[None]:
+        """The context of forward passes."""
+        if self.name == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=TYPES[self.name])
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Gradients of a loss."""
+        (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+
+    def step(self, optimizer: torch.optim.Optimizer) -> None:
+        """One update; skipped by the scaler when a gradient overflowed."""
+        if self.scaler is None:
+            optimizer.step()
+        else:
+            self.scaler.step(optimizer)
+            self.scaler.update()

@@ -1,0 +1,41 @@
+"""Optimisers and the learning rate per iteration, restarted each step."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.optim.lr_scheduler import LambdaLR
+
+from densecl.recipe import TrainingSettings
+
+
+def poly(iterations: int, power: float, warmup: int) -> Callable[[int], float]:
+    """Iteration -> factor of the learning rate: (1 - i / n)^power (Chen et al., DeepLab), with linear warm-up."""
+
+    def factor(i: int) -> float:
+        ramp = min(1.0, (i + 1) / warmup) if warmup else 1.0
+        return ramp * max(0.0, 1 - i / iterations) ** power
+
+    return factor
+
+
+def make_optimizer(groups: list[dict[str, Any]], settings: TrainingSettings, step: int) -> torch.optim.Optimizer:
+    """The optimiser of a step; groups may carry their own `lr` (absolute), `lr_scale` and `weight_decay`."""
+    rate = settings.rate(step)
+    groups = [{**group, "lr": group.get("lr", rate * group.pop("lr_scale", 1.0))} for group in map(dict, groups)]
+    # fused kernels update all parameters in one call: a third of the time of a small network's iteration otherwise
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=rate, weight_decay=settings.weight_decay, fused=True)
+    return torch.optim.SGD(
+        groups,
+        lr=rate,
+        momentum=settings.momentum,
+        nesterov=settings.momentum > 0,
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
+
+
+def make_schedule(optimizer: torch.optim.Optimizer, settings: TrainingSettings, iterations: int) -> LambdaLR:
+    """The schedule of a step, to be stepped after each iteration."""
+    return LambdaLR(optimizer, poly(iterations, settings.power, settings.warmup))

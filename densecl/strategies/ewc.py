@@ -1,0 +1,67 @@
+"""Elastic Weight Consolidation, for dense outputs."""
+
+import torch
+from torch import Tensor
+
+from densecl.losses import cross_entropy
+from densecl.models.network import Output
+from densecl.seeding import generator
+from densecl.strategies.base import Plugin, Strategy
+from densecl.streams.scenario import DenseExperience
+from densecl.training.batch import Batch
+
+
+class EWC(Plugin):
+    """Parameters that mattered for earlier steps are held by a quadratic penalty (Kirkpatrick et al., 2017, eq. 3).
+
+    The importance is the diagonal of the empirical Fisher matrix: the mean over images of the squared gradient of an
+    image's mean cross-entropy, added up over steps.
+    """
+
+    weight: float = 500.0  # lambda of eq. 3
+    images: int = 200  # at most so many images a step estimate the importance
+
+    def __init__(self, **values: object):
+        super().__init__(**values)
+        self.importance: dict[str, Tensor] = {}
+        self.anchor: dict[str, Tensor] = {}
+
+    def loss(self, strategy: Strategy, output: Output, batch: Batch, teacher_output: Output | None) -> Tensor | None:
+        """Half lambda times the sum of importance times squared distance to the previous step's last weights."""
+        if not self.importance:
+            return None
+        parameters = dict(strategy.network.named_parameters())
+        terms = [(f * (parameters[name] - self.anchor[name]).square()).sum() for name, f in self.importance.items()]
+        return self.weight / 2 * torch.stack(terms).sum()
+
+    def after_step(self, strategy: Strategy, experience: DenseExperience) -> None:
+        """Add the importance of this step and remember the weights."""
+        network = strategy.network.eval()
+        parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
+        n = len(experience.dataset)
+        chosen = generator(strategy.seed, "fisher", experience.step).permutation(n)[: self.images].tolist()
+        total = {name: torch.zeros_like(p) for name, p in parameters.items()}
+        for position in chosen:
+            image, target = experience.dataset[position][:2]
+            with strategy.precision.autocast():
+                logits = network(image[None].to(strategy.device)).logits
+            loss = cross_entropy(logits.float(), target[None].to(strategy.device))
+            gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+            for name, gradient in zip(parameters, gradients, strict=True):
+                if gradient is not None:
+                    total[name].addcmul_(gradient, gradient, value=1 / len(chosen))
+        for name, value in total.items():
+            self.importance[name] = value + self.importance[name] if name in self.importance else value
+        self.anchor = {name: p.detach().clone() for name, p in parameters.items()}
+
+    def stored_bytes(self, strategy: Strategy) -> int:
+        """Importance and anchor."""
+        return sum(t.numel() * t.element_size() for t in (*self.importance.values(), *self.anchor.values()))
+
+    def state_dict(self) -> dict[str, object]:
+        """Importance and anchor of every parameter."""
+        return {"importance": self.importance, "anchor": self.anchor}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Restore importance and anchor."""
+        self.importance, self.anchor = dict(state["importance"]), dict(state["anchor"])

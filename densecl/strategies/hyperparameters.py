@@ -1,0 +1,45 @@
+"""Hyper-parameters of strategies and plugins: the annotated class attributes."""
+
+from typing import Any, ClassVar, get_origin, get_type_hints
+
+from pydantic import ConfigDict, ValidationError, create_model
+
+from densecl.errors import SettingError, UnknownNameError
+
+
+def hyperparameters(cls: type, stop: type) -> dict[str, tuple[Any, Any]]:
+    """Name -> (type, default) of the annotated public class attributes of `cls` and its bases below `stop`."""
+    result: dict[str, tuple[Any, Any]] = {}
+    for base in reversed(cls.__mro__):
+        if base is stop or not issubclass(base, stop):
+            continue
+        try:
+            hints = get_type_hints(base)
+        except NameError as error:
+            raise SettingError(f"{cls.__name__}: an annotation cannot be read: {error}") from error
+        for name in vars(base).get("__annotations__", {}):
+            if name.startswith("_") or get_origin(hints[name]) is ClassVar or hints[name] is ClassVar:
+                continue
+            if name in vars(base):
+                result[name] = (hints[name], vars(base)[name])
+    return result
+
+
+def resolve(cls: type, stop: type, values: dict[str, Any], name: str) -> dict[str, Any]:
+    """All hyper-parameters of `cls`: the defaults, overlaid by `values`.
+
+    Raises:
+        UnknownNameError: a key that is not one; SettingError: a value of a wrong type.
+    """
+    known = hyperparameters(cls, stop)
+    for key in values:
+        if key not in known:
+            raise UnknownNameError(f"hyper-parameter of {name}", key, known)
+    fields: dict[str, Any] = {key: (kind, default) for key, (kind, default) in known.items()}
+    model = create_model(cls.__name__, __config__=ConfigDict(extra="forbid"), **fields)
+    try:
+        return model.model_validate(values).model_dump()
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        key = ".".join(map(str, fault["loc"][:1]))
+        raise SettingError(f"{name}.{key} cannot be {fault['input']!r}: {fault['msg'].lower()}") from error

@@ -1,0 +1,30 @@
+"""Modeling the Background."""
+
+from torch import Tensor
+
+from densecl.losses import unbiased_cross_entropy, unbiased_distillation
+from densecl.models.network import Output
+from densecl.strategies.base import Strategy
+from densecl.streams.scenario import DenseExperience
+from densecl.training.batch import Batch
+
+
+class MiB(Strategy):
+    """Unbiased cross-entropy and distillation (Cermelli et al., CVPR 2020, eq. 5-10)."""
+
+    first_step = "shared"
+    distillation: float = 10.0  # weight of eq. 8
+
+    def before_step(self, experience: DenseExperience) -> None:
+        """New outputs start as shares of the background's (eq. 10), on the main and the auxiliary heads."""
+        if self.step > 0:
+            self.network.heads.init_from_background()
+
+    def pixel_loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Background may be an old class (eq. 5-6), but only in samples that carry this step's labels."""
+        hidden = batch.step == self.step
+        return unbiased_cross_entropy(logits, batch.target, n_old=self.n_old, hidden=hidden, weight=batch.weight)
+
+    def regulariser(self, output: Output, batch: Batch, teacher_output: Output) -> Tensor:
+        """The teacher's background may be a new class (eq. 8-9)."""
+        return self.distillation * unbiased_distillation(output.logits, teacher_output.logits)

@@ -1,0 +1,63 @@
+"""Replay of real images of earlier steps, with the labels they had then."""
+
+import numpy as np
+
+from densecl.seeding import generator
+from densecl.strategies.base import Plugin, Strategy
+from densecl.streams.samples import SampleKey
+from densecl.streams.scenario import DenseExperience
+
+
+class Replay(Plugin):
+    """A memory of image positions, balanced over the classes learnt so far; a share of it joins every batch.
+
+    Only indices are stored. A replayed sample carries its own step's labels and says so in `Batch.step`.
+    """
+
+    memory: int = 200  # images in all
+    ratio: float = 0.5  # replayed images for each image of the step
+
+    def __init__(self, **values: object):
+        super().__init__(**values)
+        self._stored: dict[int, list[tuple[int, int]]] = {}  # label -> (step, position), most wanted first
+
+    @property
+    def keys(self) -> list[tuple[int, int]]:
+        """The (step, position) pairs in memory, each once."""
+        return sorted({key for keys in self._stored.values() for key in keys})
+
+    def extend_keys(self, strategy: Strategy, keys: list[SampleKey], epoch: int, iteration: int) -> list[SampleKey]:
+        """Append `ratio` replayed samples for each sample, drawn from the memory of earlier steps."""
+        stored = [key for key in self.keys if key[0] < keys[0].step]
+        count = round(self.ratio * len(keys))
+        if not stored or not count:
+            return keys
+        rng = generator(strategy.seed, "replay", keys[0].step, epoch, iteration)
+        chosen = rng.choice(len(stored), size=count, replace=count > len(stored))
+        return keys + [SampleKey(*stored[i], keys[0].step, epoch) for i in chosen]
+
+    def after_step(self, strategy: Strategy, experience: DenseExperience) -> None:
+        """Store images of the new classes and shorten what is kept of the old, so that each has an equal share."""
+        share = max(1, self.memory // len(experience.seen_classes))
+        rng = generator(strategy.seed, "memory", experience.step)
+        for label in experience.new_classes:
+            positions = np.flatnonzero(experience.presence[:, label])
+            chosen = rng.permutation(positions)[:share]
+            self._stored[label] = [(experience.step, int(position)) for position in chosen]
+        self._stored = {label: keys[:share] for label, keys in self._stored.items()}
+
+    def stored_bytes(self, strategy: Strategy) -> int:
+        """The image and mask files that must stay at hand."""
+        samples, size = strategy.scenario.training, 0
+        for step, position in self.keys:
+            index = int(samples.steps[step].indices[position])
+            size += sum(path(index).stat().st_size for path in (samples.reader.image_path, samples.reader.mask_path))
+        return size
+
+    def state_dict(self) -> dict[str, object]:
+        """The memory."""
+        return {"stored": {str(label): keys for label, keys in self._stored.items()}}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Restore the memory."""
+        self._stored = {int(label): [tuple(key) for key in keys] for label, keys in state["stored"].items()}

@@ -1,0 +1,1 @@
+"""Carrying out a run: plan, build, train, evaluate, keep."""

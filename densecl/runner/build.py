@@ -1,0 +1,104 @@
+"""From a plan to the objects of a run: scenario, network, strategy."""
+
+import torch
+
+from densecl.data import transforms
+from densecl.errors import SettingError
+from densecl.models import build_backbone
+from densecl.models.network import Network
+from densecl.recipe import EvaluationSettings, RunSettings
+from densecl.runner.methods import Part
+from densecl.runner.plan import Plan
+from densecl.seeding import derive
+from densecl.strategies.base import Plugin, Strategy
+from densecl.streams.samples import Transform
+from densecl.streams.scenario import Scenario, class_incremental
+from densecl.training.loader import choose_workers
+from densecl.training.loop import Events
+
+MEMORY = 256 * 2**20  # bytes of decoded images that are kept rather than decoded every epoch
+
+
+def build_scenario(plan: Plan) -> tuple[Scenario, int]:
+    """The stream, and how many worker processes load it.
+
+    Raises:
+        DataError, SettingError: see `class_incremental`.
+    """
+    s = plan.settings
+    train, test = plan.train, plan.test
+    in_memory = s.loader.workers in (None, 0) and train.fits_in_memory(MEMORY) and test.fits_in_memory(MEMORY)
+    if in_memory:
+        train, test = train.cached(), test.cached()
+    training = s.training
+    crop = None if training.crop == "full" else training.crop
+    scenario = class_incremental(
+        train,
+        test,
+        plan.steps,
+        setting=s.stream.setting,
+        labels=s.stream.labels,
+        joint=plan.method.strategy.cls.joint,  # type: ignore[attr-defined]
+        validation=s.data.validation,
+        augment=transforms.augmentation(training.augmentation, crop, training.scale),
+        plain=None if crop is None else transforms.ResizeCenterCrop(crop),
+        evaluate=evaluation_transform(s.evaluation),
+        mean=s.data.mean,
+        std=s.data.std,
+        seed=s.seed,
+    )
+    check_tasks(plan.method.strategy, scenario)
+    return scenario, choose_workers(s.loader.workers, in_memory)
+
+
+def check_tasks(part: Part, scenario: Scenario) -> None:
+    """Refuse a strategy on tasks it cannot learn.
+
+    Raises:
+        SettingError: naming strategy and task.
+    """
+    for task in scenario.tasks:
+        if task.kind not in part.cls.kinds:  # type: ignore[attr-defined]
+            kinds = ", ".join(sorted(part.cls.kinds))  # type: ignore[attr-defined]
+            raise SettingError(f"{part.name} cannot learn {task.kind} ('{task.name}')", f"it learns: {kinds}")
+
+
+def evaluation_transform(settings: EvaluationSettings) -> Transform | None:
+    """Shorter side to `size` and centre crop, or None for whole images."""
+    return None if settings.size == "full" else transforms.ResizeCenterCrop(settings.size)
+
+
+def build_network(settings: RunSettings) -> Network:
+    """The network before step 0, initialised from the run's seed; on the CPU, so that all devices start alike."""
+    torch.manual_seed(derive(settings.seed, "network"))
+    return Network(build_backbone(settings.backbone, settings.backbone_values))
+
+
+def build_strategy(
+    plan: Plan, scenario: Scenario, network: Network, workers: int = 0, events: Events | None = None
+) -> Strategy:
+    """The strategy with its plugins and hyper-parameters."""
+    s = plan.settings
+    plugins = []
+    for part in plan.method.plugins:
+        plugin = part.cls(**part.resolved())
+        if isinstance(plugin, Plugin) and not type(plugin).name:
+            plugin.name = part.name  # type: ignore[misc]
+        plugins.append(plugin)
+    strategy = plan.method.strategy.cls(
+        network=network,
+        scenario=scenario,
+        settings=s.training,
+        seed=s.seed,
+        device=s.device,
+        workers=workers,
+        plugins=plugins,
+        events=events,
+    )
+    strategy.configure(plan.method.strategy.resolved())
+    return strategy
+
+
+def is_resumable(plan: Plan) -> bool:
+    """Whether every plugin can give and take its state."""
+    return not any(part.stock and "state_dict" not in dir(part.cls) for part in plan.method.plugins)

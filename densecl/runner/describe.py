@@ -1,0 +1,127 @@
+"""`densecl show` and `densecl cite` as text."""
+
+import inspect
+from pathlib import Path
+
+from densecl.catalogue import BACKBONES, benchmark_recipe, entries, load_class, strategy_recipes
+from densecl.errors import DataError, DenseCLError, UnknownNameError
+from densecl.recipe import SECTIONS, BenchmarkRecipe, StrategyRecipe, build, merge
+from densecl.streams import protocol
+
+
+def show_name(name: str, data: Path | None = None, catalogue: Path | None = None) -> str:
+    """What a benchmark, strategy, plugin or backbone is.
+
+    Raises:
+        UnknownNameError: there is nothing of that name.
+    """
+    recipes = strategy_recipes(catalogue)
+    if name in recipes:
+        return _strategy(recipes[name])
+    if name in BACKBONES:
+        return _backbone(name)
+    try:
+        recipe, split = benchmark_recipe(name, catalogue)
+    except UnknownNameError:
+        known = [*recipes, *BACKBONES, *(entry.name for entry in entries("benchmarks", catalogue))]
+        raise UnknownNameError("name", name, known) from None
+    return _benchmark(recipe, split, data)
+
+
+def bibtex(names: str, catalogue: Path | None = None) -> str:
+    """The BibTeX entries of names joined by + or commas.
+
+    Raises:
+        UnknownNameError: a name that does not exist; DenseCLError: none of them comes from a paper.
+    """
+    recipes = strategy_recipes(catalogue)
+    texts = []
+    for name in names.replace("+", ",").split(","):
+        name = name.strip()
+        if name in recipes:
+            texts.append(recipes[name].bibtex)
+            continue
+        try:
+            texts.append(benchmark_recipe(name, catalogue)[0].bibtex)
+        except UnknownNameError:
+            known = [*recipes, *(entry.name for entry in entries("benchmarks", catalogue))]
+            raise UnknownNameError("name", name, known) from None
+    found = list(dict.fromkeys(text.strip() for text in texts if text.strip()))
+    if not found:
+        raise DenseCLError(f"'{names}' comes from no paper")
+    return "\n\n".join(found)
+
+
+def _strategy(recipe: StrategyRecipe) -> str:
+    from densecl.strategies.base import Plugin, Strategy
+    from densecl.strategies.hyperparameters import hyperparameters
+
+    cls = load_class(recipe.class_, recipe.source.parent)
+    lines = [f"{recipe.name} ({recipe.kind}): {recipe.summary}", f"class      {recipe.class_}"]
+    if recipe.paper:
+        lines.append(f"paper      {recipe.paper}")
+    if issubclass(cls, Strategy | Plugin):
+        stop = Strategy if issubclass(cls, Strategy) else Plugin
+        found = {
+            key: (getattr(kind, "__name__", str(kind)), default)
+            for key, (kind, default) in hyperparameters(cls, stop).items()
+        }
+    else:
+        parameters = inspect.signature(cls).parameters.values()
+        found = {p.name: ("", recipe.arguments.get(p.name, p.default)) for p in parameters}
+    for key, (kind, default) in found.items():
+        shown = "required" if default is inspect.Parameter.empty else repr(default)
+        lines.append(f"  {key} = {shown}" + (f"  ({kind})" if kind else ""))
+    lines += [f"deviates   {text}" for text in recipe.deviations]
+    lines += [f"on {pattern}: {overlay.sections()}" for pattern, overlay in recipe.benchmarks.items()]
+    return "\n".join(lines)
+
+
+def _backbone(name: str) -> str:
+    from densecl.runner.plan import resolve_backbone
+
+    lines = [f"{name}: {BACKBONES[name]}"]
+    return "\n".join(lines + [f"  {key} = {value!r}" for key, value in resolve_backbone(name, {}, None).items()])
+
+
+def _benchmark(recipe: BenchmarkRecipe, split: str, data: Path | None) -> str:
+    tree = merge(recipe.sections(), recipe.split[split].sections()) if split in recipe.split else recipe.sections()
+    tree = merge(tree, {"stream": {"split": split}})
+    steps = protocol.steps(split, recipe.classes)
+    lines = [f"{recipe.family}{split}: {recipe.summary}"]
+    if recipe.paper:
+        lines.append(f"paper      {recipe.paper}")
+    lines.append(f"backbone   {recipe.backbone}")
+    for section, model in SECTIONS.items():
+        values = build(model, tree.get(section, {}), section).model_dump(mode="json", exclude_none=True)
+        if values and section != "loader":
+            lines.append(f"{section:10} " + ", ".join(f"{key}={_plain(value)}" for key, value in values.items()))
+    lines += ["", *_steps(str(tree.get("data", {}).get("name", recipe.family)), steps, data)]
+    return "\n".join(lines + ([f"\n{recipe.notes.strip()}"] if recipe.notes else []))
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}={_plain(item)}" for key, item in value.items()) + "}"
+    return str(value)
+
+
+def _steps(name: str, steps: protocol.Steps, data: Path | None) -> list[str]:
+    """One line a step, with class names and counts of images when the data is there."""
+    from densecl.data import open_dataset
+    from densecl.data.class_index import class_index
+
+    try:
+        train = open_dataset(name, "train", data)
+        counts = {
+            setting: protocol.select(class_index(train), steps, setting) for setting in ("overlapped", "disjoint")
+        }
+    except DataError:
+        if data is not None:
+            raise
+        return [f"step {k}: classes {', '.join(map(str, step))}" for k, step in enumerate(steps)]
+    lines = ["step  overlapped  disjoint  classes"]
+    for k, step in enumerate(steps):
+        names = ", ".join(train.class_names[c - 1] for c in step)
+        lines.append(f"{k:4}  {len(counts['overlapped'][k]):10}  {len(counts['disjoint'][k]):8}  {names}")
+    return lines

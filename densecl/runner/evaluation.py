@@ -1,0 +1,79 @@
+"""Scoring a network on the test stream: one confusion matrix with every true class as a row."""
+
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from densecl.metrics import ConfusionMatrix
+from densecl.metrics.forgetting import forgetting
+from densecl.metrics.grouping import fold_unseen, iou_from_confusion, step_metrics
+from densecl.reporting.record import Evaluation, StepRecord
+from densecl.strategies.base import Strategy
+from densecl.streams.protocol import unseen_rule
+from densecl.streams.samples import LoadedSample, TestSamples
+from densecl.streams.scenario import Scenario
+from densecl.training.batch import normalise
+
+Group = tuple[Tensor, Tensor]
+
+
+def by_size(samples: list[LoadedSample]) -> list[Group]:
+    """(image, target) batches of equal size: whole images come in many sizes and must not be padded."""
+    groups: dict[tuple[int, ...], list[LoadedSample]] = defaultdict(list)
+    for sample in samples:
+        groups[tuple(sample.target.shape)].append(sample)
+    return [
+        (torch.stack([s.image for s in group]), torch.stack([s.target for s in group])) for group in groups.values()
+    ]
+
+
+@torch.no_grad()
+def confusion(strategy: Strategy, samples: TestSamples, n_labels: int, batch: int, workers: int = 0) -> np.ndarray:
+    """(n_labels, n_labels) counts of pixels, true label by predicted label, over all samples."""
+    network = strategy.network.eval()
+    matrix = ConfusionMatrix(n_labels)
+    loader = DataLoader(samples, batch_size=batch, collate_fn=by_size, num_workers=workers)
+    for groups in loader:
+        for image, target in groups:
+            image = normalise(image.to(strategy.device), *strategy.normalisation)
+            with strategy.precision.autocast():
+                output = network(image)
+            matrix.update(strategy.predict(output), target.to(strategy.device))
+    return matrix.matrix.numpy()
+
+
+def score(matrix: np.ndarray, scenario: Scenario, step: int, learnt: list[np.ndarray]) -> Evaluation:
+    """The record's evaluation of one step.
+
+    Args:
+        matrix: confusion matrix over all labels.
+        scenario: the stream.
+        step: just trained.
+        learnt: the IoU by label after each earlier step, to measure forgetting against.
+    """
+    groups = scenario.groups
+    last = len(groups) - 1 if scenario.settings.steps != groups and len(scenario.settings.steps) == 1 else step
+    unseen = unseen_rule(scenario.settings.labels)
+    seen = sum(len(group) for group in groups[: last + 1])
+    iou = iou_from_confusion(fold_unseen(matrix, seen, unseen))
+    miou = step_metrics(matrix, groups, last, has_background=scenario.has_background, unseen=unseen)
+    previous = [label for group in groups[:step] for label in group]
+    when_learnt = {
+        label: float(learnt[k][label]) for k, group in enumerate(groups[:step]) for label in group if k < len(learnt)
+    }
+    metrics: dict[str, Any] = {
+        "miou": miou,
+        "iou": [None if label > seen or np.isnan(value) else float(value) for label, value in enumerate(iou)],
+        "forgetting": forgetting(when_learnt, iou, previous) if previous else None,
+    }
+    task = scenario.tasks[min(step, len(scenario.tasks) - 1)]
+    return Evaluation(task=task.name, metrics=metrics, confusion=matrix.tolist())
+
+
+def ious(steps: list[StepRecord]) -> list[np.ndarray]:
+    """IoU by label after each recorded step, NaN where there is none."""
+    return [np.array([np.nan if v is None else v for v in step.evaluations[0].metrics["iou"]]) for step in steps]

@@ -1,0 +1,131 @@
+"""The strategy and the plugins that a text such as `mib+replay(memory=100)` names."""
+
+import hashlib
+import inspect
+import warnings
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from densecl.catalogue import load_class, strategy_recipes
+from densecl.errors import SettingError, SpecError, UnknownNameError
+from densecl.recipe import SectionOverlay, StrategyRecipe
+from densecl.spec import Call, parse
+from densecl.strategies.base import Plugin, Strategy
+from densecl.strategies.hyperparameters import resolve
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from avalanche.core import BasePlugin
+
+
+@dataclass(frozen=True)
+class Part:
+    """One named part of a method: a strategy, one of our plugins, or a stock Avalanche plugin.
+
+    Attributes:
+        name: as in folder names and tables. reference: the text that finds it again.
+        cls: its class. values: hyper-parameters given so far. recipe: None for a class from a user's file.
+        source: hash of the user's file, so that an edited method is another run; empty for packaged ones.
+    """
+
+    name: str
+    reference: str
+    cls: type
+    values: dict[str, Any] = field(default_factory=dict)
+    recipe: StrategyRecipe | None = None
+    source: str = ""
+
+    @property
+    def stock(self) -> bool:
+        """Whether it is one of Avalanche's own plugins."""
+        return not issubclass(self.cls, Strategy | Plugin)
+
+    def overlays(self, benchmark: str) -> list[SectionOverlay]:
+        """What its recipe changes on a benchmark, the more general patterns first."""
+        if self.recipe is None:
+            return []
+        matching = [pattern for pattern in self.recipe.benchmarks if fnmatchcase(benchmark, pattern)]
+        return [self.recipe.benchmarks[pattern] for pattern in sorted(matching, key=lambda p: ("*" not in p, len(p)))]
+
+    def resolved(self) -> dict[str, Any]:
+        """All hyper-parameters, checked."""
+        if self.stock:
+            return _stock_arguments(self)
+        return resolve(self.cls, Strategy if issubclass(self.cls, Strategy) else Plugin, self.values, self.name)
+
+
+@dataclass(frozen=True)
+class Method:
+    """Exactly one strategy and any number of plugins."""
+
+    strategy: Part
+    plugins: tuple[Part, ...]
+
+    @property
+    def name(self) -> str:
+        """As in folder names and tables: `mib+replay`."""
+        return "+".join([self.strategy.name, *(plugin.name for plugin in self.plugins)])
+
+
+def parse_method(text: str, catalogue: Path | None = None) -> Method:
+    """The method behind `mib+replay(memory=100)` or `mine.py:Mine(weight=3)`.
+
+    Raises:
+        SpecError: no strategy, two of them, or a plugin twice. UnknownNameError: a name that does not exist.
+    """
+    recipes = strategy_recipes(catalogue)
+    parts = [_part(call, recipes) for call in parse(text)]
+    strategies = [part for part in parts if issubclass(part.cls, Strategy)]
+    plugins = tuple(part for part in parts if not issubclass(part.cls, Strategy))
+    if len(strategies) > 1:
+        names = " and ".join(part.name for part in strategies)
+        raise SpecError(
+            f"'{text}' names two strategies, {names}", "each owns the loss: keep one, and add plugins with +"
+        )
+    if not strategies:
+        raise SpecError(f"'{text}' names no strategy, only plugins", f"did you mean 'finetune+{text}'?")
+    twice = {part.name for part in plugins if [p.name for p in plugins].count(part.name) > 1}
+    if twice:
+        raise SpecError(f"'{text}' names {sorted(twice)[0]} twice", "name each plugin once")
+    return Method(strategies[0], plugins)
+
+
+def _part(call: Call, recipes: dict[str, StrategyRecipe]) -> Part:
+    values = dict(call.arguments)
+    recipe = recipes.get(call.name)
+    if recipe is not None:
+        cls = load_class(recipe.class_, recipe.source.parent)
+        source = _source_hash(cls) if ".py:" in recipe.class_ else ""
+        return _checked(Part(recipe.name, call.name, cls, {**recipe.arguments, **values}, recipe, source))
+    if ":" in call.name:
+        cls = load_class(call.name)
+        return _checked(Part(cls.__name__, call.name, cls, values, None, _source_hash(cls)))
+    raise UnknownNameError("strategy or plugin", call.name, recipes, "or file.py:Class for one of your own")
+
+
+def _checked(part: Part) -> Part:
+    if not issubclass(part.cls, Strategy | BasePlugin):
+        raise SettingError(
+            f"'{part.reference}' is neither a strategy nor a plugin", "subclass densecl.Strategy or densecl.Plugin"
+        )
+    return part
+
+
+def _source_hash(cls: type) -> str:
+    return hashlib.sha256(Path(inspect.getfile(cls)).read_bytes()).hexdigest()[:12]
+
+
+def _stock_arguments(part: Part) -> dict[str, Any]:
+    """Arguments of a stock plugin's constructor, checked by name."""
+    signature = inspect.signature(part.cls)
+    known = [name for name, p in signature.parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    for key in part.values:
+        if key not in known:
+            raise UnknownNameError(f"argument of {part.name}", key, known)
+    missing = [name for name in known if signature.parameters[name].default is inspect.Parameter.empty]
+    missing = [name for name in missing if name not in part.values]
+    if missing:
+        raise SettingError(f"{part.name} needs a value for '{missing[0]}'", f"write {part.name}({missing[0]}=...)")
+    return dict(part.values)

@@ -1,0 +1,220 @@
+"""What a run will do, settled before anything is trained: settings resolved, names checked, folder and hash known."""
+
+import hashlib
+import inspect
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from densecl.catalogue import benchmark_recipe
+from densecl.data import open_dataset
+from densecl.data.dataset import DenseDataset
+from densecl.errors import SettingError, UnknownNameError
+from densecl.models import BACKBONES, check_arguments
+from densecl.recipe import SECTIONS, RunSettings, build, merge
+from densecl.runner.methods import Method, Part, parse_method
+from densecl.spec import Call, parse_assignment, parse_one
+from densecl.streams import protocol
+
+HASH_VERSION = 1  # raised when the code changes what the same settings compute
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run, resolved.
+
+    Attributes:
+        settings: everything that decides the run. method: its classes.
+        steps: class ids of each step of the benchmark, in the order of arrival.
+        output: where results go.
+    """
+
+    settings: RunSettings
+    method: Method
+    steps: protocol.Steps
+    output: Path
+
+    @cached_property
+    def train(self) -> DenseDataset:
+        """The training images; raises DataError when they are not there."""
+        return open_dataset(self.settings.data.name, "train", self.settings.data.root)
+
+    @cached_property
+    def test(self) -> DenseDataset:
+        """The test images."""
+        return open_dataset(self.settings.data.name, "test", self.settings.data.root)
+
+    @cached_property
+    def hash(self) -> str:
+        """Eight hex digits over all that decides the numbers; not over paths, device and workers."""
+        content = self.settings.model_dump(mode="json", exclude={"data": {"root"}, "loader": True, "device": True})
+        content["backbone_values"] = _weights_by_content(self.settings.backbone_values)
+        content["sources"] = [part.source for part in (self.method.strategy, *self.method.plugins)]
+        content["images"] = [hashlib.sha256("\n".join(r.ids).encode()).hexdigest() for r in (self.train, self.test)]
+        content["version"] = HASH_VERSION
+        return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+    @property
+    def folder(self) -> Path:
+        """`<output>/<benchmark>/<strategy>/<backbone>/s<seed>-<hash>`."""
+        s = self.settings
+        encoder = s.backbone_values.get("encoder")
+        backbone = f"{s.backbone}-{encoder}" if encoder else s.backbone
+        parts = (s.benchmark, self.method.name, backbone, f"s{s.seed}-{self.hash}")
+        return self.output.joinpath(*(re.sub(r"[^\w.+=-]", "_", part) for part in parts))
+
+
+def make_plan(
+    benchmark: str,
+    strategy: str,
+    *,
+    backbone: str | None = None,
+    seed: int = 0,
+    assignments: Iterable[str] = (),
+    data: Path | None = None,
+    output: Path = Path("results"),
+    weights: str | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+    validation: float | None = None,
+    workers: int | None = None,
+    catalogue: Path | None = None,
+) -> Plan:
+    """Resolve names and settings, later sources over earlier ones.
+
+    Code defaults, the benchmark's recipe, its split's part, the backbone's part, the strategies' recipes, the
+    benchmark's arguments, `assignments` ("training.epochs=2"), then the other arguments.
+
+    Raises:
+        UnknownNameError, SettingError, SpecError, RecipeError: each names what is wrong.
+    """
+    call = parse_one(benchmark, "benchmark")
+    recipe, split = benchmark_recipe(call.name, catalogue)
+    name = recipe.family + split
+    method = parse_method(strategy, catalogue)
+    body = parse_one(backbone or recipe.backbone, "backbone")
+
+    tree: dict[str, Any] = {"stream": {"split": split}}
+    overlays = [recipe, recipe.split.get(split), recipe.backbones.get(body.name)]
+    parts = (method.strategy, *method.plugins)
+    overlays += [overlay for part in parts for overlay in part.overlays(name)]
+    for overlay in overlays:
+        if overlay is not None:
+            tree = merge(tree, overlay.sections())
+    values = {"strategy": tree.pop("strategy", {}), "backbone": {}, **{part.name: {} for part in method.plugins}}
+    tree = merge(tree, _arguments_by_section(call))
+    for text in assignments:
+        tree = _assign(tree, values, text)
+    flags = {
+        "data": {"root": data, "validation": validation},
+        "training": {"precision": precision},
+        "loader": {"workers": workers},
+    }
+    for section, given in flags.items():
+        tree = merge(tree, {section: {key: value for key, value in given.items() if value is not None}})
+
+    sections = {section: build(model, tree.get(section, {}), section) for section, model in SECTIONS.items()}
+    method = _with_values(method, values)
+    backbone_values = resolve_backbone(body.name, {**body.arguments, **values["backbone"]}, weights)
+    settings = build(
+        RunSettings,
+        {
+            "benchmark": name,
+            "strategy": method.strategy.reference,
+            "strategy_values": method.strategy.resolved(),
+            "plugins": {part.reference: part.resolved() for part in method.plugins},
+            "backbone": body.name,
+            "backbone_values": backbone_values,
+            "seed": seed,
+            "device": device or _default_device(),
+            **sections,
+        },
+    )
+    steps = protocol.ordered(protocol.steps(split, recipe.classes), settings.stream.order)
+    return Plan(settings, method, steps, Path(output))
+
+
+def resolve_backbone(name: str, arguments: Mapping[str, Any], weights: str | None = None) -> dict[str, Any]:
+    """All arguments of a backbone: its defaults, overlaid by `arguments` and by `weights` (of its encoder).
+
+    Raises:
+        UnknownNameError: no such backbone or argument. SettingError: a wrong type, or weights for a network without any.
+    """
+    if name not in BACKBONES:
+        raise UnknownNameError("backbone", name, BACKBONES)
+    parameters = inspect.signature(BACKBONES[name]).parameters
+    defaults = {key: parameter.default for key, parameter in parameters.items()}
+    if "weights" in arguments and arguments["weights"] is None:  # the grammar reads `none` as nothing
+        arguments = {**arguments, "weights": "none"}
+    if weights is not None:
+        if "weights" not in defaults and weights != "none":
+            raise SettingError(f"--weights {weights}: {name} has no encoder to load weights into", "leave it out")
+        arguments = {**arguments, **({"weights": weights} if "weights" in defaults else {})}
+    return {**defaults, **check_arguments(name, BACKBONES[name], arguments)}
+
+
+def _with_values(method: Method, values: Mapping[str, Mapping[str, Any]]) -> Method:
+    """The method with what recipes and `--set` give; arguments written in the method's own text win over recipes."""
+
+    def overlaid(part: Part, given: Mapping[str, Any]) -> Part:
+        return replace(part, values={**given, **part.values})
+
+    plugins = tuple(overlaid(part, values[part.name]) for part in method.plugins)
+    return Method(overlaid(method.strategy, values["strategy"]), plugins)
+
+
+def _arguments_by_section(call: Call) -> dict[str, Any]:
+    """`voc15-5s(setting=disjoint)`: each key goes to the one section that knows it.
+
+    Raises:
+        UnknownNameError: no section knows it.
+    """
+    result: dict[str, Any] = {}
+    for key, value in call.arguments.items():
+        owners = [section for section, model in SECTIONS.items() if key in model.model_fields]
+        if not owners:
+            known = [
+                field for section in ("stream", "training", "evaluation") for field in SECTIONS[section].model_fields
+            ]
+            raise UnknownNameError(f"key of {call.name}", key, known)
+        result.setdefault(owners[0], {})[key] = value
+    return result
+
+
+def _assign(tree: dict[str, Any], values: dict[str, dict[str, Any]], text: str) -> dict[str, Any]:
+    """Apply one `section.key=value`."""
+    key, value = parse_assignment(text)
+    section, _, rest = key.partition(".")
+    if not rest:
+        raise SettingError(f"--set {text}: '{key}' names no section", f"write SECTION.{key}=...; {_sections(values)}")
+    if section in values:
+        values[section][rest] = value
+        return tree
+    if section not in SECTIONS:
+        raise UnknownNameError("section", section, [*SECTIONS, *values])
+    overlay: Any = value
+    for part in reversed(rest.split(".")):
+        overlay = {part: overlay}
+    return merge(tree, {section: overlay})
+
+
+def _sections(values: Mapping[str, Any]) -> str:
+    return f"sections: {', '.join(sorted([*SECTIONS, *values]))}"
+
+
+def _default_device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _weights_by_content(values: dict[str, Any]) -> dict[str, Any]:
+    """A weights file counts by its content, not by its path."""
+    weights = values.get("weights")
+    if isinstance(weights, str) and Path(weights).is_file():
+        return {**values, "weights": hashlib.sha256(Path(weights).read_bytes()).hexdigest()}
+    return values

@@ -1,0 +1,114 @@
+"""The command line. One file a command, whose top imports nothing but typer: each command imports its own work.
+
+So `densecl --help` answers at once, and no command pays for what another needs.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from densecl import __version__
+from densecl.cli import data
+from densecl.cli.bench import bench
+from densecl.cli.check import check
+from densecl.cli.evaluate import evaluate
+from densecl.cli.list_ import list_
+from densecl.cli.run import run
+from densecl.cli.show import cite, show
+from densecl.cli.table import table
+from densecl.errors import DenseCLError
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+BROKEN_PIPE = 141  # 128 + SIGPIPE
+
+
+class Group(TyperGroup):
+    """Ends a command in one line after Ctrl-C, whatever typer would make of it."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            complain("interrupted")
+            raise typer.Exit(INTERRUPTED) from None
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"densecl {__version__}")
+        raise typer.Exit
+
+
+app = typer.Typer(name="densecl", cls=Group, pretty_exceptions_enable=False)
+app.command("run")(run)
+app.command("table")(table)
+app.command("list")(list_)
+app.command("show")(show)
+app.command("cite")(cite)
+app.command("evaluate")(evaluate)
+app.command("check")(check)
+app.add_typer(data.app, name="data")
+app.command("bench")(bench)
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """The benchmark suite for continual learning in dense prediction."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0, 2 for bad input, 130 after Ctrl-C.
+
+    Bad input of any kind is one line on stderr. Any other exception is a bug and keeps its traceback.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show '±' gets '?'
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="replace")
+    try:
+        code = app(args=words or ["--help"], prog_name="densecl", standalone_mode=False)
+        sys.stdout.flush()
+    except DenseCLError as error:
+        complain(str(error))
+        return 2
+    except (KeyboardInterrupt, typer.Abort):
+        complain("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        _discard_output()
+        return BROKEN_PIPE
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # what typer says of options and arguments
+            raise
+        complain(_usage(error))
+        return 2
+    return code if isinstance(code, int) else 0
+
+
+def complain(message: str) -> None:
+    """Write `message` to stderr as one unwrapped line."""
+    with contextlib.suppress(BrokenPipeError):
+        print("densecl:", " ".join(message.split()), file=sys.stderr, flush=True)
+
+
+def _usage(error: Any) -> str:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "densecl"
+    return f"{error.format_message().strip().rstrip('.')}. see {command} --help"
+
+
+def _discard_output() -> None:
+    """Keep Python from complaining again when it flushes stdout at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

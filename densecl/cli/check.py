@@ -1,0 +1,23 @@
+"""`densecl check`: try a method of one's own."""
+
+from typing import Annotated
+
+import typer
+
+from densecl.cli.options import Catalogue
+
+
+def check(
+    strategy: Annotated[str, typer.Argument(help="Such as mine.py:Mine, or the name of any strategy or plugin.")],
+    catalogue: Catalogue = None,
+) -> None:
+    """Train a method for seconds on a tiny stream and say in words what is wrong with it."""
+    from densecl.runner.check import check_method
+
+    findings = check_method(strategy, catalogue)
+    for finding in findings:
+        typer.echo(f"✗ {finding}")
+    if findings:
+        typer.echo(f"{len(findings)} thing{'s' * (len(findings) > 1)} to mend in {strategy}", err=True)
+        raise typer.Exit(2)
+    typer.echo(f"✓ {strategy} works: hooks, outputs, losses, growing heads, state")

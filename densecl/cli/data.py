@@ -1,0 +1,48 @@
+"""`densecl data`: make, get, verify and find data sets."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Make, get, verify and find data sets.", no_args_is_help=True)
+Name = Annotated[str, typer.Argument(help="shapes, voc2012 or camvid.")]
+Folder = Annotated[Path | None, typer.Option("--data", help="Folder of the data set (default: the usual places).")]
+
+
+@app.command("make")
+def make(name: Name, data: Folder = None) -> None:
+    """Draw an embedded data set."""
+    from densecl.data import download
+
+    typer.echo(download.make(name, data))
+
+
+@app.command("get")
+def get(name: Name, data: Folder = None) -> None:
+    """Download a data set and prepare it."""
+    from densecl.data import download
+    from densecl.reporting.progress import Progress
+
+    typer.echo(download.get(name, data, Progress().scan("files")))
+
+
+@app.command("path")
+def path(name: Name, data: Folder = None) -> None:
+    """Print where a data set is."""
+    from densecl.data import locate
+
+    typer.echo(locate(name, data))
+
+
+@app.command("verify")
+def verify(name: Name, data: Folder = None) -> None:
+    """Check that lists, images and masks are complete and legal; exit code 2 when they are not."""
+    from densecl.data import verify as checks
+    from densecl.reporting.progress import Progress
+
+    findings = checks.verify(name, data, progress=Progress().scan("masks"))
+    for finding in findings:
+        typer.echo(finding)
+    if any(finding.level == "error" for finding in findings):
+        raise typer.Exit(2)

@@ -1,0 +1,28 @@
+"""`densecl evaluate`: score a run's kept weights again."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from densecl.cli.options import Data, Device, Workers
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    step: Annotated[int | None, typer.Option("--step", help="Which step's weights (default: the last).", min=0)] = None,
+    evaluation: Annotated[
+        str | None, typer.Option("--evaluation", help="crop512, full, or size=N (default: the run's own).")
+    ] = None,
+    data: Data = None,
+    device: Device = None,
+    workers: Workers = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the evaluation as JSON, confusion matrix included.")
+    ] = False,
+) -> None:
+    """Evaluate the kept weights of a finished step; nothing is trained or changed."""
+    from densecl.runner.reevaluate import reevaluate, summary
+
+    scored = reevaluate(run, step=step, preset=evaluation, data=data, device=device, workers=workers)
+    typer.echo(scored.evaluation.model_dump_json() if as_json else summary(scored))

@@ -1,0 +1,25 @@
+"""`densecl list`: what there is."""
+
+from typing import Annotated
+
+import typer
+
+from densecl.cli.options import Catalogue
+
+
+def list_(
+    kind: Annotated[str | None, typer.Argument(help="benchmarks, strategies or backbones (default: all).")] = None,
+    catalogue: Catalogue = None,
+) -> None:
+    """List benchmarks, strategies (and plugins) and backbones."""
+    from densecl.catalogue import entries
+
+    for number, name in enumerate([kind] if kind else ["benchmarks", "strategies", "backbones"]):
+        found = entries(name, catalogue)
+        width = max((len(entry.name) for entry in found), default=0)
+        typer.echo(("\n" if number else "") + name)
+        for entry in found:
+            mark = "+" if entry.kind == "plugin" else " "
+            typer.echo(f" {mark}{entry.name:<{width}}  {entry.summary}")
+    if kind in (None, "strategies"):
+        typer.echo("\n+ marks plugins: add them to a strategy, as in mib+replay")

@@ -1,0 +1,66 @@
+"""`densecl run`: train every step of a benchmark, evaluate after each, record it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from densecl.cli.options import Assign, Catalogue, Data, Device, Output, Quiet, Workers
+
+
+def run(
+    benchmark: Annotated[
+        str, typer.Option("--benchmark", "-b", help="Such as voc15-5s or 'voc15-5s(setting=disjoint)'.")
+    ],
+    strategy: Annotated[
+        str, typer.Option("--strategy", "-s", help="Such as mib, 'mib+replay(memory=100)' or mine.py:Mine.")
+    ],
+    backbone: Annotated[str | None, typer.Option("--backbone", help="Such as 'bisenet(encoder=resnet18)'.")] = None,
+    assignments: Assign = None,
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    data: Data = None,
+    output: Output = Path("results"),
+    weights: Annotated[
+        str | None, typer.Option("--weights", help="Of the encoder: timm (download), a file, or none.")
+    ] = None,
+    device: Device = None,
+    precision: Annotated[str | None, typer.Option("--precision", help="fp32, bf16 or fp16.")] = None,
+    validation: Annotated[
+        float | None, typer.Option("--validation", help="Hold out this share of the training images and score those.")
+    ] = None,
+    workers: Workers = None,
+    catalogue: Catalogue = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show plan and cost, train nothing.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start over although the run is finished.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train every step, evaluate after each, and record it; a finished run is not repeated."""
+    from densecl.reporting.progress import Progress
+    from densecl.runner.plan import make_plan
+
+    plan = make_plan(
+        benchmark,
+        strategy,
+        backbone=backbone,
+        seed=seed,
+        assignments=assignments or (),
+        data=data,
+        output=output,
+        weights=weights,
+        device=device,
+        precision=precision,
+        validation=validation,
+        workers=workers,
+        catalogue=catalogue,
+    )
+    if dry_run:
+        from densecl.runner.cost import describe
+
+        typer.echo(describe(plan))
+        return
+    from densecl.reporting.render import render
+    from densecl.reporting.table import rows
+    from densecl.runner.run import execute
+
+    record = execute(plan, fresh=fresh, progress=Progress(quiet))
+    typer.echo(render(rows([record], False), "terminal"), nl=False)

@@ -1,0 +1,28 @@
+"""`densecl show`: all there is to know about a name."""
+
+from typing import Annotated
+
+import typer
+
+from densecl.cli.options import Catalogue, Data
+
+
+def show(
+    name: Annotated[str, typer.Argument(help="A benchmark, strategy, plugin or backbone.")],
+    data: Data = None,
+    catalogue: Catalogue = None,
+) -> None:
+    """Show a benchmark's steps and recipe, a strategy's hyper-parameters and paper, or a backbone's settings."""
+    from densecl.runner.describe import show_name
+
+    typer.echo(show_name(name, data, catalogue))
+
+
+def cite(
+    name: Annotated[str, typer.Argument(help="A benchmark, strategy or plugin; several joined by + or commas.")],
+    catalogue: Catalogue = None,
+) -> None:
+    """Print the BibTeX entries of what a run used."""
+    from densecl.runner.describe import bibtex
+
+    typer.echo(bibtex(name, catalogue))

@@ -1,0 +1,54 @@
+"""Small data sets on disk, for the tests of readers."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+LISTS = Path("ImageSets", "Segmentation")
+
+
+def noise_image(path: Path, size: tuple[int, int], seed: int = 0) -> np.ndarray:
+    """Write an RGB image of (height, width) and return it; lossless if `path` ends with .png."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return pixels
+
+
+def palette_mask(path: Path, labels: np.ndarray, **options: object) -> None:
+    """Write labels as a palette PNG whose colours differ from its indices."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(labels)
+    image.putpalette([(7 * k + 13) % 256 for k in range(768)])
+    image.save(path, **options)
+
+
+def voc_tree(root: Path, **splits: int) -> Path:
+    """A VOC tree below `root`, `splits` images a list; masks hold 0, 1, 2 and 255. Returns the VOC2012 folder."""
+    folder = root / "VOCdevkit" / "VOC2012"
+    (folder / LISTS).mkdir(parents=True)
+    for name, count in (splits or {"train": 3, "val": 2}).items():
+        ids = [f"2007_{name}_{i}" for i in range(count)]
+        (folder / LISTS / f"{name}.txt").write_text("".join(f"{i}\n" for i in ids))
+        for k, i in enumerate(ids):
+            noise_image(folder / "JPEGImages" / f"{i}.jpg", (6, 8), seed=k)
+            labels = np.zeros((6, 8), np.uint8)
+            labels[1:3], labels[3], labels[4, 2:5] = 1, 255, 2
+            palette_mask(folder / "SegmentationClass" / f"{i}.png", labels)
+    return folder
+
+
+def camvid_tree(root: Path, prefix: str = "CamVid/") -> Path:
+    """A CamVid tree below `root` with two images a split. The CamVid folder."""
+    folder = root / "CamVid"
+    for split in ("train", "val", "test"):
+        lines = []
+        for k in range(2):
+            noise_image(folder / split / f"{split}{k}.png", (5, 12), seed=k)
+            mask = np.arange(60, dtype=np.uint8).reshape(5, 12) % 12  # ids 0..11 in every row
+            (folder / f"{split}annot").mkdir(exist_ok=True)
+            Image.fromarray(mask).save(folder / f"{split}annot" / f"{split}{k}.png")
+            lines.append(f"{prefix}{split}/{split}{k}.png {prefix}{split}annot/{split}{k}.png\n")
+        (folder / f"{split}.txt").write_text("".join(lines))
+    return folder

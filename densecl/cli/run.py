@@ -32,6 +32,7 @@ def run(
     catalogue: Catalogue = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show plan and cost, train nothing.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over although the run is finished.")] = False,
+    no_share: Annotated[bool, typer.Option("--no-share", help="Train step 0 although an equal one is there.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Train every step, evaluate after each, and record it; a finished run is not repeated."""
@@ -62,5 +63,5 @@ def run(
     from densecl.reporting.table import rows
     from densecl.runner.run import execute
 
-    record = execute(plan, fresh=fresh, progress=Progress(quiet))
+    record = execute(plan, fresh=fresh, share=not no_share, progress=Progress(quiet))
     typer.echo(render(rows([record], False), "terminal"), nl=False)

@@ -37,6 +37,7 @@ def build_scenario(plan: Plan) -> tuple[Scenario, int]:
         test,
         plan.steps,
         setting=s.stream.setting,
+        partition_seed=s.stream.partition_seed,
         labels=s.stream.labels,
         joint=plan.method.strategy.cls.joint,  # type: ignore[attr-defined]
         validation=s.data.validation,

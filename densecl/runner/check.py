@@ -205,9 +205,7 @@ def _train(method: Method) -> list[str]:
             if after.get(name) != shape
         ]
         if strategy.network.n_outputs != experience.n_outputs:
-            findings.append(
-                f"step {step}: {strategy.network.n_outputs} outputs, not {experience.n_outputs}"
-            )
+            findings.append(f"step {step}: {strategy.network.n_outputs} outputs, not {experience.n_outputs}")
         bad = [name for name, p in strategy.network.named_parameters() if not torch.isfinite(p).all()]
         if bad:
             findings.append(f"step {step}: the parameter {bad[0]} is not finite after training")

@@ -20,6 +20,7 @@ from densecl.runner.methods import Method, Part, parse_method
 from densecl.spec import Call, parse_assignment, parse_one
 from densecl.streams import protocol
 
+EXCLUDED: Any = {"data": {"root"}, "loader": True, "device": True}  # must not change the numbers
 HASH_VERSION = 1  # raised when the code changes what the same settings compute
 
 
@@ -51,12 +52,17 @@ class Plan:
     @cached_property
     def hash(self) -> str:
         """Eight hex digits over all that decides the numbers; not over paths, device and workers."""
-        content = self.settings.model_dump(mode="json", exclude={"data": {"root"}, "loader": True, "device": True})
-        content["backbone_values"] = _weights_by_content(self.settings.backbone_values)
+        content = self.settings.model_dump(mode="json", exclude=EXCLUDED)
+        content["backbone_values"] = self.backbone_by_content
         content["sources"] = [part.source for part in (self.method.strategy, *self.method.plugins)]
         content["images"] = [hashlib.sha256("\n".join(r.ids).encode()).hexdigest() for r in (self.train, self.test)]
         content["version"] = HASH_VERSION
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+    @property
+    def backbone_by_content(self) -> dict[str, Any]:
+        """The backbone's arguments, with a weights file by its content."""
+        return _weights_by_content(self.settings.backbone_values)
 
     @property
     def folder(self) -> Path:
@@ -142,7 +148,7 @@ def resolve_backbone(name: str, arguments: Mapping[str, Any], weights: str | Non
     """All arguments of a backbone: its defaults, overlaid by `arguments` and by `weights` (of its encoder).
 
     Raises:
-        UnknownNameError: no such backbone or argument. SettingError: a wrong type, or weights for a network without any.
+        UnknownNameError: no such backbone or argument. SettingError: a wrong type, or weights for one without any.
     """
     if name not in BACKBONES:
         raise UnknownNameError("backbone", name, BACKBONES)

@@ -23,17 +23,21 @@ from densecl.runner.build import build_network, build_scenario, build_strategy, 
 from densecl.runner.checkpoint import save_weights
 from densecl.runner.evaluation import confusion, ious, score
 from densecl.runner.plan import Plan, make_plan
+from densecl.runner.share import FirstStep, may_share, train_or_load
 from densecl.strategies.base import Strategy
-from densecl.streams.scenario import Scenario
+from densecl.streams.scenario import DenseExperience, Scenario
 
 
-def run(benchmark: str, strategy: str, *, fresh: bool = False, quiet: bool = True, **options: Any) -> Record:
+def run(
+    benchmark: str, strategy: str, *, fresh: bool = False, share: bool = True, quiet: bool = True, **options: Any
+) -> Record:
     """Train every step of a benchmark with a strategy, evaluate after each, and record it.
 
     Args:
         benchmark: such as `voc15-5s` or `voc15-5s(setting=disjoint)`.
         strategy: such as `mib`, `mib+replay(memory=100)` or `mine.py:Mine`.
         fresh: start over although a finished record is there.
+        share: load step 0 from an earlier run where it is the same to the bit, and keep it for later ones.
         quiet: print nothing.
         **options: `backbone`, `seed`, `assignments`, `data`, `output`, `weights`, `device`, `precision`, `validation`,
             `workers`, `catalogue`; see `densecl.runner.plan.make_plan`.
@@ -44,11 +48,12 @@ def run(benchmark: str, strategy: str, *, fresh: bool = False, quiet: bool = Tru
     Raises:
         DenseCLError: bad input, named; a loss that is not finite; a full disk; a run folder in use.
     """
-    return execute(make_plan(benchmark, strategy, **options), fresh=fresh, progress=Progress(quiet=quiet))
+    return execute(make_plan(benchmark, strategy, **options), fresh=fresh, share=share, progress=Progress(quiet=quiet))
 
 
-def execute(plan: Plan, *, fresh: bool = False, progress: Progress) -> Record:
-    """Carry out a plan; a finished run is not trained again unless `fresh`."""
+def execute(plan: Plan, *, fresh: bool = False, share: bool = True, progress: Progress) -> Record:
+    """Carry out a plan; a finished run is trained again only if `fresh`, an equal first step is loaded if `share`."""
+    share = share and may_share(plan)
     folder = plan.folder
     result = folder / FILE_NAME
     with _locked(folder):
@@ -67,7 +72,9 @@ def execute(plan: Plan, *, fresh: bool = False, progress: Progress) -> Record:
         try:
             with progress:
                 for experience in scenario.train_stream:
-                    record = _step(plan, scenario, strategy, experience, record, workers, progress)
+                    record = _step(
+                        plan, scenario, strategy, experience, record, share=share, workers=workers, progress=progress
+                    )
                     record.write(result)
         except BaseException as error:
             status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
@@ -81,17 +88,26 @@ def _step(
     plan: Plan,
     scenario: Scenario,
     strategy: Strategy,
-    experience: Any,
+    experience: DenseExperience,
     record: Record,
+    *,
+    share: bool,
     workers: int,
     progress: Progress,
 ) -> Record:
     """Train, evaluate and keep one step; the record with it."""
-    start = time.perf_counter()
     if strategy.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(strategy.device)
-    strategy.train(experience, eval_streams=[])
-    seconds = time.perf_counter() - start
+
+    def train() -> None:
+        strategy.train(experience, eval_streams=[])
+
+    if experience.step == 0 and share:
+        trained = train_or_load(plan, scenario, strategy, train, progress.line)
+    else:
+        start = time.perf_counter()
+        train()
+        trained = FirstStep(strategy.iterations, time.perf_counter() - start, loaded=False)
     progress.evaluating(experience.step)
     matrix = confusion(strategy, scenario.test, len(scenario.class_names), plan.settings.evaluation.batch, workers)
     evaluation = score(matrix, scenario, experience.step, ious(record.steps))
@@ -100,11 +116,11 @@ def _step(
         step=experience.step,
         task=experience.task.name,
         new_classes=list(experience.new_classes),
-        iterations=strategy.iterations,
-        seconds=seconds,
+        iterations=trained.iterations,
+        seconds=trained.seconds,
         peak_memory=_peak_memory(strategy.device),
         stored_bytes=strategy.stored_bytes(),
-        shared=False,
+        shared=trained.loaded,
         evaluations=[evaluation],
     )
     progress.step_finished(step)

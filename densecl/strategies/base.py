@@ -151,16 +151,18 @@ class Strategy(Loop):
         for plugin in self.dense_plugins:
             plugin.before_step(self, self._experience())
 
-    def _after_training_exp(self, **kwargs: Any) -> None:
+    def finish_step(self, experience: DenseExperience) -> None:
+        """What follows training, and also a first step that was loaded: `after_step` of strategy and plugins."""
+        self.after_step(experience)
         for plugin in self.dense_plugins:
-            plugin.after_step(self, self._experience())
-        super()._after_training_exp(**kwargs)
+            plugin.after_step(self, experience)
 
 
 class Plugin(SupervisedPlugin, supports_distributed=True):
     """Adds to a strategy; annotated class attributes are hyper-parameters. Avalanche's callbacks work as well."""
 
     name: ClassVar[str] = ""  # of its loss term; the recipe's name when empty
+    first_step: ClassVar[Literal["own", "shared"]] = "own"  # "shared": it changes nothing in the training of step 0
     needs_teacher: ClassVar[bool] = False  # whether `loss` looks at the teacher's output
 
     def __init__(self, **values: Any):

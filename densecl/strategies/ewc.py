@@ -18,6 +18,7 @@ class EWC(Plugin):
     image's mean cross-entropy, added up over steps.
     """
 
+    first_step = "shared"
     weight: float = 500.0  # lambda of eq. 3
     images: int = 200  # at most so many images a step estimate the importance
 

@@ -14,6 +14,7 @@ class Replay(Plugin):
     Only indices are stored. A replayed sample carries its own step's labels and says so in `Batch.step`.
     """
 
+    first_step = "shared"
     memory: int = 200  # images in all
     ratio: float = 0.5  # replayed images for each image of the step
 

@@ -87,7 +87,7 @@ class Loop(SupervisedTemplate):
 
     # hooks that Strategy defines; named here so that the loop can be read on its own
     before_step: Callable[[DenseExperience], None]
-    after_step: Callable[[DenseExperience], None]
+    finish_step: Callable[[DenseExperience], None]
     param_groups: Callable[[], list[dict[str, Any]]]
     train_mode: Callable[[], None]
     build_head: Callable[[int, int], nn.Module]
@@ -189,7 +189,7 @@ class Loop(SupervisedTemplate):
         self.epoch += 1
 
     def _after_training_exp(self, **kwargs: Any) -> None:
-        self.after_step(self._experience())
+        self.finish_step(self._experience())
         super()._after_training_exp(**kwargs)
 
     # ----

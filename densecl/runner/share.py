@@ -1,0 +1,118 @@
+"""The first step, trained once: methods whose step 0 is plain supervised training load it from one another.
+
+The key is a hash of content, never of names: whatever could change a bit of the weights is in it.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import filelock
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+import densecl
+from densecl.files import atomic_path
+from densecl.runner.plan import Plan
+from densecl.strategies.base import Plugin, Strategy
+from densecl.streams.scenario import DenseExperience, Scenario
+
+SOURCES = ("training", "models", "losses", "streams", "data", "strategies/base.py", "seeding.py")
+
+
+class FirstStep(NamedTuple):
+    """How step 0 came about: iterations trained by this run, seconds its training took, whether it was loaded."""
+
+    iterations: int
+    seconds: float
+    loaded: bool
+
+
+def may_share(plan: Plan) -> bool:
+    """Whether step 0 is plain supervised training: the strategy says so, and every plugin."""
+    plugins = (part.cls for part in plan.method.plugins)
+    shared = plan.method.strategy.cls.first_step == "shared"  # type: ignore[attr-defined]
+    return shared and all(issubclass(cls, Plugin) and cls.first_step == "shared" for cls in plugins)
+
+
+def train_or_load(
+    plan: Plan, scenario: Scenario, strategy: Strategy, train: Callable[[], None], say: Callable[[str], None]
+) -> FirstStep:
+    """Step 0 from the results folder's shared ones, or trained and put there; another run doing so is waited for."""
+    experience = scenario.train_stream[0]
+    path = plan.output / ".shared" / f"{first_step_key(plan, scenario)}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(path.with_suffix(".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        say("waiting for another run to train the first step, which both share")
+        lock.acquire()
+    try:
+        seconds = _load(path, strategy, experience, say)
+        if seconds is not None:
+            say(f"the first step was trained before: loaded {path}")
+            strategy.finish_step(experience)
+            return FirstStep(0, seconds, loaded=True)
+        start = time.perf_counter()
+        train()
+        seconds = time.perf_counter() - start
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in strategy.network.state_dict().items()}
+        with atomic_path(path) as temporary:
+            save_file(tensors, temporary, metadata={"densecl": "1", "seconds": repr(seconds)})
+        return FirstStep(strategy.iterations, seconds, loaded=False)
+    finally:
+        lock.release()
+
+
+def first_step_key(plan: Plan, scenario: Scenario) -> str:
+    """Hash of all that decides the weights after step 0."""
+    s = plan.settings
+    device = torch.device(s.device)
+    images = scenario.train_stream[0].images
+    reader = scenario.training.reader
+    content = {
+        "images": [reader.image_path(int(i)).name for i in images.indices],
+        "indices": hashlib.sha256(images.indices.tobytes()).hexdigest(),
+        "labels": images.table.tolist(),
+        "data": s.data.model_dump(mode="json", exclude={"root"}),
+        "training": s.training.model_dump(mode="json", exclude={"later", "batchnorm"}),  # both act after step 0
+        "backbone": [s.backbone, plan.backbone_by_content],
+        "seed": s.seed,
+        "source": _source_hash(),
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu x {torch.get_num_threads()}",
+        "world": 1,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:24]
+
+
+def _source_hash() -> str:
+    """Of the code that trains step 0."""
+    root = Path(densecl.__file__).parent
+    digest = hashlib.sha256()
+    for source in SOURCES:
+        place = root / source
+        for path in [place] if place.is_file() else sorted(place.rglob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _load(path: Path, strategy: Strategy, experience: DenseExperience, say: Callable[[str], None]) -> float | None:
+    """Grow and take the weights at `path`; the seconds they took, or None when there are none that can be read."""
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt", device=str(strategy.device)) as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            seconds = float(file.metadata()["seconds"])
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        say(f"{path} cannot be read ({error}): the first step is trained again")
+        return None
+    strategy.grow(experience)
+    strategy.network.load_state_dict(tensors)
+    return seconds

@@ -12,7 +12,9 @@ from PIL import Image
 from scipy.io import savemat
 
 from densecl.data import download, locate, shapes
-from densecl.data.verify import verify
+from densecl.data.class_index import class_index, scan
+from densecl.data.dataset import DenseDataset
+from densecl.data.verify import Finding, verify
 from densecl.data.voc import VOC
 from densecl.errors import DataError, RunError
 
@@ -27,6 +29,11 @@ def sbd_tree(root: Path, train: list[str], val: list[str]) -> Path:
     (root / "train.txt").write_text("".join(f"{i}\n" for i in train))
     (root / "val.txt").write_text("".join(f"{i}\n" for i in val))
     return root
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("DENSECL_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -165,8 +172,43 @@ def test_verify_counts_images_of_each_class(tmp_path):
     texts = [f.text for f in findings if f.split == "train"]
     assert any("aeroplane 3, bicycle 3, bird 0" in text and "with void 3" in text for text in texts)
     assert str(findings[0]).startswith("ok    found in")
-    assert any("3 images" in text and "10582" in text for text in texts)
+    (size,) = [text for text in texts if "absent" in text]
+    assert "3 images" in size
+    assert "10,579 of 10,582 training images are absent; usable, not comparable" in size
+    assert "densecl data get voc2012" in size
     assert [f.text for f in findings if f.split == "test"] == ["the same as val (val.txt + SegmentationClass)"]
+
+
+def test_verify_keeps_what_it_read_as_the_class_index(tmp_path, monkeypatch):
+    folder = voc_tree(tmp_path)
+    verify("voc", tmp_path)
+    dataset = VOC(folder, "train")
+    expected = scan(dataset)
+    monkeypatch.setattr(DenseDataset, "read_labels", None)  # a second scan would fail
+    np.testing.assert_array_equal(class_index(dataset), expected)
+
+
+def test_verify_hands_intact_splits_to_further_inspection(tmp_path):
+    folder = voc_tree(tmp_path)
+    (folder / "SegmentationClass" / "2007_val_0.png").write_bytes(b"nothing")
+    seen = []
+
+    def inspect(dataset, presence):
+        seen.append((dataset.split, presence[:, 1].tolist()))
+        return [Finding("error", dataset.split, "found")]
+
+    findings = verify("voc", tmp_path, inspect=inspect)
+    assert seen == [("train", [True] * 3)]
+    assert next(f for f in findings if f.level == "error").text == "found"
+
+
+def test_verify_shows_twenty_broken_files_and_counts_the_rest(tmp_path):
+    folder = voc_tree(tmp_path, train=24, val=1)
+    for i in range(23):
+        (folder / "SegmentationClass" / f"2007_train_{i}.png").write_bytes(b"nothing")
+    errors = [f.text for f in verify("voc", tmp_path) if f.level == "error"]
+    assert len(errors) == 21
+    assert errors[-1] == "and 3 more broken files"
 
 
 def test_verify_reports_every_broken_file(tmp_path):

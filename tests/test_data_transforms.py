@@ -3,6 +3,7 @@
 import math
 import statistics
 import time
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,14 +14,17 @@ from torchvision.transforms import v2
 from densecl.data.transforms import (
     AUGMENTATIONS,
     Box,
+    ColorJitter,
     Compose,
     HorizontalFlip,
     RandomRescaleCrop,
     RandomResizedCrop,
+    RandomRotation,
     ResizeCenterCrop,
     augmentation,
 )
 from densecl.errors import SettingError, UnknownNameError
+from densecl.recipe import TrainingSettings
 
 torch.set_num_threads(1)
 
@@ -61,10 +65,14 @@ def test_every_augmentation_keeps_mask_and_image_together(name, crop):
         assert set(labels.unique().tolist()) <= {0, 1, 255}
         assert torch.equal(image, before[0])
         assert torch.equal(mask, before[1])
-        # away from edges, where resizing mixes levels, brightness tells the label
+        # away from edges, where resizing and turning mix levels, brightness tells the label; jitter moves the levels
         valid = labels != 255
+        dark, bright = new[0][labels == 0].float(), new[0][labels == 1].float()
+        if "jitter" in name:
+            assert not dark.numel() or not bright.numel() or bright.median() > dark.median() + 50
+            continue
         wrong = ((new[0] > 100) != (labels == 1)) & valid
-        assert wrong.sum() <= 0.02 * valid.sum()
+        assert wrong.sum() <= (0.03 if "rotation" in name else 0.02) * valid.sum()
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
@@ -143,6 +151,60 @@ def test_factors_are_uniform_or_log_uniform_and_every_pixel_is_seen(log_uniform)
     assert min(box.top for box, _, _ in drawn) == 0
     assert max(box.top + box.height for box, _, _ in drawn) == 128
     assert all(box.top >= 0 and box.top + box.height <= 128 for box, _, _ in drawn)
+
+
+def test_a_turn_by_a_right_angle_is_exact():
+    class Fixed:
+        def uniform(self, low, high):
+            return high
+
+    image = torch.randint(0, 256, (3, 9, 9), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    turned, labels = RandomRotation(90)(image, image[0], Fixed())  # type: ignore[arg-type]
+    assert torch.equal(turned, image.rot90(1, (-2, -1)))
+    assert torch.equal(labels, image[0].rot90(1, (-2, -1)))
+
+
+def test_a_turn_shows_void_corners_under_padding_and_keeps_the_centre():
+    image, mask = torch.full((3, 60, 80), 9, dtype=torch.uint8), torch.ones(60, 80, dtype=torch.uint8)
+    for seed in range(5):
+        new, labels = RandomRotation()(image, mask, np.random.default_rng(seed))
+        y, x = np.mgrid[-29.5:30, -39.5:40]
+        inside = (x**2 + y**2) < 28**2
+        assert (labels[torch.from_numpy(inside)] == 1).all()
+        assert set(labels.unique().tolist()) <= {1, 255}
+        angle = np.deg2rad(np.random.default_rng(seed).uniform(-15, 15))
+        # a pixel of the result comes from its place turned back; either sense by symmetry of the frame
+        u, v = x * np.cos(angle) - y * np.sin(angle), x * np.sin(angle) + y * np.cos(angle)
+        void = ((np.abs(u) > 40) | (np.abs(v) > 30)).sum()
+        assert abs(int((labels == 255).sum()) - void) <= 8
+        # two pixels from the edge the padding is pure
+        deep = torch.from_numpy((np.abs(u) > 42) | (np.abs(v) > 32))
+        deep = deep if torch.equal(labels[deep], torch.full_like(labels[deep], 255)) else deep.flip(-1)
+        assert {tuple(p) for p in new[:, deep].T.tolist()} <= {(124, 116, 104)}
+
+
+@pytest.mark.parametrize("name", ["adjust_brightness", "adjust_contrast", "adjust_saturation"])
+def test_jitter_multiplies_as_torchvision_does_and_leaves_the_mask(name):
+    image = torch.randint(0, 256, (3, 12, 14), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    mask = image[0].clone()
+    kind = name.removeprefix("adjust_")
+    only = ColorJitter(**{"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, kind: 0.5})
+    new, labels = only(image, mask, np.random.default_rng(1))
+    index = ["brightness", "contrast", "saturation"].index(kind)
+    factor = 1 + 0.5 * float(np.random.default_rng(1).uniform(-1, 1, 3)[index])
+    assert torch.equal(new, getattr(v2.functional, name)(image, factor))
+    assert torch.equal(labels, mask)
+
+
+def test_table_1_of_di_salvo_has_no_flips():
+    for name in ("crop", "jitter", "rotation", "rotation+jitter"):
+        parts = augmentation(name, 32, None).transforms  # type: ignore[attr-defined]
+        kinds = {type(part) for part in parts}
+        assert HorizontalFlip not in kinds
+        assert RandomResizedCrop in kinds
+        assert (RandomRotation in kinds) == ("rotation" in name)
+        assert (ColorJitter in kinds) == ("jitter" in name)
+    assert get_args(TrainingSettings.model_fields["augmentation"].annotation) == AUGMENTATIONS
 
 
 @pytest.mark.parametrize("size", [(375, 500), (500, 333), (512, 512), (13, 700)])

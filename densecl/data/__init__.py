@@ -1,6 +1,8 @@
 """Data sets by name. Importing this package reads nothing and does not import torch."""
 
+import importlib
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from densecl.errors import UnknownNameError
@@ -8,8 +10,16 @@ from densecl.errors import UnknownNameError
 if TYPE_CHECKING:
     from densecl.data.dataset import DenseDataset
 
-NAMES = ("voc", "camvid", "shapes")
-_ALIASES = {"voc2012": "voc"}
+NAMES = ("voc", "camvid", "shapes", "ade20k", "cityscapes", "coco")
+_ALIASES = {"voc2012": "voc", "ade": "ade20k", "coco2017": "coco"}
+_CLASSES = {
+    "voc": "VOC",
+    "camvid": "CamVid",
+    "shapes": "Shapes",
+    "ade20k": "ADE20K",
+    "cityscapes": "Cityscapes",
+    "coco": "COCO",
+}
 
 
 def canonical(name: str) -> str:
@@ -24,6 +34,11 @@ def canonical(name: str) -> str:
     return name
 
 
+def advice(name: str) -> str:
+    """How to get a data set, and where to put it."""
+    return _module(canonical(name)).hint()
+
+
 def locate(name: str, root: Path | None = None) -> Path:
     """The data set's own folder.
 
@@ -31,19 +46,19 @@ def locate(name: str, root: Path | None = None) -> Path:
     embedded `shapes` is drawn into the cache when it is not there; a `root` is used for it only if it holds it.
 
     Args:
-        name: `voc`, `camvid` or `shapes`.
+        name: one of NAMES.
         root: a folder that the user named.
 
     Raises:
         UnknownNameError: another name.
         DataError: it is nowhere; the message lists the places and how to get it.
     """
-    from densecl.data import camvid, places, shapes, voc
+    from densecl.data import places, shapes
 
     name = canonical(name)
     if name == "shapes":
         return (shapes.find(Path(root).expanduser()) if root is not None else None) or shapes.write()
-    reader = {"voc": voc, "camvid": camvid}[name]
+    reader = _module(name)
     return places.find_folder(reader.FOLDERS, reader.find, root, reader.hint())
 
 
@@ -51,17 +66,18 @@ def open_dataset(name: str, split: str, root: Path | None = None) -> "DenseDatas
     """The reader of a split.
 
     Args:
-        name: `voc`, `camvid` or `shapes`.
-        split: `train`, `val`, `test` or `trainval`.
+        name: one of NAMES.
+        split: `train`, `val`, `test` or, where the data set has it, `trainval`.
         root: a folder that the user named; default see `locate`.
 
     Raises:
         UnknownNameError: no such data set or split.
         DataError: the data is missing or incomplete.
     """
-    from densecl.data.camvid import CamVid
-    from densecl.data.shapes import Shapes
-    from densecl.data.voc import VOC
-
     name = canonical(name)
-    return {"voc": VOC, "camvid": CamVid, "shapes": Shapes}[name](locate(name, root), split)
+    return getattr(_module(name), _CLASSES[name])(locate(name, root), split)
+
+
+def _module(name: str) -> ModuleType:
+    """The module of a data set, imported when it is asked for."""
+    return importlib.import_module(f"densecl.data.{name}")

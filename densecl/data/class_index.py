@@ -42,14 +42,27 @@ def class_index(
         DataError: a file is missing or unreadable, a mask has another size than its image or an illegal id.
         RunError: the index cannot be written.
     """
-    path = (folder or cache_folder() / "index") / f"{dataset.name}-{_key(dataset)}.npz"
+    path = _place(dataset, folder)
     kept = _load(path, len(dataset))
     if kept is not None:
         return kept
     index = scan(dataset, workers=workers, progress=progress)
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, labels=np.packbits(index, axis=1))
+    _save(path, index)
     return index
+
+
+def keep(dataset: DenseDataset, index: np.ndarray, folder: Path | None = None) -> None:
+    """Keep an index that was made elsewhere, so that `class_index` does not read the masks again.
+
+    Args:
+        dataset: N images.
+        index: (N, 256) bool, of every mask.
+        folder: as for `class_index`.
+
+    Raises:
+        DataError: a file is missing. RunError: the index cannot be written.
+    """
+    _save(_place(dataset, folder), index)
 
 
 def scan(dataset: DenseDataset, *, workers: int | None = None, progress: Progress | None = None) -> np.ndarray:
@@ -95,6 +108,15 @@ def for_each(
 def usable_cores() -> int:
     """Cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _place(dataset: DenseDataset, folder: Path | None) -> Path:
+    return (folder or cache_folder() / "index") / f"{dataset.name}-{_key(dataset)}.npz"
+
+
+def _save(path: Path, index: np.ndarray) -> None:
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, labels=np.packbits(index, axis=1))
 
 
 def _key(dataset: DenseDataset) -> str:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from densecl.data import camvid, canonical, shapes, voc
+from densecl.data import canonical, coco, locate, shapes, voc
 from densecl.data.class_index import for_each
 from densecl.data.palette import write_mask
-from densecl.data.places import data_folder, find_folder, names_in
+from densecl.data.places import data_folder, names_in
 from densecl.errors import DataError, RunError
 from densecl.files import write_error, write_text
 
@@ -28,7 +28,7 @@ def get(name: str, root: Path | None = None, progress: Progress | None = None) -
     """Fetch a data set.
 
     Args:
-        name: `voc2012`, `camvid` or `shapes`.
+        name: `voc2012`, `shapes`, or another one that is there already.
         root: where to; default the data set's place in the user's data folder.
         progress: called with (done, total) while masks are merged.
 
@@ -42,25 +42,30 @@ def get(name: str, root: Path | None = None, progress: Progress | None = None) -
     name = canonical(name)
     if name == "shapes":
         return make(name, root)
-    if name == "camvid":
-        return find_folder(camvid.FOLDERS, camvid.find, root, camvid.hint())
+    if name != "voc":  # behind a registration, or too large to fetch unasked: the message says where it is
+        return locate(name, root)
     return _get_voc(data_folder() / voc.FOLDERS[0] if root is None else Path(root).expanduser(), progress)
 
 
-def make(name: str, root: Path | None = None) -> Path:
-    """Draw an embedded data set, `shapes`, unless it is there.
+def make(name: str, root: Path | None = None, progress: Progress | None = None) -> Path:
+    """Draw the embedded data set, `shapes`, or paint the masks of `coco`, unless they are there.
 
     Args:
-        name: `shapes`.
-        root: a folder to draw it below; default the cache.
+        name: `shapes` or `coco`.
+        root: `shapes`: a folder to draw it below, default the cache; `coco`: where its files are.
+        progress: called with (done, total) while masks are painted.
 
     Returns:
-        Its folder.
+        The folder of the drawn files.
 
     Raises:
         DataError: another data set.
         RunError: it cannot be written.
     """
+    if canonical(name) == "coco":
+        parts = sorted((locate(name, root) / "annotations").glob("instances_*2017.json"))
+        folders = [coco.paint(file.parent.parent, file.stem.removeprefix("instances_"), progress) for file in parts]
+        return folders[0].parent
     if canonical(name) != "shapes":
         raise DataError(f"{name} is not drawn", f"get it with `densecl data get {name}`")
     return shapes.write(None if root is None else shapes.folder(Path(root).expanduser()))

@@ -35,6 +35,11 @@ _BLOCK = 8  # pixels of a background block, and of a period of stripes
 _CHUNK = 125  # images drawn at once: bounds the memory, does not change the pixels
 
 
+def hint() -> str:
+    """How to get it."""
+    return "draw it with `densecl data make shapes`"
+
+
 class Drawing(NamedTuple):
     """The images of a split."""
 

@@ -20,7 +20,7 @@ from densecl.data.dataset import VOID
 from densecl.errors import SettingError, UnknownNameError
 
 Size = int | tuple[int, int]  # side of a square, or (height, width), in pixels
-AUGMENTATIONS = ("none", "flip", "reference", "rescale")
+AUGMENTATIONS = ("none", "flip", "reference", "rescale", "crop", "jitter", "rotation", "rotation+jitter")
 IMAGENET_MEAN = (124, 116, 104)  # a pixel of padding is zero after normalisation
 _NEAREST = InterpolationMode.NEAREST_EXACT
 
@@ -143,6 +143,43 @@ class RandomRescaleCrop:
 
 
 @dataclasses.dataclass(frozen=True)
+class RandomRotation:
+    """A turn about the centre by an angle drawn from -degrees..degrees; corners that come into view are padding."""
+
+    degrees: float = 15.0
+    fill: tuple[int, int, int] = IMAGENET_MEAN  # RGB of padding; its mask is void
+
+    def __call__(self, image: Tensor, mask: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Turn both by the same angle."""
+        angle = rng.uniform(-self.degrees, self.degrees)
+        turned = F.rotate_image(image, angle, interpolation=InterpolationMode.BILINEAR, fill=list(self.fill))
+        labels = F.rotate_image(mask[None], angle, interpolation=InterpolationMode.NEAREST, fill=[VOID])[0]
+        return turned, labels
+
+
+@dataclasses.dataclass(frozen=True)
+class ColorJitter:
+    """Brightness, contrast and saturation, each multiplied by a factor from 1-strength..1+strength, in random order."""
+
+    brightness: float = 0.5
+    contrast: float = 0.5
+    saturation: float = 0.5
+
+    def __call__(self, image: Tensor, mask: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Change the image's colours; the mask stays."""
+        steps = (
+            (F.adjust_brightness_image, self.brightness),
+            (F.adjust_contrast_image, self.contrast),
+            (F.adjust_saturation_image, self.saturation),
+        )
+        factors = rng.uniform(-1, 1, len(steps))
+        for i in rng.permutation(len(steps)).tolist():
+            adjust, strength = steps[i]
+            image = adjust(image, max(0.0, 1 + strength * float(factors[i])))
+        return image, mask
+
+
+@dataclasses.dataclass(frozen=True)
 class ResizeCenterCrop:
     """The shorter side is resized to `size` and the centre cut out (the field's evaluation); not random.
 
@@ -173,8 +210,11 @@ def augmentation(name: str, crop: Size | None, scale: tuple[float, float] | None
 
     Args:
         name: `none` (resize and centre crop), `flip` (the same, and random flips), `reference` (MiB's and PLOP's
-            RandomResizedCrop and flips) or `rescale` (true rescaling, random crop, flips).
-        crop: size of the result; None keeps images as they are, which `reference` and `rescale` cannot.
+            RandomResizedCrop and flips) or `rescale` (true rescaling, random crop, flips). The four of Table 1 of Di
+            Salvo et al. (2021): `crop` (their "None": the RandomResizedCrop alone, no flips), `jitter` (and colour
+            jitter), `rotation` (and +-15 degrees), `rotation+jitter`. The paper does not tell the strength of its
+            jitter; see `ColorJitter` for ours.
+        crop: size of the result; None keeps images as they are, which only `none` and `flip` can.
         scale: range of area fractions or of factors; default (0.5, 2.0).
 
     Raises:
@@ -193,8 +233,14 @@ def augmentation(name: str, crop: Size | None, scale: tuple[float, float] | None
         return Compose(keep if name == "none" else (*keep, HorizontalFlip()))
     if crop is None:
         raise SettingError(f"augmentation '{name}' needs a crop size", "set training.crop")
-    cut = RandomResizedCrop(crop, (low, high)) if name == "reference" else RandomRescaleCrop(crop, (low, high))
-    return Compose((cut, HorizontalFlip()))
+    if name == "rescale":
+        return Compose((RandomRescaleCrop(crop, (low, high)), HorizontalFlip()))
+    cut = RandomResizedCrop(crop, (low, high))
+    if name == "reference":
+        return Compose((cut, HorizontalFlip()))
+    # turned before it is cut: most of the padding falls outside, and whole images are smaller than crops of 512
+    turn = (RandomRotation(),) if "rotation" in name else ()
+    return Compose((*turn, cut, *((ColorJitter(),) if "jitter" in name else ())))
 
 
 def _pair(size: Size) -> tuple[int, int]:

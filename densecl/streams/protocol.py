@@ -6,15 +6,18 @@ Names follow the field: `15-5s` (Cermelli et al., CVPR 2020) is what later paper
 import itertools
 import re
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from difflib import get_close_matches
+from typing import Literal, get_args
 
 import numpy as np
 
 from densecl.errors import SettingError
 
 VOID = 255
-Setting = Literal["overlapped", "disjoint", "sequential"]
-SETTINGS: tuple[str, ...] = ("overlapped", "disjoint", "sequential")
+Setting = Literal["overlapped", "disjoint", "sequential", "partitioned"]
+SETTINGS: tuple[str, ...] = get_args(Setting)
+Labels = Literal["plop2021", "mib2020", "strict"]
+LABELS: tuple[str, ...] = get_args(Labels)
 Steps = tuple[tuple[int, ...], ...]
 NAME = re.compile(r"(\d+)-(\d+)(s?)$")
 
@@ -62,13 +65,12 @@ def ordered(split: Steps, order: Sequence[int] | int | None) -> Steps:
     if order is None:
         return split
     n = sum(map(len, split))
-    if isinstance(order, int):
-        order = (1 + np.random.default_rng(order).permutation(n)).tolist()
-    if sorted(order) != list(range(1, n + 1)):
-        twice = sorted({c for c in order if list(order).count(c) > 1})
+    given = (1 + np.random.default_rng(order).permutation(n)).tolist() if isinstance(order, int) else list(order)
+    if sorted(given) != list(range(1, n + 1)):
+        twice = sorted({c for c in given if given.count(c) > 1})
         fault = f"holds {twice} twice" if twice else f"must hold each of 1..{n} once"
-        raise SettingError(f"stream.order {list(order)} {fault}", "background is not a class")
-    classes = iter(order)
+        raise SettingError(f"stream.order {given} {fault}", "background is not a class")
+    classes = iter(given)
     return tuple(tuple(next(classes) for _ in step) for step in split)
 
 
@@ -83,31 +85,66 @@ def presence(image_classes: Iterable[Iterable[int]] | np.ndarray) -> np.ndarray:
     return table
 
 
+def partition(image_classes: Iterable[Iterable[int]] | np.ndarray, classes: Sequence[int], seed: int = 0) -> np.ndarray:
+    """Give each image to one of the classes it holds, so that the classes' sets are disjoint and of like size.
+
+    After arXiv 2405.09858. Images that hold the fewest classes come first, and each goes to the class whose set is the
+    smallest so far; the seed decides the order among images that hold as many, and which of two equal sets is taken.
+    The answer depends on the data and the seed alone, not on the split or the order of arrival.
+
+    Args:
+        image_classes: as for `select`.
+        classes: all classes that are learnt.
+        seed: of the ties.
+
+    Returns:
+        (n,) int64: the class of each image, 0 for an image that holds none of them.
+    """
+    ids = np.sort(np.asarray(classes, dtype=np.int64))
+    held = presence(image_classes)[:, ids]  # (n, classes)
+    counts = held.sum(axis=1)
+    rng = np.random.default_rng(seed)
+    shuffled = rng.permutation(len(held))
+    rank = rng.permutation(len(ids)).tolist()  # which of two equal sets is taken
+    owner = np.zeros(len(held), dtype=np.int64)
+    sizes = [0] * len(ids)
+    for image in shuffled[np.argsort(counts[shuffled], kind="stable")].tolist():
+        if counts[image]:
+            chosen = min(np.flatnonzero(held[image]).tolist(), key=lambda c: (sizes[c], rank[c]))
+            sizes[chosen] += 1
+            owner[image] = ids[chosen]
+    return owner
+
+
 def select(
-    image_classes: Iterable[Iterable[int]] | np.ndarray, steps: Steps, setting: str = "overlapped"
+    image_classes: Iterable[Iterable[int]] | np.ndarray, steps: Steps, setting: str = "overlapped", *, seed: int = 0
 ) -> list[np.ndarray]:
     """Sorted indices of the training images of each step.
 
     overlapped: an image that holds at least one class of the step. disjoint: and no class of a later step.
-    sequential: the images of disjoint (old classes stay labelled there; see `step_table`).
+    sequential: the images of disjoint (old classes stay labelled there; see `step_table`). partitioned: the images that
+    `partition` gives to the classes of the step; each image is in one step, and may hold classes of later ones.
 
     Args:
         image_classes: the ids each image holds, as an iterable of ids or an (n, 256) bool array; 0 and 255 are ignored.
         steps: classes of each step.
         setting: one of SETTINGS.
+        seed: of the ties of `partitioned`.
 
     Raises:
         SettingError: unknown setting, or a step that no image belongs to.
     """
-    if setting not in SETTINGS:
-        raise SettingError(f"unknown setting '{setting}'", f"known: {', '.join(SETTINGS)}")
+    check_name("setting", setting, SETTINGS)
     table = presence(image_classes)
+    owner = partition(table, [c for step in steps for c in step], seed) if setting == "partitioned" else None
     result = []
     for k, current in enumerate(steps):
-        future = [c for later in steps[k + 1 :] for c in later]
-        chosen = table[:, list(current)].any(axis=1)
-        if setting != "overlapped":
-            chosen &= ~table[:, future].any(axis=1)
+        if owner is not None:
+            chosen = np.isin(owner, current)
+        else:
+            chosen = table[:, list(current)].any(axis=1)
+            if setting != "overlapped":
+                chosen &= ~_holds_later(table, steps, k)
         indices = np.flatnonzero(chosen)
         if not len(indices):
             raise SettingError(
@@ -116,6 +153,46 @@ def select(
             )
         result.append(indices)
     return result
+
+
+def later_classes(
+    image_classes: Iterable[Iterable[int]] | np.ndarray, steps: Steps, chosen: Sequence[np.ndarray]
+) -> tuple[int, ...]:
+    """How many images of each step hold a class of a later step, hidden in background there.
+
+    None in `disjoint` and `sequential`; in the other settings they make a step's background hold what comes later.
+    """
+    table = presence(image_classes)
+    return tuple(int(_holds_later(table[indices], steps, k).sum()) for k, indices in enumerate(chosen))
+
+
+def _holds_later(table: np.ndarray, steps: Steps, step: int) -> np.ndarray:
+    """(n,) bool: which images hold a class of a step after `step`."""
+    later = [c for classes in steps[step + 1 :] for c in classes]
+    return np.asarray(table[:, later].any(axis=1))
+
+
+def seen_images(image_classes: Iterable[Iterable[int]] | np.ndarray, steps: Steps) -> list[np.ndarray]:
+    """Sorted indices, for each step, of the images that hold a class learnt by then: its test images in the field.
+
+    Evaluation here uses all test images at every step; pixels of classes not learnt yet follow the label preset.
+    """
+    table = presence(image_classes)
+    return [
+        np.flatnonzero(table[:, [c for step in steps[: k + 1] for c in step]].any(axis=1)) for k in range(len(steps))
+    ]
+
+
+def check_name(kind: str, name: str, known: Sequence[str]) -> None:
+    """Refuse a name that does not exist.
+
+    Raises:
+        SettingError: naming what exists, and the nearest.
+    """
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
+        guess = f"did you mean '{near[0]}'? " if near else ""
+        raise SettingError(f"unknown {kind} '{name}'", f"{guess}known: {', '.join(known)}")
 
 
 def arrival(steps: Steps) -> dict[int, int]:
@@ -128,7 +205,12 @@ def step_table(steps: Steps, step: int, setting: str, labels: str) -> np.ndarray
 
     Classes of other steps become 0; `sequential` keeps the earlier ones. Void stays 255 (PLOP and successors) or,
     with `mib2020`, becomes 0 as in MiB's published training.
+
+    Raises:
+        SettingError: unknown setting or label preset.
     """
+    check_name("setting", setting, SETTINGS)
+    check_name("label preset", labels, LABELS)
     known = [c for s in (steps[: step + 1] if setting == "sequential" else steps[step : step + 1]) for c in s]
     number = arrival(steps)
     table = np.zeros(256, dtype=np.uint8)
@@ -147,5 +229,13 @@ def test_table(steps: Steps) -> np.ndarray:
 
 
 def unseen_rule(labels: str) -> Literal["background", "ignore"]:
-    """What the pixels of classes not learnt yet count as in an intermediate evaluation."""
-    return "ignore" if labels == "mib2020" else "background"
+    """What the pixels of classes not learnt yet count as in an intermediate evaluation.
+
+    `plop2021`: background, as in PLOP and most since. `mib2020`: ignored, as in MiB. `strict`: ignored as well; its
+    training is that of `plop2021`.
+
+    Raises:
+        SettingError: unknown label preset.
+    """
+    check_name("label preset", labels, LABELS)
+    return "background" if labels == "plop2021" else "ignore"

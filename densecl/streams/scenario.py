@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from densecl.data import transforms
 from densecl.data.class_index import class_index
 from densecl.data.dataset import DenseDataset
+from densecl.data.transforms import Compose
+from densecl.errors import SettingError
 from densecl.streams import protocol
 from densecl.streams.samples import PlainSamples, StepImages, TestSamples, TrainingSamples, Transform
 from densecl.tasks import Task, segmentation
@@ -96,12 +97,14 @@ class StreamInfo:
         steps: class ids of each step that is trained.
         groups: class ids of the benchmark's steps; the same, but for `joint`, which trains them all in one.
         labels: the label preset. setting: which images a step has.
+        later: how many training images of each step hold a class of a later step.
     """
 
     steps: protocol.Steps
     groups: protocol.Steps
     setting: str
     labels: str
+    later: tuple[int, ...] = ()
 
 
 class Scenario(CLScenario):
@@ -151,6 +154,7 @@ def class_incremental(
     steps: protocol.Steps,
     *,
     setting: str = "overlapped",
+    partition_seed: int = 0,
     labels: str = "plop2021",
     joint: bool = False,
     validation: float = 0.0,
@@ -168,8 +172,9 @@ def class_incremental(
         train: reader of the training images.
         test: reader of the test images.
         steps: class ids of each step, background excluded (`protocol.steps`).
-        setting: `overlapped`, `disjoint` or `sequential`.
-        labels: `plop2021` or `mib2020`, see `protocol.step_table`.
+        setting: one of `protocol.SETTINGS`.
+        partition_seed: of the ties of `partitioned`.
+        labels: one of `protocol.LABELS`, see `protocol.step_table` and `protocol.unseen_rule`.
         joint: one step with all labels instead; groupings keep `steps`.
         validation: share of the training images, chosen by `seed`, that is held out and evaluated instead of `test`.
         augment: random transform of training samples.
@@ -186,28 +191,124 @@ def class_incremental(
     presence = class_index(train) if presence is None else presence
     kept, held = _hold_out(len(train), validation, seed)
     trained: protocol.Steps = (tuple(c for step in steps for c in step),) if joint else steps
-    chosen = [kept[indices] for indices in protocol.select(presence[kept], trained, "overlapped" if joint else setting)]
-    images = [
-        StepImages(indices, torch.from_numpy(protocol.step_table(trained, k, setting, labels)))
-        for k, indices in enumerate(chosen)
-    ]
-    normalisation = Normalisation(*(torch.tensor(v, dtype=torch.float32).view(3, 1, 1) for v in (mean, std)))
+    chosen = "overlapped" if joint else setting  # joint: all images
+    selected = protocol.select(presence[kept], trained, chosen, seed=partition_seed)
+    tables = [protocol.step_table(trained, k, setting, labels) for k in range(len(trained))]
+    return _assemble(
+        train,
+        test,
+        [StepImages(kept[indices], torch.from_numpy(t)) for indices, t in zip(selected, tables, strict=True)],
+        StreamInfo(trained, steps, setting, labels, protocol.later_classes(presence[kept], trained, selected)),
+        held=held if validation else None,
+        presence=presence,
+        transforms=_Transforms(augment, plain, evaluate),
+        normalisation=_normalisation(mean, std),
+        seed=seed,
+    )
+
+
+def domain_incremental(
+    train: DenseDataset,
+    test: DenseDataset,
+    domains: Sequence[np.ndarray],
+    *,
+    labels: str = "plop2021",
+    joint: bool = False,
+    validation: float = 0.0,
+    augment: Transform | None = None,
+    plain: Transform | None = None,
+    evaluate: Transform | None = None,
+    mean: Sequence[float] = (0.485, 0.456, 0.406),
+    std: Sequence[float] = (0.229, 0.224, 0.225),
+    seed: int = 0,
+    presence: np.ndarray | None = None,
+) -> Scenario:
+    """Domain-incremental segmentation: all classes at every step, in images of another kind (PLOP's Cityscapes).
+
+    Step 0 brings all classes; later steps bring none, so heads do not grow and nothing hides in background.
+
+    Args:
+        train: reader of the training images.
+        test: reader of the test images, the same at every step.
+        domains: sorted indices into `train` of each step, such as `cityscapes.domains` gives.
+        labels: as all that follow, see `class_incremental`.
+        joint: one step with the images of all domains.
+        validation: share that is held out of all domains alike.
+        augment: of training samples.
+        plain: for stock plugins.
+        evaluate: of evaluated samples.
+        mean: of RGB.
+        std: of RGB.
+        seed: of augmentation and of the held-out share.
+        presence: which ids each training mask holds.
+
+    Raises:
+        SettingError: a step without images, or an image of two steps. DataError: as the readers.
+    """
+    presence = class_index(train) if presence is None else presence
+    kept, held = _hold_out(len(train), validation, seed)
+    chosen = [np.intersect1d(domain, kept) for domain in domains]
+    empty = next((k for k, indices in enumerate(chosen) if not len(indices)), None)
+    if empty is not None:
+        raise SettingError(f"step {empty} has no image of its domain", "leave the domain out, or get its images")
+    if len(np.unique(np.concatenate(chosen))) != sum(map(len, chosen)):
+        raise SettingError("an image belongs to two domains", "each image goes to one step")
+    if joint:
+        chosen = [np.sort(np.concatenate(chosen))]
+    classes = tuple(range(1, 1 + len(train.class_names)))
+    groups: protocol.Steps = (classes, *(() for _ in domains[1:]))
+    table = torch.from_numpy(protocol.step_table((classes,), 0, "overlapped", labels))
+    return _assemble(
+        train,
+        test,
+        [StepImages(indices, table) for indices in chosen],
+        StreamInfo((classes,) if joint else groups, groups, "domain", labels, (0,) * len(chosen)),
+        held=held if validation else None,
+        presence=presence,
+        transforms=_Transforms(augment, plain, evaluate),
+        normalisation=_normalisation(mean, std),
+        seed=seed,
+    )
+
+
+class _Transforms(NamedTuple):
+    """What `class_incremental` calls augment, plain and evaluate."""
+
+    augment: Transform | None
+    plain: Transform | None
+    evaluate: Transform | None
+
+
+def _assemble(
+    train: DenseDataset,
+    test: DenseDataset,
+    images: list[StepImages],
+    info: StreamInfo,
+    *,
+    held: np.ndarray | None,
+    presence: np.ndarray,
+    transforms: _Transforms,
+    normalisation: Normalisation,
+    seed: int,
+) -> Scenario:
+    """The experiences of steps whose images and label tables are known; `held` is evaluated instead of `test`."""
     task = segmentation(train.name, has_background=train.has_background)
-    identity = transforms.Compose([])
-    test_table = torch.from_numpy(protocol.test_table(steps))
-    test_reader, test_indices = (train, held) if validation else (test, np.arange(len(test)))
-    test_samples = TestSamples(test_reader, test_indices, test_table, evaluate)
+    identity = Compose([])
+    plain = transforms.plain or identity
+    test_table = torch.from_numpy(protocol.test_table(info.groups))
+    test_reader, test_indices = (test, np.arange(len(test))) if held is None else (train, held)
+    test_samples = TestSamples(test_reader, test_indices, test_table, transforms.evaluate)
     test_images = StepImages(test_indices, test_table)
-    plain_test = PlainSamples(test_reader, test_images, evaluate or identity, *normalisation)
+    plain_test = PlainSamples(test_reader, test_images, transforms.evaluate or identity, *normalisation)
     test_dataset = make_avalanche_dataset(plain_test)  # type: ignore[arg-type]
     no_labels = np.zeros((len(test_indices), 256), dtype=bool)  # the test stream's masks are not scanned
-    number = protocol.arrival(steps)
+    number = protocol.arrival(info.groups)
     train_experiences, test_experiences = [], []
     seen: list[int] = []
-    for k, (classes, step_images) in enumerate(zip(trained, images, strict=True)):
+    for k, (classes, step_images) in enumerate(zip(info.steps, images, strict=True)):
         new = [number[c] for c in classes]
         seen = seen + new
-        samples = PlainSamples(train, step_images, plain or identity, *normalisation)
+        samples = PlainSamples(train, step_images, plain, *normalisation)
         dataset = make_avalanche_dataset(samples)  # type: ignore[arg-type]
         held_labels = _labels_present(presence[step_images.indices], step_images.table.numpy())
         train_experiences.append(DenseExperience(dataset, k, task, new, seen, step_images, held_labels))
@@ -217,12 +318,16 @@ def class_incremental(
         train_experiences,
         test_experiences,
         class_names=(first, *(train.class_names[c - 1] for c in number)),
-        settings=StreamInfo(trained, steps, setting, labels),
-        training=TrainingSamples(train, images, augment or identity, seed),
+        settings=info,
+        training=TrainingSamples(train, images, transforms.augment or identity, seed),
         test_samples=test_samples,
         normalisation=normalisation,
         fingerprint=_fingerprint(train, images, test_reader, test_samples),
     )
+
+
+def _normalisation(mean: Sequence[float], std: Sequence[float]) -> Normalisation:
+    return Normalisation(*(torch.tensor(v, dtype=torch.float32).view(3, 1, 1) for v in (mean, std)))
 
 
 def _labels_present(presence: np.ndarray, table: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import torch
 from densecl.bench.index import measure
 from densecl.data import open_dataset
 from densecl.data.class_index import class_index
-from densecl.data.transforms import augmentation
+from densecl.data.transforms import AUGMENTATIONS, augmentation
 from densecl.data.verify import verify
 
 SHARED = Path(os.environ.get("DENSECL_SHARED") or Path(__file__).parents[3] / "shared") / "data"
@@ -52,7 +52,7 @@ def test_classes_of_real_masks_agree_with_the_published_ones():
 
 def test_real_pairs_pass_through_every_augmentation():
     dataset = open_dataset("voc", "train")
-    for name in ("none", "flip", "reference", "rescale"):
+    for name in AUGMENTATIONS:
         image, mask = augmentation(name, 128, None)(*dataset.read(7), np.random.default_rng(0))
         assert image.shape == (3, 128, 128)
         assert mask.shape == (128, 128)

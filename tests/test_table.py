@@ -6,10 +6,11 @@ import statistics
 import pytest
 
 from densecl.errors import SettingError
+from densecl.reporting.layout import main_name, ranges
 from densecl.reporting.notes import Setup, notes
 from densecl.reporting.record import Evaluation, Record, StepRecord
 from densecl.reporting.render import humanise, render
-from densecl.reporting.table import main_name, ranges, rows
+from densecl.reporting.table import rows
 
 STEPS = ((1, 2, 3), (4,), (5, 6))
 

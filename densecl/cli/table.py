@@ -5,12 +5,25 @@ from typing import Annotated
 
 import typer
 
+from densecl.cli.options import Catalogue
+
 SUFFIXES = {".md": "markdown", ".csv": "csv", ".tex": "latex"}
 
 
 def table(
     folder: Annotated[Path, typer.Argument(help="Folder with runs, at any depth.")] = Path("results"),
     per_step: Annotated[bool, typer.Option("--per-step", help="mIoU of all classes seen, after each step.")] = False,
+    group: Annotated[
+        str | None, typer.Option(help="How classes are averaged: fg-only, with-bg, mixed, harmonic or step-average.")
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="Score classes not learnt yet as under mib2020, plop2021 or strict.")
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(help="Numbers of papers beside ours: published, or a TOML file or folder of one's own."),
+    ] = None,
+    catalogue: Catalogue = None,
     format: Annotated[
         str | None,
         typer.Option(help="terminal, markdown, csv or latex (default: by --output's suffix, else terminal)."),
@@ -26,7 +39,7 @@ def table(
     import shutil
     import sys
 
-    from densecl.errors import RecordError
+    from densecl.errors import RecordError, SettingError
     from densecl.files import write_text
     from densecl.reporting.record import find_records
     from densecl.reporting.render import render
@@ -44,7 +57,14 @@ def table(
         raise RecordError(
             f"nothing to show in {folder}: {what}", "name a folder with runs, or start one with densecl run"
         )
-    tables = rows([record for _, record in found], per_step)
+    tables = rows([record for _, record in found], per_step, group=group, labels=labels)
+    if against is not None:
+        from densecl.reporting.against import against as beside
+        from densecl.reporting.published import read_all
+
+        if per_step:
+            raise SettingError("--against compares after the last step", "leave out --per-step")
+        tables = beside(tables, read_all(_published(against, catalogue)), group)
     form = format or (SUFFIXES.get(output.suffix.lower(), "terminal") if output else "terminal")
     if output is not None:
         write_text(output, render(tables, form))
@@ -54,3 +74,18 @@ def table(
     width = shutil.get_terminal_size().columns if screen else None
     colour = screen and os.environ.get("TERM") != "dumb"
     typer.echo(render(tables, form, width=width, colour=colour), nl=False)
+
+
+def _published(name: str, catalogue: Path | None) -> list[Path]:
+    """The files that `--against` means."""
+    from densecl.catalogue import published_files
+    from densecl.errors import SettingError
+
+    place = Path(name)
+    if name == "published":
+        files = published_files(catalogue)
+    else:
+        files = sorted(place.glob("*.toml")) if place.is_dir() else [place] if place.is_file() else []
+    if not files:
+        raise SettingError(f"--against {name}: no published numbers there", "write published, or a TOML file or folder")
+    return files

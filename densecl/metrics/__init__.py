@@ -3,18 +3,33 @@
 from typing import TYPE_CHECKING, Any
 
 from densecl.metrics.forgetting import forgetting
-from densecl.metrics.grouping import fold_unseen, foreground_mean, iou_from_confusion, step_metrics
+from densecl.metrics.grouping import (
+    GROUPINGS,
+    Grouping,
+    fold_unseen,
+    foreground_mean,
+    grouping,
+    harmonic_mean,
+    iou_from_confusion,
+    step_metrics,
+    unseen_under,
+)
 
 if TYPE_CHECKING:
     from densecl.metrics.confusion import ConfusionMatrix
 
 __all__ = [
+    "GROUPINGS",
     "ConfusionMatrix",
+    "Grouping",
     "fold_unseen",
     "foreground_mean",
     "forgetting",
+    "grouping",
+    "harmonic_mean",
     "iou_from_confusion",
     "step_metrics",
+    "unseen_under",
 ]
 
 

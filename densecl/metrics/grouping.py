@@ -1,11 +1,67 @@
 """From a confusion matrix to the columns papers print: means of IoU over groups of classes. NumPy only."""
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
+from densecl.errors import UnknownNameError
+
 Unseen = Literal["background", "ignore"]
+
+
+class Grouping(NamedTuple):
+    """Which classes the columns of a paper's table average.
+
+    Attributes:
+        base: whether background counts among the classes of step 0. overall: whether it counts in the mean of all.
+        extra: a further column, of `harmonic` or `average`. summary: who prints it.
+    """
+
+    base: bool
+    overall: bool
+    summary: str
+    extra: Literal["", "harmonic", "average"] = ""
+
+
+GROUPINGS = {
+    "fg-only": Grouping(False, False, "background counts nowhere (MiB)"),
+    "with-bg": Grouping(True, True, "background counts in base and all (PLOP, SSUL, RCIL, DKD)"),
+    "mixed": Grouping(False, True, "background counts in all, not in base (WILSON)"),
+    "harmonic": Grouping(True, True, "with-bg, and the harmonic mean of base and added (DKD's hIoU)", extra="harmonic"),
+    "step-average": Grouping(True, True, "with-bg, and the mean of all over the steps", extra="average"),
+}
+# The half of a label preset that acts in evaluation: what pixels of classes not learnt yet count as.
+UNSEEN: dict[str, Unseen] = {"mib2020": "ignore", "plop2021": "background", "strict": "ignore"}
+
+
+def grouping(name: str) -> Grouping:
+    """The grouping of that name.
+
+    Raises:
+        UnknownNameError: there is none.
+    """
+    if name not in GROUPINGS:
+        raise UnknownNameError("group", name, GROUPINGS)
+    return GROUPINGS[name]
+
+
+def unseen_under(labels: str) -> Unseen:
+    """What a label preset makes of unseen classes in an intermediate evaluation.
+
+    Raises:
+        UnknownNameError: no such preset.
+    """
+    if labels not in UNSEEN:
+        raise UnknownNameError("label preset", labels, UNSEEN)
+    return UNSEEN[labels]
+
+
+def harmonic_mean(base: float | None, added: float | None) -> float | None:
+    """2 / (1 / base + 1 / added); 0 when one is 0, None when one is unknown."""
+    if base is None or added is None:
+        return None
+    return 2 * base * added / (base + added) if base + added else 0.0
 
 
 def iou_from_confusion(matrix: np.ndarray) -> np.ndarray:

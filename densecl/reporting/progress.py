@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress as Bar, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 
 from densecl.reporting.record import StepRecord
 
@@ -77,7 +78,8 @@ class Progress:
         miou, lost = metrics["miou"]["all"], metrics["forgetting"]
         text = f"step {step.step + 1} of {self._steps}: {step.iterations} iterations in {step.seconds:.1f} s"
         text += "" if miou is None else f", mIoU {miou:.3f}"
-        self.line(text + ("" if lost is None else f", forgetting {lost:.3f}"))
+        # + 0.0: no -0.000
+        self.line(text + ("" if lost is None else f", forgetting {round(lost, 3) + 0.0:.3f}"))
 
     def scan(self, what: str) -> "Scan":
         """A callable (done, total) for scans of files."""

@@ -66,6 +66,8 @@ def _shown(column: Column, cell: Cell, compact: bool = False) -> str:
     if column.kind == "time":
         return humanise(cell.mean)
     share = column.kind == "share"
+    if cell.difference is not None:
+        return f"{100 * cell.mean:.1f} ({100 * cell.difference:+.1f})"
     text = f"{rounded(column, cell.mean):.1f}" if share else f"{cell.mean:.4g}"
     if cell.std is None or compact:
         return text
@@ -73,12 +75,19 @@ def _shown(column: Column, cell: Cell, compact: bool = False) -> str:
 
 
 def _label(row: Row) -> str:
+    if row.source:
+        return f"reported by {row.source}"
     parts = [
         row.strategy + ("†" if row.oracle is not None else ""),
         row.note,
         f"({row.progress})" if row.progress else "",
     ]
     return " ".join(part for part in parts if part)
+
+
+def _seeds(row: Row) -> str:
+    """How many seeds; nothing for what papers report."""
+    return "" if row.source else str(len(row.seeds))
 
 
 def _remarks(table: Table, best: str, compact: bool = False) -> list[str]:
@@ -136,7 +145,7 @@ def _grid(table: Table, colour: bool, gap: int, compact: bool) -> RichTable:
     for column in table.columns:
         grid.add_column(column.heading, justify="right", no_wrap=True)
     for row in table.rows:
-        cells = [Text(_label(row)), *([Text(row.backbone)] if own_backbone else []), Text(str(len(row.seeds)))]
+        cells = [Text(_label(row)), *([Text(row.backbone)] if own_backbone else []), Text(_seeds(row))]
         for column, cell in zip(table.columns, row.cells, strict=True):
             star = "*" if cell.best and not colour else ""
             cells.append(Text(star + _shown(column, cell, compact), style="bold" if cell.best else ""))
@@ -149,7 +158,7 @@ def _markdown(table: Table) -> str:
     lines = [f"### {_escape_markdown(table.benchmark)}", "", _pipes(map(_escape_markdown, headings))]
     lines.append(_pipes(["---", "---", *["---:"] * (len(headings) - 2)]))
     for row in table.rows:
-        cells = [_escape_markdown(_label(row)), _escape_markdown(row.backbone), str(len(row.seeds))]
+        cells = [_escape_markdown(_label(row)), _escape_markdown(row.backbone), _seeds(row)]
         for column, cell in zip(table.columns, row.cells, strict=True):
             text = _shown(column, cell)
             cells.append(f"**{text}**" if cell.best else text)
@@ -170,16 +179,21 @@ def _csv(tables: Sequence[Table]) -> str:
     headings = list(dict.fromkeys(column.heading for table in tables for column in table.columns))
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    measured = [name for heading in headings for name in (heading, f"{heading} std")]
-    writer.writerow(["benchmark", "strategy", "settings", "backbone", "seeds", "progress", "oracle", *measured])
+    compared = any(row.source for table in tables for row in table.rows)
+    endings = ("", " std", " difference") if compared else ("", " std")
+    measured = [f"{heading}{ending}" for heading in headings for ending in endings]
+    own = ["source"] if compared else []
+    writer.writerow(["benchmark", "strategy", "settings", "backbone", "seeds", "progress", "oracle", *own, *measured])
     for table in tables:
         for row in table.rows:
             seeds = " ".join(map(str, row.seeds))
             line = [table.benchmark, row.strategy, row.note, row.backbone, seeds, row.progress, row.oracle or ""]
+            line += [row.source] if compared else []
             cells = {column.heading: cell for column, cell in zip(table.columns, row.cells, strict=True)}
             for heading in headings:
                 cell = cells.get(heading, Cell(None))
-                line += ["" if value is None else repr(round(value, 6)) for value in (cell.mean, cell.std)]
+                values = (cell.mean, cell.std, cell.difference)[: len(endings)]
+                line += ["" if value is None else repr(round(value, 6)) for value in values]
             writer.writerow(line)
     return stream.getvalue()
 
@@ -198,7 +212,7 @@ def _latex(table: Table) -> str:
         "    \\midrule",
     ]
     for row in table.rows:
-        cells = [_escape_latex(_label(row)), _escape_latex(row.backbone), str(len(row.seeds))]
+        cells = [_escape_latex(_label(row)), _escape_latex(row.backbone), _seeds(row)]
         for column, cell in zip(table.columns, row.cells, strict=True):
             text = _escape_latex(_shown(column, cell))
             cells.append(f"\\textbf{{{text}}}" if cell.best else text)

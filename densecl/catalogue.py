@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 BACKBONES = {
     "bisenet": "BiSeNet: spatial and context paths, on any timm encoder (Yu et al., ECCV 2018)",
+    "deeplabv3": "DeepLabV3: dilated encoder of timm and atrous pyramid pooling (Chen et al., 2017)",
     "unet": "U-Net: encoder-decoder with skips (Ronneberger et al., MICCAI 2015)",
 }
 SPLIT = re.compile(r"\d+-\d+s?$")
@@ -40,8 +41,9 @@ def folders(extra: Path | None = None) -> list[Path]:
     package = Path(__file__).parent
     ours = package.parent if (package.parent / "benchmarks").is_dir() else package / "_catalogue"
     result = [ours]
-    given = extra or (Path(os.environ["DENSECL_CATALOGUE"]) if os.environ.get("DENSECL_CATALOGUE") else None)
-    if given is not None:
+    given = extra or os.environ.get("DENSECL_CATALOGUE")
+    if given:
+        given = Path(given).expanduser()
         if not given.is_dir():
             raise RecipeError(f"the catalogue folder {given} does not exist", "see --catalogue and DENSECL_CATALOGUE")
         result.append(given)
@@ -51,6 +53,12 @@ def folders(extra: Path | None = None) -> list[Path]:
 def recipe_files(kind: str, extra: Path | None = None) -> list[Path]:
     """All TOML files of `kind` ('benchmarks' or 'strategies'), ours first."""
     return [path for folder in folders(extra) for path in sorted((folder / kind).glob("*.toml"))]
+
+
+def published_files(extra: Path | None = None) -> list[Path]:
+    """TOML files with numbers of papers: `results/published` of a checkout, `published` of the wheel or a user."""
+    places = [folder / part / "published" for folder in folders(extra) for part in ("results", "")]
+    return [path for place in places for path in sorted(place.glob("*.toml"))]
 
 
 def entries(kind: str, extra: Path | None = None) -> list[Entry]:
@@ -139,7 +147,7 @@ def load_class(reference: str, base: Path | None = None) -> type:
         classes = [
             key
             for key, value in vars(module).items()
-            if isinstance(value, type) and value.__module__ == module.__name__
+            if isinstance(value, type) and f"{value.__module__}.".startswith(f"{module.__name__}.")
         ]
         raise UnknownNameError(f"class in {place}", name, classes)
     return found

@@ -8,20 +8,21 @@ from pydantic import TypeAdapter, ValidationError
 
 from densecl.errors import SettingError, UnknownNameError
 from densecl.models.bisenet import BiSeNet
+from densecl.models.deeplabv3 import DeepLabV3
 from densecl.models.heads import Heads
 from densecl.models.network import Backbone, Features, Network, Output
 from densecl.models.unet import UNet
 
-__all__ = ["Backbone", "BiSeNet", "Features", "Heads", "Network", "Output", "UNet", "build_backbone"]
+__all__ = ["Backbone", "BiSeNet", "DeepLabV3", "Features", "Heads", "Network", "Output", "UNet", "build_backbone"]
 
-BACKBONES: Mapping[str, type[Backbone]] = {"bisenet": BiSeNet, "unet": UNet}
+BACKBONES: Mapping[str, type[Backbone]] = {"bisenet": BiSeNet, "deeplabv3": DeepLabV3, "unet": UNet}
 
 
 def build_backbone(name: str, arguments: Mapping[str, Any] | None = None) -> Backbone:
     """A backbone by name, its arguments checked against the class's signature.
 
     Args:
-        name: "bisenet" or "unet".
+        name: one of `BACKBONES`.
         arguments: keyword arguments of the class; a list stands for a tuple.
 
     Raises:

@@ -89,7 +89,12 @@ class Mini(Encoder):
 
 
 def build_encoder(
-    name: str, weights: str = "timm", out: Sequence[int] | None = None, *, widths: Sequence[int] | None = None
+    name: str,
+    weights: str = "timm",
+    out: Sequence[int] | None = None,
+    *,
+    widths: Sequence[int] | None = None,
+    output_stride: int | None = None,
 ) -> Encoder:
     """An encoder by name.
 
@@ -100,44 +105,56 @@ def build_encoder(
             classifier), and `module.` before its names.
         out: strides of the maps to return; None: every stage of stride 4 and more.
         widths: of "mini" only, see `Mini`.
+        output_stride: of the deepest maps: stages that would go below are dilated instead (Chen et al., 2017), and all
+            stages of stride 4 and more are returned, several of them with the same stride. `out` is not used then.
 
     Raises:
         UnknownNameError: timm has no such encoder.
-        SettingError: the encoder has no stages, or not those of `out`; `widths` for another encoder.
+        SettingError: the encoder has no stages, not those of `out` or not that output stride; `widths` for another
+            encoder.
         DataError: weights that cannot be fetched, read or do not fit.
     """
     if name == "mini":
         if out is not None and tuple(out) != (4, 8, 16):
             raise SettingError(f"encoder 'mini' has maps of stride 4, 8, 16, not {tuple(out)}")
+        if output_stride not in (None, 16):
+            raise SettingError(f"encoder 'mini' has output stride 16, not {output_stride}", "choose one of timm")
         encoder: Encoder = Mini() if widths is None else Mini(widths)
         if weights not in ("timm", "none"):
             load_weights(encoder, Path(weights))
         return encoder
     if widths is not None:
         raise SettingError(f"encoder '{name}' has its own widths", "encoder_widths is for encoder=mini")
-    return _build_timm(name, weights, out)
+    return _build_timm(name, weights, out, output_stride)
 
 
-def _build_timm(name: str, weights: str, out: Sequence[int] | None) -> Encoder:
+def _build_timm(name: str, weights: str, out: Sequence[int] | None, output_stride: int | None = None) -> Encoder:
     base = name.partition(".")[0]  # behind the dot: which of its pretrained weights
     if not timm.is_model(base):
         known = ["mini", *timm.list_models()]
         near = get_close_matches(base, known, n=5, cutoff=0.4) or ["mini", "resnet18", "resnet50"]
         raise UnknownNameError("encoder", name, near, "timm.list_models() has all")
+    options: dict[str, Any] = {} if output_stride is None else {"output_stride": output_stride}
     try:
         with torch.device("meta"):  # its shape alone: no memory, no random numbers
-            info: Any = timm.create_model(base, features_only=True, pretrained=False).feature_info
+            info: Any = timm.create_model(base, features_only=True, pretrained=False, **options).feature_info
         strides, channels = list(info.reduction()), list(info.channels())
-    except (RuntimeError, AttributeError, NotImplementedError, AssertionError) as error:
-        message = f"encoder '{name}' cannot be cut into stages: {_line(error)}"
-        raise SettingError(message, "choose a convolutional one") from error
+    except (RuntimeError, AttributeError, NotImplementedError, AssertionError, TypeError) as error:
+        what = f"have output stride {output_stride}" if options else "be cut into stages"
+        message = f"encoder '{name}' cannot {what}: {_line(error)}"
+        raise SettingError(message, "choose a convolutional one such as resnet50") from error
+    if output_stride is not None and strides[-1] != output_stride:
+        raise SettingError(f"encoder '{name}' ends at stride {strides[-1]}, not {output_stride}", "choose another one")
     last = {stride: i for i, stride in enumerate(strides)}  # the deepest stage of each stride
     wanted = [stride for stride in last if stride >= FINEST] if out is None else list(out)
     if not set(wanted) <= set(last):
         raise SettingError(f"encoder '{name}' has stages of stride {sorted(last)}, not all of {wanted}")
     indices = tuple(last[stride] for stride in wanted)
+    if output_stride is not None:
+        indices = tuple(i for i, stride in enumerate(strides) if stride >= FINEST)
+        wanted = [strides[i] for i in indices]
     try:
-        net = timm.create_model(name, features_only=True, pretrained=weights == "timm", out_indices=indices)
+        net = timm.create_model(name, features_only=True, pretrained=weights == "timm", out_indices=indices, **options)
     except Exception as error:  # timm and the hub raise what they like; what is asked for exists, as seen above
         if weights != "timm":
             raise SettingError(f"encoder '{name}' cannot be built: {_line(error)}") from error

@@ -15,6 +15,7 @@ from densecl.runner.checkpoint import load_weights, save_weights
 from densecl.runner.evaluation import confusion
 from densecl.runner.methods import parse_method
 from densecl.runner.plan import make_plan
+from densecl.runner.resume import Checkpoints, go_on
 
 METHODS = [entry.name if entry.kind == "strategy" else f"finetune+{entry.name}" for entry in entries("strategies")] + [
     "mib+replay",
@@ -22,6 +23,7 @@ METHODS = [entry.name if entry.kind == "strategy" else f"finetune+{entry.name}" 
 ]
 NETWORKS = {
     "bisenet": {"encoder": "mini", "weights": "none", "width": 16, "spatial": (8, 8), "spatial_width": 8},
+    "deeplabv3": {"encoder": "mini", "weights": "none", "width": 8, "encoder_widths": (8, 8, 12, 16)},
     "unet": {"width": 4, "depth": 2, "norm": "batch"},
 }
 
@@ -77,7 +79,7 @@ def test_kept_weights_give_the_same_confusion_matrix(method, tmp_path):
     again = tiny_strategy(parse_method(method), strategy.scenario, tiny_network("bisenet", **NETWORKS["bisenet"]))
     for experience in strategy.scenario.train_stream:
         again.grow(experience)
-    load_weights(again.network, tmp_path, last, torch.device("cpu"))
+    load_weights(again.network, tmp_path, last)
     assert (confusion(again, strategy.scenario.test, 5, 3) == matrices[last]).all()
 
 
@@ -95,10 +97,50 @@ def test_a_first_step_called_shared_is_the_one_of_fine_tuning(method):
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[1])
 
 
-@pytest.mark.xfail(strict=True, raises=ImportError, reason="exact resume inside a step is not built yet")
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("killed_at", [(0, 1), (1, 1), (1, 2), (2, 1)])
 @pytest.mark.parametrize("method", METHODS)
-def test_killed_and_resumed_runs_end_with_the_same_weights(method):
-    from densecl.runner.checkpoint import save_checkpoint  # noqa: F401
+def test_killed_and_resumed_runs_end_with_the_same_weights(method, killed_at, tmp_path):
+    """Killed after an epoch of a step, a new process goes on from the files alone."""
+    parsed = parse_method(method)
+    if any(part.stock for part in parsed.plugins) or (parsed.strategy.cls.joint and killed_at[0] > 0):
+        pytest.skip("has no state to resume from, or only one step")
+    whole, _ = train(method)
+    settings = make_plan("shapes15-5", method).settings
+
+    def attempt(kill):
+        scenario = tiny_scenario(joint=parsed.strategy.cls.joint)
+        strategy = tiny_strategy(parsed, scenario, tiny_network("bisenet", **NETWORKS["bisenet"]))
+        checkpoints = Checkpoints(tmp_path, "hash")
+        finished = len(list((tmp_path / "weights").glob("*")))
+        finished, _ = go_on(strategy, scenario, tmp_path, checkpoints, finished, lambda _: None)
+        trained = 0
+
+        def after_epoch():
+            nonlocal trained
+            trained += 1
+            checkpoints.save_epoch(strategy.state())
+            if kill and (strategy.step, strategy.epoch) == killed_at:
+                checkpoints.close()
+                raise Killed
+
+        strategy.after_epoch = after_epoch
+        for experience in list(scenario.train_stream)[finished:]:
+            strategy.train(experience, eval_streams=[])
+            save_weights(strategy.network, settings, tmp_path, experience.step)
+            checkpoints.save_step(experience.step, strategy.method_state())
+        return strategy, trained
+
+    with pytest.raises(Killed):
+        attempt(kill=True)
+    resumed, epochs = attempt(kill=False)
+    steps = len(whole.scenario.train_stream)
+    assert epochs == 2 * steps - 2 * killed_at[0] - killed_at[1]
+    expected = whole.network.state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in resumed.network.state_dict().items())
 
 
 @pytest.mark.xfail(strict=True, raises=ImportError, reason="several processes are not built yet")

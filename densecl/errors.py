@@ -8,7 +8,14 @@ class DenseCLError(Exception):
     """Bad input of any kind. The command line prints it as one line and exits with code 2."""
 
     def __init__(self, message: str, hint: str = ""):
-        super().__init__(f"{message}. {hint}" if hint else message)
+        super().__init__(f"{message}. {hint}" if hint else _own_words(message))
+
+
+def _own_words(message: str) -> str:
+    """The message alone: a worker of a data loader hands over its whole traceback, which ends with it."""
+    if not (message.startswith("Caught ") and "DataLoader worker" in message):
+        return message
+    return message.strip().splitlines()[-1].partition(": ")[2]
 
 
 class SpecError(DenseCLError):
@@ -22,7 +29,8 @@ class UnknownNameError(DenseCLError):
         known = sorted(known)
         near = get_close_matches(name, known, n=1, cutoff=0.5)
         guess = f"did you mean '{near[0]}'? " if near else ""
-        super().__init__(f"unknown {kind} '{name}'", f"{guess}known: {', '.join(known) or 'none'}{'; ' + hint if hint else ''}")
+        advice = f"{guess}known: {', '.join(known) or 'none'}" + (f"; {hint}" if hint else "")
+        super().__init__(f"unknown {kind} '{name}'", advice)
 
 
 class SettingError(DenseCLError):

@@ -43,8 +43,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def write_error(path: Path, error: OSError) -> RunError:
     """The message for a file that could not be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return RunError(f"no space left on the disk of {path}", "free some space or choose another --output / DENSECL_CACHE")
-    return RunError(f"cannot write {path}: {error.strerror or error}", "check the folder's permissions or choose another")
+        advice = "free some space or choose another --output / DENSECL_CACHE"
+        return RunError(f"no space left on the disk of {path}", advice)
+    advice = "check the folder's permissions or choose another"
+    return RunError(f"cannot write {path}: {error.strerror or error}", advice)
 
 
 def write_text(path: Path, text: str) -> None:

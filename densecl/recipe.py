@@ -9,7 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from densecl.errors import RecipeError, SettingError, UnknownNameError
 
@@ -43,9 +51,19 @@ class StreamSettings(Settings):
     """Which classes and images a step has, and what becomes of the labels of others."""
 
     split: str = "15-5"
-    setting: Literal["overlapped", "disjoint", "sequential"] = "overlapped"
-    labels: Literal["plop2021", "mib2020"] = "plop2021"
+    setting: Literal["overlapped", "disjoint", "sequential", "partitioned"] = "overlapped"
+    labels: Literal["plop2021", "mib2020", "strict"] = "plop2021"
     order: tuple[int, ...] | int | None = None  # class ids in order of arrival, or the seed of a shuffle
+    # of the ties of `partitioned`; not the run's seed, so that runs with other seeds see the same data
+    partition_seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A seed that decides nothing is not recorded, and does not tell runs apart."""
+        content = handler(self)
+        if self.setting != "partitioned":
+            content.pop("partition_seed", None)
+        return content
 
 
 class LaterSettings(Settings):
@@ -71,10 +89,16 @@ class TrainingSettings(Settings):
     warmup: Annotated[int, Field(ge=0)] = 0  # iterations of linear warm-up in each step
     batchnorm: Literal["train", "frozen"] = "train"  # frozen: statistics fixed after step 0
     class_weights: Annotated[float, Field(ge=0)] = 0.0  # p of frequency**-p, from the labels of the step; 0 is off
-    augmentation: Literal["none", "flip", "reference", "rescale"] = "reference"
+    augmentation: Literal["none", "flip", "reference", "rescale", "crop", "jitter", "rotation", "rotation+jitter"] = (
+        "reference"
+    )
     crop: Size | Literal["full"] = 512  # full: images as they are
     scale: tuple[Positive, Positive] = (0.5, 2.0)
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    accumulation: Count = 1  # parts a batch is split into where memory is short; the batch, and its mean, stay whole
+    channels_last: bool = False  # memory format; often faster on GPUs
+    compile: bool = False  # torch.compile of the network's forward and backward
+    deterministic: bool = False  # only algorithms that give the same bits each time; always so on a CPU
 
     def length(self, step: int) -> tuple[int | None, int | None]:
         """(epochs, iterations) of a step; exactly one is not None."""
@@ -93,7 +117,7 @@ class TrainingSettings(Settings):
     def _consistent(self) -> "TrainingSettings":
         if self.scale[0] > self.scale[1]:
             raise ValueError("scale must be (low, high)")
-        if self.augmentation in ("reference", "rescale") and self.crop == "full":
+        if self.augmentation not in ("none", "flip") and self.crop == "full":
             raise ValueError(f"augmentation '{self.augmentation}' needs a crop size")
         return self
 

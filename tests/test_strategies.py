@@ -82,13 +82,16 @@ def test_regularisers_are_the_weighted_losses_of_the_papers():
     batch = some_batch()
     for text, expected in {
         "lwf(weight=7)": lambda o, t: 7 * losses.distillation(o.logits, t.logits),
-        "ilt(weight=7,features=3)": lambda o, t: 7 * losses.distillation(o.logits, t.logits)
-        + 3 * (o.encoded[-1] - t.encoded[-1]).square().mean(),
+        "ilt(weight=7,features=3)": lambda o, t: (
+            7 * losses.distillation(o.logits, t.logits) + 3 * (o.encoded[-1] - t.encoded[-1]).square().mean()
+        ),
         "mib(distillation=7)": lambda o, t: 7 * losses.unbiased_distillation(o.logits, t.logits),
     }.items():
         strategy, _ = strategy_at(1, text)
         output, teacher_output = strategy.network(batch.image), strategy.teach(batch.image)
-        torch.testing.assert_close(strategy.regulariser(output, batch, teacher_output), expected(output, teacher_output))
+        torch.testing.assert_close(
+            strategy.regulariser(output, batch, teacher_output), expected(output, teacher_output)
+        )
 
 
 def test_the_task_loss_sums_the_main_and_both_auxiliary_maps():
@@ -127,9 +130,7 @@ def statistics(network):
 @pytest.mark.parametrize(("setting", "moves"), [("train", True), ("frozen", False)])
 def test_batchnorm_statistics_move_after_step_0_only_when_trained(setting, moves):
     scenario = tiny_scenario()
-    strategy = tiny_strategy(
-        parse_method("mib"), scenario, training=TRAINING.model_copy(update={"batchnorm": setting})
-    )
+    strategy = tiny_strategy(parse_method("mib"), scenario, training=TRAINING.model_copy(update={"batchnorm": setting}))
     strategy.train(scenario.train_stream[0], eval_streams=[])
     first = statistics(strategy.network)
     assert any(mean.abs().sum() > 0 for mean in first)

@@ -1,8 +1,11 @@
 """From a plan to the objects of a run: scenario, network, strategy."""
 
+from collections.abc import Callable
+
 import torch
 
 from densecl.data import transforms
+from densecl.data.class_index import class_index
 from densecl.errors import SettingError
 from densecl.models import build_backbone
 from densecl.models.network import Network
@@ -19,8 +22,10 @@ from densecl.training.loop import Events
 MEMORY = 256 * 2**20  # bytes of decoded images that are kept rather than decoded every epoch
 
 
-def build_scenario(plan: Plan) -> tuple[Scenario, int]:
-    """The stream, and how many worker processes load it.
+def build_scenario(plan: Plan, progress: Callable[[int, int], None] | None = None) -> tuple[Scenario, int]:
+    """The stream, and how many worker processes load it; `progress` hears (done, total) while masks are scanned.
+
+    The test stream's masks are scanned too: a broken one must not end a run at its first evaluation.
 
     Raises:
         DataError, SettingError: see `class_incremental`.
@@ -30,6 +35,7 @@ def build_scenario(plan: Plan) -> tuple[Scenario, int]:
     in_memory = s.loader.workers in (None, 0) and train.fits_in_memory(MEMORY) and test.fits_in_memory(MEMORY)
     if in_memory:
         train, test = train.cached(), test.cached()
+    class_index(test, progress=progress)
     training = s.training
     crop = None if training.crop == "full" else training.crop
     scenario = class_incremental(
@@ -47,6 +53,7 @@ def build_scenario(plan: Plan) -> tuple[Scenario, int]:
         mean=s.data.mean,
         std=s.data.std,
         seed=s.seed,
+        presence=class_index(train, progress=progress),
     )
     check_tasks(plan.method.strategy, scenario)
     return scenario, choose_workers(s.loader.workers, in_memory)

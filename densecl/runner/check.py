@@ -4,27 +4,31 @@ import contextlib
 import inspect
 from collections.abc import Iterator
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from densecl.data.dataset import Sample
-from densecl.errors import DenseCLError
+from densecl.errors import DenseCLError, SettingError
 from densecl.losses import cross_entropy
 from densecl.models import build_backbone
-from densecl.models.network import Network, Output
+from densecl.models.network import Network
 from densecl.recipe import LaterSettings, TrainingSettings
 from densecl.runner.evaluation import confusion
 from densecl.runner.methods import Method, Part, parse_method
+from densecl.runner.watch import Finding, watch
 from densecl.strategies.base import Plugin, Strategy
+from densecl.strategies.hyperparameters import hyperparameters, resolve
 from densecl.streams import protocol
-from densecl.streams.scenario import Scenario, class_incremental
+from densecl.streams.scenario import DenseExperience, Scenario, class_incremental
 from densecl.training.batch import Batch
 
 SIZE, IMAGES = 32, 24
+VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 TRAINING = TrainingSettings(
     epochs=2, batch=6, optimizer="adamw", lr=1e-3, later=LaterSettings(lr=1e-3), augmentation="flip", crop="full"
 )
@@ -124,18 +128,14 @@ def check_method(text: str, catalogue: Path | None = None) -> list[str]:
     findings = [finding for part in parts if not part.stock for finding in _static(part)]
     if findings:
         return findings
-    with _quiet():
+    for part in parts:
+        part.resolved()  # values in the text that do not fit are no fault of the method
+    with _one_thread():
         try:
-            findings += _train(method)
+            findings = _train(method) or _shared(method)
         except Finding as finding:
-            findings.append(str(finding))
-        if not findings and method.strategy.cls.first_step == "shared":  # type: ignore[attr-defined]
-            findings += _shared(method)
+            findings = [str(finding)]
     return list(dict.fromkeys(findings))
-
-
-class Finding(Exception):
-    """Something wrong, said in words."""
 
 
 def _method(text: str, catalogue: Path | None) -> Method:
@@ -151,160 +151,109 @@ def _method(text: str, catalogue: Path | None) -> Method:
 def _static(part: Part) -> list[str]:
     """Faults that can be seen without training."""
     base = Strategy if issubclass(part.cls, Strategy) else Plugin
-    own = [cls for cls in part.cls.__mro__ if cls is not base and issubclass(cls, base)]
     findings = []
-    for cls in own:
-        annotated = vars(cls).get("__annotations__", {})
-        for name, value in vars(cls).items():
-            plain = isinstance(value, bool | int | float | str | tuple)
-            if plain and not name.startswith("_") and name not in annotated and not hasattr(base, name):
-                findings.append(
-                    f"{cls.__name__}.{name} has no annotation, so it is not a hyper-parameter: write "
-                    f"'{name}: {type(value).__name__} = {value!r}'"
-                )
-        bare = [name for name in annotated if name not in vars(cls) and not name.startswith("_")]
-        findings += [f"{cls.__name__}.{name} has no default value: every hyper-parameter needs one" for name in bare]
-        for name, value in vars(cls).items():
-            theirs = getattr(base, name, None)
-            if inspect.isfunction(value) and inspect.isfunction(theirs) and name != "__init__":
-                wanted, given = _arguments(theirs), _arguments(value)
-                if len(given) != len(wanted) and "*" not in "".join(given):
-                    findings.append(f"{cls.__name__}.{name}({', '.join(given)}) should take ({', '.join(wanted)})")
+    for cls in (cls for cls in part.cls.__mro__ if cls is not base and issubclass(cls, base)):
+        findings += [*_attributes(cls, base), *_hooks(cls, base)]
+    if not findings:
+        try:
+            defaults = {key: default for key, (_, default) in hyperparameters(part.cls, base).items()}
+            resolve(part.cls, base, defaults, part.cls.__name__)
+        except SettingError as error:
+            findings.append(f"a default value that its annotation refuses: {error}")
+    if part.cls.first_step not in ("own", "shared"):  # type: ignore[attr-defined]
+        findings.append(f'{part.cls.__name__}.first_step is {part.cls.first_step!r}: write "own" or "shared"')  # type: ignore[attr-defined]
     if issubclass(part.cls, Strategy) and not part.cls.kinds:
         findings.append(f"{part.cls.__name__}.kinds is empty: name the tasks it can learn, such as 'segmentation'")
     return findings
 
 
-def _arguments(function: Any) -> list[str]:
-    signs = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
-    return [signs.get(p.kind, "") + p.name for p in inspect.signature(function).parameters.values()]
+def _attributes(cls: type, base: type) -> list[str]:
+    """Class attributes that look like hyper-parameters and are none."""
+    annotated = vars(cls).get("__annotations__", {})
+    findings = []
+    for name, value in vars(cls).items():
+        plain = isinstance(value, bool | int | float | str | tuple) and not name.isupper()  # capitals: a constant
+        if plain and not name.startswith("_") and name not in annotated and not hasattr(base, name):
+            findings.append(
+                f"{cls.__name__}.{name} has no annotation, so it is not a hyper-parameter: write "
+                f"'{name}: {type(value).__name__} = {value!r}'"
+            )
+    bare = [name for name in annotated if name not in vars(cls) and not name.startswith("_")]
+    return findings + [f"{cls.__name__}.{name} has no default value: every hyper-parameter needs one" for name in bare]
+
+
+def _hooks(cls: type, base: type) -> list[str]:
+    """Hooks that cannot be called as they will be, and methods that were perhaps meant to be hooks."""
+    functions = {name: value for name, value in vars(cls).items() if inspect.isfunction(value)}
+    called = {name for function in functions.values() for name in function.__code__.co_names}
+    hooks = [name for name, value in vars(base).items() if inspect.isfunction(value) and not name.startswith("_")]
+    findings = []
+    for name, function in functions.items():
+        theirs = getattr(base, name, None)
+        if inspect.isfunction(theirs) and name != "__init__":
+            wanted = [p.name for p in inspect.signature(theirs).parameters.values() if p.kind not in VARIABLE]
+            signature = inspect.signature(function)
+            try:
+                signature.bind(*wanted)
+            except TypeError:
+                findings.append(f"{cls.__name__}.{name}{signature} must be callable as {name}({', '.join(wanted)})")
+        elif theirs is None and not name.startswith("_") and name not in called:
+            near = get_close_matches(name, hooks, n=1, cutoff=0.85)
+            findings += [f"{cls.__name__}.{name} is no hook and nothing calls it: did you mean {n}?" for n in near]
+    return findings
 
 
 def _train(method: Method) -> list[str]:
     """Train three tiny steps, looking at what each hook returns."""
     scenario = tiny_scenario(joint=method.strategy.cls.joint)  # type: ignore[attr-defined]
-    strategy = tiny_strategy(method, scenario)
-    _watch(strategy)
-    findings: list[str] = []
+    with _named("making it", method):
+        strategy = tiny_strategy(method, scenario)
+    watch(strategy)
     for experience in scenario.train_stream:
         step = experience.step
-        before = {name: p.shape for name, p in strategy.network.heads.named_parameters()}
-        reference = {name: p.detach().clone() for name, p in strategy.network.named_parameters()}
-        try:
+        before = {name: p.detach().clone() for name, p in strategy.network.named_parameters()}
+        with _named(f"step {step}", method):
             strategy.train(experience, eval_streams=[])
-        except (DenseCLError, Finding):
-            raise
-        except Exception as error:
-            raise Finding(f"step {step}: {_where(error, method)}{type(error).__name__}: {error}") from error
-        after = {name: p.shape for name, p in strategy.network.heads.named_parameters()}
-        findings += [
-            f"step {step}: the old head parameter {name} changed its size from {tuple(shape)} to "
-            f"{tuple(after.get(name, ()))}; "
-            "old outputs must stay as they are, new ones are added"
-            for name, shape in before.items()
-            if after.get(name) != shape
-        ]
-        if strategy.network.n_outputs != experience.n_outputs:
-            findings.append(f"step {step}: {strategy.network.n_outputs} outputs, not {experience.n_outputs}")
-        bad = [name for name, p in strategy.network.named_parameters() if not torch.isfinite(p).all()]
-        if bad:
-            findings.append(f"step {step}: the parameter {bad[0]} is not finite after training")
-        moved = any(not torch.equal(p, reference[n]) for n, p in strategy.network.named_parameters() if n in reference)
-        if step == 0 and not moved:
-            findings.append("step 0: no parameter changed in training; does param_groups return what is to be trained?")
+        findings = _trained(strategy, experience, before)
         if findings:
-            break
-        matrix = confusion(strategy, scenario.test, len(scenario.class_names), 4)
+            return [f"step {step}: {finding}" for finding in findings]
+        with _named(f"evaluation of step {step}", method):
+            matrix = confusion(strategy, scenario.test, len(scenario.class_names), 4)
         if matrix.sum() == 0:
-            findings.append(f"step {step}: the evaluation counted no pixel")
-    return findings + _state(strategy, method)
+            return [f"step {step}: the evaluation counted no pixel"]
+    return _state(strategy, method)
 
 
-def _watch(strategy: Strategy) -> None:
-    """Wrap the hooks of one strategy so that a wrong return value is named where it arises."""
-
-    def loss_like(name: str, value: Any) -> None:
-        if not isinstance(value, Tensor) or value.numel() != 1:
-            shape = (
-                f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"{type(value).__name__}"
-            )
-            raise Finding(f"{name} returned {shape}; it must return a tensor with one number, the mean over pixels")
-        if not torch.isfinite(value):
-            raise Finding(f"{name} is {value.item()} at step {strategy.step}: the loss must stay finite")
-
-    def wrap(name: str, look: Any) -> None:
-        function = getattr(strategy, name)
-
-        def watched(*arguments: Any, **keywords: Any) -> Any:
-            value = function(*arguments, **keywords)
-            look(value, *arguments)
-            return value
-
-        setattr(strategy, name, watched)
-
-    def batch_like(value: Any, batch: Batch, _teacher: Output | None) -> None:
-        if not isinstance(value, Batch):
-            raise Finding(f"prepare_batch returned {type(value).__name__}; it must return a Batch")
-        if value.target.shape[0] != batch.target.shape[0] or value.target.dtype != batch.target.dtype:
-            raise Finding("prepare_batch changed the number or the type of the targets")
-
-    def labels_like(value: Any, output: Output) -> None:
-        wanted = (output.logits.shape[0], *output.logits.shape[2:])
-        if not isinstance(value, Tensor) or tuple(value.shape) != wanted:
-            shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise Finding(f"predict returned {shape}; it must return labels of shape (B, H, W) = {wanted}")
-
-    for name in ("pixel_loss", "task_loss"):
-        wrap(name, lambda value, *_a, _name=name: loss_like(_name, value))
-    if type(strategy).regulariser is not Strategy.regulariser:
-        wrap("regulariser", lambda value, *_a: loss_like("regulariser", value))
-    for plugin in strategy.dense_plugins:
-        loss = plugin.loss
-
-        def watched(*arguments: Any, _loss: Any = loss, _name: str = plugin.name) -> Any:
-            value = _loss(*arguments)
-            if value is not None:
-                loss_like(f"{_name}.loss", value)
-            return value
-
-        plugin.loss = watched  # type: ignore[method-assign]
-    wrap("prepare_batch", batch_like)
-    wrap("predict", labels_like)
-    _watch_heads(strategy)
-
-
-def _watch_heads(strategy: Strategy) -> None:
-    build = strategy.build_head
-
-    def watched(channels: int, outputs: int) -> nn.Module:
-        head = build(channels, outputs)
-        with torch.no_grad():
-            shape = tuple(head(torch.zeros(2, channels, 4, 4)).shape)
-        if shape != (2, outputs, 4, 4):
-            raise Finding(
-                f"build_head({channels}, {outputs}) makes a head that turns (2, {channels}, 4, 4) into {shape}; "
-                f"it must give {outputs} outputs: (2, {outputs}, 4, 4)"
-            )
-        return head
-
-    strategy.build_head = watched  # type: ignore[method-assign]
+def _trained(strategy: Strategy, experience: DenseExperience, before: dict[str, Tensor]) -> list[str]:
+    """What a step must leave behind."""
+    findings = []
+    parameters = dict(strategy.network.named_parameters())
+    if strategy.network.n_outputs != experience.n_outputs:
+        findings.append(f"the network has {strategy.network.n_outputs} outputs, not {experience.n_outputs}")
+    bad = [name for name, p in parameters.items() if not torch.isfinite(p).all()]
+    if bad:
+        findings.append(f"the parameter {bad[0]} is not finite after training")
+    still = all(name in parameters and torch.equal(parameters[name], p) for name, p in before.items())
+    if experience.step == 0 and still:
+        findings.append("no parameter changed in training; does param_groups return what is to be trained?")
+    return findings
 
 
 def _state(strategy: Strategy, method: Method) -> list[str]:
     """A state must survive being saved and loaded."""
     findings = []
     for name, owner in [(method.strategy.name, strategy), *((p.name, p) for p in strategy.dense_plugins)]:
-        state = owner.state_dict()
+        with _named(f"{name}.state_dict", method):
+            state = owner.state_dict()
         if not isinstance(state, dict):
-            findings.append(f"{name}.state_dict returned {type(state).__name__}; it must return a dict")
-            continue
-        wrong = _unsafe(state)
-        if wrong:
+            findings.append(f"{name}.state_dict returned a {type(state).__name__}; it must return a dict")
+        elif wrong := _unsafe(state):
             findings.append(
                 f"{name}.state_dict holds {wrong}: only tensors, numbers, strings and containers can be saved"
             )
         else:
-            owner.load_state_dict(state)
+            with _named(f"{name}.load_state_dict", method):
+                owner.load_state_dict(state)
     return findings
 
 
@@ -318,30 +267,55 @@ def _unsafe(value: Any) -> str:
 
 
 def _shared(method: Method) -> list[str]:
-    """`first_step = "shared"` promises that step 0 is plain cross-entropy training: compare with fine-tuning."""
+    """`first_step = "shared"` promises that step 0 is plain cross-entropy training: compare with that."""
 
     class Plain(Strategy):
         def pixel_loss(self, logits: Tensor, batch: Batch) -> Tensor:
             return cross_entropy(logits, batch.target, weight=batch.weight)
 
-    states = []
-    for strategy_part in (method.strategy, replace(method.strategy, cls=Plain, values={}, recipe=None)):
-        scenario = tiny_scenario()
-        strategy = tiny_strategy(Method(strategy_part, ()), scenario)
-        strategy.train(scenario.train_stream[0], eval_streams=[])
-        states.append(strategy.network.state_dict())
-    mine, plain = states
-    if mine.keys() == plain.keys() and all(torch.equal(mine[key], plain[key]) for key in plain):
+    plain = replace(method.strategy, cls=Plain, values={}, recipe=None)
+    claims = [(method.strategy, Method(method.strategy, ()))]
+    claims += [(part, Method(plain, (part,))) for part in method.plugins if not part.stock]
+    claims = [(part, tried) for part, tried in claims if part.cls.first_step == "shared"]  # type: ignore[attr-defined]
+    if not claims:
         return []
+    wanted = _after_step_0(Method(plain, ()))
     return [
-        f'{method.strategy.name} says first_step = "shared", but its step 0 is not plain cross-entropy training: '
+        f'{part.name} says first_step = "shared", but its step 0 is not plain cross-entropy training: '
         'its weights differ from it; let step 0 be plain, or write first_step = "own"'
+        for part, tried in claims
+        if not _equal(_after_step_0(tried), wanted)
     ]
+
+
+def _after_step_0(method: Method) -> dict[str, Tensor]:
+    scenario = tiny_scenario()
+    strategy = tiny_strategy(method, scenario)
+    with _named("step 0", method):
+        strategy.train(scenario.train_stream[0], eval_streams=[])
+    return strategy.network.state_dict()
+
+
+def _equal(mine: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return mine.keys() == other.keys() and all(torch.equal(mine[key], other[key]) for key in other)
+
+
+@contextlib.contextmanager
+def _named(stage: str, method: Method) -> Iterator[None]:
+    """Any error of a method is a finding that says when it arose, and in which line of its file."""
+    try:
+        yield
+    except Finding:
+        raise
+    except DenseCLError as error:
+        raise Finding(f"{stage}: {_where(error, method)}{error}") from error
+    except Exception as error:
+        raise Finding(f"{stage}: {_where(error, method)}{type(error).__name__}: {error}") from error
 
 
 def _where(error: Exception, method: Method) -> str:
     """'in mine.py:12, ' for the deepest line of the traceback in a user's file."""
-    files = {inspect.getfile(part.cls) for part in (method.strategy, *method.plugins)}
+    files = {inspect.getfile(part.cls) for part in (method.strategy, *method.plugins) if part.source}
     where, trace = "", error.__traceback__
     while trace is not None:
         name = trace.tb_frame.f_code.co_filename
@@ -352,8 +326,8 @@ def _where(error: Exception, method: Method) -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """One thread: tiny tensors are slower with more."""
+def _one_thread() -> Iterator[None]:
+    """Tiny tensors are slower with more."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,46 +1,51 @@
 """What a run will cost, before it is run."""
 
 import time
+from collections.abc import Callable
 
 import torch
 
+from densecl.models.network import Network
+from densecl.recipe import RunSettings
 from densecl.reporting.render import humanise
-from densecl.runner.build import build_network
+from densecl.runner.build import build_network, build_scenario, build_strategy
 from densecl.runner.plan import Plan
-from densecl.streams import protocol
 from densecl.training.loader import step_length
 from densecl.training.precision import Precision
 
 
-def describe(plan: Plan) -> str:
+def describe(plan: Plan, progress: Callable[[int, int], None] | None = None) -> str:
     """Plan and cost of a run as text: steps with their images, iterations and classes, network, estimated time.
 
-    Raises:
-        DataError: the data is not there.
-    """
-    from densecl.data.class_index import class_index
+    All that the run makes before it trains is made here as well, so what a run would refuse is refused.
 
+    Raises:
+        DenseCLError: as `densecl.runner.run.execute` before training.
+    """
     s = plan.settings
-    joint = plan.method.strategy.cls.joint  # type: ignore[attr-defined]
-    steps = (tuple(c for step in plan.steps for c in step),) if joint else plan.steps
-    chosen = protocol.select(class_index(plan.train), steps, "overlapped" if joint else s.stream.setting)
+    scenario, _ = build_scenario(plan, progress)
+    network = build_network(_without_download(s))
+    build_strategy(plan, scenario, network)
+    held = f"{len(scenario.test)} held out, test images not used" if s.data.validation else f"{len(plan.test)} test"
     lines = [
         f"{s.benchmark}  {plan.method.name}  {s.backbone}  seed {s.seed}",
         f"folder     {plan.folder}",
-        f"data       {plan.train.root} ({len(plan.train)} train, {len(plan.test)} test)",
+        f"data       {plan.train.root} ({len(plan.train)} train, {held})",
         f"stream     {s.stream.setting}, {s.stream.labels} labels",
         "",
         "step  images  epochs  iterations  classes",
     ]
     total = 0
-    for k, (classes, images) in enumerate(zip(steps, chosen, strict=True)):
-        epochs, iterations = step_length(len(images), s.training.batch, *s.training.length(k))
+    for experience in scenario.train_stream:
+        images = len(experience.images.indices)
+        epochs, iterations = step_length(images, s.training.batch, *s.training.length(experience.step))
         total += iterations
-        names = ", ".join(plan.train.class_names[c - 1] for c in classes)
-        lines.append(
-            f"{k:4}  {len(images):6}  {epochs:6}  {iterations:10}  {names if len(names) < 60 else names[:57] + '...'}"
-        )
-    seconds, parameters = measure(plan, len(plan.steps))
+        names = ", ".join(scenario.class_names[label] for label in experience.new_classes)
+        names = names if len(names) < 60 else names[:57] + "..."
+        lines.append(f"{experience.step:4}  {images:6}  {epochs:6}  {iterations:10}  {names}")
+    network.grow(len(scenario.class_names))
+    parameters = sum(p.numel() for p in network.parameters())
+    seconds = measure(plan, network)
     lines += [
         "",
         f"network    {parameters:,} parameters",
@@ -51,18 +56,21 @@ def describe(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def measure(plan: Plan, steps: int) -> tuple[float, int]:
-    """(seconds an iteration, parameters): forward and backward of two noise images, scaled to the batch."""
+def _without_download(settings: RunSettings) -> RunSettings:
+    """The settings without timm's pretrained weights: a plan needs none of their numbers."""
+    if settings.backbone_values.get("weights") != "timm":
+        return settings
+    return settings.model_copy(update={"backbone_values": {**settings.backbone_values, "weights": "none"}})
+
+
+def measure(plan: Plan, network: Network) -> float:
+    """Seconds an iteration: forward and backward of two noise images, scaled to the batch."""
     s = plan.settings
     device = torch.device(s.device)
-    values = {**s.backbone_values, "weights": "none"} if "weights" in s.backbone_values else s.backbone_values
-    network = build_network(s.model_copy(update={"backbone_values": values}))
-    network.grow(1 + sum(map(len, plan.steps)))
     network.to(device).train()
     crop = plan.train.read(0).image.shape[1:] if s.training.crop == "full" else s.training.crop
     height, width = (crop, crop) if isinstance(crop, int) else crop
-    images = min(2, s.training.batch)
-    noise = torch.randn(max(images, 2), 3, height, width, device=device)
+    noise = torch.randn(2, 3, height, width, device=device)
     precision = Precision(s.training.precision, device)
     best = float("inf")
     for _ in range(2):
@@ -73,4 +81,4 @@ def measure(plan: Plan, steps: int) -> tuple[float, int]:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         best = min(best, time.perf_counter() - start)
-    return best * s.training.batch / len(noise), sum(p.numel() for p in network.parameters())
+    return best * s.training.batch / len(noise)

@@ -1,11 +1,14 @@
 """`densecl show` and `densecl cite` as text."""
 
 import inspect
+import re
 from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin
 
 from densecl.catalogue import BACKBONES, benchmark_recipe, entries, load_class, strategy_recipes
 from densecl.errors import DataError, DenseCLError, UnknownNameError
 from densecl.recipe import SECTIONS, BenchmarkRecipe, StrategyRecipe, build, merge
+from densecl.spec import parse
 from densecl.streams import protocol
 
 
@@ -36,8 +39,7 @@ def bibtex(names: str, catalogue: Path | None = None) -> str:
     """
     recipes = strategy_recipes(catalogue)
     texts = []
-    for name in names.replace("+", ",").split(","):
-        name = name.strip()
+    for name in _names(names):
         if name in recipes:
             texts.append(recipes[name].bibtex)
             continue
@@ -52,6 +54,12 @@ def bibtex(names: str, catalogue: Path | None = None) -> str:
     return "\n\n".join(found)
 
 
+def _names(text: str) -> list[str]:
+    """`voc15-5s, mib(distillation=5)+replay` -> voc15-5s, mib, replay."""
+    bare = re.sub(r"\([^()]*(?:\([^()]*\)[^()]*)*\)", "", text)  # arguments have commas of their own
+    return [call.name for part in bare.split(",") for call in parse(part)]
+
+
 def _strategy(recipe: StrategyRecipe) -> str:
     from densecl.strategies.base import Plugin, Strategy
     from densecl.strategies.hyperparameters import hyperparameters
@@ -62,10 +70,7 @@ def _strategy(recipe: StrategyRecipe) -> str:
         lines.append(f"paper      {recipe.paper}")
     if issubclass(cls, Strategy | Plugin):
         stop = Strategy if issubclass(cls, Strategy) else Plugin
-        found = {
-            key: (getattr(kind, "__name__", str(kind)), default)
-            for key, (kind, default) in hyperparameters(cls, stop).items()
-        }
+        found = {key: (_kind(kind), default) for key, (kind, default) in hyperparameters(cls, stop).items()}
     else:
         parameters = inspect.signature(cls).parameters.values()
         found = {p.name: ("", recipe.arguments.get(p.name, p.default)) for p in parameters}
@@ -75,6 +80,12 @@ def _strategy(recipe: StrategyRecipe) -> str:
     lines += [f"deviates   {text}" for text in recipe.deviations]
     lines += [f"on {pattern}: {overlay.sections()}" for pattern, overlay in recipe.benchmarks.items()]
     return "\n".join(lines)
+
+
+def _kind(annotation: Any) -> str:
+    """`int` for int and for Annotated[int, ...]."""
+    plain = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+    return getattr(plain, "__name__", str(plain))
 
 
 def _backbone(name: str) -> str:

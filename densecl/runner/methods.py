@@ -1,12 +1,15 @@
 """The strategy and the plugins that a text such as `mib+replay(memory=100)` names."""
 
+import contextlib
 import hashlib
 import inspect
 import warnings
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
+
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from densecl.catalogue import load_class, strategy_recipes
 from densecl.errors import SettingError, SpecError, UnknownNameError
@@ -128,4 +131,18 @@ def _stock_arguments(part: Part) -> dict[str, Any]:
     missing = [name for name in missing if name not in part.values]
     if missing:
         raise SettingError(f"{part.name} needs a value for '{missing[0]}'", f"write {part.name}({missing[0]}=...)")
-    return dict(part.values)
+    hints: dict[str, Any] = {}
+    with contextlib.suppress(NameError, TypeError):  # annotations that cannot be read are not checked
+        hints = get_type_hints(part.cls.__init__)
+    return {key: _typed(f"{part.name}.{key}", value, hints.get(key, Any)) for key, value in part.values.items()}
+
+
+def _typed(name: str, value: Any, kind: Any) -> Any:
+    """A value as its annotation wants it, where the annotation says something."""
+    try:
+        return TypeAdapter(kind, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value)
+    except PydanticUserError:  # an annotation of a kind that has a configuration of its own, or none at all
+        return value
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        raise SettingError(f"{name} cannot be {value!r}: {fault['msg'].lower()}") from error

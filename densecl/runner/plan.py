@@ -136,7 +136,7 @@ def make_plan(
             "backbone": body.name,
             "backbone_values": backbone_values,
             "seed": seed,
-            "device": device or _default_device(),
+            "device": usable_device(device),
             **sections,
         },
     )
@@ -212,10 +212,21 @@ def _sections(values: Mapping[str, Any]) -> str:
     return f"sections: {', '.join(sorted([*SECTIONS, *values]))}"
 
 
-def _default_device() -> str:
+def usable_device(name: str | None) -> str:
+    """`name`, or a GPU when there is one.
+
+    Raises:
+        SettingError: it is neither cpu nor a GPU of this machine.
+    """
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    known = ["cpu", *(["cuda"] if count else []), *(f"cuda:{i}" for i in range(count))]
+    if name is None:
+        return "cuda" if count else "cpu"
+    if name not in known:
+        raise SettingError(f"there is no device '{name}'", f"this machine has {', '.join(known)}")
+    return name
 
 
 def _weights_by_content(values: dict[str, Any]) -> dict[str, Any]:

@@ -1,19 +1,20 @@
 """Scoring the kept weights of a run again, under its own or another evaluation preset."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from densecl.errors import RecordError, SettingError
-from densecl.recipe import EvaluationSettings, RunSettings
+from densecl.recipe import EvaluationSettings, RunSettings, build
 from densecl.reporting.record import FILE_NAME, Evaluation, Record, read_record
 from densecl.runner.build import build_network, build_scenario, build_strategy
 from densecl.runner.checkpoint import load_weights
 from densecl.runner.evaluation import confusion, ious, score
 from densecl.runner.methods import parse_method
-from densecl.runner.plan import Plan
+from densecl.runner.plan import Plan, usable_device
 from densecl.spec import Call, format_spec
 
 
@@ -39,25 +40,33 @@ def parse_preset(text: str) -> EvaluationSettings:
     return EvaluationSettings(size=int(match[1]))
 
 
-def plan_of(folder: Path, data: Path | None = None, device: str | None = None) -> tuple[Plan, Record]:
+def plan_of(
+    folder: Path, data: Path | None = None, device: str | None = None, catalogue: Path | None = None
+) -> tuple[Plan, Record]:
     """The plan that a run folder was made by.
 
     Raises:
-        RecordError: no readable record there.
+        RecordError: no readable record there. SettingError: no such device.
     """
     path = folder / FILE_NAME
     if not path.is_file():
         raise RecordError(f"{folder} is not a run: it has no {FILE_NAME}", "name the folder of one run")
     record = read_record(path)
-    settings = RunSettings.model_validate(record.settings)
-    updates = {"data": settings.data.model_copy(update={"root": data or settings.data.root})}
+    try:
+        settings = build(RunSettings, record.settings, "settings")
+    except SettingError as error:
+        raise RecordError(f"{path}: {error}") from error
+    updates: dict[str, Any] = {"data": settings.data.model_copy(update={"root": data or settings.data.root})}
     if device is not None or (settings.device.startswith("cuda") and not torch.cuda.is_available()):
-        updates["device"] = device or "cpu"  # type: ignore[assignment]
+        updates["device"] = usable_device(device or "cpu")
     settings = settings.model_copy(update=updates)
     calls = [Call(settings.strategy, settings.strategy_values), *(Call(n, v) for n, v in settings.plugins.items())]
-    order = iter(settings.stream.order)  # type: ignore[arg-type]
-    steps = tuple(tuple(next(order) for _ in group) for group in record.planned_steps)
-    return Plan(settings, parse_method(format_spec(tuple(calls))), steps, folder), record
+    order = settings.stream.order
+    if not isinstance(order, tuple) or len(order) != sum(map(len, record.planned_steps)):
+        raise RecordError(f"{path}: 'settings.stream.order' does not fit 'planned_steps'")
+    classes = iter(order)
+    steps = tuple(tuple(next(classes) for _ in group) for group in record.planned_steps)
+    return Plan(settings, parse_method(format_spec(tuple(calls)), catalogue), steps, folder), record
 
 
 def reevaluate(
@@ -68,16 +77,22 @@ def reevaluate(
     data: Path | None = None,
     device: str | None = None,
     workers: int | None = None,
+    catalogue: Path | None = None,
 ) -> Scored:
     """Evaluate the weights of a finished step; heads grow as they did, nothing is trained.
+
+    Forgetting compares with the record's IoU, so it is known only under the run's own preset.
 
     Raises:
         RecordError, RunError, SettingError: no such run, step, weights or preset.
     """
-    plan, record = plan_of(Path(folder), data, device)
+    plan, record = plan_of(Path(folder), data, device, catalogue)
+    comparable = True
     if preset is not None:
-        evaluation = parse_preset(preset)
-        plan = Plan(plan.settings.model_copy(update={"evaluation": evaluation}), plan.method, plan.steps, plan.output)
+        own = plan.settings.evaluation
+        evaluation = own.model_copy(update={"size": parse_preset(preset).size})
+        comparable = evaluation == own
+        plan = replace(plan, settings=plan.settings.model_copy(update={"evaluation": evaluation}))
     last = len(record.steps) - 1
     step = last if step is None else step
     if not 0 <= step <= last:
@@ -93,10 +108,11 @@ def reevaluate(
     strategy = build_strategy(plan, scenario, network)
     for experience in list(scenario.train_stream)[: step + 1]:
         strategy.grow(experience)
-    load_weights(network, Path(folder), step, torch.device(plan.settings.device))
+    load_weights(network, Path(folder), step)
     workers = found if workers is None else workers
     matrix = confusion(strategy, scenario.test, len(scenario.class_names), plan.settings.evaluation.batch, workers)
-    return Scored(score(matrix, scenario, step, ious(record.steps)), step, record)
+    learnt = ious(record.steps) if comparable else []
+    return Scored(score(matrix, scenario, step, learnt), step, record)
 
 
 def summary(scored: Scored) -> str:
@@ -111,4 +127,4 @@ def summary(scored: Scored) -> str:
 
 
 def _percent(value: float | None) -> str:
-    return "   -" if value is None else f"{100 * value:5.1f}"
+    return "    -" if value is None else f"{round(100 * value, 1) + 0.0:5.1f}"  # + 0.0: no -0.0

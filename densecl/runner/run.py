@@ -4,10 +4,13 @@ import contextlib
 import platform
 import resource
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ import filelock
 import torch
 
 from densecl import __version__
-from densecl.errors import DenseCLError, RecordError, RunError
+from densecl.errors import DataError, DenseCLError, RecordError, RunError
 from densecl.files import write_error
 from densecl.reporting.progress import Progress
 from densecl.reporting.record import FILE_NAME, Record, StepRecord, read_record
@@ -23,9 +26,11 @@ from densecl.runner.build import build_network, build_scenario, build_strategy, 
 from densecl.runner.checkpoint import save_weights
 from densecl.runner.evaluation import confusion, ious, score
 from densecl.runner.plan import Plan, make_plan
+from densecl.runner.resume import Checkpoints, go_on
 from densecl.runner.share import FirstStep, may_share, train_or_load
 from densecl.strategies.base import Strategy
 from densecl.streams.scenario import DenseExperience, Scenario
+from densecl.training.failures import explained
 
 
 def run(
@@ -51,81 +56,157 @@ def run(
     return execute(make_plan(benchmark, strategy, **options), fresh=fresh, share=share, progress=Progress(quiet=quiet))
 
 
-def execute(plan: Plan, *, fresh: bool = False, share: bool = True, progress: Progress) -> Record:
-    """Carry out a plan; a finished run is trained again only if `fresh`, an equal first step is loaded if `share`."""
+def execute(
+    plan: Plan, *, fresh: bool = False, share: bool = True, keep_checkpoints: bool = False, progress: Progress
+) -> Record:
+    """Carry out a plan, or go on with it where it was killed.
+
+    Args:
+        plan: what to do.
+        fresh: start over, also when the run is finished.
+        share: load a first step that is equal to the bit, and keep ours for later runs.
+        keep_checkpoints: of all epochs; else those of the step in training.
+        progress: hears how it goes.
+    """
     share = share and may_share(plan)
     folder = plan.folder
     result = folder / FILE_NAME
+    done = None if fresh else _finished(result)
+    if done is not None:
+        progress.line(f"already finished: {result} (--fresh starts over)")
+        return done
+    # all that bad input can break comes before the folder is made
+    scenario, workers = build_scenario(plan, progress.scan("scanning masks"))
+    network = build_network(plan.settings)
+    strategy = build_strategy(plan, scenario, network, workers, progress)
+    _check_space(folder, network, len(scenario.train_stream))
     with _locked(folder):
-        done = None if fresh else _finished(result)
-        if done is not None:
-            progress.line(f"already finished: {result} (--fresh starts over)")
-            return done
-        scenario, workers = build_scenario(plan)
-        network = build_network(plan.settings)
-        _check_space(folder, network, len(scenario.train_stream))
-        strategy = build_strategy(plan, scenario, network, workers, progress)
-        shutil.rmtree(folder / "weights", ignore_errors=True)
         record = _new_record(plan, scenario, workers)
-        record.write(result)
+        checkpoints = Checkpoints(folder, plan.hash, keep_checkpoints)
         progress.run_started(plan.folder, scenario.settings.steps, scenario.class_names)
+        work = Work(plan, scenario, strategy, checkpoints, workers, progress)
         try:
-            with progress:
-                for experience in scenario.train_stream:
-                    record = _step(
-                        plan, scenario, strategy, experience, record, share=share, workers=workers, progress=progress
-                    )
+            with progress, _terminable():
+                steps, spent = ([], 0.0) if fresh or not record.resumable else work.go_on(result, record)
+                if not steps and not spent:
+                    shutil.rmtree(folder / "weights", ignore_errors=True)
+                    shutil.rmtree(checkpoints.folder, ignore_errors=True)
+                record = record.model_copy(update={"steps": steps})
+                record.write(result)
+                for experience in list(scenario.train_stream)[len(steps) :]:
+                    record = work.step(experience, record, share=share, spent=spent)
                     record.write(result)
+                    checkpoints.prune(experience.step)
+                    spent = 0.0
         except BaseException as error:
+            with contextlib.suppress(DenseCLError):
+                checkpoints.close()
+            if isinstance(error, DataError) and not record.steps and not checkpoints.any():
+                _remove(folder, plan.output)  # an unreadable image: nothing was learnt
+                raise
             status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
             with contextlib.suppress(DenseCLError):  # the disk may be full: the first message is the one to show
                 record.model_copy(update={"status": status}).write(result)
+            if status == "interrupted":
+                progress.line(f"stopped; the same command goes on from the last finished epoch: {folder}")
             raise
+        checkpoints.close()
         return record
 
 
-def _step(
-    plan: Plan,
-    scenario: Scenario,
-    strategy: Strategy,
-    experience: DenseExperience,
-    record: Record,
-    *,
-    share: bool,
-    workers: int,
-    progress: Progress,
-) -> Record:
-    """Train, evaluate and keep one step; the record with it."""
-    if strategy.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(strategy.device)
+@dataclass
+class Work:
+    """What carrying out a plan has at hand."""
 
-    def train() -> None:
-        strategy.train(experience, eval_streams=[])
+    plan: Plan
+    scenario: Scenario
+    strategy: Strategy
+    checkpoints: Checkpoints
+    workers: int
+    progress: Progress
 
-    if experience.step == 0 and share:
-        trained = train_or_load(plan, scenario, strategy, train, progress.line)
-    else:
-        start = time.perf_counter()
-        train()
-        trained = FirstStep(strategy.iterations, time.perf_counter() - start, loaded=False)
-    progress.evaluating(experience.step)
-    matrix = confusion(strategy, scenario.test, len(scenario.class_names), plan.settings.evaluation.batch, workers)
-    evaluation = score(matrix, scenario, experience.step, ious(record.steps))
-    save_weights(strategy.network, plan.settings, plan.folder, experience.step)
-    step = StepRecord(
-        step=experience.step,
-        task=experience.task.name,
-        new_classes=list(experience.new_classes),
-        iterations=trained.iterations,
-        seconds=trained.seconds,
-        peak_memory=_peak_memory(strategy.device),
-        stored_bytes=strategy.stored_bytes(),
-        shared=trained.loaded,
-        evaluations=[evaluation],
-    )
-    progress.step_finished(step)
-    status = "finished" if experience.step == len(scenario.train_stream) - 1 else "running"
-    return record.model_copy(update={"steps": [*record.steps, step], "status": status})
+    def go_on(self, result: Path, new: Record) -> tuple[list[StepRecord], float]:
+        """The steps a killed run finished, and the seconds it spent in the next one; the strategy is brought there."""
+        try:
+            old = read_record(result) if result.is_file() else new
+        except RecordError as error:
+            self.progress.line(f"refused: {error}")
+            old = new
+        if old.environment.get("stream") != new.environment["stream"]:
+            self.progress.line("the data has changed since the run began: it starts over")
+            return [], 0.0
+        say, folder = self.progress.line, self.plan.folder
+        finished, spent = go_on(self.strategy, self.scenario, folder, self.checkpoints, len(old.steps), say)
+        return list(old.steps[:finished]), spent
+
+    def train(self, experience: DenseExperience, spent: float) -> None:
+        """Train a step, with a checkpoint after each epoch; `spent` seconds went into it before."""
+        start = time.perf_counter() - spent
+
+        def keep() -> None:
+            self.checkpoints.save_epoch({**self.strategy.state(), "seconds": time.perf_counter() - start})
+
+        self.strategy.after_epoch = keep if is_resumable(self.plan) else None
+        try:
+            self.strategy.train(experience, eval_streams=[])
+        except Exception as error:
+            shown = explained(error, self.plan.settings.training)
+            if shown is error:
+                raise
+            raise shown from error
+
+    def step(self, experience: DenseExperience, record: Record, *, share: bool, spent: float) -> Record:
+        """Train, evaluate and keep one step; the record with it."""
+        plan, scenario, strategy = self.plan, self.scenario, self.strategy
+        if strategy.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(strategy.device)
+        if experience.step == 0 and share:
+
+            def train() -> None:
+                self.train(experience, spent)
+
+            trained = train_or_load(plan, scenario, strategy, train, self.progress.line)
+        else:
+            start = time.perf_counter()
+            self.train(experience, spent)
+            trained = FirstStep(strategy.iterations, time.perf_counter() - start, loaded=False)
+        self.progress.evaluating(experience.step)
+        batch = plan.settings.evaluation.batch
+        matrix = confusion(strategy, scenario.test, len(scenario.class_names), batch, self.workers)
+        save_weights(strategy.network, plan.settings, plan.folder, experience.step)
+        if record.resumable:
+            self.checkpoints.save_step(experience.step, strategy.method_state())
+        step = StepRecord(
+            step=experience.step,
+            task=experience.task.name,
+            new_classes=list(experience.new_classes),
+            iterations=trained.iterations,
+            seconds=trained.seconds + (0.0 if trained.loaded else spent),
+            peak_memory=_peak_memory(strategy.device),
+            stored_bytes=strategy.stored_bytes(),
+            shared=trained.loaded,
+            evaluations=[score(matrix, scenario, experience.step, ious(record.steps))],
+        )
+        self.progress.step_finished(step)
+        status = "finished" if experience.step == len(scenario.train_stream) - 1 else "running"
+        return record.model_copy(update={"steps": [*record.steps, step], "status": status})
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends a run as Ctrl-C does: what is pending is written and the way to go on is said."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(_signal: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _new_record(plan: Plan, scenario: Scenario, workers: int) -> Record:
@@ -143,7 +224,11 @@ def _new_record(plan: Plan, scenario: Scenario, workers: int) -> Record:
         resumable=is_resumable(plan),
         oracle=plan.method.strategy.cls.oracle,  # type: ignore[attr-defined]
         settings=settings,
-        environment=_environment(torch.device(s.device), workers) | {"stream": scenario.fingerprint},
+        environment=_environment(torch.device(s.device), workers)
+        | {
+            "stream": scenario.fingerprint,
+            "images": {"train": len(scenario.training.reader), "test": len(scenario.test)},
+        },
         class_names=list(scenario.class_names),
         has_background=scenario.has_background,
         planned_steps=[list(group) for group in scenario.groups],
@@ -198,24 +283,38 @@ def _finished(path: Path) -> Record | None:
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Hold the run's folder; the lock of a process that died is free."""
+    lock = filelock.FileLock(folder / ".lock", timeout=0)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(folder / ".lock", timeout=0)
-        with lock:
-            yield
+        lock.acquire()
     except filelock.Timeout as error:
         raise RunError(
             f"the run folder {folder} is in use by another process", "wait for it, or use another --output"
         ) from error
-    except PermissionError as error:
+    except OSError as error:
         raise write_error(folder, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _remove(folder: Path, output: Path) -> None:
+    """Remove a run's folder, and the folders up to `output` that it leaves empty."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):  # not empty
+        for parent in folder.parents:
+            if parent == output.parent:
+                break
+            parent.rmdir()
 
 
 def _check_space(folder: Path, network: torch.nn.Module, steps: int) -> None:
     """Refuse to start a run whose weights will not fit."""
     size = sum(t.numel() * t.element_size() for t in network.state_dict().values())
     needed = int(1.1 * size * steps) + 8 * 2**20
-    free = shutil.disk_usage(folder).free
+    there = next((place for place in (folder, *folder.absolute().parents) if place.is_dir()), Path())
+    free = shutil.disk_usage(there).free
     if free < needed:
         raise RunError(
             f"not enough disk for {folder}: {needed / 2**20:.0f} MiB needed, {free / 2**20:.0f} MiB free",

@@ -3,6 +3,7 @@
 The key is a hash of content, never of names: whatever could change a bit of the weights is in it.
 """
 
+import contextlib
 import hashlib
 import json
 import time
@@ -12,11 +13,10 @@ from typing import NamedTuple
 
 import filelock
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 import densecl
-from densecl.files import atomic_path
+from densecl.errors import DataError, RunError
+from densecl.runner.checkpoint import read_tensors, save_tensors
 from densecl.runner.plan import Plan
 from densecl.strategies.base import Plugin, Strategy
 from densecl.streams.scenario import DenseExperience, Scenario
@@ -56,14 +56,19 @@ def train_or_load(
         seconds = _load(path, strategy, experience, say)
         if seconds is not None:
             say(f"the first step was trained before: loaded {path}")
+            strategy.resume(None)  # a checkpoint inside this step is not needed any more
             strategy.finish_step(experience)
             return FirstStep(0, seconds, loaded=True)
         start = time.perf_counter()
-        train()
+        try:
+            train()
+        except DataError:  # nothing stays of a run that could not begin
+            path.with_suffix(".lock").unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # others are there
+                path.parent.rmdir()
+            raise
         seconds = time.perf_counter() - start
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in strategy.network.state_dict().items()}
-        with atomic_path(path) as temporary:
-            save_file(tensors, temporary, metadata={"densecl": "1", "seconds": repr(seconds)})
+        save_tensors(strategy.network.state_dict(), path, {"densecl": "1", "seconds": repr(seconds)})
         return FirstStep(strategy.iterations, seconds, loaded=False)
     finally:
         lock.release()
@@ -107,11 +112,10 @@ def _load(path: Path, strategy: Strategy, experience: DenseExperience, say: Call
     if not path.is_file():
         return None
     try:
-        with safe_open(path, framework="pt", device=str(strategy.device)) as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            seconds = float(file.metadata()["seconds"])
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        say(f"{path} cannot be read ({error}): the first step is trained again")
+        tensors, metadata = read_tensors(path)
+        seconds = float(metadata["seconds"])
+    except (RunError, KeyError, ValueError) as error:
+        say(f"refused: {error}; the first step is trained again")
         return None
     strategy.grow(experience)
     strategy.network.load_state_dict(tensors)

@@ -111,6 +111,16 @@ class Strategy(Loop):
         teacher = sum(p.numel() * p.element_size() for p in self.network.parameters()) if self.needs_teacher else 0
         return teacher + sum(plugin.stored_bytes(self) for plugin in self.dense_plugins)
 
+    def method_state(self) -> dict[str, Any]:
+        """What strategy and plugins must remember, by name."""
+        return {"strategy": self.state_dict()} | {f"plugin:{p.name}": p.state_dict() for p in self.dense_plugins}
+
+    def load_method_state(self, state: dict[str, Any]) -> None:
+        """Restore what `method_state` returned."""
+        self.load_state_dict(state["strategy"])
+        for plugin in self.dense_plugins:
+            plugin.load_state_dict(state[f"plugin:{plugin.name}"])
+
     # ---- how the loop calls them
 
     @property
@@ -147,8 +157,9 @@ class Strategy(Loop):
 
     def check_model_and_optimizer(self, **kwargs: Any) -> None:
         """As the loop's, then each plugin's `before_step`."""
+        resumed = self._resumed is not None  # then the effect of `before_step` is in the state
         super().check_model_and_optimizer(**kwargs)
-        for plugin in self.dense_plugins:
+        for plugin in () if resumed else self.dense_plugins:
             plugin.before_step(self, self._experience())
 
     def finish_step(self, experience: DenseExperience) -> None:
@@ -161,6 +172,7 @@ class Strategy(Loop):
 class Plugin(SupervisedPlugin, supports_distributed=True):
     """Adds to a strategy; annotated class attributes are hyper-parameters. Avalanche's callbacks work as well."""
 
+    dense: ClassVar[bool] = True  # ours, not one of Avalanche's
     name: ClassVar[str] = ""  # of its loss term; the recipe's name when empty
     first_step: ClassVar[Literal["own", "shared"]] = "own"  # "shared": it changes nothing in the training of step 0
     needs_teacher: ClassVar[bool] = False  # whether `loss` looks at the teacher's output

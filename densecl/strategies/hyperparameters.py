@@ -14,7 +14,7 @@ def hyperparameters(cls: type, stop: type) -> dict[str, tuple[Any, Any]]:
         if base is stop or not issubclass(base, stop):
             continue
         try:
-            hints = get_type_hints(base)
+            hints = get_type_hints(base, include_extras=True)  # constraints, such as Annotated[int, Field(ge=1)]
         except NameError as error:
             raise SettingError(f"{cls.__name__}: an annotation cannot be read: {error}") from error
         for name in vars(base).get("__annotations__", {}):

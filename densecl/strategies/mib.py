@@ -23,7 +23,9 @@ class MiB(Strategy):
     def pixel_loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Background may be an old class (eq. 5-6), but only in samples that carry this step's labels."""
         hidden = batch.step == self.step
-        return unbiased_cross_entropy(logits, batch.target, n_old=self.n_old, hidden=hidden, weight=batch.weight)
+        # a step without new classes (another domain) labels all of them: nothing is hidden then
+        n_old = self.n_old if self.network.n_outputs > self.n_old else 0
+        return unbiased_cross_entropy(logits, batch.target, n_old=n_old, hidden=hidden, weight=batch.weight)
 
     def regulariser(self, output: Output, batch: Batch, teacher_output: Output) -> Tensor:
         """The teacher's background may be a new class (eq. 8-9)."""

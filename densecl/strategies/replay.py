@@ -1,6 +1,9 @@
 """Replay of real images of earlier steps, with the labels they had then."""
 
+from typing import Annotated
+
 import numpy as np
+from pydantic import Field
 
 from densecl.seeding import generator
 from densecl.strategies.base import Plugin, Strategy
@@ -15,8 +18,8 @@ class Replay(Plugin):
     """
 
     first_step = "shared"
-    memory: int = 200  # images in all
-    ratio: float = 0.5  # replayed images for each image of the step
+    memory: Annotated[int, Field(ge=1)] = 200  # images in all
+    ratio: Annotated[float, Field(ge=0)] = 0.5  # replayed images for each image of the step
 
     def __init__(self, **values: object):
         super().__init__(**values)
@@ -35,7 +38,8 @@ class Replay(Plugin):
             return keys
         rng = generator(strategy.seed, "replay", keys[0].step, epoch, iteration)
         chosen = rng.choice(len(stored), size=count, replace=count > len(stored))
-        return keys + [SampleKey(*stored[i], keys[0].step, epoch) for i in chosen]
+        replayed = (stored[i] for i in chosen)
+        return keys + [SampleKey(source, position, keys[0].step, epoch) for source, position in replayed]
 
     def after_step(self, strategy: Strategy, experience: DenseExperience) -> None:
         """Store images of the new classes and shorten what is kept of the old, so that each has an equal share."""

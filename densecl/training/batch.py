@@ -1,5 +1,7 @@
 """A batch, as strategies see it and as the loader collates it."""
 
+import itertools
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -25,9 +27,31 @@ class Batch(NamedTuple):
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on a device."""
-        return Batch(*(None if part is None else part.to(device, non_blocking=True) for part in self))
+        image, target, step, index = (
+            part.to(device, non_blocking=True) for part in (self.image, self.target, self.step, self.index)
+        )
+        weight = None if self.weight is None else self.weight.to(device, non_blocking=True)
+        return Batch(image, target, weight, step, index)
 
 
 def normalise(image: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """uint8 (B, 3, H, W) in 0..255 -> float32, (x / 255 - mean) / std; mean and std (3, 1, 1) in 0..1."""
     return image.float().mul_(1 / 255).sub_(mean).div_(std)
+
+
+def split(batch: Batch, parts: int, void: int = 255) -> Iterator[tuple[Batch, Tensor, float]]:
+    """A batch in parts of nearly equal size, none of a single sample, each with its shares of the whole.
+
+    Yields:
+        (part, its share of the weight of labelled pixels as a scalar tensor, its share of the images).
+    """
+    size = len(batch.image)
+    parts = max(1, min(parts, size // 2))
+    weight = (batch.target != void).float() if batch.target.ndim == 3 else torch.ones_like(batch.target)
+    if batch.weight is not None:
+        weight = weight * (batch.weight if batch.weight.ndim > 1 else batch.weight.view(-1, 1, 1))
+    total = weight.sum().clamp(min=torch.finfo(torch.float32).tiny)
+    bounds = [size * k // parts for k in range(parts + 1)]
+    for a, b in itertools.pairwise(bounds):
+        part = Batch(*(None if field is None else field[a:b] for field in batch))  # type: ignore[arg-type]
+        yield part, weight[a:b].sum() / total, (b - a) / size

@@ -3,7 +3,7 @@
 import itertools
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch.utils.data import DataLoader, Sampler
@@ -68,12 +68,12 @@ def choose_workers(asked: int | None, in_memory: bool) -> int:
     return 0 if in_memory else max(1, min(4, (os.cpu_count() or 2) - 1))
 
 
-def make_loader(samples: TrainingSamples, batches: EpochBatches, workers: int, pin: bool) -> DataLoader[Batch]:
+def make_loader(samples: TrainingSamples, batches: EpochBatches, workers: int, pin: bool) -> Iterable[Batch]:
     """The loader of one step; its workers live as long as the step."""
     options = {"persistent_workers": True, "prefetch_factor": 4, "worker_init_fn": _one_thread} if workers else {}
     # an own generator: the loader would otherwise draw its base seed from the global one, and so change other draws
     rng = torch.Generator().manual_seed(derive(batches.seed, "loader"))
-    return DataLoader(
+    loader: Iterable[Batch] = DataLoader(  # type: ignore[assignment]  (it yields what collate makes)
         samples,
         batch_sampler=batches,
         collate_fn=collate,
@@ -82,6 +82,7 @@ def make_loader(samples: TrainingSamples, batches: EpochBatches, workers: int, p
         generator=rng,
         **options,
     )
+    return loader
 
 
 def _one_thread(_worker: int) -> None:

@@ -14,13 +14,13 @@ from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.templates import SupervisedTemplate
 from torch import Tensor, nn
 
-from densecl.errors import RunError
+from densecl.errors import RunError, SettingError
 from densecl.models.network import Network, Output
 from densecl.recipe import TrainingSettings
 from densecl.seeding import derive
 from densecl.streams.samples import SampleKey
 from densecl.streams.scenario import DenseExperience, Scenario
-from densecl.training.batch import Batch, normalise
+from densecl.training.batch import Batch, normalise, split
 from densecl.training.class_weights import class_weights, label_frequencies
 from densecl.training.loader import EpochBatches, make_loader, step_length
 from densecl.training.precision import Precision
@@ -77,17 +77,31 @@ class Loop(SupervisedTemplate):
                 eval_every=-1,
             )
         self.scenario, self.settings, self.seed, self.workers, self.events = scenario, settings, seed, workers, events
+        if settings.deterministic:
+            torch.use_deterministic_algorithms(True, warn_only=True)
+            torch.backends.cudnn.benchmark = False
+        if settings.accumulation > 1 and any(not getattr(plugin, "dense", False) for plugin in plugins):
+            raise SettingError(
+                "training.accumulation does not go with a stock Avalanche plugin: its penalty would count once a part",
+                "use a smaller training.batch instead",
+            )
         self.precision = Precision(settings.precision, torch.device(device))
         self.normalisation = tuple(part.to(device) for part in scenario.normalisation)
         self.teacher: Network | None = None
         self.loss_terms: dict[str, Tensor] = {}
         self.step, self.n_old, self.epoch, self.iterations = -1, 0, 0, 0
+        self.after_epoch: Callable[[], None] | None = None  # the runner's, to keep a checkpoint
         self._length = (0, 0)
         self._class_weights: Tensor | None = None
+        self._resumed: dict[str, Any] | None = None
+        self._share: tuple[Tensor, float] | None = None
+        self._forward: Callable[[Tensor], Output] = self.model
 
     # hooks that Strategy defines; named here so that the loop can be read on its own
     before_step: Callable[[DenseExperience], None]
     finish_step: Callable[[DenseExperience], None]
+    method_state: Callable[[], dict[str, Any]]
+    load_method_state: Callable[[dict[str, Any]], None]
     param_groups: Callable[[], list[dict[str, Any]]]
     train_mode: Callable[[], None]
     build_head: Callable[[int, int], nn.Module]
@@ -108,6 +122,10 @@ class Loop(SupervisedTemplate):
         torch.manual_seed(derive(self.seed, "head", self.step))
         self.network.grow(experience.n_outputs - self.n_old, self.build_head)
         self.network.to(self.device)
+        if self.settings.channels_last:
+            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # compiled anew each step: the graph has other outputs now
+        self._forward = torch.compile(self.network) if self.settings.compile else self.network  # type: ignore[assignment]
 
     # ---- Avalanche's stages of a step, in the order they run
 
@@ -119,25 +137,26 @@ class Loop(SupervisedTemplate):
         pin = self.device.type == "cuda"
         self.dataloader = make_loader(self.scenario.training, self._batches, self.workers, pin)
         self._length = step_length(n, self.settings.batch, *self.settings.length(experience.step))
-        self.train_epochs, self.iterations = self._length[0], 0
+        self.epoch, self.iterations = 0, 0
 
     def check_model_and_optimizer(self, **_kwargs: Any) -> None:
         """Grow, let the method prepare, then build optimiser and schedule anew."""
         experience = self._experience()
         self.grow(experience)
-        self.before_step(experience)
+        if self._resumed is None:
+            self.before_step(experience)
         self.optimizer = make_optimizer(self.param_groups(), self.settings, self.step)
         self._schedule = make_schedule(self.optimizer, self.settings, self._length[1])
+        if self._resumed is not None:
+            self._restore(self._resumed)
+            self._resumed = None
+        self.train_epochs = self._length[0] - self.epoch
         self._class_weights = None
         if self.settings.class_weights:
             frequencies = label_frequencies(self.scenario, experience.images)
             self._class_weights = class_weights(frequencies, self.settings.class_weights).to(self.device)
         if self.events:
             self.events.step_started(self.step, *self._length)
-
-    def _train_exp(self, experience: Any, eval_streams: Any = None, **kwargs: Any) -> None:
-        self.epoch = 0
-        super()._train_exp(experience, eval_streams, **kwargs)
 
     def _before_training_epoch(self, **kwargs: Any) -> None:
         torch.manual_seed(derive(self.seed, "epoch", self.step, self.epoch))
@@ -147,21 +166,58 @@ class Loop(SupervisedTemplate):
 
     def _unpack_minibatch(self) -> None:
         batch: Batch = self.mbatch.to(self.device)  # type: ignore[union-attr]
-        batch = batch._replace(image=normalise(batch.image, *self.normalisation))
+        image = normalise(batch.image, *self.normalisation)
+        if self.settings.channels_last:
+            image = image.contiguous(memory_format=torch.channels_last)
+        batch = batch._replace(image=image)
         if self._class_weights is not None:
             batch = batch._replace(weight=self._class_weights[batch.target])
         self.mbatch = batch  # type: ignore[assignment]
 
+    def training_epoch(self, **kwargs: Any) -> None:
+        """One pass over the loader; with accumulation, each batch in parts whose losses add up to that of the whole."""
+        if self.settings.accumulation == 1:
+            super().training_epoch(**kwargs)
+            return
+        for batch in self.dataloader:
+            self.mbatch = batch
+            self._unpack_minibatch()
+            self._before_training_iteration(**kwargs)
+            self.optimizer.zero_grad()
+            whole: Batch = self.mbatch  # type: ignore[assignment]
+            totals: dict[str, Tensor] = {}
+            for part, labelled, images in split(whole, self.settings.accumulation):
+                self.mbatch = part  # type: ignore[assignment]
+                self._before_forward(**kwargs)
+                self.mb_output = self.forward()
+                self._after_forward(**kwargs)
+                self._share = (labelled, images)
+                self.loss = self.criterion()
+                for name, term in self.loss_terms.items():
+                    totals[name] = totals.get(name, 0) + term.detach()  # type: ignore[operator]
+                self._before_backward(**kwargs)
+                self.backward()
+                self._after_backward(**kwargs)
+            self.mbatch, self.loss_terms, self._share = whole, totals, None  # type: ignore[assignment]
+            self._before_update(**kwargs)
+            self.optimizer_step()
+            self._after_update(**kwargs)
+            self._after_training_iteration(**kwargs)
+
     def forward(self) -> Output:
         """The network's output on the current batch, in float32."""
         with self.precision.autocast():
-            return _float(self.model(self.mb_x))
+            return _float(self._forward(self.mb_x))
 
     def criterion(self) -> Tensor:
         """The sum of the named loss terms."""
         batch: Batch = self.mbatch  # type: ignore[assignment]
-        self.loss_terms = self.loss_parts(self.mb_output, batch, self.teach(batch.image))  # type: ignore[arg-type]
-        loss = torch.stack([term.reshape(()) for term in self.loss_terms.values()]).sum()
+        terms = self.loss_parts(self.mb_output, batch, self.teach(batch.image))  # type: ignore[arg-type]
+        if self._share is not None:  # the supervised loss is a mean over labelled pixels, all others over images
+            labelled, images = self._share
+            terms = {name: term * (labelled if name == "task" else images) for name, term in terms.items()}
+        self.loss_terms = terms
+        loss = torch.stack([term.reshape(()) for term in terms.values()]).sum()
         self._guard(loss)
         return loss
 
@@ -187,10 +243,45 @@ class Loop(SupervisedTemplate):
     def _after_training_epoch(self, **kwargs: Any) -> None:
         super()._after_training_epoch(**kwargs)
         self.epoch += 1
+        if self.after_epoch is not None:
+            self.after_epoch()
 
     def _after_training_exp(self, **kwargs: Any) -> None:
         self.finish_step(self._experience())
         super()._after_training_exp(**kwargs)
+
+    # ---- going on from the end of an epoch
+
+    def state(self) -> dict[str, Any]:
+        """All that training needs to go on from here: tensors, numbers, strings and containers.
+
+        Generators are not in it: every draw derives from seed, step, epoch and index. Nor is the teacher, which is the
+        kept network of the previous step.
+        """
+        scaler = self.precision.scaler
+        return {
+            "step": self.step,
+            "epoch": self.epoch,
+            "iterations": self.iterations,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self._schedule.state_dict(),
+            "scaler": None if scaler is None else scaler.state_dict(),
+            "method": self.method_state(),
+        }
+
+    def resume(self, state: dict[str, Any] | None) -> None:
+        """Let the next `train` go on from a state; until then the network is that of the step before."""
+        self._resumed = state
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._schedule.load_state_dict(state["schedule"])
+        if self.precision.scaler is not None and state["scaler"] is not None:
+            self.precision.scaler.load_state_dict(state["scaler"])
+        self.load_method_state(state["method"])
+        self.epoch, self.iterations = state["epoch"], state["iterations"]
 
     # ----
 

@@ -22,7 +22,7 @@ class Precision:
         self.name, self.device = name, device
         self.scaler = torch.amp.GradScaler("cuda") if name == "fp16" else None
 
-    def autocast(self) -> contextlib.AbstractContextManager[None]:
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
         """The context of forward passes."""
         if self.name == "fp32":
             return contextlib.nullcontext()

@@ -1,0 +1,204 @@
+"""Checkpoints at the end of epochs and steps, and the point that a killed run goes on from.
+
+A checkpoint is a line that says what it is, the SHA-256 of the rest, and a state dict as torch writes it; it is read
+with `weights_only`, so nothing in a file is ever executed. While a step trains, the last two epochs are kept.
+"""
+
+import hashlib
+import io
+import pickle
+import re
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from densecl.errors import RunError
+from densecl.files import atomic_path
+from densecl.runner.checkpoint import check_weights, load_weights
+from densecl.strategies.base import Strategy
+from densecl.streams.scenario import Scenario
+
+MAGIC = b"densecl checkpoint 1\n"
+NAME = re.compile(r"step(\d+)-epoch(\d+)\.ckpt$")
+KEPT = 2  # epochs: when the last file is torn, the one before is used
+
+
+def pack(state: dict[str, Any]) -> bytes:
+    """A checkpoint's bytes."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    content = buffer.getvalue()
+    return MAGIC + hashlib.sha256(content).hexdigest().encode() + b"\n" + content
+
+
+def unpack(path: Path, run: str) -> dict[str, Any]:
+    """The state in a checkpoint of the run with hash `run`.
+
+    Raises:
+        RunError: missing, torn, changed, not a checkpoint, of another run, or holding anything but plain data.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror or error}") from error
+    if not raw.startswith(MAGIC):
+        raise RunError(f"{path} is not a checkpoint of densecl; it was not opened")
+    digest, _, content = raw[len(MAGIC) :].partition(b"\n")
+    if hashlib.sha256(content).hexdigest().encode() != digest:
+        raise RunError(f"{path} is torn or changed: its checksum does not fit")
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(f"{path} holds more than plain data and was not executed: {reason}") from error
+    except Exception as error:
+        raise RunError(f"{path} cannot be read: {type(error).__name__}: {str(error).splitlines()[0]}") from error
+    if not isinstance(state, dict) or state.get("run") != run:
+        raise RunError(f"{path} is of another run")
+    return state
+
+
+class Checkpoints:
+    """The checkpoints of one run folder; epochs are written by a thread while training goes on.
+
+    Args:
+        folder: of the run. run: its hash. keep: leave all epochs' checkpoints instead of the last two of a step.
+    """
+
+    def __init__(self, folder: Path, run: str, keep: bool = False):
+        self.folder, self.run, self.keep = folder / "checkpoints", run, keep
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._pending: Future[None] | None = None
+
+    def epoch_path(self, step: int, epoch: int) -> Path:
+        """The file of a finished epoch."""
+        return self.folder / f"step{step}-epoch{epoch:06d}.ckpt"
+
+    def step_path(self, step: int) -> Path:
+        """The file of what the method remembers after a finished step."""
+        return self.folder / f"step{step}-done.ckpt"
+
+    def save_epoch(self, state: dict[str, Any]) -> None:
+        """Keep a state; its tensors are copied now, and written while training goes on."""
+        self.wait()
+        copied = _copied({**state, "run": self.run})
+        self._pending = self._pool.submit(self._write_epoch, copied)
+
+    def save_step(self, step: int, method: dict[str, Any]) -> None:
+        """Keep what the method remembers after a step; its weights are kept as safetensors."""
+        self.wait()
+        self._write(self.step_path(step), {"run": self.run, "step": step, "method": _copied(method)})
+
+    def prune(self, step: int) -> None:
+        """Drop the epochs of a step that is finished and recorded."""
+        self.wait()
+        for path in () if self.keep else self.folder.glob(f"step{step}-epoch*.ckpt"):
+            path.unlink(missing_ok=True)
+
+    def any(self) -> bool:
+        """Whether there is a checkpoint."""
+        return next(self.folder.glob("*.ckpt"), None) is not None
+
+    def wait(self) -> None:
+        """Until the last epoch is written.
+
+        Raises:
+            RunError: it could not be: no space left, or the folder cannot be written.
+        """
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def close(self) -> None:
+        """Write what is pending and stop the thread."""
+        try:
+            self.wait()
+        finally:
+            self._pool.shutdown()
+
+    def last_epoch(self, step: int, say: Callable[[str], None]) -> dict[str, Any] | None:
+        """The newest readable state of a step; files that are refused are named."""
+        found = [(int(match[2]), path) for path in self.folder.glob("*.ckpt") if (match := NAME.search(path.name))]
+        mine = [(epoch, path) for epoch, path in found if path.name.startswith(f"step{step}-")]
+        for _, path in sorted(mine, reverse=True):
+            try:
+                return unpack(path, self.run)
+            except RunError as error:
+                say(f"refused: {error}")
+        return None
+
+    def after_step(self, step: int) -> dict[str, Any]:
+        """What the method remembered after a finished step.
+
+        Raises:
+            RunError: see `unpack`.
+        """
+        return unpack(self.step_path(step), self.run)["method"]
+
+    def _write_epoch(self, state: dict[str, Any]) -> None:
+        step, epoch = state["step"], state["epoch"]
+        self._write(self.epoch_path(step, epoch), state)
+        if not self.keep:
+            self.epoch_path(step, epoch - KEPT).unlink(missing_ok=True)
+
+    def _write(self, path: Path, state: dict[str, Any]) -> None:
+        content = pack(state)
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(content)
+
+
+def _copied(value: Any) -> Any:
+    """A copy on the CPU: training changes tensors in place."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_copied(item) for item in value)
+    return value
+
+
+def go_on(
+    strategy: Strategy,
+    scenario: Scenario,
+    folder: Path,
+    checkpoints: Checkpoints,
+    finished: int,
+    say: Callable[[str], None],
+) -> tuple[int, float]:
+    """Bring a new strategy to where a killed run was; damaged files are named and the point before them is taken.
+
+    Args:
+        strategy: as built, not trained.
+        scenario: the stream.
+        folder: of the run, with the weights of finished steps.
+        checkpoints: of the run.
+        finished: steps that are recorded.
+        say: hears what is resumed and refused.
+
+    Returns:
+        (steps that count as finished, seconds already spent in the next one).
+    """
+    method = None
+    while finished and method is None:
+        try:
+            check_weights(folder, finished - 1)
+            method = checkpoints.after_step(finished - 1)
+        except RunError as error:
+            say(f"refused: {error}")
+            finished -= 1
+    for experience in list(scenario.train_stream)[:finished]:
+        strategy.grow(experience)
+    if method is not None:
+        load_weights(strategy.network, folder, finished - 1)
+        strategy.load_method_state(method)
+    state = checkpoints.last_epoch(finished, say) if finished < len(scenario.train_stream) else None
+    if state is not None:
+        strategy.resume(state)
+        say(f"going on in step {finished} after epoch {state['epoch']} ({state['iterations']} iterations)")
+    elif finished:
+        say(f"going on at step {finished}")
+    return finished, 0.0 if state is None else float(state.get("seconds", 0.0))

@@ -89,9 +89,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _discard_output()
         return BROKEN_PIPE
     except Exception as error:
-        if not hasattr(error, "format_message"):  # what typer says of options and arguments
+        message = _usage(error)
+        if message is None:
             raise
-        complain(_usage(error))
+        if not message:  # a group without a command has shown its help
+            return 0
+        complain(message)
         return 2
     return code if isinstance(code, int) else 0
 
@@ -102,10 +105,14 @@ def complain(message: str) -> None:
         print("densecl:", " ".join(message.split()), file=sys.stderr, flush=True)
 
 
-def _usage(error: Any) -> str:
+def _usage(error: Any) -> str | None:
+    """What typer says of wrong options and arguments; None for errors of any other kind."""
+    if not hasattr(error, "format_message"):
+        return None
+    text = error.format_message().strip().rstrip(".")
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "densecl"
-    return f"{error.format_message().strip().rstrip('.')}. see {command} --help"
+    return f"{text}. see {command} --help" if text else ""
 
 
 def _discard_output() -> None:

@@ -6,16 +6,17 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(help="Make, get, verify and find data sets.", no_args_is_help=True)
-Name = Annotated[str, typer.Argument(help="shapes, voc2012 or camvid.")]
+Name = Annotated[str, typer.Argument(help="shapes, voc2012, camvid, ade20k, cityscapes or coco.")]
 Folder = Annotated[Path | None, typer.Option("--data", help="Folder of the data set (default: the usual places).")]
 
 
 @app.command("make")
 def make(name: Name, data: Folder = None) -> None:
-    """Draw an embedded data set."""
+    """Draw the embedded data set, or paint the masks of coco."""
     from densecl.data import download
+    from densecl.reporting.progress import Progress
 
-    typer.echo(download.make(name, data))
+    typer.echo(download.make(name, data, Progress().scan("masks")))
 
 
 @app.command("get")
@@ -40,8 +41,9 @@ def verify(name: Name, data: Folder = None) -> None:
     """Check that lists, images and masks are complete and legal; exit code 2 when they are not."""
     from densecl.data import verify as checks
     from densecl.reporting.progress import Progress
+    from densecl.streams import golden
 
-    findings = checks.verify(name, data, progress=Progress().scan("masks"))
+    findings = checks.verify(name, data, progress=Progress().scan("masks"), inspect=golden.inspect)
     for finding in findings:
         typer.echo(finding)
     if any(finding.level == "error" for finding in findings):

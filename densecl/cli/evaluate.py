@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from densecl.cli.options import Data, Device, Workers
+from densecl.cli.options import Catalogue, Data, Device, Workers
 
 
 def evaluate(
@@ -17,6 +17,7 @@ def evaluate(
     data: Data = None,
     device: Device = None,
     workers: Workers = None,
+    catalogue: Catalogue = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the evaluation as JSON, confusion matrix included.")
     ] = False,
@@ -24,5 +25,7 @@ def evaluate(
     """Evaluate the kept weights of a finished step; nothing is trained or changed."""
     from densecl.runner.reevaluate import reevaluate, summary
 
-    scored = reevaluate(run, step=step, preset=evaluation, data=data, device=device, workers=workers)
+    scored = reevaluate(
+        run, step=step, preset=evaluation, data=data, device=device, workers=workers, catalogue=catalogue
+    )
     typer.echo(scored.evaluation.model_dump_json() if as_json else summary(scored))

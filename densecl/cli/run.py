@@ -57,7 +57,7 @@ def run(
     if dry_run:
         from densecl.runner.cost import describe
 
-        typer.echo(describe(plan))
+        typer.echo(describe(plan, Progress(quiet).scan("scanning masks")))
         return
     from densecl.reporting.render import render
     from densecl.reporting.table import rows

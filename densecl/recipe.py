@@ -7,7 +7,7 @@ holds only what a benchmark changes.
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -41,6 +41,7 @@ class DataSettings(Settings):
     """Where images come from and how they are normalised."""
 
     name: str = "voc"
+    split: Literal["train", "trainval"] = "train"  # the images that are trained on
     root: Path | None = None  # not hashed: where the data lies must not change the numbers
     validation: Fraction = 0.0  # share of the training images held out and evaluated instead of the test stream
     mean: Triple = (0.485, 0.456, 0.406)  # of RGB in 0..1
@@ -51,6 +52,7 @@ class StreamSettings(Settings):
     """Which classes and images a step has, and what becomes of the labels of others."""
 
     split: str = "15-5"
+    kind: Literal["class", "domain"] = "class"  # what arrives at a step: classes, or images of another domain (city)
     setting: Literal["overlapped", "disjoint", "sequential", "partitioned"] = "overlapped"
     labels: Literal["plop2021", "mib2020", "strict"] = "plop2021"
     order: tuple[int, ...] | int | None = None  # class ids in order of arrival, or the seed of a shuffle
@@ -162,6 +164,25 @@ SECTIONS: dict[str, type[Settings]] = {
 }
 
 
+class Sections(NamedTuple):
+    """The sections of a run's settings."""
+
+    data: DataSettings
+    stream: StreamSettings
+    training: TrainingSettings
+    evaluation: EvaluationSettings
+    loader: LoaderSettings
+
+
+def build_sections(tree: Mapping[str, Any]) -> Sections:
+    """All sections from plain values.
+
+    Raises:
+        SettingError: see `build`.
+    """
+    return Sections(**{name: build(model, tree.get(name, {}), name) for name, model in SECTIONS.items()})  # type: ignore[arg-type]
+
+
 class SectionOverlay(Settings):
     """Sections that a recipe may change; values are checked when the settings are resolved."""
 
@@ -182,7 +203,7 @@ class BenchmarkRecipe(SectionOverlay):
 
     family: str
     summary: str
-    classes: Count  # without background
+    classes: Count  # without background; of a domain-incremental stream, the domains
     splits: tuple[str, ...]  # those that `list` shows; any A-B[s] that fits the classes works
     backbone: str
     notes: str = ""

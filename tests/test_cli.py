@@ -17,6 +17,8 @@ from densecl.runner import checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 VOC = Path("VOCdevkit", "VOC2012")
+ROOT = Path(__file__).parents[1]
+FULL = Path("/dev/full")
 
 
 def refused(capsys, words, *named):
@@ -231,6 +233,15 @@ def test_a_disk_that_fills_up_on_the_way(capsys, voc, monkeypatch):
     output = voc.parent / "results"
     refused(capsys, run_words(voc, output, "--quiet"), "no space left on the disk", output)
     assert not [path for path in output.rglob("*") if ".tmp" in path.name]
+
+
+@pytest.mark.skipif(not FULL.is_char_device(), reason="no device that is always full")
+def test_a_screen_that_is_a_file_on_a_full_disk():
+    with FULL.open("w") as full:
+        command = [sys.executable, "-m", "densecl", "list"]
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False)
+    assert result.returncode == 2
+    assert result.stderr == "densecl: no space left on the disk. free some space\n"
 
 
 def test_an_output_folder_that_is_a_file(capsys, voc, tmp_path):

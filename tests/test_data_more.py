@@ -325,3 +325,25 @@ def test_recipes_fit_their_data_sets(name, steps):
     assert recipe.classes == len(classes)
     assert [len(step) for step in protocol.steps(split, recipe.classes)] == steps
     assert split in recipe.splits
+
+
+def test_a_domain_incremental_run_trains_by_city_and_is_scored_on_all_classes(streets, tmp_path):
+    from densecl.cli import main
+    from densecl.reporting.record import find_records
+
+    root = streets if isinstance(streets, Path) else streets[0]
+    cities = len(cityscapes.by_city(cityscapes.Cityscapes(root, "trainval")))
+    words = ["run", "-b", "cityscapes-domain11-5", "-s", "mib", "--data", str(root), "--output", str(tmp_path / "out")]
+    assert main(words) == 2  # the tree has fewer cities than the split counts
+    assert cities < 21
+    (tmp_path / "catalogue" / "benchmarks").mkdir(parents=True)
+    recipe = f"""family = "streets"\nsummary = "tiny"\nclasses = {cities}\nsplits = ["1-1"]
+backbone = "bisenet(encoder=mini,weights=none,width=8,spatial=(8,8),spatial_width=8,context_width=8,fusion=1)"
+[data]\nname = "cityscapes"\nsplit = "trainval"\n[stream]\nkind = "domain"
+[training]\niterations = 2\nbatch = 2\naugmentation = "flip"\ncrop = "full"\n[evaluation]\nsize = "full"\n"""
+    (tmp_path / "catalogue" / "benchmarks" / "streets.toml").write_text(recipe)
+    words[2], words[-1] = "streets1-1", str(tmp_path / "out2")
+    assert main([*words, "--catalogue", str(tmp_path / "catalogue")]) == 0
+    ((_, record),), _ = find_records(tmp_path / "out2")
+    assert len(record.steps) == cities
+    assert [len(step.new_classes) for step in record.steps] == [19] + [0] * (cities - 1)

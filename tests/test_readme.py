@@ -34,6 +34,7 @@ def parsed(command):
         if hasattr(found, "resolve_command"):
             with found.make_context(name, list(rest), parent=context, resilient_parsing=True) as inner:
                 name, found, rest = found.resolve_command(inner, rest)
+    assert found is not None, f"there is no command {name}"
     if "[" in command or "..." in command:
         return name, {}
     with found.make_context(name, list(rest)) as inner:

@@ -4,6 +4,7 @@ So `densecl --help` answers at once, and no command pays for what another needs.
 """
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -88,6 +89,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _discard_output()
         return BROKEN_PIPE
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        complain(f"no space left on the disk{f' of {error.filename}' if error.filename else ''}. free some space")
+        _discard_output()
+        return 2
     except Exception as error:
         message = _usage(error)
         if message is None:

@@ -50,7 +50,6 @@ class Progress:
 
     def step_started(self, step: int, epochs: int, iterations: int) -> None:
         """A step begins to train."""
-        self._start = time.perf_counter()
         if self._bar is not None:
             if self._job is not None:
                 self._bar.remove_task(self._job)

@@ -1,11 +1,15 @@
 """From a plan to the objects of a run: scenario, network, strategy."""
 
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import torch
 
 from densecl.data import transforms
+from densecl.data.cityscapes import by_city, domains
 from densecl.data.class_index import class_index
+from densecl.data.dataset import DenseDataset
 from densecl.errors import SettingError
 from densecl.models import build_backbone
 from densecl.models.network import Network
@@ -14,8 +18,9 @@ from densecl.runner.methods import Part
 from densecl.runner.plan import Plan
 from densecl.seeding import derive
 from densecl.strategies.base import Plugin, Strategy
+from densecl.streams.protocol import Steps
 from densecl.streams.samples import Transform
-from densecl.streams.scenario import Scenario, class_incremental
+from densecl.streams.scenario import Scenario, class_incremental, domain_incremental
 from densecl.training.loader import choose_workers
 from densecl.training.loop import Events
 
@@ -38,25 +43,41 @@ def build_scenario(plan: Plan, progress: Callable[[int, int], None] | None = Non
     class_index(test, progress=progress)
     training = s.training
     crop = None if training.crop == "full" else training.crop
-    scenario = class_incremental(
-        train,
-        test,
-        plan.steps,
-        setting=s.stream.setting,
-        partition_seed=s.stream.partition_seed,
-        labels=s.stream.labels,
-        joint=plan.method.strategy.cls.joint,  # type: ignore[attr-defined]
-        validation=s.data.validation,
-        augment=transforms.augmentation(training.augmentation, crop, training.scale),
-        plain=None if crop is None else transforms.ResizeCenterCrop(crop),
-        evaluate=evaluation_transform(s.evaluation),
-        mean=s.data.mean,
-        std=s.data.std,
-        seed=s.seed,
-        presence=class_index(train, progress=progress),
-    )
+    common: dict[str, Any] = {
+        "labels": s.stream.labels,
+        "joint": plan.method.strategy.cls.joint,  # type: ignore[attr-defined]
+        "validation": s.data.validation,
+        "augment": transforms.augmentation(training.augmentation, crop, training.scale),
+        "plain": None if crop is None else transforms.ResizeCenterCrop(crop),
+        "evaluate": evaluation_transform(s.evaluation),
+        "mean": s.data.mean,
+        "std": s.data.std,
+        "seed": s.seed,
+        "presence": class_index(train, progress=progress),
+    }
+    if s.stream.kind == "domain":
+        scenario = domain_incremental(train, test, domains_of(train, plan.steps), **common)
+    else:
+        setting = {"setting": s.stream.setting, "partition_seed": s.stream.partition_seed}
+        scenario = class_incremental(train, test, plan.steps, **setting, **common)
     check_tasks(plan.method.strategy, scenario)
     return scenario, choose_workers(s.loader.workers, in_memory)
+
+
+def domains_of(train: DenseDataset, steps: Steps) -> list[np.ndarray]:
+    """Indices of the images of each step of a domain-incremental stream.
+
+    Raises:
+        SettingError: the data set has no domains, or other ones than the split counts.
+    """
+    if train.name != "cityscapes":
+        raise SettingError(f"stream.kind=domain: {train.name} has no domains", "cityscapes has its cities")
+    found, counted = len(by_city(train)), sum(map(len, steps))
+    if found != counted:
+        raise SettingError(
+            f"the split counts {counted} cities and {train.root} has {found}", "get all of Cityscapes' fine annotations"
+        )
+    return domains(train, steps)
 
 
 def check_tasks(part: Part, scenario: Scenario) -> None:

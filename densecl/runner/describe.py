@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
 from densecl.catalogue import BACKBONES, benchmark_recipe, entries, load_class, strategy_recipes
+from densecl.data.cityscapes import by_city
 from densecl.errors import DataError, DenseCLError, UnknownNameError
-from densecl.recipe import SECTIONS, BenchmarkRecipe, StrategyRecipe, build, merge
+from densecl.recipe import BenchmarkRecipe, Sections, StrategyRecipe, build_sections, merge
 from densecl.spec import parse
 from densecl.streams import protocol
 
@@ -103,11 +104,12 @@ def _benchmark(recipe: BenchmarkRecipe, split: str, data: Path | None) -> str:
     if recipe.paper:
         lines.append(f"paper      {recipe.paper}")
     lines.append(f"backbone   {recipe.backbone}")
-    for section, model in SECTIONS.items():
-        values = build(model, tree.get(section, {}), section).model_dump(mode="json", exclude_none=True)
+    settings = build_sections(tree)
+    for section, model in settings._asdict().items():
+        values = model.model_dump(mode="json", exclude_none=True)
         if values and section != "loader":
             lines.append(f"{section:10} " + ", ".join(f"{key}={_plain(value)}" for key, value in values.items()))
-    lines += ["", *_steps(str(tree.get("data", {}).get("name", recipe.family)), steps, data)]
+    lines += ["", *_steps(settings, steps, data)]
     return "\n".join(lines + ([f"\n{recipe.notes.strip()}"] if recipe.notes else []))
 
 
@@ -117,22 +119,36 @@ def _plain(value: object) -> str:
     return str(value)
 
 
-def _steps(name: str, steps: protocol.Steps, data: Path | None) -> list[str]:
-    """One line a step, with class names and counts of images when the data is there."""
+def _steps(settings: Sections, steps: protocol.Steps, data: Path | None) -> list[str]:
+    """One line a step, with names, and with counts of images and the cost when the data is there."""
     from densecl.data import open_dataset
     from densecl.data.class_index import class_index
+    from densecl.runner.build import domains_of
+    from densecl.training.loader import step_length
 
+    unit = "cities" if settings.stream.kind == "domain" else "classes"
     try:
-        train = open_dataset(name, "train", data)
-        counts = {
-            setting: protocol.select(class_index(train), steps, setting) for setting in ("overlapped", "disjoint")
-        }
+        train = open_dataset(settings.data.name, settings.data.split, data)
     except DataError:
         if data is not None:
             raise
-        return [f"step {k}: classes {', '.join(map(str, step))}" for k, step in enumerate(steps)]
-    lines = ["step  overlapped  disjoint  classes"]
+        return [f"step {k}: {unit} {', '.join(map(str, step))}" for k, step in enumerate(steps)]
+    if unit == "cities":
+        counts = {"images": domains_of(train, steps)}
+        names = [list(by_city(train))[number - 1] for step in steps for number in step]
+    else:
+        presence = class_index(train)
+        counts = {
+            setting: protocol.select(presence, steps, setting) for setting in ("overlapped", "disjoint", "partitioned")
+        }
+        names = [train.class_names[c - 1] for step in steps for c in step]
+    lines = ["step  " + "  ".join(counts) + f"  {unit}"]
+    named = iter(names)
     for k, step in enumerate(steps):
-        names = ", ".join(train.class_names[c - 1] for c in step)
-        lines.append(f"{k:4}  {len(counts['overlapped'][k]):10}  {len(counts['disjoint'][k]):8}  {names}")
-    return lines
+        numbers = "  ".join(f"{len(chosen[k]):{len(column)}}" for column, chosen in counts.items())
+        lines.append(f"{k:4}  {numbers}  {', '.join(next(named) for _ in step)}")
+    training = settings.training
+    chosen = counts.get(settings.stream.setting, next(iter(counts.values())))
+    iterations = sum(step_length(len(i), training.batch, *training.length(k))[1] for k, i in enumerate(chosen))
+    cost = f"{iterations:,} iterations of {training.batch} images, crop {training.crop}"
+    return [*lines, "", f"cost       {cost}; densecl run --dry-run estimates the time on this machine"]

@@ -56,7 +56,7 @@ def score(matrix: np.ndarray, scenario: Scenario, step: int, learnt: list[np.nda
         learnt: the IoU by label after each earlier step, to measure forgetting against.
     """
     groups = scenario.groups
-    last = len(groups) - 1 if scenario.settings.steps != groups and len(scenario.settings.steps) == 1 else step
+    last = len(groups) - 1 if len(scenario.settings.steps) == 1 else step  # joint has learnt all groups in one
     unseen = unseen_rule(scenario.settings.labels)
     seen = sum(len(group) for group in groups[: last + 1])
     iou = iou_from_confusion(fold_unseen(matrix, seen, unseen))

@@ -15,7 +15,7 @@ from densecl.data import open_dataset
 from densecl.data.dataset import DenseDataset
 from densecl.errors import SettingError, UnknownNameError
 from densecl.models import BACKBONES, check_arguments
-from densecl.recipe import SECTIONS, RunSettings, build, merge
+from densecl.recipe import SECTIONS, RunSettings, build, build_sections, merge
 from densecl.runner.methods import Method, Part, parse_method
 from densecl.spec import Call, parse_assignment, parse_one
 from densecl.streams import protocol
@@ -30,7 +30,7 @@ class Plan:
 
     Attributes:
         settings: everything that decides the run. method: its classes.
-        steps: class ids of each step of the benchmark, in the order of arrival.
+        steps: class ids (or numbers of domains) of each step of the benchmark, in the order of arrival.
         output: where results go.
     """
 
@@ -42,7 +42,7 @@ class Plan:
     @cached_property
     def train(self) -> DenseDataset:
         """The training images; raises DataError when they are not there."""
-        return open_dataset(self.settings.data.name, "train", self.settings.data.root)
+        return open_dataset(self.settings.data.name, self.settings.data.split, self.settings.data.root)
 
     @cached_property
     def test(self) -> DenseDataset:
@@ -123,7 +123,7 @@ def make_plan(
     for section, given in flags.items():
         tree = merge(tree, {section: {key: value for key, value in given.items() if value is not None}})
 
-    sections = {section: build(model, tree.get(section, {}), section) for section, model in SECTIONS.items()}
+    sections = build_sections(tree)
     method = _with_values(method, values)
     backbone_values = resolve_backbone(body.name, {**body.arguments, **values["backbone"]}, weights)
     settings = build(
@@ -137,7 +137,7 @@ def make_plan(
             "backbone_values": backbone_values,
             "seed": seed,
             "device": usable_device(device),
-            **sections,
+            **sections._asdict(),
         },
     )
     steps = protocol.ordered(protocol.steps(split, recipe.classes), settings.stream.order)

@@ -16,6 +16,7 @@ from densecl.runner.evaluation import confusion, ious, score
 from densecl.runner.methods import parse_method
 from densecl.runner.plan import Plan, usable_device
 from densecl.spec import Call, format_spec
+from densecl.streams import protocol
 
 
 class Scored(NamedTuple):
@@ -62,10 +63,12 @@ def plan_of(
     settings = settings.model_copy(update=updates)
     calls = [Call(settings.strategy, settings.strategy_values), *(Call(n, v) for n, v in settings.plugins.items())]
     order = settings.stream.order
-    if not isinstance(order, tuple) or len(order) != sum(map(len, record.planned_steps)):
-        raise RecordError(f"{path}: 'settings.stream.order' does not fit 'planned_steps'")
-    classes = iter(order)
-    steps = tuple(tuple(next(classes) for _ in group) for group in record.planned_steps)
+    if not isinstance(order, tuple):
+        raise RecordError(f"{path}: 'settings.stream.order' must be the list that the run used")
+    try:
+        steps = protocol.ordered(protocol.steps(settings.stream.split, len(order)), order)
+    except SettingError as error:
+        raise RecordError(f"{path}: {error}") from error
     return Plan(settings, parse_method(format_spec(tuple(calls)), catalogue), steps, folder), record
 
 

@@ -226,6 +226,7 @@ def _new_record(plan: Plan, scenario: Scenario, workers: int) -> Record:
         settings=settings,
         environment=_environment(torch.device(s.device), workers)
         | {
+            "later": list(scenario.settings.later),  # images of each step that also hold classes of later steps
             "stream": scenario.fingerprint,
             "images": {"train": len(scenario.training.reader), "test": len(scenario.test)},
         },

@@ -4,7 +4,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test check clean
+.PHONY: help demo test check soak clean
 
 BIN := .venv/bin
 RUN := .venv/.installed
@@ -32,6 +32,9 @@ check: $(DEV) ## what CI runs: format, lint, the arrows between the rooms, types
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/pyright
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)
+
+soak: $(DEV) ## kill real runs at N random moments (default 25) and let them go on to the same bits
+	OMP_NUM_THREADS=1 $(BIN)/python tests/kill_runs.py $(or $(N),25)
 
 clean: ## remove caches, builds and the demo's results; .venv, data and results/ stay
 	rm -rf build dist demo .pytest_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info

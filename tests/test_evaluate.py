@@ -52,6 +52,15 @@ def test_runs_of_every_kind_are_scored_again(voc, tmp_path, capsys, strategy):
     assert evaluation(capsys, path.parent)["confusion"] == read_record(path).steps[-1].evaluations[0].confusion
 
 
+def test_the_order_of_arrival_is_the_runs_own(voc, tmp_path, capsys):
+    assert main(run_words(voc, tmp_path / "results", "--quiet", "--set", "stream.order=7")) == 0
+    capsys.readouterr()
+    (path,) = (tmp_path / "results").rglob("result.json")
+    record = read_record(path)
+    assert record.settings["stream"]["order"] != sorted(record.settings["stream"]["order"])
+    assert evaluation(capsys, path.parent)["confusion"] == record.steps[-1].evaluations[0].confusion
+
+
 def test_a_run_with_validation_is_scored_on_what_it_held_out(voc, tmp_path, capsys):
     assert main(run_words(voc, tmp_path / "results", "--quiet", "--validation", "0.3")) == 0
     capsys.readouterr()
@@ -140,6 +149,7 @@ def test_weights_that_are_missing_or_damaged_are_named(run_copy, capsys):
         (lambda record: record["settings"]["training"].update(nonsense=1), ["nonsense"]),
         (lambda record: record["settings"].pop("backbone"), ["'settings.backbone' is missing"]),
         (lambda record: record["settings"]["stream"].update(order=None), ["settings.stream.order"]),
+        (lambda record: record["settings"]["stream"].update(order=[1, 2, 3]), ["result.json", "'15-5'"]),
         (lambda record: record.update(steps=[]), ["no finished step"]),
         (lambda record: record["settings"].update(strategy="absent"), ["'absent'"]),
     ],

@@ -1,17 +1,24 @@
 """Encoders: image to maps of growing stride. Any encoder of timm, and a small one for small images."""
 
+import contextlib
+import logging
 import pickle
-from collections.abc import Sequence
+import socket
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
+import platformdirs
 import safetensors
 import safetensors.torch
 import timm
 import torch
 import torch.nn.functional as F
+from huggingface_hub import constants
 from torch import Tensor, nn
 
 from densecl.errors import DataError, SettingError, UnknownNameError
@@ -153,19 +160,48 @@ def _build_timm(name: str, weights: str, out: Sequence[int] | None, output_strid
     if output_stride is not None:
         indices = tuple(i for i, stride in enumerate(strides) if stride >= FINEST)
         wanted = [strides[i] for i in indices]
+    place = weights_place(name)
+    if weights == "timm" and place.is_file():
+        weights = str(place)
     try:
-        net = timm.create_model(name, features_only=True, pretrained=weights == "timm", out_indices=indices, **options)
+        with _without_waiting() if weights == "timm" else contextlib.nullcontext():
+            net = timm.create_model(
+                name, features_only=True, pretrained=weights == "timm", out_indices=indices, **options
+            )
     except Exception as error:  # timm and the hub raise what they like; what is asked for exists, as seen above
         if weights != "timm":
             raise SettingError(f"encoder '{name}' cannot be built: {_line(error)}") from error
         raise DataError(
             f"cannot fetch timm's weights of encoder '{name}': {_line(error)}",
-            "use --weights FILE or --weights none",
+            f"put its file at {place}, or use --weights FILE or --weights none",
         ) from error
     encoder = TimmEncoder(net, [channels[i] for i in indices], wanted)
     if weights not in ("timm", "none"):
         load_weights(net, Path(weights))
     return encoder
+
+
+def weights_place(name: str) -> Path:
+    """Where a user may put an encoder's weights by hand, to be used in place of a download."""
+    return platformdirs.user_data_path("densecl") / "weights" / f"{name}.safetensors"
+
+
+@contextlib.contextmanager
+def _without_waiting() -> Iterator[None]:
+    """Where the hub cannot be reached, use what was downloaded before or fail at once: the hub's client would retry."""
+    host = urlsplit(constants.ENDPOINT)
+    offline, level = constants.HF_HUB_OFFLINE, logging.getLogger("huggingface_hub").level
+    if not getproxies():
+        try:
+            socket.create_connection((host.hostname or "", host.port or 443), timeout=5).close()
+        except OSError:
+            constants.HF_HUB_OFFLINE = True
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = offline
+        logging.getLogger("huggingface_hub").setLevel(level)
 
 
 def load_weights(net: nn.Module, path: Path) -> None:

@@ -29,12 +29,18 @@ def notes(setups: Sequence[Setup]) -> list[str]:
         owner = OWN.get(key.split(".")[0])
         for group in _groups(setups, owner):
             for index in _deviating([setups[index].settings for index in group], key):
-                chosen[group[index]].append(key)
+                if not _is_idle(setups[group[index]], key):
+                    chosen[group[index]].append(key)
     names = _short_names({key for keys in chosen for key in keys})
     return [
         ", ".join(f"{names[key]}={_text(setup.settings[key])}" for key in keys)
         for setup, keys in zip(setups, chosen, strict=True)
     ]
+
+
+def _is_idle(setup: Setup, key: str) -> bool:
+    """Whether a setting has no effect on a row: joint training has no later step."""
+    return setup.strategy == "joint" and key.startswith("training.later.")
 
 
 def _groups(setups: Sequence[Setup], owner: str | None) -> list[list[int]]:

@@ -181,7 +181,7 @@ def _remarks(layout: Layout, records: Sequence[Record], left_out: int, view: Vie
     oracles = sorted({clean(record.oracle) for record in records if record.oracle is not None})
     remarks += [f"† is told the {oracle} at test time and is not ranked" for oracle in oracles]
     if not view.per_step and any(step.shared for record in records for step in record.steps):
-        remarks.append("time leaves out first steps that another run trained")
+        remarks.append("time of a first step that was loaded is that of the run that trained it")
     if left_out:
         remarks.append(f"{left_out} further runs of the same set-up and seed left out")
     return tuple(remarks)

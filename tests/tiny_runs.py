@@ -12,7 +12,8 @@ BACKBONE = (
     "context_width=8,fusion=1)"
 )
 SETTINGS = (
-    "training.iterations=2",
+    "training.iterations=4",
+    "training.lr=0.03",
     "training.batch=2",
     "training.crop=32",
     "training.optimizer=adamw",

@@ -134,13 +134,16 @@ def read_all(files: Iterable[Path]) -> list[Reported]:
     return [row for path in files for row in read_published(path)]
 
 
+RECIPES_OF = {"voc-disalvo": "voc"}  # families that are another recipe on the same stream
+
+
 def canonical(benchmark: str) -> tuple[str, str]:
     """Family and split, `15-5s` written as `15-1`: ('voc', '15-1') of voc15-5s."""
     match = re.fullmatch(r"(.*?)(\d+-\d+s?)", benchmark)
     if match is None:
         return benchmark, ""
     split = match[2]
-    return match[1], re.sub(r"-\d+s$", "-1", split)
+    return RECIPES_OF.get(match[1], match[1]), re.sub(r"-\d+s$", "-1", split)
 
 
 def _row(

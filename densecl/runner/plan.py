@@ -113,7 +113,7 @@ def make_plan(
             tree = merge(tree, overlay.sections())
     values = {"strategy": tree.pop("strategy", {}), "backbone": {}, **{part.name: {} for part in method.plugins}}
     tree = merge(tree, _arguments_by_section(call))
-    for text in assignments:
+    for text in [assignments] if isinstance(assignments, str) else assignments:
         tree = _assign(tree, values, text)
     flags = {
         "data": {"root": data, "validation": validation},

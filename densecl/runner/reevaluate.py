@@ -15,6 +15,7 @@ from densecl.runner.checkpoint import load_weights
 from densecl.runner.evaluation import confusion, ious, score
 from densecl.runner.methods import parse_method
 from densecl.runner.plan import Plan, usable_device
+from densecl.runner.resume import Checkpoints
 from densecl.spec import Call, format_spec
 from densecl.streams import protocol
 
@@ -112,6 +113,10 @@ def reevaluate(
     for experience in list(scenario.train_stream)[: step + 1]:
         strategy.grow(experience)
     load_weights(network, Path(folder), step)
+    checkpoints = Checkpoints(Path(folder), record.hash)
+    if checkpoints.step_path(step).is_file():  # a `predict` may depend on what the method remembers
+        strategy.load_method_state(checkpoints.after_step(step))
+    checkpoints.close()
     workers = found if workers is None else workers
     matrix = confusion(strategy, scenario.test, len(scenario.class_names), plan.settings.evaluation.batch, workers)
     learnt = ious(record.steps) if comparable else []

@@ -44,6 +44,7 @@ class DataSettings(Settings):
     split: Literal["train", "trainval"] = "train"  # the images that are trained on
     root: Path | None = None  # not hashed: where the data lies must not change the numbers
     validation: Fraction = 0.0  # share of the training images held out and evaluated instead of the test stream
+    validation_seed: int = 0  # which images; not the run's seed, so that all seeds are scored on the same
     mean: Triple = (0.485, 0.456, 0.406)  # of RGB in 0..1
     std: Triple = (0.229, 0.224, 0.225)
 
@@ -82,7 +83,7 @@ class TrainingSettings(Settings):
     epochs: Count = 30
     iterations: Count | None = None  # when given, the step's length instead of epochs
     later: LaterSettings = LaterSettings()
-    batch: Count = 24
+    batch: Annotated[int, Field(ge=2)] = 24  # BatchNorm learns nothing from one image
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: Positive = 0.01
     momentum: Fraction = 0.9
@@ -100,7 +101,7 @@ class TrainingSettings(Settings):
     accumulation: Count = 1  # parts a batch is split into where memory is short; the batch, and its mean, stay whole
     channels_last: bool = False  # memory format; often faster on GPUs
     compile: bool = False  # torch.compile of the network's forward and backward
-    deterministic: bool = False  # only algorithms that give the same bits each time; always so on a CPU
+    deterministic: bool = False  # algorithms that give the same bits each time, where torch has them; a CPU always does
 
     def length(self, step: int) -> tuple[int | None, int | None]:
         """(epochs, iterations) of a step; exactly one is not None."""

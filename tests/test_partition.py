@@ -10,8 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from densecl.errors import SettingError
-from densecl.metrics.grouping import fold_unseen
+from densecl.errors import DenseCLError, SettingError
+from densecl.metrics.grouping import fold_unseen, unseen_under
 from densecl.recipe import SECTIONS, RunSettings, StreamSettings, build
 from densecl.streams import golden, protocol
 
@@ -108,7 +108,7 @@ STREAM = ((1, 2), (3,), (4,))
 )
 def test_presets_on_one_image_by_hand(preset, training, unseen):
     assert protocol.step_table(STREAM, 1, "overlapped", preset)[PIXELS].tolist() == training
-    assert protocol.unseen_rule(preset) == unseen
+    assert unseen_under(preset) == unseen
     # evaluation: the truth keeps every class, void is ignored by all presets
     truth = protocol.test_table(STREAM)[PIXELS]
     assert truth.tolist() == [[0, 1, 2], [3, 4, 255]]
@@ -116,7 +116,7 @@ def test_presets_on_one_image_by_hand(preset, training, unseen):
     matrix = np.zeros((5, 5), int)
     for label in truth[truth != 255]:
         matrix[label, 0] += 1
-    folded = fold_unseen(matrix, 3, protocol.unseen_rule(preset))
+    folded = fold_unseen(matrix, 3, unseen_under(preset))
     assert folded[:, 0].tolist() == ([2, 1, 1, 1, 0] if unseen == "background" else [1, 1, 1, 1, 0])
 
 
@@ -124,7 +124,7 @@ def test_presets_differ_nowhere_else():
     tables = {p: protocol.step_table(STREAM, 1, "overlapped", p) for p in protocol.LABELS}
     assert (tables["plop2021"] == tables["strict"]).all()
     assert np.flatnonzero(tables["plop2021"] != tables["mib2020"]).tolist() == [255]
-    last = [fold_unseen(np.eye(5, dtype=int), 4, protocol.unseen_rule(p)) for p in protocol.LABELS]
+    last = [fold_unseen(np.eye(5, dtype=int), 4, unseen_under(p)) for p in protocol.LABELS]
     assert all((a == b).all() for a, b in itertools.pairwise(last))  # after the last step all are seen
 
 
@@ -148,8 +148,8 @@ def test_an_unknown_setting_or_preset_is_refused_with_what_exists(key, value, kn
 def test_the_protocol_refuses_unknown_names_itself():
     with pytest.raises(SettingError, match=r"unknown setting 'partitoned'.*did you mean 'partitioned'"):
         protocol.select([[1]], ((1,),), "partitoned")
-    for call in (protocol.unseen_rule, lambda name: protocol.step_table(((1,),), 0, "overlapped", name)):
-        with pytest.raises(SettingError, match=r"unknown label preset 'mib2021'.*did you mean 'mib2020'"):
+    for call in (unseen_under, lambda name: protocol.step_table(((1,),), 0, "overlapped", name)):
+        with pytest.raises(DenseCLError, match=r"unknown label preset 'mib2021'.*did you mean 'mib2020'"):
             call("mib2021")
 
 

@@ -1,6 +1,10 @@
+import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from densecl.errors import DenseCLError, RecipeError, SettingError, SpecError, UnknownNameError
 from densecl.recipe import BenchmarkRecipe, RunSettings, TrainingSettings, merge, read_recipe
@@ -170,3 +174,40 @@ def test_a_catalogue_of_ones_own_adds_strategies(tmp_path):
     (tmp_path / "strategies" / "twice.toml").write_text(recipe)
     with pytest.raises(RecipeError, match="both define 'mine'"):
         plan(strategy="mine", catalogue=tmp_path)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+KEYS = st.sampled_from(
+    ["family", "summary", "classes", "splits", "backbone", "training", "data", "split", "notes", "x"]
+)
+
+
+@given(st.dictionaries(KEYS, VALUES, max_size=6))
+def test_any_recipe_is_read_or_refused_in_one_line(content):
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "recipe.toml"
+        path.write_text("".join(f"{key} = {toml(value)}\n" for key, value in content.items()), encoding="utf-8")
+        try:
+            read_recipe(path, BenchmarkRecipe)
+        except RecipeError as error:
+            message = str(error)
+            assert "recipe.toml" in message
+
+
+def toml(value):
+    """A value as TOML writes it."""
+    if value is None:
+        return '"none"'
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return json.dumps(value)
+    if isinstance(value, list):
+        return f"[{', '.join(map(toml, value))}]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {toml(item)}" for key, item in value.items()) + "}"
+    return repr(value)

@@ -12,10 +12,13 @@ from tiny_runs import run_words, tiny_voc
 
 from densecl.cli import main
 from densecl.errors import RecordError, RunError
+from densecl.recipe import RunSettings
 from densecl.reporting.record import find_records, read_record
 from densecl.runner.check import TRAINING, tiny_network, tiny_scenario, tiny_strategy
 from densecl.runner.methods import parse_method
 from densecl.runner.resume import Checkpoints, pack, unpack
+
+SETTINGS = RunSettings(benchmark="tiny", strategy="finetune", backbone="bisenet", training=TRAINING)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +54,8 @@ def test_a_first_step_that_is_shared_gives_the_same_bits_and_is_trained_once(tmp
         trained.append(a[0]["steps"][0]["iterations"])
         assert [s["evaluations"] for s in a[0]["steps"]] == [s["evaluations"] for s in b[0]["steps"]]
         assert same((b[0], a[1]), b)
-    assert sorted(trained) == [0, 0, 2]
+    assert sorted(trained)[:2] == [0, 0]
+    assert sorted(trained)[2] > 0
     assert "loaded" in capsys.readouterr().err
 
 
@@ -241,7 +245,7 @@ def test_a_worker_that_dies_is_said_in_one_line():
             strategy.train(scenario.train_stream[0], eval_streams=[])
     finally:
         type(scenario.training.reader).read = read
-    message = str(explained(caught.value, TRAINING))
+    message = str(explained(caught.value, SETTINGS))
     assert "loads data died" in message
     assert "\n" not in message
 
@@ -249,7 +253,7 @@ def test_a_worker_that_dies_is_said_in_one_line():
 def test_memory_that_runs_out_names_batch_crop_and_accumulation():
     from densecl.training.failures import explained
 
-    message = str(explained(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), TRAINING))
+    message = str(explained(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), SETTINGS))
     assert "batch 6" in message
     assert "training.accumulation=2" in message
 
@@ -308,3 +312,93 @@ def test_a_full_disk_is_said_in_one_line_and_keeps_what_was_there(tmp_path, caps
         assert len(record["steps"]) == 6
     finally:
         subprocess.run(["umount", str(small)], check=False)
+
+
+def test_what_a_method_froze_stays_frozen_after_a_kill(tmp_path):
+    from densecl.runner.check import tiny_network, tiny_scenario, tiny_strategy
+    from densecl.runner.methods import parse_method
+    from densecl.runner.resume import Checkpoints
+
+    (tmp_path / "frozen.py").write_text(
+        "from densecl import Strategy\n"
+        "class Frozen(Strategy):\n"
+        "    def before_step(self, experience):\n"
+        "        self.network.backbone.requires_grad_(experience.step == 0)\n"
+    )
+    method = parse_method(f"{tmp_path}/frozen.py:Frozen")
+
+    def strategy():
+        return tiny_strategy(method, tiny_scenario(), tiny_network())
+
+    whole, checkpoints, states = strategy(), Checkpoints(tmp_path, "run"), []
+    for experience in list(whole.scenario.train_stream)[:2]:
+        if experience.step == 1:
+            before = {key: value.clone() for key, value in whole.network.state_dict().items()}
+            whole.after_epoch = lambda: states.append(pack({"run": "run", **whole.state()}))
+        whole.train(experience, eval_streams=[])
+    (tmp_path / "state").write_bytes(states[0])
+    again = strategy()
+    again.grow(again.scenario.train_stream[0])
+    again.network.load_state_dict(before)
+    again.resume(unpack(tmp_path / "state", "run"))
+    again.train(again.scenario.train_stream[1], eval_streams=[])
+    checkpoints.close()
+    expected = whole.network.state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in again.network.state_dict().items())
+    assert not any(p.requires_grad for p in again.network.backbone.parameters())
+
+
+def test_a_first_step_is_not_shared_with_a_method_of_ones_own_that_differs(tmp_path):
+    data = tiny_voc(tmp_path / "data").parents[1]
+    (tmp_path / "wrong.py").write_text(
+        "from densecl import Strategy\n"
+        "class Wrong(Strategy):\n"
+        "    first_step = 'shared'\n"
+        "    def pixel_loss(self, logits, batch):\n"
+        "        return 3 * super().pixel_loss(logits, batch)\n"
+    )
+    assert main(run_words(data, tmp_path / "out", strategy=f"{tmp_path}/wrong.py:Wrong")) == 0
+    assert main(run_words(data, tmp_path / "out", strategy="finetune")) == 0
+    records = {found.record.strategy: found.record for found in find_records(tmp_path / "out")[0]}
+    assert not records["finetune"].steps[0].shared
+
+
+def test_other_pixels_under_the_same_names_are_another_run(tmp_path):
+    from PIL import Image
+
+    from densecl.runner.plan import make_plan
+
+    tree = tiny_voc(tmp_path / "data")
+    hashes = []
+    for _ in range(2):
+        hashes.append(make_plan("voc15-5", "mib", data=tree, device="cpu").hash)
+        Image.new("RGB", (32, 32), "red").save(tree / "JPEGImages" / "train_0.jpg")
+    assert hashes[0] != hashes[1]
+
+
+def test_a_complete_record_that_says_running_becomes_finished(tmp_path):
+    data = tiny_voc(tmp_path / "data").parents[1]
+    words = run_words(data, tmp_path / "out")
+    assert main(words) == 0
+    (path,) = (tmp_path / "out").rglob("result.json")
+    path.write_text(path.read_text().replace('"finished"', '"interrupted"'))
+    assert main(words) == 0
+    assert json.loads(path.read_text())["status"] == "finished"
+
+
+def test_weights_that_are_not_finite_are_never_kept():
+    scenario = tiny_scenario()
+    strategy = tiny_strategy(parse_method("finetune"), scenario)
+    kept = []
+    strategy.after_epoch = lambda: kept.append(strategy.epoch)
+    step = strategy.optimizer_step
+
+    def poison():
+        step()
+        if strategy.epoch == 1:
+            next(iter(strategy.network.parameters())).data.fill_(float("nan"))
+
+    strategy.optimizer_step = poison
+    with pytest.raises(RunError, match="not finite"):
+        strategy.train(scenario.train_stream[0], eval_streams=[])
+    assert kept == [1]

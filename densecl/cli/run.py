@@ -33,6 +33,9 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show plan and cost, train nothing.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over although the run is finished.")] = False,
     no_share: Annotated[bool, typer.Option("--no-share", help="Train step 0 although an equal one is there.")] = False,
+    keep_checkpoints: Annotated[
+        bool, typer.Option("--keep-checkpoints", help="Keep every epoch's checkpoint, not only those of the last step.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Train every step, evaluate after each, and record it; a finished run is not repeated."""
@@ -63,5 +66,5 @@ def run(
     from densecl.reporting.table import rows
     from densecl.runner.run import execute
 
-    record = execute(plan, fresh=fresh, share=not no_share, progress=Progress(quiet))
+    record = execute(plan, fresh=fresh, share=not no_share, keep_checkpoints=keep_checkpoints, progress=Progress(quiet))
     typer.echo(render(rows([record], False), "terminal"), nl=False)

@@ -167,6 +167,11 @@ class Shapes(VOC):
             root, split, name="shapes", class_names=CLASS_NAMES, advice=f"delete the folder {root}; it is drawn again"
         )
 
+    @property
+    def content(self) -> str:
+        """The version of the drawing, which pins the pixels; how PNG packs them differs between machines."""
+        return f"shapes {VERSION} {self.split}"
+
 
 def _noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """Nearly normal numbers of variance 1: sums of four uniform ones, exact on every machine."""

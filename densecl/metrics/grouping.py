@@ -102,9 +102,11 @@ def fold_unseen(matrix: np.ndarray, seen: int, unseen: Unseen) -> np.ndarray:
     return folded
 
 
-def foreground_mean(iou: Sequence[float] | np.ndarray, labels: Iterable[int]) -> float | None:
-    """Mean IoU over `labels` without background (label 0) and without absent classes (NaN); None when none is left."""
-    return _mean(iou, [label for label in labels if label != 0])
+def foreground_mean(
+    iou: Sequence[float] | np.ndarray, labels: Iterable[int], *, background: bool = False
+) -> float | None:
+    """Mean IoU over `labels` without absent classes (NaN), and without label 0 unless `background`; None for none."""
+    return _mean(iou, [label for label in labels if label != 0 or background])
 
 
 def step_metrics(

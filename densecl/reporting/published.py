@@ -134,7 +134,7 @@ def read_all(files: Iterable[Path]) -> list[Reported]:
     return [row for path in files for row in read_published(path)]
 
 
-RECIPES_OF = {"voc-disalvo": "voc"}  # families that are another recipe on the same stream
+RECIPES_OF = {"voc-disalvo": "voc", "voc-mib": "voc"}  # families that are another recipe on the same stream
 
 
 def canonical(benchmark: str) -> tuple[str, str]:

@@ -14,10 +14,10 @@ from densecl.errors import SettingError
 from densecl.models import build_backbone
 from densecl.models.network import Network
 from densecl.recipe import EvaluationSettings, RunSettings
-from densecl.runner.methods import Part
+from densecl.runner.methods import Part, build_plugins
 from densecl.runner.plan import Plan
 from densecl.seeding import derive
-from densecl.strategies.base import Plugin, Strategy
+from densecl.strategies.base import Strategy
 from densecl.streams.protocol import Steps
 from densecl.streams.samples import Transform
 from densecl.streams.scenario import Scenario, class_incremental, domain_incremental
@@ -47,6 +47,7 @@ def build_scenario(plan: Plan, progress: Callable[[int, int], None] | None = Non
         "labels": s.stream.labels,
         "joint": plan.method.strategy.cls.joint,  # type: ignore[attr-defined]
         "validation": s.data.validation,
+        "validation_seed": s.data.validation_seed,
         "augment": transforms.augmentation(training.augmentation, crop, training.scale),
         "plain": None if crop is None else transforms.ResizeCenterCrop(crop),
         "evaluate": evaluation_transform(s.evaluation),
@@ -108,12 +109,7 @@ def build_strategy(
 ) -> Strategy:
     """The strategy with its plugins and hyper-parameters."""
     s = plan.settings
-    plugins = []
-    for part in plan.method.plugins:
-        plugin = part.cls(**part.resolved())
-        if isinstance(plugin, Plugin) and not type(plugin).name:
-            plugin.name = part.name  # type: ignore[misc]
-        plugins.append(plugin)
+    plugins = build_plugins(plan.method)
     strategy = plan.method.strategy.cls(
         network=network,
         scenario=scenario,
@@ -130,4 +126,4 @@ def build_strategy(
 
 def is_resumable(plan: Plan) -> bool:
     """Whether every plugin can give and take its state."""
-    return not any(part.stock and "state_dict" not in dir(part.cls) for part in plan.method.plugins)
+    return not any(part.stock for part in plan.method.plugins)

@@ -19,7 +19,7 @@ from densecl.models import build_backbone
 from densecl.models.network import Network
 from densecl.recipe import LaterSettings, TrainingSettings
 from densecl.runner.evaluation import confusion
-from densecl.runner.methods import Method, Part, parse_method
+from densecl.runner.methods import Method, Part, build_plugins, parse_method
 from densecl.runner.watch import Finding, watch
 from densecl.strategies.base import Plugin, Strategy
 from densecl.strategies.hyperparameters import hyperparameters, resolve
@@ -106,10 +106,7 @@ def tiny_strategy(
     seed: int = 0,
 ) -> Strategy:
     """A strategy with its plugins on the tiny stream."""
-    plugins = [part.cls(**part.resolved()) for part in method.plugins]
-    for part, plugin in zip(method.plugins, plugins, strict=True):
-        if isinstance(plugin, Plugin) and not type(plugin).name:
-            plugin.name = part.name  # type: ignore[misc]
+    plugins = build_plugins(method)
     strategy = method.strategy.cls(
         network=network or tiny_network(), scenario=scenario, settings=training, seed=seed, plugins=plugins
     )
@@ -290,7 +287,8 @@ def _shared(method: Method) -> list[str]:
 
 def _after_step_0(method: Method) -> dict[str, Tensor]:
     scenario = tiny_scenario()
-    strategy = tiny_strategy(method, scenario)
+    # with weighted classes: a loss that forgets them would otherwise look plain
+    strategy = tiny_strategy(method, scenario, training=TRAINING.model_copy(update={"class_weights": 0.5}))
     with _named("step 0", method):
         strategy.train(scenario.train_stream[0], eval_streams=[])
     return strategy.network.state_dict()

@@ -10,10 +10,9 @@ from torch.utils.data import DataLoader
 
 from densecl.metrics import ConfusionMatrix
 from densecl.metrics.forgetting import forgetting
-from densecl.metrics.grouping import fold_unseen, iou_from_confusion, step_metrics
+from densecl.metrics.grouping import fold_unseen, iou_from_confusion, step_metrics, unseen_under
 from densecl.reporting.record import Evaluation, StepRecord
 from densecl.strategies.base import Strategy
-from densecl.streams.protocol import unseen_rule
 from densecl.streams.samples import LoadedSample, TestSamples
 from densecl.streams.scenario import Scenario
 from densecl.training.batch import normalise
@@ -57,7 +56,7 @@ def score(matrix: np.ndarray, scenario: Scenario, step: int, learnt: list[np.nda
     """
     groups = scenario.groups
     last = len(groups) - 1 if len(scenario.settings.steps) == 1 else step  # joint has learnt all groups in one
-    unseen = unseen_rule(scenario.settings.labels)
+    unseen = unseen_under(scenario.settings.labels)
     seen = sum(len(group) for group in groups[: last + 1])
     iou = iou_from_confusion(fold_unseen(matrix, seen, unseen))
     miou = step_metrics(matrix, groups, last, has_background=scenario.has_background, unseen=unseen)

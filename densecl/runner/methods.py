@@ -100,8 +100,7 @@ def _part(call: Call, recipes: dict[str, StrategyRecipe]) -> Part:
     recipe = recipes.get(call.name)
     if recipe is not None:
         cls = load_class(recipe.class_, recipe.source.parent)
-        source = _source_hash(cls) if ".py:" in recipe.class_ else ""
-        return _checked(Part(recipe.name, call.name, cls, {**recipe.arguments, **values}, recipe, source))
+        return _checked(Part(recipe.name, call.name, cls, {**recipe.arguments, **values}, recipe, _source_hash(cls)))
     if ":" in call.name:
         cls = load_class(call.name)
         return _checked(Part(cls.__name__, call.name, cls, values, None, _source_hash(cls)))
@@ -116,7 +115,29 @@ def _checked(part: Part) -> Part:
     return part
 
 
+def build_plugins(method: Method) -> list[BasePlugin]:
+    """The plugins of a method, each with the name of its loss term.
+
+    Raises:
+        SettingError: two terms of one name.
+    """
+    plugins, names = [], {"task", "regulariser"}
+    for part in method.plugins:
+        plugin = part.cls(**part.resolved())
+        if isinstance(plugin, Plugin):
+            if not type(plugin).name:
+                plugin.name = part.name  # type: ignore[misc]
+            if plugin.name in names:
+                raise SettingError(f"two loss terms are named '{plugin.name}'", "give the plugin class another name")
+            names.add(plugin.name)
+        plugins.append(plugin)
+    return plugins
+
+
 def _source_hash(cls: type) -> str:
+    """Of the file of a class that is neither ours nor Avalanche's: an edited method is another run."""
+    if cls.__module__.startswith(("densecl.", "avalanche.")):
+        return ""
     return hashlib.sha256(Path(inspect.getfile(cls)).read_bytes()).hexdigest()[:12]
 
 

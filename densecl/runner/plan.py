@@ -15,6 +15,7 @@ from densecl.data import open_dataset
 from densecl.data.dataset import DenseDataset
 from densecl.errors import SettingError, UnknownNameError
 from densecl.models import BACKBONES, check_arguments
+from densecl.models.encoders import weights_place
 from densecl.recipe import SECTIONS, RunSettings, build, build_sections, merge
 from densecl.runner.methods import Method, Part, parse_method
 from densecl.spec import Call, parse_assignment, parse_one
@@ -55,7 +56,7 @@ class Plan:
         content = self.settings.model_dump(mode="json", exclude=EXCLUDED)
         content["backbone_values"] = self.backbone_by_content
         content["sources"] = [part.source for part in (self.method.strategy, *self.method.plugins)]
-        content["images"] = [hashlib.sha256("\n".join(r.ids).encode()).hexdigest() for r in (self.train, self.test)]
+        content["images"] = [reader.content for reader in (self.train, self.test)]
         content["version"] = HASH_VERSION
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
@@ -177,11 +178,14 @@ def _arguments_by_section(call: Call) -> dict[str, Any]:
     """`voc15-5s(setting=disjoint)`: each key goes to the one section that knows it.
 
     Raises:
-        UnknownNameError: no section knows it.
+        UnknownNameError: no section knows it. SettingError: several do.
     """
     result: dict[str, Any] = {}
     for key, value in call.arguments.items():
         owners = [section for section, model in SECTIONS.items() if key in model.model_fields]
+        if len(owners) > 1:
+            choices = " or ".join(f"--set {owner}.{key}=..." for owner in owners)
+            raise SettingError(f"'{key}' of {call.name} may mean several settings", f"write {choices}")
         if not owners:
             known = [
                 field for section in ("stream", "training", "evaluation") for field in SECTIONS[section].model_fields
@@ -221,7 +225,8 @@ def usable_device(name: str | None) -> str:
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    known = ["cpu", *(["cuda"] if count else []), *(f"cuda:{i}" for i in range(count))]
+    apple = torch.backends.mps.is_available()  # offered where torch has it; untested
+    known = ["cpu", *(["cuda"] if count else []), *(f"cuda:{i}" for i in range(count)), *(["mps"] if apple else [])]
     if name is None:
         return "cuda" if count else "cpu"
     if name not in known:
@@ -232,6 +237,8 @@ def usable_device(name: str | None) -> str:
 def _weights_by_content(values: dict[str, Any]) -> dict[str, Any]:
     """A weights file counts by its content, not by its path."""
     weights = values.get("weights")
+    if weights == "timm" and weights_place(values["encoder"]).is_file():  # put there by hand, used for the download
+        weights = str(weights_place(values["encoder"]))
     if isinstance(weights, str) and Path(weights).is_file():
         return {**values, "weights": hashlib.sha256(Path(weights).read_bytes()).hexdigest()}
     return values

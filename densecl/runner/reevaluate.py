@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from densecl.errors import RecordError, SettingError
+from densecl.metrics.grouping import GROUPINGS, foreground_mean, harmonic_mean
 from densecl.recipe import EvaluationSettings, RunSettings, build
 from densecl.reporting.record import FILE_NAME, Evaluation, Record, read_record
 from densecl.runner.build import build_network, build_scenario, build_strategy
@@ -128,10 +129,28 @@ def summary(scored: Scored) -> str:
     metrics = scored.evaluation.metrics
     lines = [f"{scored.record.benchmark}  {scored.record.strategy}  after step {scored.step}"]
     lines += [f"{name:10} {_percent(value)}" for name, value in metrics["miou"].items()]
-    lines += [f"{'forgetting':10} {_percent(metrics['forgetting'])}", ""]
+    lines += [f"{'forgetting':10} {_percent(metrics['forgetting'])}", "", *_groupings(scored), ""]
     names = scored.record.class_names
     lines += [f"{label:3} {names[label]:16} {_percent(value)}" for label, value in enumerate(metrics["iou"])]
     return "\n".join(lines)
+
+
+def _groupings(scored: Scored) -> list[str]:
+    """Base, added and all as each grouping of the field counts them."""
+    record, iou = scored.record, scored.evaluation.metrics["iou"]
+    joint = len(record.steps) == 1
+    groups = record.planned_steps if joint else record.planned_steps[: scored.step + 1]
+    base, added = groups[0], [label for group in groups[1:] for label in group]
+    background = [0] if record.has_background else []
+    lines = ["grouping       base  added    all"]
+    for name, group in GROUPINGS.items():
+        if group.extra != "average":  # that one is over steps, not of one
+            old = foreground_mean(iou, base + (background if group.base else []), background=True)
+            overall = foreground_mean(iou, base + added + (background if group.overall else []), background=True)
+            new = foreground_mean(iou, added) if added else None
+            third = f"  harmonic mean {_percent(harmonic_mean(old, new))}" if group.extra else ""
+            lines.append(f"{name:12} {_percent(old)}  {_percent(new)}  {_percent(overall)}{third}")
+    return lines
 
 
 def _percent(value: float | None) -> str:

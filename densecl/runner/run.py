@@ -3,6 +3,7 @@
 import contextlib
 import platform
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -34,7 +35,14 @@ from densecl.training.failures import explained
 
 
 def run(
-    benchmark: str, strategy: str, *, fresh: bool = False, share: bool = True, quiet: bool = True, **options: Any
+    benchmark: str,
+    strategy: str,
+    *,
+    fresh: bool = False,
+    share: bool = True,
+    keep_checkpoints: bool = False,
+    quiet: bool = True,
+    **options: Any,
 ) -> Record:
     """Train every step of a benchmark with a strategy, evaluate after each, and record it.
 
@@ -43,6 +51,7 @@ def run(
         strategy: such as `mib`, `mib+replay(memory=100)` or `mine.py:Mine`.
         fresh: start over although a finished record is there.
         share: load step 0 from an earlier run where it is the same to the bit, and keep it for later ones.
+        keep_checkpoints: of every epoch, not only of the step in training.
         quiet: print nothing.
         **options: `backbone`, `seed`, `assignments`, `data`, `output`, `weights`, `device`, `precision`, `validation`,
             `workers`, `catalogue`; see `densecl.runner.plan.make_plan`.
@@ -53,7 +62,8 @@ def run(
     Raises:
         DenseCLError: bad input, named; a loss that is not finite; a full disk; a run folder in use.
     """
-    return execute(make_plan(benchmark, strategy, **options), fresh=fresh, share=share, progress=Progress(quiet=quiet))
+    plan = make_plan(benchmark, strategy, **options)
+    return execute(plan, fresh=fresh, share=share, keep_checkpoints=keep_checkpoints, progress=Progress(quiet=quiet))
 
 
 def execute(
@@ -81,6 +91,10 @@ def execute(
     strategy = build_strategy(plan, scenario, network, workers, progress)
     _check_space(folder, network, len(scenario.train_stream))
     with _locked(folder):
+        done = None if fresh else _finished(result)  # another process may have finished it while the masks were scanned
+        if done is not None:
+            progress.line(f"already finished: {result} (--fresh starts over)")
+            return done
         record = _new_record(plan, scenario, workers)
         checkpoints = Checkpoints(folder, plan.hash, keep_checkpoints)
         progress.run_started(plan.folder, scenario.settings.steps, scenario.class_names)
@@ -91,7 +105,8 @@ def execute(
                 if not steps and not spent:
                     shutil.rmtree(folder / "weights", ignore_errors=True)
                     shutil.rmtree(checkpoints.folder, ignore_errors=True)
-                record = record.model_copy(update={"steps": steps})
+                complete = len(steps) == len(scenario.train_stream)
+                record = record.model_copy(update={"steps": steps, "status": "finished" if complete else "running"})
                 record.write(result)
                 for experience in list(scenario.train_stream)[len(steps) :]:
                     record = work.step(experience, record, share=share, spent=spent)
@@ -105,10 +120,11 @@ def execute(
                 _remove(folder, plan.output)  # an unreadable image: nothing was learnt
                 raise
             status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-            with contextlib.suppress(DenseCLError):  # the disk may be full: the first message is the one to show
-                record.model_copy(update={"status": status}).write(result)
+            if record.status != "finished":
+                with contextlib.suppress(DenseCLError):  # the disk may be full: the first message is the one to show
+                    record.model_copy(update={"status": status}).write(result)
             if status == "interrupted":
-                progress.line(f"stopped; the same command goes on from the last finished epoch: {folder}")
+                progress.line(f"stopped; the same command goes on from the last finished epoch: {_command()}")
             raise
         checkpoints.close()
         return record
@@ -147,16 +163,19 @@ class Work:
             self.checkpoints.save_epoch({**self.strategy.state(), "seconds": time.perf_counter() - start})
 
         self.strategy.after_epoch = keep if is_resumable(self.plan) else None
+        self.strategy.train(experience, eval_streams=[])
+
+    def step(self, experience: DenseExperience, record: Record, *, share: bool, spent: float) -> Record:
+        """Train, evaluate and keep one step; the record with it."""
         try:
-            self.strategy.train(experience, eval_streams=[])
+            return self._step(experience, record, share, spent)
         except Exception as error:
-            shown = explained(error, self.plan.settings.training)
+            shown = explained(error, self.plan.settings)
             if shown is error:
                 raise
             raise shown from error
 
-    def step(self, experience: DenseExperience, record: Record, *, share: bool, spent: float) -> Record:
-        """Train, evaluate and keep one step; the record with it."""
+    def _step(self, experience: DenseExperience, record: Record, share: bool, spent: float) -> Record:
         plan, scenario, strategy = self.plan, self.scenario, self.strategy
         if strategy.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(strategy.device)
@@ -190,6 +209,12 @@ class Work:
         self.progress.step_finished(step)
         status = "finished" if experience.step == len(scenario.train_stream) - 1 else "running"
         return record.model_copy(update={"steps": [*record.steps, step], "status": status})
+
+
+def _command() -> str:
+    """The command line that runs this, or what stands for it in Python."""
+    typed = Path(sys.argv[0]).name in ("densecl", "__main__.py")
+    return shlex.join(["densecl", *sys.argv[1:]]) if typed else "densecl.run(...) as before"
 
 
 @contextlib.contextmanager
@@ -248,6 +273,7 @@ def _environment(device: torch.device, workers: int) -> dict[str, Any]:
         "machine": platform.machine(),
         "threads": torch.get_num_threads(),
         "world": 1,
+        "bn_sync": False,
         "workers": workers,
     }
 
@@ -313,7 +339,8 @@ def _remove(folder: Path, output: Path) -> None:
 def _check_space(folder: Path, network: torch.nn.Module, steps: int) -> None:
     """Refuse to start a run whose weights will not fit."""
     size = sum(t.numel() * t.element_size() for t in network.state_dict().values())
-    needed = int(1.1 * size * steps) + 8 * 2**20
+    # each step's weights, the shared first step, and three epochs with an optimiser of two moments
+    needed = int(size * (steps + 1 + 3 * 3)) + 8 * 2**20
     there = next((place for place in (folder, *folder.absolute().parents) if place.is_dir()), Path())
     free = shutil.disk_usage(there).free
     if free < needed:

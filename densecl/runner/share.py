@@ -8,6 +8,8 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +23,19 @@ from densecl.runner.plan import Plan
 from densecl.strategies.base import Plugin, Strategy
 from densecl.streams.scenario import DenseExperience, Scenario
 
-SOURCES = ("training", "models", "losses", "streams", "data", "strategies/base.py", "seeding.py")
+SOURCES = (
+    "training",
+    "models",
+    "losses",
+    "streams",
+    "tasks",
+    "data",
+    "strategies/base.py",
+    "runner/build.py",
+    "recipe.py",
+    "seeding.py",
+)
+LIBRARIES = ("torch", "torchvision", "timm", "numpy", "pillow")
 
 
 class FirstStep(NamedTuple):
@@ -53,10 +67,10 @@ def train_or_load(
         say("waiting for another run to train the first step, which both share")
         lock.acquire()
     try:
-        seconds = _load(path, strategy, experience, say)
+        # a run that was killed inside its own first step goes on with it: its record must not depend on the kill
+        seconds = None if strategy.resuming else _load(path, strategy, experience, say)
         if seconds is not None:
             say(f"the first step was trained before: loaded {path}")
-            strategy.resume(None)  # a checkpoint inside this step is not needed any more
             strategy.finish_step(experience)
             return FirstStep(0, seconds, loaded=True)
         start = time.perf_counter()
@@ -88,15 +102,18 @@ def first_step_key(plan: Plan, scenario: Scenario) -> str:
         "training": s.training.model_dump(mode="json", exclude={"later", "batchnorm"}),  # both act after step 0
         "backbone": [s.backbone, plan.backbone_by_content],
         "seed": s.seed,
-        "source": _source_hash(),
-        "torch": torch.__version__,
+        "content": plan.train.content,
+        "source": source_hash(),
+        "methods": [part.source for part in (plan.method.strategy, *plan.method.plugins) if part.source],
+        "libraries": [version(name) for name in LIBRARIES],
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu x {torch.get_num_threads()}",
         "world": 1,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:24]
 
 
-def _source_hash() -> str:
+@cache
+def source_hash() -> str:
     """Of the code that trains step 0."""
     root = Path(densecl.__file__).parent
     digest = hashlib.sha256()

@@ -15,11 +15,13 @@ attributes are hyper-parameters:
 import warnings
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from densecl.losses import cross_entropy
 from densecl.models.network import Output
+from densecl.seeding import derive
 from densecl.strategies.hyperparameters import resolve
 from densecl.streams.samples import SampleKey
 from densecl.streams.scenario import DenseExperience
@@ -28,7 +30,7 @@ from densecl.training.loop import Loop
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    from avalanche.core import BasePlugin, SupervisedPlugin
+    from avalanche.core import SupervisedPlugin
 
 
 class Strategy(Loop):
@@ -113,10 +115,15 @@ class Strategy(Loop):
 
     def method_state(self) -> dict[str, Any]:
         """What strategy and plugins must remember, by name."""
-        return {"strategy": self.state_dict()} | {f"plugin:{p.name}": p.state_dict() for p in self.dense_plugins}
+        frozen = [name for name, p in self.network.named_parameters() if not p.requires_grad]
+        plugins = {f"plugin:{plugin.name}": plugin.state_dict() for plugin in self.dense_plugins}
+        return {"strategy": self.state_dict(), "frozen": frozen, **plugins}
 
     def load_method_state(self, state: dict[str, Any]) -> None:
-        """Restore what `method_state` returned."""
+        """Restore what `method_state` returned, on the device of this run."""
+        state = on_device(state, self.device)
+        for name, parameter in self.network.named_parameters():
+            parameter.requires_grad_(name not in state["frozen"])
         self.load_state_dict(state["strategy"])
         for plugin in self.dense_plugins:
             plugin.load_state_dict(state[f"plugin:{plugin.name}"])
@@ -127,6 +134,11 @@ class Strategy(Loop):
     def dense_plugins(self) -> list["Plugin"]:
         """Our own plugins, without the stock ones of Avalanche."""
         return [plugin for plugin in self.plugins if isinstance(plugin, Plugin)]
+
+    @property
+    def changes_targets(self) -> bool:
+        """Whether the method prepares batches of its own."""
+        return type(self).prepare_batch is not Strategy.prepare_batch
 
     @property
     def needs_teacher(self) -> bool:
@@ -164,6 +176,7 @@ class Strategy(Loop):
 
     def finish_step(self, experience: DenseExperience) -> None:
         """What follows training, and also a first step that was loaded: `after_step` of strategy and plugins."""
+        torch.manual_seed(derive(self.seed, "after", experience.step))
         self.after_step(experience)
         for plugin in self.dense_plugins:
             plugin.after_step(self, experience)
@@ -210,6 +223,12 @@ class Plugin(SupervisedPlugin, supports_distributed=True):
         """Restore what `state_dict` returned."""
 
 
-def is_stock(plugin: BasePlugin) -> bool:
-    """Whether a plugin is Avalanche's own, which has no state to resume from."""
-    return not isinstance(plugin, Plugin)
+def on_device(value: Any, device: torch.device) -> Any:
+    """Tensors of nested containers moved to a device."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        return {key: on_device(item, device) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(on_device(item, device) for item in value)
+    return value

@@ -23,8 +23,9 @@ class MiB(Strategy):
     def pixel_loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Background may be an old class (eq. 5-6), but only in samples that carry this step's labels."""
         hidden = batch.step == self.step
-        # a step without new classes (another domain) labels all of them: nothing is hidden then
-        n_old = self.n_old if self.network.n_outputs > self.n_old else 0
+        # nothing is hidden where old classes stay labelled (sequential), nor where none is new (another domain)
+        labelled = self.scenario.settings.setting == "sequential" or self.network.n_outputs == self.n_old
+        n_old = 0 if labelled else self.n_old
         return unbiased_cross_entropy(logits, batch.target, n_old=n_old, hidden=hidden, weight=batch.weight)
 
     def regulariser(self, output: Output, batch: Batch, teacher_output: Output) -> Tensor:

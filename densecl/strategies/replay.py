@@ -43,13 +43,16 @@ class Replay(Plugin):
 
     def after_step(self, strategy: Strategy, experience: DenseExperience) -> None:
         """Store images of the new classes and shorten what is kept of the old, so that each has an equal share."""
-        share = max(1, self.memory // len(experience.seen_classes))
         rng = generator(strategy.seed, "memory", experience.step)
         for label in experience.new_classes:
             positions = np.flatnonzero(experience.presence[:, label])
-            chosen = rng.permutation(positions)[:share]
-            self._stored[label] = [(experience.step, int(position)) for position in chosen]
-        self._stored = {label: keys[:share] for label, keys in self._stored.items()}
+            self._stored[label] = [(experience.step, int(position)) for position in rng.permutation(positions)]
+        if not experience.new_classes:  # another domain: its images are a share of their own
+            order = rng.permutation(len(experience.presence))
+            self._stored[-experience.step] = [(experience.step, int(position)) for position in order]
+        share = max(1, self.memory // len(self._stored))
+        kept = list(self._stored.items())[: self.memory]  # a memory smaller than the classes holds the first ones
+        self._stored = {label: keys[:share] for label, keys in kept}
 
     def stored_bytes(self, strategy: Strategy) -> int:
         """The image and mask files that must stay at hand."""

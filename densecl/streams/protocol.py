@@ -226,16 +226,3 @@ def test_table(steps: Steps) -> np.ndarray:
     for c, label in arrival(steps).items():
         table[c] = label
     return table
-
-
-def unseen_rule(labels: str) -> Literal["background", "ignore"]:
-    """What the pixels of classes not learnt yet count as in an intermediate evaluation.
-
-    `plop2021`: background, as in PLOP and most since. `mib2020`: ignored, as in MiB. `strict`: ignored as well; its
-    training is that of `plop2021`.
-
-    Raises:
-        SettingError: unknown label preset.
-    """
-    check_name("label preset", labels, LABELS)
-    return "background" if labels == "plop2021" else "ignore"

@@ -158,6 +158,7 @@ def class_incremental(
     labels: str = "plop2021",
     joint: bool = False,
     validation: float = 0.0,
+    validation_seed: int = 0,
     augment: Transform | None = None,
     plain: Transform | None = None,
     evaluate: Transform | None = None,
@@ -174,22 +175,23 @@ def class_incremental(
         steps: class ids of each step, background excluded (`protocol.steps`).
         setting: one of `protocol.SETTINGS`.
         partition_seed: of the ties of `partitioned`.
-        labels: one of `protocol.LABELS`, see `protocol.step_table` and `protocol.unseen_rule`.
+        labels: one of `protocol.LABELS`, see `protocol.step_table` and `metrics.grouping.UNSEEN`.
         joint: one step with all labels instead; groupings keep `steps`.
-        validation: share of the training images, chosen by `seed`, that is held out and evaluated instead of `test`.
+        validation: share of the training images that is held out and evaluated instead of `test`.
+        validation_seed: which images those are.
         augment: random transform of training samples.
         plain: a fixed one of the same output size, for stock plugins.
         evaluate: transform of evaluated samples.
         mean: of RGB in 0..1.
         std: of RGB in 0..1.
-        seed: of augmentation and of the held-out share.
+        seed: of augmentation.
         presence: (n, 256) bool, which ids each training mask holds; read from the masks (and cached) when None.
 
     Raises:
         SettingError, DataError: as `protocol.select` and the readers.
     """
     presence = class_index(train) if presence is None else presence
-    kept, held = _hold_out(len(train), validation, seed)
+    kept, held = _hold_out(len(train), validation, validation_seed)
     trained: protocol.Steps = (tuple(c for step in steps for c in step),) if joint else steps
     chosen = "overlapped" if joint else setting  # joint: all images
     selected = protocol.select(presence[kept], trained, chosen, seed=partition_seed)
@@ -215,6 +217,7 @@ def domain_incremental(
     labels: str = "plop2021",
     joint: bool = False,
     validation: float = 0.0,
+    validation_seed: int = 0,
     augment: Transform | None = None,
     plain: Transform | None = None,
     evaluate: Transform | None = None,
@@ -234,19 +237,20 @@ def domain_incremental(
         labels: as all that follow, see `class_incremental`.
         joint: one step with the images of all domains.
         validation: share that is held out of all domains alike.
+        validation_seed: which images those are.
         augment: of training samples.
         plain: for stock plugins.
         evaluate: of evaluated samples.
         mean: of RGB.
         std: of RGB.
-        seed: of augmentation and of the held-out share.
+        seed: of augmentation.
         presence: which ids each training mask holds.
 
     Raises:
         SettingError: a step without images, or an image of two steps. DataError: as the readers.
     """
     presence = class_index(train) if presence is None else presence
-    kept, held = _hold_out(len(train), validation, seed)
+    kept, held = _hold_out(len(train), validation, validation_seed)
     chosen = [np.intersect1d(domain, kept) for domain in domains]
     empty = next((k for k, indices in enumerate(chosen) if not len(indices)), None)
     if empty is not None:

@@ -47,7 +47,7 @@ def split(batch: Batch, parts: int, void: int = 255) -> Iterator[tuple[Batch, Te
     """
     size = len(batch.image)
     parts = max(1, min(parts, size // 2))
-    weight = (batch.target != void).float() if batch.target.ndim == 3 else torch.ones_like(batch.target)
+    weight = (batch.target != void).float() if batch.target.ndim == 3 else batch.target.new_ones(size, 1, 1)
     if batch.weight is not None:
         weight = weight * (batch.weight if batch.weight.ndim > 1 else batch.weight.view(-1, 1, 1))
     total = weight.sum().clamp(min=torch.finfo(torch.float32).tiny)

@@ -1,12 +1,12 @@
 """What torch says when training cannot go on, in words that say what to do."""
 
 from densecl.errors import DenseCLError, RunError
-from densecl.recipe import TrainingSettings
+from densecl.recipe import RunSettings
 
 WORKER = "Original Traceback"
 
 
-def explained(error: Exception, settings: TrainingSettings) -> Exception:
+def explained(error: Exception, settings: RunSettings) -> Exception:
     """The error to show instead: for an exception out of a worker, memory that ran out, a worker that died.
 
     Any other error is returned as it is.
@@ -16,11 +16,14 @@ def explained(error: Exception, settings: TrainingSettings) -> Exception:
         last = text.strip().splitlines()[-1]
         return type(error)(last.partition(": ")[2] or last) if type(error).__init__ is DenseCLError.__init__ else error
     if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text:
-        parts = 2 * settings.accumulation
+        training = settings.training
+        smaller = f" or training.crop={int(0.75 * training.crop)}" if isinstance(training.crop, int) else ""
         return RunError(
-            f"out of memory with batch {settings.batch}, accumulation {settings.accumulation} and crop {settings.crop}",
-            f"try --set training.accumulation={parts}, which keeps the batch, or a smaller training.crop; "
-            "the last finished epoch is kept",
+            f"out of memory with batch {training.batch}, accumulation {training.accumulation}, crop {training.crop}, "
+            f"evaluation.batch {settings.evaluation.batch}",
+            f"in training try training.accumulation={2 * training.accumulation}, which keeps the batch, "
+            f"training.batch={max(2, training.batch // 2)}{smaller}; in evaluation evaluation.batch="
+            f"{max(1, settings.evaluation.batch // 2)}; the last finished epoch is kept",
         )
     if isinstance(error, RuntimeError) and "DataLoader worker" in text:
         return RunError(

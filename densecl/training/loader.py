@@ -2,12 +2,12 @@
 
 import itertools
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from densecl.data.class_index import usable_cores
 from densecl.seeding import derive, generator
 from densecl.streams.samples import LoadedSample, SampleKey, TrainingSamples, stack
 from densecl.training.batch import Batch
@@ -65,7 +65,7 @@ def choose_workers(asked: int | None, in_memory: bool) -> int:
     """Worker processes: as asked; none for data held in memory, else up to four and one less than the cores."""
     if asked is not None:
         return asked
-    return 0 if in_memory else max(1, min(4, (os.cpu_count() or 2) - 1))
+    return 0 if in_memory else max(1, min(4, usable_cores() - 1))
 
 
 def make_loader(samples: TrainingSamples, batches: EpochBatches, workers: int, pin: bool) -> Iterable[Batch]:

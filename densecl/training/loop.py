@@ -4,6 +4,7 @@ Replaced here, because the stock parts fail or fail silently on dense data: the 
 bookkeeping, the criterion, growth, and the train/eval mode of BatchNorm.
 """
 
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -27,7 +28,7 @@ from densecl.training.precision import Precision
 from densecl.training.schedule import make_optimizer, make_schedule
 from densecl.training.teacher import snapshot
 
-GUARD_EVERY = 50  # iterations between checks of the loss on a GPU, where each one waits for the device
+OVERFLOWS = 20  # iterations in a row with a loss beyond fp16 that are no longer an overflow to be skipped
 
 
 class Events(Protocol):
@@ -78,11 +79,18 @@ class Loop(SupervisedTemplate):
             )
         self.scenario, self.settings, self.seed, self.workers, self.events = scenario, settings, seed, workers, events
         if settings.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True, warn_only=True)
             torch.backends.cudnn.benchmark = False
         if settings.accumulation > 1 and any(not getattr(plugin, "dense", False) for plugin in plugins):
             raise SettingError(
                 "training.accumulation does not go with a stock Avalanche plugin: its penalty would count once a part",
+                "use a smaller training.batch instead",
+            )
+        if settings.accumulation > 1 and self.changes_targets:
+            raise SettingError(
+                f"training.accumulation does not go with {type(self).__name__}: it changes targets or weights of a "
+                "batch, and the shares of its parts would be those from before",
                 "use a smaller training.batch instead",
             )
         self.precision = Precision(settings.precision, torch.device(device))
@@ -94,6 +102,9 @@ class Loop(SupervisedTemplate):
         self._length = (0, 0)
         self._class_weights: Tensor | None = None
         self._resumed: dict[str, Any] | None = None
+        self._bad_run: Tensor | None = None
+        self._first_bad: Tensor | None = None
+        self._bad_terms: Tensor | None = None
         self._share: tuple[Tensor, float] | None = None
         self._forward: Callable[[Tensor], Output] = self.model
 
@@ -108,6 +119,7 @@ class Loop(SupervisedTemplate):
     loss_parts: Callable[[Output, Batch, Output | None], dict[str, Tensor]]
     extend_keys: Callable[[list[SampleKey], int, int], list[SampleKey]]
     needs_teacher: bool
+    changes_targets: bool
 
     @property
     def network(self) -> Network:
@@ -138,6 +150,7 @@ class Loop(SupervisedTemplate):
         self.dataloader = make_loader(self.scenario.training, self._batches, self.workers, pin)
         self._length = step_length(n, self.settings.batch, *self.settings.length(experience.step))
         self.epoch, self.iterations = 0, 0
+        self._bad_run = self._first_bad = self._bad_terms = None
 
     def check_model_and_optimizer(self, **_kwargs: Any) -> None:
         """Grow, let the method prepare, then build optimiser and schedule anew."""
@@ -145,6 +158,8 @@ class Loop(SupervisedTemplate):
         self.grow(experience)
         if self._resumed is None:
             self.before_step(experience)
+        else:  # what the method froze decides what the optimiser holds
+            self.load_method_state(self._resumed["method"])
         self.optimizer = make_optimizer(self.param_groups(), self.settings, self.step)
         self._schedule = make_schedule(self.optimizer, self.settings, self._length[1])
         if self._resumed is not None:
@@ -242,6 +257,7 @@ class Loop(SupervisedTemplate):
 
     def _after_training_epoch(self, **kwargs: Any) -> None:
         super()._after_training_epoch(**kwargs)
+        self._raise_if_bad()
         self.epoch += 1
         if self.after_epoch is not None:
             self.after_epoch()
@@ -274,13 +290,17 @@ class Loop(SupervisedTemplate):
         """Let the next `train` go on from a state; until then the network is that of the step before."""
         self._resumed = state
 
+    @property
+    def resuming(self) -> bool:
+        """Whether the next `train` goes on from a state."""
+        return self._resumed is not None
+
     def _restore(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self._schedule.load_state_dict(state["schedule"])
         if self.precision.scaler is not None and state["scaler"] is not None:
             self.precision.scaler.load_state_dict(state["scaler"])
-        self.load_method_state(state["method"])
         self.epoch, self.iterations = state["epoch"], state["iterations"]
 
     # ----
@@ -290,17 +310,40 @@ class Loop(SupervisedTemplate):
         return self.experience
 
     def _guard(self, loss: Tensor) -> None:
-        """Stop at a loss that is not finite, and say which term it was."""
-        if self.device.type == "cuda" and self.iterations % GUARD_EVERY:
-            return
-        if torch.isfinite(loss):
-            return
-        bad = [f"{name} is {term.item()}" for name, term in self.loss_terms.items() if not torch.isfinite(term).all()]
-        raise RunError(
-            f"the loss is not finite at step {self.step}, epoch {self.epoch}, iteration {self.iterations}: "
-            f"{', '.join(bad) or 'the sum overflows'}",
-            "try a lower training.lr, some training.warmup, or --precision fp32",
-        )
+        """Note a loss that is not finite, on the device; look at once on a CPU, elsewhere at the end of the epoch.
+
+        With fp16 a loss may overflow for some iterations, which the scaler skips: only a run of them counts.
+        """
+        bad = ~torch.isfinite(loss.detach())
+        self._bad_run = torch.where(bad, self._bad_run + 1, 0) if self._bad_run is not None else bad.long()
+        if self._first_bad is None:
+            self._first_bad = torch.full_like(self._bad_run, -1)
+        limit = OVERFLOWS if self.precision.scaler is not None else 1
+        found = (self._bad_run >= limit) & (self._first_bad < 0)
+        self._first_bad = torch.where(found, self.iterations, self._first_bad)
+        terms = torch.stack([~torch.isfinite(term.detach()).all() for term in self.loss_terms.values()])
+        same = self._bad_terms is not None and len(self._bad_terms) == len(terms)
+        self._bad_terms = torch.where(found, terms, self._bad_terms) if same else terms & found  # type: ignore[arg-type]
+        if self.device.type == "cpu":
+            self._raise_if_bad(parameters=False)
+
+    def _raise_if_bad(self, parameters: bool = True) -> None:
+        """Stop before a checkpoint is made of weights that are lost."""
+        where = f"at step {self.step}, epoch {self.epoch}, iteration "
+        advice = "try a lower training.lr, some training.warmup, or --precision fp32; the last good checkpoint is kept"
+        if self._first_bad is not None and int(self._first_bad) >= 0:
+            flags = self._bad_terms.tolist() if self._bad_terms is not None else []
+            names = [name for name, bad in zip(self.loss_terms, flags, strict=False) if bad]
+            what = (
+                f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} nan or infinite"
+                if names
+                else "the sum overflows"
+            )
+            raise RunError(f"the loss is not finite {where}{int(self._first_bad)}: {what}", advice)
+        if parameters:
+            sums = torch.stack([p.detach().abs().sum() for p in self.network.parameters()])
+            if not torch.isfinite(sums).all():
+                raise RunError(f"the weights are not finite after {where}{self.iterations}", advice)
 
 
 def _float(output: Output) -> Output:

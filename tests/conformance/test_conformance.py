@@ -1,7 +1,7 @@
 """Every strategy, plugin and backbone of the catalogue, on a tiny stream: joins by being in the catalogue.
 
-Columns: fresh (trains, evaluates, grows as promised), weights kept and loaded give the same predictions, shared first
-step. "Killed and resumed", "two processes" and "task sequence" are filled by later work and strictly fail until then.
+Columns: fresh (trains, evaluates, grows as promised), weights kept and loaded give the same predictions, killed and
+resumed, shared first step. "Two processes" and "task sequence" are filled by later work and strictly fail until then.
 """
 
 import copy
@@ -95,6 +95,26 @@ def test_a_first_step_called_shared_is_the_one_of_fine_tuning(method):
         strategy.train(scenario.train_stream[0], eval_streams=[])
         states.append(copy.deepcopy(strategy.network.state_dict()))
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[1])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_loaded_first_step_leads_to_the_same_weights_as_ones_own(method):
+    parsed = parse_method(method)
+    classes = [parsed.strategy.cls, *(part.cls for part in parsed.plugins)]
+    if any(getattr(cls, "first_step", "own") != "shared" for cls in classes):
+        pytest.skip("its first step is its own")
+    whole, _ = train(method)
+    other = tiny_strategy(parse_method("finetune"), tiny_scenario(), tiny_network("bisenet", **NETWORKS["bisenet"]))
+    other.train(other.scenario.train_stream[0], eval_streams=[])
+    strategy = tiny_strategy(parsed, tiny_scenario(), tiny_network("bisenet", **NETWORKS["bisenet"]))
+    first, *later = strategy.scenario.train_stream
+    strategy.grow(first)
+    strategy.network.load_state_dict(other.network.state_dict())
+    strategy.finish_step(first)
+    for experience in later:
+        strategy.train(experience, eval_streams=[])
+    expected = whole.network.state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in strategy.network.state_dict().items())
 
 
 class Killed(BaseException):

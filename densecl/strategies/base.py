@@ -123,7 +123,7 @@ class Strategy(Loop):
         """Restore what `method_state` returned, on the device of this run."""
         state = on_device(state, self.device)
         for name, parameter in self.network.named_parameters():
-            parameter.requires_grad_(name not in state["frozen"])
+            parameter.requires_grad_(name not in state.get("frozen", ()))
         self.load_state_dict(state["strategy"])
         for plugin in self.dense_plugins:
             plugin.load_state_dict(state[f"plugin:{plugin.name}"])

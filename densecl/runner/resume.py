@@ -52,8 +52,10 @@ def unpack(path: Path, run: str) -> dict[str, Any]:
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
-        raise RunError(f"{path} holds more than plain data and was not executed: {reason}") from error
+        # torch's own text advises to load it all the same: only the name of what it refused is shown
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f" ({named[1]})" if named else ""
+        raise RunError(f"{path} holds more than plain data{what}; it was not executed") from error
     except Exception as error:
         raise RunError(f"{path} cannot be read: {type(error).__name__}: {str(error).splitlines()[0]}") from error
     if not isinstance(state, dict) or state.get("run") != run:

@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 
-from densecl.errors import SettingError
+from densecl.errors import RunError, SettingError
 from densecl.runner.check import TRAINING, tiny_network, tiny_scenario, tiny_strategy
 from densecl.runner.methods import parse_method
 
@@ -53,3 +53,24 @@ def test_compilation_keeps_names_and_values():
 def test_fp16_is_refused_without_a_gpu():
     with pytest.raises(SettingError, match="fp16 needs a CUDA device"):
         weights(precision="fp16")
+
+
+@pytest.mark.parametrize(("overflowing", "raises"), [(range(2, 6), False), (range(2, 40), True)])
+def test_an_overflow_that_the_scaler_skips_is_not_taken_for_a_loss_that_diverges(overflowing, raises):
+    scenario = tiny_scenario()
+    training = TRAINING.model_copy(update={"iterations": 48})
+    strategy = tiny_strategy(parse_method("lwf"), scenario, tiny_network(), training)
+    strategy.train(scenario.train_stream[0], eval_streams=[])
+    strategy.precision.scaler = torch.amp.GradScaler("cpu")  # as fp16 has on a GPU
+    regulariser = strategy.regulariser
+
+    def sometimes_too_large(*arguments):
+        return regulariser(*arguments) * (float("inf") if strategy.iterations in overflowing else 1)
+
+    strategy.regulariser = sometimes_too_large
+    if raises:
+        with pytest.raises(RunError, match=r"iteration 21: regulariser is nan or infinite"):
+            strategy.train(scenario.train_stream[1], eval_streams=[])
+    else:
+        strategy.train(scenario.train_stream[1], eval_streams=[])
+        assert all(torch.isfinite(p).all() for p in strategy.network.parameters())

@@ -1,7 +1,6 @@
 """The weights of finished steps: safetensors, written atomically, with the settings inside."""
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -99,9 +98,3 @@ def load_weights(network: Network, folder: Path, step: int) -> None:
         network.load_state_dict(check_weights(folder, step))
     except RuntimeError as error:
         raise RunError(f"{path} holds another network: {str(error).splitlines()[-1].strip()}") from error
-
-
-def settings_of(path: Path) -> dict[str, object]:
-    """The resolved settings inside a weights file."""
-    with safe_open(path, framework="pt") as file:
-        return json.loads(file.metadata()["settings"])

@@ -81,9 +81,7 @@ def execute(
     share = share and may_share(plan)
     folder = plan.folder
     result = folder / FILE_NAME
-    done = None if fresh else _finished(result)
-    if done is not None:
-        progress.line(f"already finished: {result} (--fresh starts over)")
+    if not fresh and (done := _finished(result, progress)):
         return done
     # all that bad input can break comes before the folder is made
     scenario, workers = build_scenario(plan, progress.scan("scanning masks"))
@@ -91,9 +89,8 @@ def execute(
     strategy = build_strategy(plan, scenario, network, workers, progress)
     _check_space(folder, network, len(scenario.train_stream))
     with _locked(folder):
-        done = None if fresh else _finished(result)  # another process may have finished it while the masks were scanned
-        if done is not None:
-            progress.line(f"already finished: {result} (--fresh starts over)")
+        # another process may have finished it while the masks were scanned
+        if not fresh and (done := _finished(result, progress)):
             return done
         record = _new_record(plan, scenario, workers)
         checkpoints = Checkpoints(folder, plan.hash, keep_checkpoints)
@@ -297,13 +294,15 @@ def _peak_memory(device: torch.device) -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _finished(path: Path) -> Record | None:
-    """The finished record at `path`; a broken or unfinished one is trained again."""
+def _finished(path: Path, progress: Progress) -> Record | None:
+    """The finished record at `path`, which is said; a broken or unfinished one is trained again."""
     if not path.is_file():
         return None
     with contextlib.suppress(RecordError):
         record = read_record(path)
-        return record if record.status == "finished" else None
+        if record.status == "finished":
+            progress.line(f"already finished: {path} (--fresh starts over)")
+            return record
     return None
 
 

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from densecl.data.labels import lookup_table
 from densecl.errors import SettingError
 
 VOID = 255
@@ -213,16 +214,10 @@ def step_table(steps: Steps, step: int, setting: str, labels: str) -> np.ndarray
     check_name("label preset", labels, LABELS)
     known = [c for s in (steps[: step + 1] if setting == "sequential" else steps[step : step + 1]) for c in s]
     number = arrival(steps)
-    table = np.zeros(256, dtype=np.uint8)
-    table[known] = [number[c] for c in known]
-    table[VOID] = 0 if labels == "mib2020" else VOID
-    return table
+    void = 0 if labels == "mib2020" else VOID
+    return lookup_table({c: number[c] for c in known}, fill=0, void=void).numpy()
 
 
 def test_table(steps: Steps) -> np.ndarray:
     """(256,) uint8: original id -> label for evaluation; every true class keeps its own, seen or not."""
-    table = np.full(256, VOID, dtype=np.uint8)
-    table[0] = 0
-    for c, label in arrival(steps).items():
-        table[c] = label
-    return table
+    return lookup_table(arrival(steps), fill=VOID).numpy()

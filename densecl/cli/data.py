@@ -6,13 +6,15 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(help="Make, get, verify and find data sets.", no_args_is_help=True)
-Name = Annotated[str, typer.Argument(help="shapes, voc2012, camvid, ade20k, cityscapes or coco.")]
+Name = Annotated[
+    str, typer.Argument(help="shapes, figures, tints, voc2012, camvid, ade20k, cityscapes, coco or folder.")
+]
 Folder = Annotated[Path | None, typer.Option("--data", help="Folder of the data set (default: the usual places).")]
 
 
 @app.command("make")
 def make(name: Name, data: Folder = None) -> None:
-    """Draw the embedded data set, or paint the masks of coco."""
+    """Draw an embedded data set, or paint the masks of coco."""
     from densecl.data import download
     from densecl.reporting.progress import Progress
 

@@ -10,15 +10,19 @@ from densecl.errors import UnknownNameError
 if TYPE_CHECKING:
     from densecl.data.dataset import DenseDataset
 
-NAMES = ("voc", "camvid", "shapes", "ade20k", "cityscapes", "coco")
+DRAWN = ("shapes", "figures", "tints")
+NAMES = ("voc", "camvid", *DRAWN, "ade20k", "cityscapes", "coco", "folder")
 _ALIASES = {"voc2012": "voc", "ade": "ade20k", "coco2017": "coco"}
 _CLASSES = {
     "voc": "VOC",
     "camvid": "CamVid",
     "shapes": "Shapes",
+    "figures": "Figures",
+    "tints": "Tints",
     "ade20k": "ADE20K",
     "cityscapes": "Cityscapes",
     "coco": "COCO",
+    "folder": "ImageFolder",
 }
 
 
@@ -43,7 +47,8 @@ def locate(name: str, root: Path | None = None) -> Path:
     """The data set's own folder.
 
     Looked at are `root`, else `DENSECL_DATA`, else the user's data folder: the folder itself and its subfolders. The
-    embedded `shapes` is drawn into the cache when it is not there; a `root` is used for it only if it holds it.
+    drawn ones (`DRAWN`) are drawn into the cache when they are not there; a `root` is used for them only if it holds
+    them. A `folder` is `root` or the first of these places itself, or `images` in it.
 
     Args:
         name: one of NAMES.
@@ -53,12 +58,14 @@ def locate(name: str, root: Path | None = None) -> Path:
         UnknownNameError: another name.
         DataError: it is nowhere; the message lists the places and how to get it.
     """
-    from densecl.data import places, shapes
+    from densecl.data import places
 
     name = canonical(name)
-    if name == "shapes":
-        return (shapes.find(Path(root).expanduser()) if root is not None else None) or shapes.write()
     reader = _module(name)
+    if name in DRAWN:
+        return (reader.find(Path(root).expanduser()) if root is not None else None) or reader.write()
+    if name == "folder":
+        return reader.locate(root)
     return places.find_folder(reader.FOLDERS, reader.find, root, reader.hint())
 
 

@@ -1,4 +1,4 @@
-"""The reader of data sets with a mask an image; a data set is one constructor that lists the files."""
+"""The reader of data sets with a mask an image, or none; a data set is one constructor that lists the files."""
 
 import hashlib
 import os
@@ -25,7 +25,7 @@ class Sample(NamedTuple):
 
 
 class DenseDataset:
-    """Images with a mask each, read on demand; picklable, and nothing changes after construction.
+    """Images with a mask each, or without, read on demand; picklable, and nothing changes after construction.
 
     Attributes:
         name: the data set, as `open_dataset` calls it.
@@ -34,6 +34,7 @@ class DenseDataset:
         ids: a name an image, unique in the split.
         class_names: the n classes without background, in official order; class c is `class_names[c - 1]`.
         has_background: whether label 0 occurs in masks (CamVid: no).
+        has_masks: whether there are any; if not, every mask is background throughout.
         source: the lists and folders that the split was read from, for plans and records.
     """
 
@@ -45,7 +46,7 @@ class DenseDataset:
         *,
         ids: Sequence[str],
         images: Sequence[str],
-        masks: Sequence[str],
+        masks: Sequence[str] | None,
         class_names: Sequence[str],
         has_background: bool = True,
         labels: Mapping[int, int] | None = None,
@@ -59,13 +60,15 @@ class DenseDataset:
             split: the split.
             ids: N names.
             images: N paths of images.
-            masks: N paths of masks.
+            masks: N paths of masks; None for images without.
             class_names: the classes without background.
             has_background: whether label 0 occurs.
             labels: id in the files -> label; ids that are absent here are illegal. None: 0..n and 255 stand for
                 themselves.
             source: what the split was read from.
         """
+        self.has_masks = masks is not None
+        masks = images if masks is None else masks  # what is looked at for changes
         if not len(ids) == len(images) == len(masks):
             raise ValueError(f"{len(ids)} ids, {len(images)} images and {len(masks)} masks")
         self.name, self.root, self.split, self.source = name, Path(root), split, source
@@ -127,6 +130,8 @@ class DenseDataset:
         Raises:
             DataError: the mask is missing, unreadable, or holds an illegal id.
         """
+        if not self.has_masks:
+            return np.zeros(image_size(self.image_files[i]), np.uint8)
         stored = read_indices(self.mask_files[i])
         self._check_ids(i, present(stored))
         return stored if self._identity else self._table[stored]
@@ -140,6 +145,9 @@ class DenseDataset:
         Raises:
             DataError: as `read`, but of the image only the header is read.
         """
+        if not self.has_masks:
+            image_size(self.image_files[i])  # is it an image?
+            return np.arange(256) == 0
         stored = read_indices(self.mask_files[i])
         found = present(stored)
         self._check_ids(i, found)
@@ -149,6 +157,19 @@ class DenseDataset:
         labels = np.zeros(256, dtype=bool)
         labels[self._table[found]] = True
         return labels
+
+    def without_masks(self) -> "DenseDataset":
+        """The same images for tasks that do not look at masks, which are then not read."""
+        return DenseDataset(
+            self.name,
+            self.root,
+            self.split,
+            ids=self.ids,
+            images=self.image_files,
+            masks=None,
+            class_names=(),
+            source=self.source,
+        )
 
     def fits_in_memory(self, limit_bytes: int = DEFAULT_MEMORY) -> bool:
         """Whether all samples, decoded, would take at most `limit_bytes`, if all were as large as the first."""

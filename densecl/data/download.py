@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from densecl.data import canonical, coco, locate, shapes, voc
+from densecl.data import DRAWN, canonical, coco, figures, locate, shapes, tints, voc
 from densecl.data.class_index import for_each
 from densecl.data.palette import write_mask
 from densecl.data.places import data_folder, names_in
@@ -28,7 +28,7 @@ def get(name: str, root: Path | None = None, progress: Progress | None = None) -
     """Fetch a data set.
 
     Args:
-        name: `voc2012`, `shapes`, or another one that is there already.
+        name: `voc2012`, one that is drawn, or another one that is there already.
         root: where to; default the data set's place in the user's data folder.
         progress: called with (done, total) while masks are merged.
 
@@ -40,7 +40,7 @@ def get(name: str, root: Path | None = None, progress: Progress | None = None) -
         RunError: no space, or the folder cannot be written.
     """
     name = canonical(name)
-    if name == "shapes":
+    if name in DRAWN:
         return make(name, root)
     if name != "voc":  # behind a registration, or too large to fetch unasked: the message says where it is
         return locate(name, root)
@@ -48,11 +48,11 @@ def get(name: str, root: Path | None = None, progress: Progress | None = None) -
 
 
 def make(name: str, root: Path | None = None, progress: Progress | None = None) -> Path:
-    """Draw the embedded data set, `shapes`, or paint the masks of `coco`, unless they are there.
+    """Draw an embedded data set (`shapes`, `figures`, `tints`), or paint the masks of `coco`, unless they are there.
 
     Args:
-        name: `shapes` or `coco`.
-        root: `shapes`: a folder to draw it below, default the cache; `coco`: where its files are.
+        name: one of `densecl.data.DRAWN`, or `coco`.
+        root: of a drawn one: a folder to draw it below, default the cache; `coco`: where its files are.
         progress: called with (done, total) while masks are painted.
 
     Returns:
@@ -66,9 +66,10 @@ def make(name: str, root: Path | None = None, progress: Progress | None = None) 
         parts = sorted((locate(name, root) / "annotations").glob("instances_*2017.json"))
         folders = [coco.paint(file.parent.parent, file.stem.removeprefix("instances_"), progress) for file in parts]
         return folders[0].parent
-    if canonical(name) != "shapes":
+    drawn = {"shapes": shapes, "figures": figures, "tints": tints}.get(canonical(name))
+    if drawn is None:
         raise DataError(f"{name} is not drawn", f"get it with `densecl data get {name}`")
-    return shapes.write(None if root is None else shapes.folder(Path(root).expanduser()))
+    return drawn.write(None if root is None else drawn.folder(Path(root).expanduser()))
 
 
 def merge_sbd(folder: Path, sbd: Path, progress: Progress | None = None) -> int:

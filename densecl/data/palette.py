@@ -1,23 +1,13 @@
-"""VOC's colours of classes, and masks as PNGs that carry them."""
+"""Masks as PNGs that carry VOC's colours of classes."""
 
-import functools
 import os
 
 import numpy as np
 from PIL import Image
 
+from densecl.palette import palette
 
-@functools.cache
-def palette() -> bytes:
-    """The colours of the labels 0..255: 768 bytes, red, green, blue.
-
-    Bits 0, 3, 6 of a label become the highest bits of red, bits 1, 4, 7 those of green, bits 2, 5 those of blue.
-    """
-    return bytes(
-        sum(((label >> (3 * bit + channel)) & 1) << (7 - bit) for bit in range(3))
-        for label in range(256)
-        for channel in range(3)
-    )
+__all__ = ["palette", "write_mask"]
 
 
 def write_mask(mask: np.ndarray, path: str | os.PathLike[str]) -> None:

@@ -5,31 +5,22 @@ to 3 objects on a varied background, later ones cover earlier ones, and half of 
 counts as background. Every object is surrounded by one pixel of void, as in VOC.
 """
 
-import os
-import shutil
-import tempfile
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from filelock import FileLock
-from PIL import Image
 
 from densecl.data.dataset import VOID
-from densecl.data.palette import write_mask
+from densecl.data.drawing import SIZE, Drawing, border, find_tree, frame, hsv_to_rgb, noise, write_tree, write_whole
 from densecl.data.places import cache_folder
 from densecl.data.voc import VOC
-from densecl.files import write_error
 
 VERSION = "8d327f03"  # the first digits of the hash of all pixels (pinned in a test): a changed pixel is a new folder
-SIZE = 48
 SPLITS = {"train": (2000, 1), "val": (250, 2), "test": (500, 3)}  # name -> (images, seed)
 HUES = ("red", "lime", "green", "blue", "purple")  # at 0, 1/5, ... of the colour circle
 SHAPES = ("disc", "cross", "triangle", "ring")
 # Class c is hue ORDER[c - 1] // 4 and shape ORDER[c - 1] % 4: shuffled once, so that each step of a stream mixes both.
 ORDER = (3, 8, 12, 13, 14, 16, 10, 15, 1, 6, 0, 7, 4, 18, 5, 19, 17, 2, 9, 11)
 CLASS_NAMES = tuple(f"{HUES[pair // 4]} {SHAPES[pair % 4]}" for pair in ORDER)
-MARK = "classes.txt"  # the file that tells a drawn folder from other VOC trees
 
 _BLOCK = 8  # pixels of a background block, and of a period of stripes
 _CHUNK = 125  # images drawn at once: bounds the memory, does not change the pixels
@@ -38,13 +29,6 @@ _CHUNK = 125  # images drawn at once: bounds the memory, does not change the pix
 def hint() -> str:
     """How to get it."""
     return "draw it with `densecl data make shapes`"
-
-
-class Drawing(NamedTuple):
-    """The images of a split."""
-
-    images: np.ndarray  # (N, 48, 48, 3) uint8
-    masks: np.ndarray  # (N, 48, 48) uint8: 0, 1..20, 255
 
 
 def draw(n: int, seed: int) -> Drawing:
@@ -59,7 +43,7 @@ def draw(n: int, seed: int) -> Drawing:
     rng = np.random.default_rng(seed)
     scene = rng.random((n, 4))  # hue, saturation and brightness of the background; number of objects
     things = rng.random((n, 4, 9))  # slot 0: the grey object; slots 1..3: objects
-    blocks = 0.08 * _noise(rng, (n, SIZE // _BLOCK, SIZE // _BLOCK))
+    blocks = 0.08 * noise(rng, (n, SIZE // _BLOCK, SIZE // _BLOCK))
     active = np.stack(
         [things[:, 0, 8] < 0.5, scene[:, 3] >= 0, scene[:, 3] >= 0.5, scene[:, 3] >= 0.9], axis=1
     )  # (N, 4)
@@ -74,9 +58,9 @@ def draw(n: int, seed: int) -> Drawing:
         masks[:] = 0
         for slot in range(4):
             _draw_slot(things[part, slot], active[part, slot], slot, pixels, instances, masks)
-        pixels += 0.04 * _noise(rng, pixels.shape)
+        pixels += 0.04 * noise(rng, pixels.shape)
         drawing.images[part] = np.clip(np.floor(pixels * 255), 0, 255)
-        masks[_border(instances)] = VOID
+        masks[border(instances)] = VOID
     return drawing
 
 
@@ -102,13 +86,6 @@ def outline(shape: int, x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.
     return inside & (distance > 0.25 * radius * radius) if SHAPES[shape] == "ring" else inside
 
 
-def hsv_to_rgb(hue: np.ndarray, saturation: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """Colours of B hues, saturations and brightnesses in 0..1 (hue modulo 1): (B, 3) in 0..1, red, green, blue."""
-    # each channel is full for a third of the circle around its own hue and falls off linearly (Smith 1978)
-    sector = (hue[:, None] * 6 + np.array([5.0, 3.0, 1.0])) % 6
-    return value[:, None] * (1 - saturation[:, None] * np.clip(np.minimum(sector, 4 - sector), 0, 1))
-
-
 def folder(parent: Path | None = None) -> Path:
     """Where the data set lies below `parent` (default: the cache), drawn or not."""
     return (parent or cache_folder()) / f"shapes-{VERSION}"
@@ -116,14 +93,11 @@ def folder(parent: Path | None = None) -> Path:
 
 def find(root: Path) -> Path | None:
     """The drawn data set in or at `root`; None when there is none."""
-    return next((place for place in (folder(root), root) if (place / MARK).is_file()), None)
+    return find_tree((folder(root), root), CLASS_NAMES)
 
 
 def write(root: Path | None = None) -> Path:
     """Draw the data set in VOC layout, unless it is there.
-
-    It is drawn into a folder beside `root` and renamed, under a lock: it is whole or absent, however many processes
-    ask.
 
     Args:
         root: the folder to make; default `folder()`.
@@ -134,23 +108,7 @@ def write(root: Path | None = None) -> Path:
     Raises:
         RunError: it cannot be written.
     """
-    root = folder() if root is None else Path(root)
-    if root.is_dir():
-        return root
-    try:
-        root.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(root.parent / f".{root.name}.lock"):
-            if not root.is_dir():
-                temporary = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
-                try:
-                    _write_tree(temporary)
-                    temporary.chmod(0o755)
-                    temporary.rename(root)
-                finally:
-                    shutil.rmtree(temporary, ignore_errors=True)
-    except OSError as error:
-        raise write_error(root, error) from error
-    return root
+    return write_whole(folder() if root is None else Path(root), _write_tree)
 
 
 class Shapes(VOC):
@@ -171,12 +129,6 @@ class Shapes(VOC):
     def content(self) -> str:
         """The version of the drawing, which pins the pixels; how PNG packs them differs between machines."""
         return f"shapes {VERSION} {self.split}"
-
-
-def _noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Nearly normal numbers of variance 1: sums of four uniform ones, exact on every machine."""
-    draws = rng.random((*shape, 4))
-    return (((draws[..., 0] + draws[..., 1]) + (draws[..., 2] + draws[..., 3])) - 2) * 3**0.5
 
 
 def _draw_slot(
@@ -201,14 +153,9 @@ def _draw_slot(
     value = 0.1 + 0.85 * things[:, 6] if grey else 0.6 + 0.4 * things[:, 6]
     colour = hsv_to_rgb(hue, saturation, value)
     fill = (things[:, 7] * 3).astype(np.intp)  # plain, stripes, checker
-    rows, columns = np.mgrid[0:SIZE, 0:SIZE].astype(np.float64)
     for kind in range(len(SHAPES)):
         which = np.flatnonzero(active & (shape == kind))
-        radius, angle, *centre = (things[which, k, None, None] for k in range(4))  # each (K, 1, 1)
-        radius, angle = (0.2 + 0.14 * radius) * SIZE, 2 * np.pi * angle
-        right, down = columns - (0.15 + 0.7 * centre[0]) * SIZE, rows - (0.15 + 0.7 * centre[1]) * SIZE
-        x = right * np.cos(angle) + down * np.sin(angle)  # (K, 48, 48)
-        y = down * np.cos(angle) - right * np.sin(angle)
+        x, y, radius = frame(things[which, :4])  # (K, 48, 48)
         inside = outline(kind, x, y, radius)
         light_x, light_y = x % _BLOCK < _BLOCK / 2, y % _BLOCK < _BLOCK / 2
         pattern = fill[which, None, None]
@@ -220,32 +167,6 @@ def _draw_slot(
         masks[which[image], row, column] = label[which[image]]
 
 
-def _border(instances: np.ndarray) -> np.ndarray:
-    """(B, H, W) bool: the pixels just outside each object, on whatever the object meets there."""
-    border = np.zeros(instances.shape, bool)
-    for axis in (1, 2):
-        before = tuple(slice(None, -1) if a == axis else slice(None) for a in range(3))
-        after = tuple(slice(1, None) if a == axis else slice(None) for a in range(3))
-        border[before] |= instances[before] < instances[after]
-        border[after] |= instances[after] < instances[before]
-    return border
-
-
 def _write_tree(root: Path) -> None:
-    """Write all splits in VOC layout below `root`, an empty folder."""
-    images, masks, lists = root / "JPEGImages", root / "SegmentationClass", root / "ImageSets" / "Segmentation"
-    for made in (images, masks, lists):
-        made.mkdir(parents=True)
-    for split, (n, seed) in SPLITS.items():
-        drawing = draw(n, seed)
-        ids = [f"{split}_{i:04d}" for i in range(n)]
-        for i, name in enumerate(ids):
-            # light compression: half the time, and the files are small
-            Image.fromarray(drawing.images[i]).save(f"{images}{os.sep}{name}.png", compress_level=1)
-            write_mask(drawing.masks[i], f"{masks}{os.sep}{name}.png")
-        (lists / f"{split}.txt").write_text("".join(f"{name}\n" for name in ids), encoding="utf-8")
-    names = [
-        name for split in ("train", "val") for name in (lists / f"{split}.txt").read_text(encoding="utf-8").split()
-    ]
-    (lists / "trainval.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
-    (root / MARK).write_text("".join(f"{name}\n" for name in CLASS_NAMES), encoding="utf-8")
+    """Draw all splits into `root`, an empty folder."""
+    write_tree(root, ((split, draw(n, seed)) for split, (n, seed) in SPLITS.items()), CLASS_NAMES)

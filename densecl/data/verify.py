@@ -18,6 +18,8 @@ OFFICIAL = {
     "voc": {"train": 10582, "val": 1449, "test": 1449},
     "camvid": {"train": 367, "val": 101, "test": 233},
     "shapes": {"train": 2000, "val": 250, "test": 500},
+    "figures": {"train": 2000, "val": 250, "test": 500},
+    "tints": {"train": 2000, "val": 250, "test": 500},
     "ade20k": {"train": 20210, "val": 2000, "test": 2000},
     "cityscapes": {"train": 2975, "val": 500, "test": 500},
     "coco": {"train": 118287, "val": 5000, "test": 5000},

@@ -1,6 +1,10 @@
-"""Tasks: what the network must output at a step, one file a kind."""
+"""Tasks: what the network must output at a step, one file a kind.
 
-from densecl.tasks.base import Task
+`colorization`, `style_transfer` and `autoencoding` are imported from their own files, since they load torch; what is
+here does not.
+"""
+
+from densecl.tasks.base import KINDS, Metrics, Picture, Prepared, Task
 from densecl.tasks.segmentation import segmentation
 
-__all__ = ["Task", "segmentation"]
+__all__ = ["KINDS", "Metrics", "Picture", "Prepared", "Task", "segmentation"]

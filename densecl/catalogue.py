@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 BACKBONES = {
     "bisenet": "BiSeNet: spatial and context paths, on any timm encoder (Yu et al., ECCV 2018)",
     "deeplabv3": "DeepLabV3: dilated encoder of timm and atrous pyramid pooling (Chen et al., 2017)",
+    "fcn": "FCN-32s: fully convolutional VGG-16, or any timm encoder (Long et al., CVPR 2015)",
+    "resblock": "encoder, residual blocks, decoder: the generator of Johnson et al. (ECCV 2016) and CycleGAN",
     "unet": "U-Net: encoder-decoder with skips (Ronneberger et al., MICCAI 2015)",
 }
 SPLIT = re.compile(r"\d+-\d+s?$")

@@ -17,6 +17,11 @@ SMALL = {
     "bisenet resnet": ("bisenet", {"encoder": "resnet18", "weights": "none", "width": 16, "spatial": (8, 8, 16)}),
     "unet batch": ("unet", {"width": 4, "depth": 3, "norm": "batch"}),
     "unet instance": ("unet", {"width": 4, "depth": 3, "norm": "instance"}),
+    "unet mixed": ("unet", {"width": 4, "depth": 3, "norm": "instance", "decoder_norm": "batch"}),
+    "fcn": ("fcn", {"encoder": "mini"}),
+    "fcn learned": ("fcn", {"encoder": "resnet18", "weights": "none", "upsampling": "learned"}),
+    "resblock": ("resblock", {"width": 4, "blocks": 2}),
+    "resblock batch": ("resblock", {"width": 4, "blocks": 2, "norm": "batch", "head": 1}),
 }
 
 
@@ -154,6 +159,31 @@ def test_unet_follows_convolution_relu_norm_and_returns_all_stages():
     assert features.decoded.shape == (1, 4, 48, 48)
 
 
+def test_unet_normalises_encoder_and_decoder_as_told():
+    def norms(part):
+        return {type(m).__name__ for m in part.modules() if "Norm" in type(m).__name__}
+
+    mixed = UNet(4, 2, norm="instance", decoder_norm="batch")
+    assert norms(mixed.down) == {"InstanceNorm2d"}
+    assert norms(mixed.merge) == {"BatchNorm2d"}
+    assert norms(UNet(4, 2, norm="instance").merge) == {"InstanceNorm2d"}
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_decoder_parts_are_children_behind_the_encoder(kind):
+    backbone = network(kind).backbone
+    children = dict(backbone.named_children())
+    assert set(backbone.decoder_parts) < set(children)
+    image = torch.randn(2, 3, 48, 48)
+    before = backbone.eval()(image).encoded
+    with torch.no_grad():
+        for name in backbone.decoder_parts:
+            for parameter in children[name].parameters():
+                parameter.zero_()
+    shallow = backbone(image).encoded[0]
+    assert shallow.equal(before[0])
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (15, 16), (31, 33)])
 def test_unet_takes_images_smaller_than_its_stride(size):
     assert UNet(4, 4).eval()(torch.randn(1, 3, *size)).decoded.shape == (1, 4, *size)
@@ -185,6 +215,11 @@ def test_unknown_names_and_keys_get_the_nearest():
         ("bisenet", {"encoder": "mini", "fusion": 2}, "fusion=2"),
         ("bisenet", {"encoder": 5}, "encoder=5"),
         ("unet", {"norm": "group"}, "norm='group'"),
+        ("unet", {"decoder_norm": "group"}, "decoder_norm='group'"),
+        ("fcn", {"encoder": "mini", "upsampling": "cubic"}, "upsampling='cubic'"),
+        ("fcn", {"encoder": "vgg16", "dropout": 1.0}, "dropout=1.0"),
+        ("resblock", {"head": 2}, "head=2"),
+        ("resblock", {"blocks": -1}, "blocks=-1"),
         ("unet", {"width": 1.5}, "width=1.5"),
         ("unet", {"depth": 0}, "depth=0"),
     ],

@@ -130,7 +130,7 @@ FAULTS = {
         ["evaluation of step 0: in mine.py:11, AttributeError"],
     ),
     "a setting that a hook cannot have": (
-        "def build_head(self, channels, outputs):\n    return nn.Conv2d(channels, outputs, 3, padding=1)\n"
+        "def build_head(self, channels, outputs):\n    return nn.Sequential(nn.Conv2d(channels, outputs, 1))\n"
         "def before_step(self, experience):\n    self.network.heads.init_from_background()",
         ["step 1: in mine.py:13, init_from_background needs heads"],
     ),

@@ -1,6 +1,5 @@
 """The files of published numbers: readable, sourced, without duplicates, and right by their own arithmetic."""
 
-import tomllib
 from collections import Counter
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from densecl.models import BACKBONES, check_arguments
 from densecl.recipe import SECTIONS, check_keys
 from densecl.reporting.published import PARTS, canonical, read_all
 from densecl.runner.plan import make_plan
+from densecl.runner.sweep.planfile import expand, read_plan
 from densecl.spec import parse_one
 from densecl.streams.protocol import steps
 
@@ -141,23 +141,13 @@ def test_what_rows_say_of_runs_is_something_a_run_can_have():
 
 def test_the_plan_of_a_papers_table_resolves_and_holds_its_numbers():
     path = ROOT / "results" / "plans" / "disalvo-table1.toml"
-    plan = tomllib.loads(path.read_text(encoding="utf-8"))
-    assert set(plan) == {"summary", "paper", "benchmarks", "strategies", "seeds", "set", "settings"}
     resolved = [
-        (
-            make_plan(
-                benchmark, strategy, backbone=row["backbone"], seed=seed, assignments=[*plan["set"], *row["set"]]
-            ),
-            row,
-        )
-        for benchmark in plan["benchmarks"]
-        for strategy in plan["strategies"]
-        for seed in plan["seeds"]
-        for row in plan["settings"]
+        (make_plan(r.benchmark, r.strategy, backbone=r.backbone, seed=r.seed, assignments=r.assignments), r.reported)
+        for r in expand(read_plan(path))
     ]
     found = {
-        (s.backbone_values["encoder"], s.training.batch, s.training.lr, s.training.augmentation, row["reported"])
-        for s, row in ((p.settings, row) for p, row in resolved)
+        (s.backbone_values["encoder"], s.training.batch, s.training.lr, s.training.augmentation, reported)
+        for s, reported in ((p.settings, reported) for p, reported in resolved)
     }
     published = {
         (

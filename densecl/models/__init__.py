@@ -9,13 +9,33 @@ from pydantic import TypeAdapter, ValidationError
 from densecl.errors import SettingError, UnknownNameError
 from densecl.models.bisenet import BiSeNet
 from densecl.models.deeplabv3 import DeepLabV3
+from densecl.models.fcn import FCN
 from densecl.models.heads import Heads
 from densecl.models.network import Backbone, Features, Network, Output
+from densecl.models.resblock import ResBlockNet
 from densecl.models.unet import UNet
 
-__all__ = ["Backbone", "BiSeNet", "DeepLabV3", "Features", "Heads", "Network", "Output", "UNet", "build_backbone"]
+__all__ = [
+    "FCN",
+    "Backbone",
+    "BiSeNet",
+    "DeepLabV3",
+    "Features",
+    "Heads",
+    "Network",
+    "Output",
+    "ResBlockNet",
+    "UNet",
+    "build_backbone",
+]
 
-BACKBONES: Mapping[str, type[Backbone]] = {"bisenet": BiSeNet, "deeplabv3": DeepLabV3, "unet": UNet}
+BACKBONES: Mapping[str, type[Backbone]] = {
+    "bisenet": BiSeNet,
+    "deeplabv3": DeepLabV3,
+    "fcn": FCN,
+    "resblock": ResBlockNet,
+    "unet": UNet,
+}
 
 
 def build_backbone(name: str, arguments: Mapping[str, Any] | None = None) -> Backbone:

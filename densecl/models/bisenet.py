@@ -125,6 +125,8 @@ class BiSeNet(Backbone):
         DataError: weights that cannot be fetched, read or do not fit.
     """
 
+    decoder_parts = ("context", "fusion")
+
     def __init__(
         self,
         encoder: str = "resnet50",

@@ -71,6 +71,8 @@ class DeepLabV3(Backbone):
         DataError: weights that cannot be fetched, read or do not fit.
     """
 
+    decoder_parts = ("pyramid",)
+
     def __init__(
         self,
         encoder: str = "resnet101",

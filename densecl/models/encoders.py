@@ -4,7 +4,7 @@ import contextlib
 import logging
 import pickle
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
@@ -136,11 +136,7 @@ def build_encoder(
 
 
 def _build_timm(name: str, weights: str, out: Sequence[int] | None, output_stride: int | None = None) -> Encoder:
-    base = name.partition(".")[0]  # behind the dot: which of its pretrained weights
-    if not timm.is_model(base):
-        known = ["mini", *timm.list_models()]
-        near = get_close_matches(base, known, n=5, cutoff=0.4) or ["mini", "resnet18", "resnet50"]
-        raise UnknownNameError("encoder", name, near, "timm.list_models() has all")
+    base = known_encoder(name)
     options: dict[str, Any] = {} if output_stride is None else {"output_stride": output_stride}
     try:
         with torch.device("meta"):  # its shape alone: no memory, no random numbers
@@ -160,25 +156,49 @@ def _build_timm(name: str, weights: str, out: Sequence[int] | None, output_strid
     if output_stride is not None:
         indices = tuple(i for i, stride in enumerate(strides) if stride >= FINEST)
         wanted = [strides[i] for i in indices]
+    net, weights = create_timm(name, weights, features_only=True, out_indices=indices, **options)
+    encoder = TimmEncoder(net, [channels[i] for i in indices], wanted)
+    if weights not in ("timm", "none"):
+        load_weights(net, Path(weights))
+    return encoder
+
+
+def known_encoder(name: str) -> str:
+    """The name without what follows its dot: which of its pretrained weights.
+
+    Raises:
+        UnknownNameError: timm has no such network.
+    """
+    base = name.partition(".")[0]
+    if not timm.is_model(base):
+        known = ["mini", *timm.list_models()]
+        near = get_close_matches(base, known, n=5, cutoff=0.4) or ["mini", "resnet18", "resnet50"]
+        raise UnknownNameError("encoder", name, near, "timm.list_models() has all")
+    return base
+
+
+def create_timm(name: str, weights: str, **options: Any) -> tuple[nn.Module, str]:
+    """A network of timm, with its pretrained weights for "timm", and where its weights are now to come from.
+
+    Returns:
+        (network, "timm", "none" or a file that is still to be read: the user's, or the one at `weights_place`).
+
+    Raises:
+        SettingError: timm cannot build it. DataError: its weights cannot be fetched.
+    """
     place = weights_place(name)
     if weights == "timm" and place.is_file():
         weights = str(place)
     try:
         with _without_waiting() if weights == "timm" else contextlib.nullcontext():
-            net = timm.create_model(
-                name, features_only=True, pretrained=weights == "timm", out_indices=indices, **options
-            )
-    except Exception as error:  # timm and the hub raise what they like; what is asked for exists, as seen above
+            return timm.create_model(name, pretrained=weights == "timm", **options), weights
+    except Exception as error:  # timm and the hub raise what they like; that the name exists was seen before
         if weights != "timm":
             raise SettingError(f"encoder '{name}' cannot be built: {_line(error)}") from error
         raise DataError(
             f"cannot fetch timm's weights of encoder '{name}': {_line(error)}",
             f"put its file at {place}, or use --weights FILE or --weights none",
         ) from error
-    encoder = TimmEncoder(net, [channels[i] for i in indices], wanted)
-    if weights not in ("timm", "none"):
-        load_weights(net, Path(weights))
-    return encoder
 
 
 def weights_place(name: str) -> Path:
@@ -204,13 +224,20 @@ def _without_waiting() -> Iterator[None]:
         logging.getLogger("huggingface_hub").setLevel(level)
 
 
-def load_weights(net: nn.Module, path: Path) -> None:
+def load_weights(
+    net: nn.Module, path: Path, rename: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None
+) -> None:
     """Fill all parameters and buffers of `net` from a file; names the file has beyond those are left out.
+
+    Args:
+        net: to be filled.
+        path: .safetensors or .pth.
+        rename: from the file's names and shapes to those of `net`.
 
     Raises:
         DataError: the file is missing or unreadable, lacks a name or has it in another shape; the first one is named.
     """
-    stored = _read(path)
+    stored = _read(path) if rename is None else rename(_read(path))
     # `features_only` renames: stem.0.weight becomes stem_0.weight or model.stem.0.weight.
     candidates = {
         form: tensor for key, tensor in stored.items() for form in (f"model.{key}", key.replace(".", "_", 1))

@@ -63,14 +63,14 @@ class Heads(nn.Module):
         one without outputs.
 
         Raises:
-            SettingError: a head is not a 1x1 convolution with bias.
+            SettingError: a head is not a convolution with bias alone.
         """
         if len(self.outputs) < 2 or self.outputs[-1] == 0 or self.outputs[-1] == self.n_outputs:
             return
         for place in self._places():
-            if not (_is_pointwise(place[0]) and _is_pointwise(place[-1])):
+            if not (_is_convolution(place[0]) and _is_convolution(place[-1])):
                 raise SettingError(
-                    "init_from_background needs heads that are 1x1 convolutions with bias",
+                    "init_from_background needs heads that are convolutions with bias, such as 1x1 convolutions",
                     "drop build_head or initialise these heads in the strategy",
                 )
         share = math.log(self.outputs[-1] + 1)
@@ -112,6 +112,11 @@ def _apply(place: nn.ModuleList, x: Tensor) -> Tensor:
         return F.conv2d(x, torch.cat([head.weight for head in heads]), bias)
     parts = [head(x) for head in place]
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+
+def _is_convolution(head: nn.Module) -> bool:
+    """A bare convolution with bias: its outputs can be copied one by one."""
+    return type(head) is nn.Conv2d and head.groups == 1 and head.bias is not None
 
 
 def _is_pointwise(head: nn.Module) -> bool:

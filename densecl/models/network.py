@@ -1,11 +1,11 @@
 """Backbone and heads joined: image in, logits at input resolution out, growing with the steps."""
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from densecl.models.heads import BuildHead, Heads
+from densecl.models.heads import BuildHead, Heads, pointwise
 
 
 class Features(NamedTuple):
@@ -44,10 +44,17 @@ class Backbone(nn.Module):
     Attributes:
         channels: D of `Features.decoded`.
         auxiliary_channels: A_j of `Features.auxiliary`, one for each auxiliary head.
+        decoder_parts: names of the children behind the encoder: what a task may have of its own when it shares the
+            encoder with others.
     """
 
     channels: int
     auxiliary_channels: tuple[int, ...] = ()
+    decoder_parts: ClassVar[tuple[str, ...]] = ()
+
+    def build_head(self, channels: int, outputs: int) -> nn.Module:
+        """A module from (B, channels, h, w) to (B, outputs, h', w'): the head this network is described with."""
+        return pointwise(channels, outputs)
 
     def forward(self, image: Tensor) -> Features:
         """Features of an image batch (B, 3, H, W) of any size."""
@@ -77,9 +84,10 @@ class Network(nn.Module):
 
         Args:
             outputs: new output channels; 0 changes nothing but counts as a step.
-            build_head: (channels, outputs) -> module, default a 1x1 convolution.
+            build_head: (channels, outputs) -> module, default the backbone's own.
         """
         parameter = next(self.backbone.parameters(), None)
+        build_head = build_head or self.backbone.build_head
         self.heads.grow(outputs, build_head, device=None if parameter is None else parameter.device)
 
     def forward(self, image: Tensor) -> Output:

@@ -35,24 +35,29 @@ class UNet(Backbone):
         depth: number of poolings.
         norm: "batch" or "instance" (without scale and shift). Instance normalisation needs a deepest map of more than
             one pixel in training.
+        decoder_norm: of the decoder; None: as `norm`. Instance normalisation there takes from each image how much of a
+            class it has, and segmentation learns more slowly.
 
     Raises:
         SettingError: a value that makes no network.
     """
 
-    def __init__(self, width: int = 64, depth: int = 4, norm: Norm = "batch"):
+    decoder_parts = ("up", "merge")
+
+    def __init__(self, width: int = 64, depth: int = 4, norm: Norm = "batch", decoder_norm: Norm | None = None):
         super().__init__()
         if width < 1 or depth < 1:
             raise SettingError(f"unet(width={width}, depth={depth}) makes no network", "both must be at least 1")
-        if norm not in NORMS:
-            raise SettingError(f"unet(norm={norm}) does not exist", f"use one of {', '.join(NORMS)}")
+        for name in (norm, decoder_norm or norm):
+            if name not in NORMS:
+                raise SettingError(f"unet(norm={name}) does not exist", f"use one of {', '.join(NORMS)}")
         skips = [width << level for level in range(depth)]  # 64 128 256 512
         stages = [*skips, skips[-1]]
         self.down = nn.ModuleList(DoubleConv(i, o, norm) for i, o in zip([3, *stages[:-1]], stages, strict=True))
         self.up = nn.ModuleList(nn.ConvTranspose2d(c, c, 2, 2) for c in reversed(skips))
         outputs = [width, *skips[:-1]]  # of the decoder's stages, shallow to deep
         self.merge = nn.ModuleList(
-            DoubleConv(2 * c, o, norm) for c, o in zip(reversed(skips), reversed(outputs), strict=True)
+            DoubleConv(2 * c, o, decoder_norm or norm) for c, o in zip(reversed(skips), reversed(outputs), strict=True)
         )
         self.channels = width
 

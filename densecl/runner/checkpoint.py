@@ -73,7 +73,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, metadata
 
 
-def check_weights(folder: Path, step: int) -> dict[str, Tensor]:
+def read_weights(folder: Path, step: int) -> dict[str, Tensor]:
     """The weights of a finished step.
 
     Raises:
@@ -95,6 +95,6 @@ def load_weights(network: Network, folder: Path, step: int) -> None:
     """
     path = weights_path(folder, step)
     try:
-        network.load_state_dict(check_weights(folder, step))
+        network.load_state_dict(read_weights(folder, step))
     except RuntimeError as error:
         raise RunError(f"{path} holds another network: {str(error).splitlines()[-1].strip()}") from error

@@ -41,7 +41,10 @@ def run(
     """Train every step, evaluate after each, and record it; a finished run is not repeated."""
     from densecl.reporting.progress import Progress
     from densecl.runner.plan import make_plan
+    from densecl.training import distributed
 
+    distributed.join()
+    main = distributed.is_main()
     plan = make_plan(
         benchmark,
         strategy,
@@ -57,14 +60,19 @@ def run(
         workers=workers,
         catalogue=catalogue,
     )
+    progress = Progress(quiet or not main)
     if dry_run:
+        if not main:
+            return
         from densecl.runner.cost import describe
 
-        typer.echo(describe(plan, Progress(quiet).scan("scanning masks")))
+        typer.echo(describe(plan, progress.scan("scanning masks")))
         return
     from densecl.reporting.render import render
     from densecl.reporting.table import rows
     from densecl.runner.run import execute
 
-    record = execute(plan, fresh=fresh, share=not no_share, keep_checkpoints=keep_checkpoints, progress=Progress(quiet))
-    typer.echo(render(rows([record], False), "terminal"), nl=False)
+    record = execute(plan, fresh=fresh, share=not no_share, keep_checkpoints=keep_checkpoints, progress=progress)
+    distributed.leave()
+    if main:
+        typer.echo(render(rows([record], False), "terminal"), nl=False)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from densecl.metrics import ConfusionMatrix
 from densecl.metrics.forgetting import forgetting
@@ -15,6 +15,7 @@ from densecl.reporting.record import Evaluation, StepRecord
 from densecl.strategies.base import Strategy
 from densecl.streams.samples import LoadedSample, TestSamples
 from densecl.streams.scenario import Scenario
+from densecl.training import distributed
 from densecl.training.batch import normalise
 
 Group = tuple[Tensor, Tensor]
@@ -32,17 +33,21 @@ def by_size(samples: list[LoadedSample]) -> list[Group]:
 
 @torch.no_grad()
 def confusion(strategy: Strategy, samples: TestSamples, n_labels: int, batch: int, workers: int = 0) -> np.ndarray:
-    """(n_labels, n_labels) counts of pixels, true label by predicted label, over all samples."""
+    """(n_labels, n_labels) counts of pixels, true label by predicted label, over all samples.
+
+    Several processes count each image once, in one of them, and all get the sum.
+    """
     network = strategy.network.eval()
     matrix = ConfusionMatrix(n_labels)
-    loader = DataLoader(samples, batch_size=batch, collate_fn=by_size, num_workers=workers)
+    own = Subset(samples, range(distributed.rank(), len(samples), distributed.world()))
+    loader = DataLoader(own, batch_size=batch, collate_fn=by_size, num_workers=workers)
     for groups in loader:
         for image, target in groups:
             image = normalise(image.to(strategy.device), *strategy.normalisation)
             with strategy.precision.autocast():
                 output = network(image)
             matrix.update(strategy.predict(output), target.to(strategy.device))
-    return matrix.matrix.numpy()
+    return distributed.total(matrix.matrix).numpy()
 
 
 def score(matrix: np.ndarray, scenario: Scenario, step: int, learnt: list[np.ndarray]) -> Evaluation:

@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -227,11 +228,12 @@ def usable_device(name: str | None) -> str:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     apple = torch.backends.mps.is_available()  # offered where torch has it; untested
     known = ["cpu", *(["cuda"] if count else []), *(f"cuda:{i}" for i in range(count)), *(["mps"] if apple else [])]
-    if name is None:
-        return "cuda" if count else "cpu"
-    if name not in known:
+    if name is not None and name not in known:
         raise SettingError(f"there is no device '{name}'", f"this machine has {', '.join(known)}")
-    return name
+    if count and name in (None, "cuda"):
+        local = os.environ.get("LOCAL_RANK")  # torchrun starts a process for each GPU
+        return "cuda" if local is None else f"cuda:{int(local) % count}"
+    return name or "cpu"
 
 
 def _weights_by_content(values: dict[str, Any]) -> dict[str, Any]:

@@ -11,13 +11,13 @@ import re
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from densecl.errors import RunError
 from densecl.files import atomic_path
-from densecl.runner.checkpoint import check_weights, load_weights
+from densecl.runner.checkpoint import read_weights
 from densecl.strategies.base import Strategy
 from densecl.streams.scenario import Scenario
 
@@ -68,10 +68,11 @@ class Checkpoints:
 
     Args:
         folder: of the run. run: its hash. keep: leave all epochs' checkpoints instead of the last two of a step.
+        writes: whether this process writes them; of several one does.
     """
 
-    def __init__(self, folder: Path, run: str, keep: bool = False):
-        self.folder, self.run, self.keep = folder / "checkpoints", run, keep
+    def __init__(self, folder: Path, run: str, keep: bool = False, writes: bool = True):
+        self.folder, self.run, self.keep, self.writes = folder / "checkpoints", run, keep, writes
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
 
@@ -85,19 +86,23 @@ class Checkpoints:
 
     def save_epoch(self, state: dict[str, Any]) -> None:
         """Keep a state; its tensors are copied now, and written while training goes on."""
+        if not self.writes:
+            return
         self.wait()
         copied = _copied({**state, "run": self.run})
         self._pending = self._pool.submit(self._write_epoch, copied)
 
     def save_step(self, step: int, method: dict[str, Any]) -> None:
         """Keep what the method remembers after a step; its weights are kept as safetensors."""
+        if not self.writes:
+            return
         self.wait()
         self._write(self.step_path(step), {"run": self.run, "step": step, "method": _copied(method)})
 
     def prune(self, step: int) -> None:
         """Drop the epochs of a step that is finished and recorded."""
         self.wait()
-        for path in () if self.keep else self.folder.glob(f"step{step}-epoch*.ckpt"):
+        for path in () if self.keep or not self.writes else self.folder.glob(f"step{step}-epoch*.ckpt"):
             path.unlink(missing_ok=True)
 
     def any(self) -> bool:
@@ -163,44 +168,57 @@ def _copied(value: Any) -> Any:
     return value
 
 
-def go_on(
-    strategy: Strategy,
-    scenario: Scenario,
-    folder: Path,
-    checkpoints: Checkpoints,
-    finished: int,
-    say: Callable[[str], None],
-) -> tuple[int, float]:
-    """Bring a new strategy to where a killed run was; damaged files are named and the point before them is taken.
+class Point(NamedTuple):
+    """Where a killed run was.
+
+    Attributes:
+        finished: steps that count as finished. weights: of the network after them. method: what it remembered then.
+        state: of the step in training at the end of an epoch, None between steps.
+    """
+
+    finished: int
+    weights: dict[str, torch.Tensor] | None
+    method: dict[str, Any] | None
+    state: dict[str, Any] | None
+
+    @property
+    def seconds(self) -> float:
+        """Already spent in the step in training."""
+        return 0.0 if self.state is None else float(self.state.get("seconds", 0.0))
+
+
+def find_point(folder: Path, checkpoints: Checkpoints, finished: int, steps: int, say: Callable[[str], None]) -> Point:
+    """The last point of a killed run that its files give; damaged ones are named and the point before is taken.
 
     Args:
-        strategy: as built, not trained.
-        scenario: the stream.
         folder: of the run, with the weights of finished steps.
         checkpoints: of the run.
         finished: steps that are recorded.
-        say: hears what is resumed and refused.
-
-    Returns:
-        (steps that count as finished, seconds already spent in the next one).
+        steps: of the whole run.
+        say: hears what is refused.
     """
-    method = None
+    weights = method = None
     while finished and method is None:
         try:
-            check_weights(folder, finished - 1)
+            weights = read_weights(folder, finished - 1)
             method = checkpoints.after_step(finished - 1)
         except RunError as error:
             say(f"refused: {error}")
             finished -= 1
-    for experience in list(scenario.train_stream)[:finished]:
+    state = checkpoints.last_epoch(finished, say) if finished < steps else None
+    return Point(finished, weights if finished else None, method, state)
+
+
+def go_on(strategy: Strategy, scenario: Scenario, point: Point, say: Callable[[str], None]) -> None:
+    """Bring a strategy, as built and not trained, to a point; its next `train` goes on from there."""
+    for experience in list(scenario.train_stream)[: point.finished]:
         strategy.grow(experience)
-    if method is not None:
-        load_weights(strategy.network, folder, finished - 1)
-        strategy.load_method_state(method)
-    state = checkpoints.last_epoch(finished, say) if finished < len(scenario.train_stream) else None
-    if state is not None:
-        strategy.resume(state)
-        say(f"going on in step {finished} after epoch {state['epoch']} ({state['iterations']} iterations)")
-    elif finished:
-        say(f"going on at step {finished}")
-    return finished, 0.0 if state is None else float(state.get("seconds", 0.0))
+    if point.weights is not None and point.method is not None:
+        strategy.network.load_state_dict(point.weights)
+        strategy.load_method_state(point.method)
+    if point.state is not None:
+        strategy.resume(point.state)
+        epoch, iterations = point.state["epoch"], point.state["iterations"]
+        say(f"going on in step {point.finished} after epoch {epoch} ({iterations} iterations)")
+    elif point.finished:
+        say(f"going on at step {point.finished}")

@@ -1,12 +1,9 @@
 """A run: every step trained, evaluated, recorded and kept."""
 
 import contextlib
-import platform
-import resource
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -15,22 +12,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import filelock
 import torch
 
-from densecl import __version__
 from densecl.errors import DataError, DenseCLError, RecordError, RunError
-from densecl.files import write_error
 from densecl.reporting.progress import Progress
 from densecl.reporting.record import FILE_NAME, Record, StepRecord, read_record
 from densecl.runner.build import build_network, build_scenario, build_strategy, is_resumable
 from densecl.runner.checkpoint import save_weights
+from densecl.runner.environment import new_record, peak_memory
 from densecl.runner.evaluation import confusion, ious, score
+from densecl.runner.folder import check_space, locked, remove
 from densecl.runner.plan import Plan, make_plan
-from densecl.runner.resume import Checkpoints, go_on
+from densecl.runner.resume import Checkpoints, find_point, go_on
 from densecl.runner.share import FirstStep, may_share, train_or_load
 from densecl.strategies.base import Strategy
 from densecl.streams.scenario import DenseExperience, Scenario
+from densecl.training import distributed
+from densecl.training.distributed import from_main, is_main
 from densecl.training.failures import explained
 
 
@@ -62,6 +60,7 @@ def run(
     Raises:
         DenseCLError: bad input, named; a loss that is not finite; a full disk; a run folder in use.
     """
+    distributed.join()
     plan = make_plan(benchmark, strategy, **options)
     return execute(plan, fresh=fresh, share=share, keep_checkpoints=keep_checkpoints, progress=Progress(quiet=quiet))
 
@@ -70,6 +69,8 @@ def execute(
     plan: Plan, *, fresh: bool = False, share: bool = True, keep_checkpoints: bool = False, progress: Progress
 ) -> Record:
     """Carry out a plan, or go on with it where it was killed.
+
+    Of several processes (`densecl.training.distributed`) the main one reads and writes the run's folder, all train.
 
     Args:
         plan: what to do.
@@ -81,46 +82,48 @@ def execute(
     share = share and may_share(plan)
     folder = plan.folder
     result = folder / FILE_NAME
-    if not fresh and (done := _finished(result, progress)):
+    _check_alike(plan)
+    if not fresh and (done := from_main(lambda: _finished(result, progress))):
         return done
     # all that bad input can break comes before the folder is made
-    scenario, workers = build_scenario(plan, progress.scan("scanning masks"))
+    with distributed.first_on_each_host():
+        scenario, workers = build_scenario(plan, progress.scan("scanning masks"))
     network = build_network(plan.settings)
     strategy = build_strategy(plan, scenario, network, workers, progress)
-    _check_space(folder, network, len(scenario.train_stream))
-    with _locked(folder):
-        # another process may have finished it while the masks were scanned
-        if not fresh and (done := _finished(result, progress)):
+    check_space(folder, network, len(scenario.train_stream))
+    with locked(folder) if is_main() else contextlib.nullcontext():
+        # another run may have finished it while the masks were scanned
+        if not fresh and (done := from_main(lambda: _finished(result, progress))):
             return done
-        record = _new_record(plan, scenario, workers)
-        checkpoints = Checkpoints(folder, plan.hash, keep_checkpoints)
+        record = new_record(plan, scenario, workers)
+        checkpoints = Checkpoints(folder, plan.hash, keep_checkpoints, writes=is_main())
         progress.run_started(plan.folder, scenario.settings.steps, scenario.class_names)
         work = Work(plan, scenario, strategy, checkpoints, workers, progress)
         try:
             with progress, _terminable():
-                steps, spent = ([], 0.0) if fresh or not record.resumable else work.go_on(result, record)
-                if not steps and not spent:
+                record, spent = (record, 0.0) if fresh or not record.resumable else work.go_on(result, record)
+                if not record.steps and not spent and is_main():
                     shutil.rmtree(folder / "weights", ignore_errors=True)
                     shutil.rmtree(checkpoints.folder, ignore_errors=True)
-                complete = len(steps) == len(scenario.train_stream)
-                record = record.model_copy(update={"steps": steps, "status": "finished" if complete else "running"})
-                record.write(result)
-                for experience in list(scenario.train_stream)[len(steps) :]:
+                complete = len(record.steps) == len(scenario.train_stream)
+                record = record.model_copy(update={"status": "finished" if complete else "running"})
+                _write(record, result)
+                for experience in list(scenario.train_stream)[len(record.steps) :]:
                     record = work.step(experience, record, share=share, spent=spent)
-                    record.write(result)
+                    _write(record, result)
                     checkpoints.prune(experience.step)
                     spent = 0.0
         except BaseException as error:
             with contextlib.suppress(DenseCLError):
                 checkpoints.close()
-            if isinstance(error, DataError) and not record.steps and not checkpoints.any():
-                _remove(folder, plan.output)  # an unreadable image: nothing was learnt
+            if isinstance(error, DataError) and not record.steps and not checkpoints.any() and is_main():
+                remove(folder, plan.output)  # an unreadable image: nothing was learnt
                 raise
-            status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            status = "interrupted" if isinstance(error, KeyboardInterrupt | distributed.PeerError) else "failed"
             if record.status != "finished":
                 with contextlib.suppress(DenseCLError):  # the disk may be full: the first message is the one to show
-                    record.model_copy(update={"status": status}).write(result)
-            if status == "interrupted":
+                    _write(record.model_copy(update={"status": status}), result)
+            if isinstance(error, KeyboardInterrupt) and distributed.claim_failure():
                 progress.line(f"stopped; the same command goes on from the last finished epoch: {_command()}")
             raise
         checkpoints.close()
@@ -138,19 +141,37 @@ class Work:
     workers: int
     progress: Progress
 
-    def go_on(self, result: Path, new: Record) -> tuple[list[StepRecord], float]:
-        """The steps a killed run finished, and the seconds it spent in the next one; the strategy is brought there."""
-        try:
-            old = read_record(result) if result.is_file() else new
-        except RecordError as error:
-            self.progress.line(f"refused: {error}")
-            old = new
+    def go_on(self, result: Path, new: Record) -> tuple[Record, float]:
+        """A record with the steps a killed run finished, and the seconds it spent in the next one.
+
+        The strategy is brought there. A run that goes on in another number of processes says so in its record.
+        """
+        old = from_main(lambda: self._old(result, new))
         if old.environment.get("stream") != new.environment["stream"]:
             self.progress.line("the data has changed since the run began: it starts over")
-            return [], 0.0
-        say, folder = self.progress.line, self.plan.folder
-        finished, spent = go_on(self.strategy, self.scenario, folder, self.checkpoints, len(old.steps), say)
-        return list(old.steps[:finished]), spent
+            return new, 0.0
+        say, folder, steps = self.progress.line, self.plan.folder, len(self.scenario.train_stream)
+        point = from_main(lambda: find_point(folder, self.checkpoints, len(old.steps), steps, say))
+        go_on(self.strategy, self.scenario, point, say)
+        before, world = old.environment.get("world", 1), distributed.world()
+        earlier = list(old.environment.get("earlier_worlds", []))
+        if before != world and (point.finished or point.state):
+            say(f"going on in {world} process{'es' * (world > 1)} instead of {before}")
+            earlier.append(
+                {"world": before, "until_step": point.finished, "epoch": (point.state or {}).get("epoch", 0)}
+            )
+        environment = new.environment | ({"earlier_worlds": earlier} if earlier else {})
+        return new.model_copy(
+            update={"steps": list(old.steps[: point.finished]), "environment": environment}
+        ), point.seconds
+
+    def _old(self, result: Path, new: Record) -> Record:
+        """The record that a killed run left, else the new one."""
+        try:
+            return read_record(result) if result.is_file() else new
+        except RecordError as error:
+            self.progress.line(f"refused: {error}")
+            return new
 
     def train(self, experience: DenseExperience, spent: float) -> None:
         """Train a step, with a checkpoint after each epoch; `spent` seconds went into it before."""
@@ -189,7 +210,8 @@ class Work:
         self.progress.evaluating(experience.step)
         batch = plan.settings.evaluation.batch
         matrix = confusion(strategy, scenario.test, len(scenario.class_names), batch, self.workers)
-        save_weights(strategy.network, plan.settings, plan.folder, experience.step)
+        if is_main():
+            save_weights(strategy.network, plan.settings, plan.folder, experience.step)
         if record.resumable:
             self.checkpoints.save_step(experience.step, strategy.method_state())
         step = StepRecord(
@@ -198,7 +220,7 @@ class Work:
             new_classes=list(experience.new_classes),
             iterations=trained.iterations,
             seconds=trained.seconds + (0.0 if trained.loaded else spent),
-            peak_memory=_peak_memory(strategy.device),
+            peak_memory=peak_memory(strategy.device),
             stored_bytes=strategy.stored_bytes(),
             shared=trained.loaded,
             evaluations=[score(matrix, scenario, experience.step, ious(record.steps))],
@@ -206,6 +228,27 @@ class Work:
         self.progress.step_finished(step)
         status = "finished" if experience.step == len(scenario.train_stream) - 1 else "running"
         return record.model_copy(update={"steps": [*record.steps, step], "status": status})
+
+
+def _check_alike(plan: Plan) -> None:
+    """Refuse processes that read other data or settings.
+
+    Raises:
+        RunError: naming the process.
+    """
+    for number, found in enumerate(distributed.from_all(plan.hash)):
+        if found != plan.hash:
+            raise RunError(
+                f"process {number} would train another run than process {distributed.rank()} (hash {found}, not "
+                f"{plan.hash})",
+                "every host needs the same data, code and weights",
+            )
+
+
+def _write(record: Record, path: Path) -> None:
+    """Write the record, in the main process."""
+    if is_main():
+        record.write(path)
 
 
 def _command() -> str:
@@ -222,6 +265,11 @@ def _terminable() -> Iterator[None]:
         return
 
     def stop(_signal: int, _frame: object) -> None:
+        if distributed.world() > 1:  # torchrun sends it to all when one has died, and when it is ended itself
+            raise distributed.PeerError(
+                "told to stop: another process of the run has died, or torchrun was ended",
+                "the same command goes on from the last finished epoch",
+            )
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, stop)
@@ -229,69 +277,6 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _new_record(plan: Plan, scenario: Scenario, workers: int) -> Record:
-    s = plan.settings
-    settings = s.model_dump(mode="json")
-    settings["stream"]["order"] = [c for step in plan.steps for c in step]  # as used, also when made from a seed
-    return Record(
-        densecl=__version__,
-        benchmark=s.benchmark,
-        strategy=plan.method.name,
-        backbone=s.backbone,
-        seed=s.seed,
-        hash=plan.hash,
-        status="running",
-        resumable=is_resumable(plan),
-        oracle=plan.method.strategy.cls.oracle,  # type: ignore[attr-defined]
-        settings=settings,
-        environment=_environment(torch.device(s.device), workers)
-        | {
-            "later": list(scenario.settings.later),  # images of each step that also hold classes of later steps
-            "stream": scenario.fingerprint,
-            "images": {"train": len(scenario.training.reader), "test": len(scenario.test)},
-        },
-        class_names=list(scenario.class_names),
-        has_background=scenario.has_background,
-        planned_steps=[list(group) for group in scenario.groups],
-    )
-
-
-def _environment(device: torch.device, workers: int) -> dict[str, Any]:
-    """What a reader needs to reproduce or to compare the costs."""
-    cuda = device.type == "cuda"
-    return {
-        "git": _git_revision(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "cuda": torch.version.cuda if cuda else None,
-        "gpu": torch.cuda.get_device_name(device) if cuda else None,
-        "machine": platform.machine(),
-        "threads": torch.get_num_threads(),
-        "world": 1,
-        "bn_sync": False,
-        "workers": workers,
-    }
-
-
-def _git_revision() -> str | None:
-    """The commit of the checkout the package runs from, with + when it has changes; None for an installed package."""
-    root = Path(__file__).parents[2]
-    if not (root / ".git").exists():
-        return None
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        command = ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--exclude=*"]
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-    return None
-
-
-def _peak_memory(device: torch.device) -> int:
-    """Bytes: of the device's allocator, or the largest resident set of this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _finished(path: Path, progress: Progress) -> Record | None:
@@ -304,46 +289,3 @@ def _finished(path: Path, progress: Progress) -> Record | None:
             progress.line(f"already finished: {path} (--fresh starts over)")
             return record
     return None
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the run's folder; the lock of a process that died is free."""
-    lock = filelock.FileLock(folder / ".lock", timeout=0)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except filelock.Timeout as error:
-        raise RunError(
-            f"the run folder {folder} is in use by another process", "wait for it, or use another --output"
-        ) from error
-    except OSError as error:
-        raise write_error(folder, error) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _remove(folder: Path, output: Path) -> None:
-    """Remove a run's folder, and the folders up to `output` that it leaves empty."""
-    shutil.rmtree(folder, ignore_errors=True)
-    with contextlib.suppress(OSError):  # not empty
-        for parent in folder.parents:
-            if parent == output.parent:
-                break
-            parent.rmdir()
-
-
-def _check_space(folder: Path, network: torch.nn.Module, steps: int) -> None:
-    """Refuse to start a run whose weights will not fit."""
-    size = sum(t.numel() * t.element_size() for t in network.state_dict().values())
-    # each step's weights, the shared first step, and three epochs with an optimiser of two moments
-    needed = int(size * (steps + 1 + 3 * 3)) + 8 * 2**20
-    there = next((place for place in (folder, *folder.absolute().parents) if place.is_dir()), Path())
-    free = shutil.disk_usage(there).free
-    if free < needed:
-        raise RunError(
-            f"not enough disk for {folder}: {needed / 2**20:.0f} MiB needed, {free / 2**20:.0f} MiB free",
-            "free some space or choose another --output",
-        )

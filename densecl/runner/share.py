@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -15,13 +15,15 @@ from typing import NamedTuple
 
 import filelock
 import torch
+from torch import Tensor
 
 import densecl
 from densecl.errors import DataError, RunError
 from densecl.runner.checkpoint import read_tensors, save_tensors
 from densecl.runner.plan import Plan
 from densecl.strategies.base import Plugin, Strategy
-from densecl.streams.scenario import DenseExperience, Scenario
+from densecl.streams.scenario import Scenario
+from densecl.training import distributed
 
 SOURCES = (
     "training",
@@ -59,18 +61,14 @@ def train_or_load(
     """Step 0 from the results folder's shared ones, or trained and put there; another run doing so is waited for."""
     experience = scenario.train_stream[0]
     path = plan.output / ".shared" / f"{first_step_key(plan, scenario)}.safetensors"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(path.with_suffix(".lock"))
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        say("waiting for another run to train the first step, which both share")
-        lock.acquire()
-    try:
+    with _held(path.with_suffix(".lock"), say) if distributed.is_main() else contextlib.nullcontext():
         # a run that was killed inside its own first step goes on with it: its record must not depend on the kill
-        seconds = None if strategy.resuming else _load(path, strategy, experience, say)
-        if seconds is not None:
+        found = None if strategy.resuming else distributed.from_main(lambda: _read(path, say))
+        if found is not None:
+            tensors, seconds = found
             say(f"the first step was trained before: loaded {path}")
+            strategy.grow(experience)
+            strategy.network.load_state_dict(tensors)
             strategy.finish_step(experience)
             return FirstStep(0, seconds, loaded=True)
         start = time.perf_counter()
@@ -82,8 +80,23 @@ def train_or_load(
                 path.parent.rmdir()
             raise
         seconds = time.perf_counter() - start
-        save_tensors(strategy.network.state_dict(), path, {"densecl": "1", "seconds": repr(seconds)})
+        if distributed.is_main():
+            save_tensors(strategy.network.state_dict(), path, {"densecl": "1", "seconds": repr(seconds)})
         return FirstStep(strategy.iterations, seconds, loaded=False)
+
+
+@contextlib.contextmanager
+def _held(path: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock at `path`, waiting for another run that does."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        say("waiting for another run to train the first step, which both share")
+        lock.acquire()
+    try:
+        yield
     finally:
         lock.release()
 
@@ -107,7 +120,7 @@ def first_step_key(plan: Plan, scenario: Scenario) -> str:
         "methods": [part.source for part in (plan.method.strategy, *plan.method.plugins) if part.source],
         "libraries": [version(name) for name in LIBRARIES],
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu x {torch.get_num_threads()}",
-        "world": 1,
+        "world": distributed.world(),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:24]
 
@@ -124,16 +137,13 @@ def source_hash() -> str:
     return digest.hexdigest()
 
 
-def _load(path: Path, strategy: Strategy, experience: DenseExperience, say: Callable[[str], None]) -> float | None:
-    """Grow and take the weights at `path`; the seconds they took, or None when there are none that can be read."""
+def _read(path: Path, say: Callable[[str], None]) -> tuple[dict[str, Tensor], float] | None:
+    """The weights at `path` and the seconds they took; None when there are none that can be read."""
     if not path.is_file():
         return None
     try:
         tensors, metadata = read_tensors(path)
-        seconds = float(metadata["seconds"])
+        return tensors, float(metadata["seconds"])
     except (RunError, KeyError, ValueError) as error:
         say(f"refused: {error}; the first step is trained again")
         return None
-    strategy.grow(experience)
-    strategy.network.load_state_dict(tensors)
-    return seconds

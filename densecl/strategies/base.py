@@ -98,8 +98,8 @@ class Strategy(Loop):
         return output.logits.argmax(1)
 
     def build_head(self, channels: int, outputs: int) -> nn.Module:
-        """The new outputs of a step."""
-        return nn.Conv2d(channels, outputs, 1)
+        """The new outputs of a step; by default the head that belongs to the backbone, mostly a 1x1 convolution."""
+        return self.network.backbone.build_head(channels, outputs)
 
     def state_dict(self) -> dict[str, Any]:
         """What the method must remember between steps, besides the network: tensors, numbers, strings, containers."""
@@ -149,9 +149,13 @@ class Strategy(Loop):
         )
         return overrides or any(plugin.needs_teacher for plugin in self.dense_plugins)
 
+    @property
+    def term_names(self) -> list[str]:
+        """Names that terms of the loss may have, in their order."""
+        return ["task", "regulariser", *(plugin.name for plugin in self.dense_plugins)]
+
     def loss_parts(self, output: Output, batch: Batch, teacher_output: Output | None) -> dict[str, Tensor]:
         """The named terms of the loss: `task`, `regulariser`, and each plugin's own."""
-        batch = self.prepare_batch(batch, teacher_output)
         terms = {"task": self.task_loss(output, batch, teacher_output)}
         if teacher_output is not None and type(self).regulariser is not Strategy.regulariser:
             terms["regulariser"] = self.regulariser(output, batch, teacher_output)

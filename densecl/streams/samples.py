@@ -13,6 +13,8 @@ from torch.utils.data import Dataset
 from densecl.data.labels import remap
 from densecl.seeding import generator
 
+UNCOUNTED = -2  # the index of a sample that takes no part in the loss
+
 Transform = Callable[[Tensor, Tensor, np.random.Generator], tuple[Tensor, Tensor]]
 
 
@@ -44,10 +46,11 @@ class SampleKey(NamedTuple):
     position: int  # in that step's list of images
     step: int  # the step being trained
     epoch: int
+    counts: bool = True  # False: a copy for a process that has no share of a small batch
 
 
 class LoadedSample(NamedTuple):
-    """image (3, H, W) uint8; target (H, W) uint8; the step of its labels; its position in the data set."""
+    """image (3, H, W) uint8; target (H, W) uint8; the step of its labels; its position in the data set or UNCOUNTED."""
 
     image: Tensor
     target: Tensor
@@ -75,7 +78,7 @@ class TrainingSamples(Dataset[LoadedSample]):
         image, mask = self.reader.read(index)
         rng = generator(self.seed, "augmentation", key.step, key.epoch, index, key.source)
         image, mask = self.transform(image, mask, rng)
-        return LoadedSample(image, remap(mask, images.table), key.source, index)
+        return LoadedSample(image, remap(mask, images.table), key.source, index if key.counts else UNCOUNTED)
 
 
 class PlainSamples(Dataset[tuple[Tensor, Tensor]]):

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from densecl.streams.samples import UNCOUNTED
+
 
 class Batch(NamedTuple):
     """Samples of one iteration.
@@ -16,7 +18,7 @@ class Batch(NamedTuple):
         target: (B, H, W) int64 labels, 0 background, 255 void; or (B, C, H, W) float32 for image targets.
         weight: (B,) or (B, H, W) float32 loss weights, None means 1.
         step: (B,) int64, the step whose labels a sample carries; replayed samples carry an earlier one.
-        index: (B,) int64, position in the data set, -1 for synthetic images.
+        index: (B,) int64, position in the data set; -1 for synthetic images, -2 for copies that do not count.
     """
 
     image: Tensor
@@ -39,19 +41,24 @@ def normalise(image: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return image.float().mul_(1 / 255).sub_(mean).div_(std)
 
 
-def split(batch: Batch, parts: int, void: int = 255) -> Iterator[tuple[Batch, Tensor, float]]:
-    """A batch in parts of nearly equal size, none of a single sample, each with its shares of the whole.
+def sizes(batch: Batch, void: int = 255) -> Tensor:
+    """(2,) float32: the weight of a batch's labelled pixels (of its images, for image targets), and its images.
 
-    Yields:
-        (part, its share of the weight of labelled pixels as a scalar tensor, its share of the images).
+    The supervised loss is a mean over the first, all other terms over the second; so a batch in parts, here or in
+    several processes, weighs the terms of each part by its shares of the whole. Uncounted samples have no weight.
     """
     size = len(batch.image)
-    parts = max(1, min(parts, size // 2))
-    weight = (batch.target != void).float() if batch.target.ndim == 3 else batch.target.new_ones(size, 1, 1)
+    counted = (batch.index != UNCOUNTED).float()
+    weight = (batch.target != void).float() if batch.target.ndim == 3 else batch.image.new_ones(size, 1, 1)
     if batch.weight is not None:
         weight = weight * (batch.weight if batch.weight.ndim > 1 else batch.weight.view(-1, 1, 1))
-    total = weight.sum().clamp(min=torch.finfo(torch.float32).tiny)
+    return torch.stack([(weight * counted.view(-1, 1, 1)).sum(), counted.sum()])
+
+
+def split(batch: Batch, parts: int) -> Iterator[Batch]:
+    """A batch in parts of nearly equal size, none of a single sample."""
+    size = len(batch.image)
+    parts = max(1, min(parts, size // 2))
     bounds = [size * k // parts for k in range(parts + 1)]
     for a, b in itertools.pairwise(bounds):
-        part = Batch(*(None if field is None else field[a:b] for field in batch))  # type: ignore[arg-type]
-        yield part, weight[a:b].sum() / total, (b - a) / size
+        yield Batch(*(None if field is None else field[a:b] for field in batch))  # type: ignore[arg-type]

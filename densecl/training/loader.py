@@ -11,6 +11,7 @@ from densecl.data.class_index import usable_cores
 from densecl.seeding import derive, generator
 from densecl.streams.samples import LoadedSample, SampleKey, TrainingSamples, stack
 from densecl.training.batch import Batch
+from densecl.training.distributed import local_world
 
 Extend = Callable[[list[SampleKey], int, int], list[SampleKey]]
 
@@ -21,13 +22,29 @@ class EpochBatches(Sampler[list[SampleKey]]):
     The last batch may be smaller, but never holds a single sample, which BatchNorm cannot learn from: it joins the
     batch before, and a step of one image shows it twice.
 
+    The batches are the same for any number of processes; each yields its share. What is too small to be shared out
+    goes to fewer of them: the others get a copy whose keys say that it does not count.
+
     Args:
-        n: images of the step. batch: samples a batch. seed: of the run. step: being trained.
-        extend: (keys, epoch, iteration) -> keys, for plugins that append replayed samples.
+        n: images of the step. batch: samples a batch, of all processes. seed: of the run. step: being trained.
+        extend: (keys, epoch, iteration) -> keys, for plugins that append replayed samples; they are shared out as well.
+        rank, world: which process this is, of how many. least: samples in the smallest share.
     """
 
-    def __init__(self, n: int, batch: int, seed: int, step: int, extend: Extend | None = None):
+    def __init__(
+        self,
+        n: int,
+        batch: int,
+        seed: int,
+        step: int,
+        extend: Extend | None = None,
+        *,
+        rank: int = 0,
+        world: int = 1,
+        least: int = 2,
+    ):
         self.n, self.batch, self.seed, self.step, self.extend = n, batch, seed, step, extend
+        self.rank, self.world, self.least = rank, world, least
         self.epoch, self.limit = 0, None
 
     def set_epoch(self, epoch: int, limit: int | None = None) -> None:
@@ -52,7 +69,16 @@ class EpochBatches(Sampler[list[SampleKey]]):
             if self.limit is not None and iteration >= self.limit:
                 return
             keys = [SampleKey(self.step, position, self.step, self.epoch) for position in order[a:b]]
-            yield self.extend(keys, self.epoch, iteration) if self.extend else keys
+            yield self._share(self.extend(keys, self.epoch, iteration) if self.extend else keys)
+
+    def _share(self, keys: list[SampleKey]) -> list[SampleKey]:
+        """This process's share of a batch."""
+        if self.world == 1:
+            return keys
+        sharing = max(1, min(self.world, len(keys) // self.least))
+        if self.rank < sharing:
+            return keys[self.rank :: sharing]
+        return [key._replace(counts=False) for key in keys[: self.least]]
 
 
 def collate(samples: list[LoadedSample]) -> Batch:
@@ -62,10 +88,10 @@ def collate(samples: list[LoadedSample]) -> Batch:
 
 
 def choose_workers(asked: int | None, in_memory: bool) -> int:
-    """Worker processes: as asked; none for data held in memory, else up to four and one less than the cores."""
+    """Worker processes: as asked; none for data held in memory, else up to four, one less than the process's cores."""
     if asked is not None:
         return asked
-    return 0 if in_memory else max(1, min(4, usable_cores() - 1))
+    return 0 if in_memory else max(1, min(4, usable_cores() // local_world() - 1))
 
 
 def make_loader(samples: TrainingSamples, batches: EpochBatches, workers: int, pin: bool) -> Iterable[Batch]:

@@ -15,20 +15,20 @@ from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.templates import SupervisedTemplate
 from torch import Tensor, nn
 
-from densecl.errors import RunError, SettingError
+from densecl.errors import SettingError
 from densecl.models.network import Network, Output
 from densecl.recipe import TrainingSettings
 from densecl.seeding import derive
 from densecl.streams.samples import SampleKey
 from densecl.streams.scenario import DenseExperience, Scenario
-from densecl.training.batch import Batch, normalise, split
+from densecl.training import distributed
+from densecl.training.batch import Batch, normalise, sizes, split
 from densecl.training.class_weights import class_weights, label_frequencies
+from densecl.training.guards import LossGuard, check_weights
 from densecl.training.loader import EpochBatches, make_loader, step_length
-from densecl.training.precision import Precision
+from densecl.training.precision import Precision, widened
 from densecl.training.schedule import make_optimizer, make_schedule
 from densecl.training.teacher import snapshot
-
-OVERFLOWS = 20  # iterations in a row with a loss beyond fp16 that are no longer an overflow to be skipped
 
 
 class Events(Protocol):
@@ -82,17 +82,7 @@ class Loop(SupervisedTemplate):
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True, warn_only=True)
             torch.backends.cudnn.benchmark = False
-        if settings.accumulation > 1 and any(not getattr(plugin, "dense", False) for plugin in plugins):
-            raise SettingError(
-                "training.accumulation does not go with a stock Avalanche plugin: its penalty would count once a part",
-                "use a smaller training.batch instead",
-            )
-        if settings.accumulation > 1 and self.changes_targets:
-            raise SettingError(
-                f"training.accumulation does not go with {type(self).__name__}: it changes targets or weights of a "
-                "batch, and the shares of its parts would be those from before",
-                "use a smaller training.batch instead",
-            )
+        self._check_parts(plugins)
         self.precision = Precision(settings.precision, torch.device(device))
         self.normalisation = tuple(part.to(device) for part in scenario.normalisation)
         self.teacher: Network | None = None
@@ -102,10 +92,8 @@ class Loop(SupervisedTemplate):
         self._length = (0, 0)
         self._class_weights: Tensor | None = None
         self._resumed: dict[str, Any] | None = None
-        self._bad_run: Tensor | None = None
-        self._first_bad: Tensor | None = None
-        self._bad_terms: Tensor | None = None
-        self._share: tuple[Tensor, float] | None = None
+        self._guard = LossGuard(self.precision.scaler is not None)
+        self._whole: Tensor | None = None  # `sizes` of the batch that the current one is a part of
         self._forward: Callable[[Tensor], Output] = self.model
 
     # hooks that Strategy defines; named here so that the loop can be read on its own
@@ -116,7 +104,9 @@ class Loop(SupervisedTemplate):
     param_groups: Callable[[], list[dict[str, Any]]]
     train_mode: Callable[[], None]
     build_head: Callable[[int, int], nn.Module]
+    prepare_batch: Callable[[Batch, Output | None], Batch]
     loss_parts: Callable[[Output, Batch, Output | None], dict[str, Tensor]]
+    term_names: list[str]
     extend_keys: Callable[[list[SampleKey], int, int], list[SampleKey]]
     needs_teacher: bool
     changes_targets: bool
@@ -133,6 +123,8 @@ class Loop(SupervisedTemplate):
         self.step, self.n_old = experience.step, self.network.n_outputs
         torch.manual_seed(derive(self.seed, "head", self.step))
         self.network.grow(experience.n_outputs - self.n_old, self.build_head)
+        if distributed.syncs_batchnorm(self.device):
+            nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
         self.network.to(self.device)
         if self.settings.channels_last:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -145,12 +137,21 @@ class Loop(SupervisedTemplate):
         """The loader of this step, in the order that derives from seed, step and epoch."""
         experience = self._experience()
         n = len(experience.images.indices)
-        self._batches = EpochBatches(n, self.settings.batch, self.seed, experience.step, self.extend_keys)
+        self._batches = EpochBatches(
+            n,
+            self.settings.batch,
+            self.seed,
+            experience.step,
+            self.extend_keys,
+            rank=distributed.rank(),
+            world=distributed.world(),
+            least=distributed.least_share(self.device),
+        )
         pin = self.device.type == "cuda"
         self.dataloader = make_loader(self.scenario.training, self._batches, self.workers, pin)
         self._length = step_length(n, self.settings.batch, *self.settings.length(experience.step))
         self.epoch, self.iterations = 0, 0
-        self._bad_run = self._first_bad = self._bad_terms = None
+        self._guard = LossGuard(self.precision.scaler is not None)
 
     def check_model_and_optimizer(self, **_kwargs: Any) -> None:
         """Grow, let the method prepare, then build optimiser and schedule anew."""
@@ -174,7 +175,8 @@ class Loop(SupervisedTemplate):
             self.events.step_started(self.step, *self._length)
 
     def _before_training_epoch(self, **kwargs: Any) -> None:
-        torch.manual_seed(derive(self.seed, "epoch", self.step, self.epoch))
+        process = (distributed.rank(),) if distributed.rank() else ()  # dropout must not be the same in all processes
+        torch.manual_seed(derive(self.seed, "epoch", self.step, self.epoch, *process))
         self._batches.set_epoch(self.epoch, self._length[1] - self.iterations)
         self.train_mode()
         super()._before_training_epoch(**kwargs)
@@ -201,19 +203,19 @@ class Loop(SupervisedTemplate):
             self.optimizer.zero_grad()
             whole: Batch = self.mbatch  # type: ignore[assignment]
             totals: dict[str, Tensor] = {}
-            for part, labelled, images in split(whole, self.settings.accumulation):
+            self._whole = distributed.total(sizes(whole))
+            for part in split(whole, self.settings.accumulation):
                 self.mbatch = part  # type: ignore[assignment]
                 self._before_forward(**kwargs)
                 self.mb_output = self.forward()
                 self._after_forward(**kwargs)
-                self._share = (labelled, images)
                 self.loss = self.criterion()
                 for name, term in self.loss_terms.items():
                     totals[name] = totals.get(name, 0) + term.detach()  # type: ignore[operator]
                 self._before_backward(**kwargs)
                 self.backward()
                 self._after_backward(**kwargs)
-            self.mbatch, self.loss_terms, self._share = whole, totals, None  # type: ignore[assignment]
+            self.mbatch, self.loss_terms, self._whole = whole, totals, None  # type: ignore[assignment]
             self._before_update(**kwargs)
             self.optimizer_step()
             self._after_update(**kwargs)
@@ -222,30 +224,52 @@ class Loop(SupervisedTemplate):
     def forward(self) -> Output:
         """The network's output on the current batch, in float32."""
         with self.precision.autocast():
-            return _float(self._forward(self.mb_x))
+            return widened(self._forward(self.mb_x))
 
     def criterion(self) -> Tensor:
-        """The sum of the named loss terms."""
+        """The sum of the named loss terms; of a part of a batch, its share in the loss of the whole."""
         batch: Batch = self.mbatch  # type: ignore[assignment]
-        terms = self.loss_parts(self.mb_output, batch, self.teach(batch.image))  # type: ignore[arg-type]
-        if self._share is not None:  # the supervised loss is a mean over labelled pixels, all others over images
-            labelled, images = self._share
+        teacher_output = self.teach(batch.image)
+        batch = self.prepare_batch(batch, teacher_output)
+        terms = self.loss_parts(self.mb_output, batch, teacher_output)  # type: ignore[arg-type]
+        if self._whole is not None or distributed.world() > 1:
+            own = sizes(batch)
+            whole = distributed.total(own) if self._whole is None else self._whole
+            labelled, images = own / whole.clamp(min=torch.finfo(torch.float32).tiny)
             terms = {name: term * (labelled if name == "task" else images) for name, term in terms.items()}
-        self.loss_terms = terms
         loss = torch.stack([term.reshape(()) for term in terms.values()]).sum()
-        self._guard(loss)
+        self.loss_terms = self._of_all_processes(terms)
+        shown = loss if distributed.world() == 1 else torch.stack(list(self.loss_terms.values())).sum()
+        self._guard.look(shown, self.loss_terms, self.iterations)
+        if self.device.type == "cpu":  # elsewhere at the end of the epoch: looking waits for the device
+            self._guard.check_loss(f"{self._place()}, iteration ")
         return loss
+
+    def _of_all_processes(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Loss terms summed over processes, of which one may lack a term that another has."""
+        if distributed.world() == 1:
+            return terms
+        names = [*self.term_names, *(name for name in terms if name not in self.term_names)]
+        zero = torch.zeros((), device=self.device)
+        row = torch.stack([terms[name].detach().float().reshape(()) if name in terms else zero for name in names])
+        present = torch.tensor([float(name in terms) for name in names], device=self.device)
+        row, present = distributed.total(torch.stack([row, present]))
+        return {name: row[k] for k, name in enumerate(names) if present[k] > 0}
 
     def teach(self, image: Tensor) -> Output | None:
         """The teacher's output, None at step 0 and for methods that do not ask for one."""
         if self.teacher is None or not self.needs_teacher:
             return None
         with torch.no_grad(), self.precision.autocast():
-            return _float(self.teacher(image))
+            return widened(self.teacher(image))
 
     def backward(self) -> None:
         """Gradients of the loss."""
         self.precision.backward(self.loss)
+
+    def _before_update(self, **kwargs: Any) -> None:
+        distributed.sum_gradients(p for group in self.optimizer.param_groups for p in group["params"])
+        super()._before_update(**kwargs)
 
     def optimizer_step(self) -> None:
         """One update of weights and learning rate."""
@@ -257,13 +281,16 @@ class Loop(SupervisedTemplate):
 
     def _after_training_epoch(self, **kwargs: Any) -> None:
         super()._after_training_epoch(**kwargs)
-        self._raise_if_bad()
+        self._guard.check_loss(f"{self._place()}, iteration ")
+        check_weights(self.network.parameters(), f"{self._place()}, iteration {self.iterations}")
+        distributed.average_buffers(self.network)
         self.epoch += 1
         if self.after_epoch is not None:
             self.after_epoch()
 
     def _after_training_exp(self, **kwargs: Any) -> None:
         self.finish_step(self._experience())
+        distributed.copy_from_main(self.network)
         super()._after_training_exp(**kwargs)
 
     # ---- going on from the end of an epoch
@@ -309,50 +336,38 @@ class Loop(SupervisedTemplate):
         assert isinstance(self.experience, DenseExperience)
         return self.experience
 
-    def _guard(self, loss: Tensor) -> None:
-        """Note a loss that is not finite, on the device; look at once on a CPU, elsewhere at the end of the epoch.
+    def _place(self) -> str:
+        """Where training is, for messages."""
+        return f"at step {self.step}, epoch {self.epoch}"
 
-        With fp16 a loss may overflow for some iterations, which the scaler skips: only a run of them counts.
+    def _check_parts(self, plugins: Sequence[BasePlugin]) -> None:
+        """Refuse what cannot be right when a batch is learnt in parts.
+
+        Raises:
+            SettingError: saying why and what to do.
         """
-        bad = ~torch.isfinite(loss.detach())
-        self._bad_run = torch.where(bad, self._bad_run + 1, 0) if self._bad_run is not None else bad.long()
-        if self._first_bad is None:
-            self._first_bad = torch.full_like(self._bad_run, -1)
-        limit = OVERFLOWS if self.precision.scaler is not None else 1
-        found = (self._bad_run >= limit) & (self._first_bad < 0)
-        self._first_bad = torch.where(found, self.iterations, self._first_bad)
-        terms = torch.stack([~torch.isfinite(term.detach()).all() for term in self.loss_terms.values()])
-        same = self._bad_terms is not None and len(self._bad_terms) == len(terms)
-        self._bad_terms = torch.where(found, terms, self._bad_terms) if same else terms & found  # type: ignore[arg-type]
-        if self.device.type == "cpu":
-            self._raise_if_bad(parameters=False)
-
-    def _raise_if_bad(self, parameters: bool = True) -> None:
-        """Stop before a checkpoint is made of weights that are lost."""
-        where = f"at step {self.step}, epoch {self.epoch}, iteration "
-        advice = "try a lower training.lr, some training.warmup, or --precision fp32; the last good checkpoint is kept"
-        if self._first_bad is not None and int(self._first_bad) >= 0:
-            flags = self._bad_terms.tolist() if self._bad_terms is not None else []
-            names = [name for name, bad in zip(self.loss_terms, flags, strict=False) if bad]
-            what = (
-                f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} nan or infinite"
-                if names
-                else "the sum overflows"
+        settings, world = self.settings, distributed.world()
+        stock = [plugin for plugin in plugins if not getattr(plugin, "dense", False)]
+        if settings.accumulation > 1 and stock:
+            raise SettingError(
+                "training.accumulation does not go with a stock Avalanche plugin: its penalty would count once a part",
+                "use a smaller training.batch instead",
             )
-            raise RunError(f"the loss is not finite {where}{int(self._first_bad)}: {what}", advice)
-        if parameters:
-            sums = torch.stack([p.detach().abs().sum() for p in self.network.parameters()])
-            if not torch.isfinite(sums).all():
-                raise RunError(f"the weights are not finite after {where}{self.iterations}", advice)
-
-
-def _float(output: Output) -> Output:
-    """The output in float32: losses are never computed in half precision."""
-    if output.logits.dtype == torch.float32:
-        return output
-
-    def cast(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return tuple(tensor.float() for tensor in tensors)
-
-    decoded = None if output.decoded is None else output.decoded.float()
-    return Output(output.logits.float(), cast(output.auxiliary), cast(output.encoded), decoded)
+        if settings.accumulation > 1 and self.changes_targets:
+            raise SettingError(
+                f"training.accumulation does not go with {type(self).__name__}: it changes targets or weights of a "
+                "batch, and the shares of its parts would be those from before",
+                "use a smaller training.batch instead",
+            )
+        if world > 1 and stock:
+            raise SettingError(
+                f"{type(stock[0]).__name__} is a stock Avalanche plugin: it has no state to share, and would see "
+                f"a part of each batch in each of the {world} processes without a word",
+                "run it in one process, without torchrun",
+            )
+        least = world * distributed.least_share(self.device)
+        if world > 1 and settings.batch < least:
+            raise SettingError(
+                f"training.batch={settings.batch} is too small for {world} processes",
+                f"BatchNorm needs {least // world} image(s) in each: training.batch={least}, or fewer processes",
+            )

@@ -3,8 +3,10 @@
 import contextlib
 
 import torch
+from torch import Tensor
 
 from densecl.errors import SettingError
+from densecl.models.network import Output
 
 TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -39,3 +41,15 @@ class Precision:
         else:
             self.scaler.step(optimizer)
             self.scaler.update()
+
+
+def widened(output: Output) -> Output:
+    """The output in float32: losses are never computed in half precision."""
+    if output.logits.dtype == torch.float32:
+        return output
+
+    def cast(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(tensor.float() for tensor in tensors)
+
+    decoded = None if output.decoded is None else output.decoded.float()
+    return Output(output.logits.float(), cast(output.auxiliary), cast(output.encoded), decoded)

@@ -1,0 +1,82 @@
+"""What a record says besides its results: settings, versions and the machine."""
+
+import contextlib
+import platform
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from densecl import __version__
+from densecl.reporting.record import Record
+from densecl.runner.build import is_resumable
+from densecl.runner.plan import Plan
+from densecl.streams.scenario import Scenario
+from densecl.training import distributed
+
+
+def new_record(plan: Plan, scenario: Scenario, workers: int) -> Record:
+    """The record of a run that begins."""
+    s = plan.settings
+    settings = s.model_dump(mode="json")
+    settings["stream"]["order"] = [c for step in plan.steps for c in step]  # as used, also when made from a seed
+    return Record(
+        densecl=__version__,
+        benchmark=s.benchmark,
+        strategy=plan.method.name,
+        backbone=s.backbone,
+        seed=s.seed,
+        hash=plan.hash,
+        status="running",
+        resumable=is_resumable(plan),
+        oracle=plan.method.strategy.cls.oracle,  # type: ignore[attr-defined]
+        settings=settings,
+        environment=_environment(torch.device(s.device), workers)
+        | {
+            "later": list(scenario.settings.later),  # images of each step that also hold classes of later steps
+            "stream": scenario.fingerprint,
+            "images": {"train": len(scenario.training.reader), "test": len(scenario.test)},
+        },
+        class_names=list(scenario.class_names),
+        has_background=scenario.has_background,
+        planned_steps=[list(group) for group in scenario.groups],
+    )
+
+
+def _environment(device: torch.device, workers: int) -> dict[str, Any]:
+    """What a reader needs to reproduce or to compare the costs."""
+    cuda = device.type == "cuda"
+    return {
+        "git": _git_revision(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda if cuda else None,
+        "gpu": torch.cuda.get_device_name(device) if cuda else None,
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "world": distributed.world(),
+        "bn_sync": distributed.syncs_batchnorm(device),
+        "workers": workers,
+    }
+
+
+def _git_revision() -> str | None:
+    """The commit of the checkout the package runs from, with + when it has changes; None for an installed package."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        command = ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--exclude=*"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    return None
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: of the device's allocator, or the largest resident set of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,222 @@
+"""One run in several processes, as torchrun starts them: each has the whole network and a share of every batch.
+
+Gradients are summed here, after the backward pass, and not by DistributedDataParallel: that one stops or hangs when a
+parameter takes no part in a loss, which growing heads, ignored auxiliary outputs and losses of plugins make common.
+With one process every function here does nothing.
+"""
+
+import contextlib
+import os
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
+
+from densecl.errors import RunError
+
+T = TypeVar("T")
+
+BUCKET = 1 << 23  # elements of a gradient bucket: 32 MiB of float32
+PATIENCE = timedelta(days=1)  # others may wait long while the main process waits for a first step that is being trained
+FAILED = "densecl/failed"
+
+_store: Any = None
+
+
+class PeerError(RunError):
+    """Another process of the run has gone."""
+
+
+def launched() -> bool:
+    """Whether torchrun started this process, alone or as one of several."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ and "MASTER_ADDR" in os.environ
+
+
+def join() -> None:
+    """Meet the other processes, once; nothing without torchrun.
+
+    Raises:
+        RunError: they cannot be met.
+    """
+    global _store  # the one connection of this process to the others, as torch.distributed itself holds one
+    if not launched() or dist.is_initialized() or int(os.environ["WORLD_SIZE"]) < 2:
+        return
+    backend = "gloo"
+    if torch.cuda.is_available() and dist.is_nccl_available():
+        torch.cuda.set_device(local_rank() % torch.cuda.device_count())
+        backend = "cpu:gloo,cuda:nccl"
+    try:
+        store, rank, world = next(rendezvous("env://", timeout=PATIENCE))
+        _store = PrefixStore("densecl", store)
+        dist.init_process_group(backend, store=_store, rank=rank, world_size=world, timeout=PATIENCE)
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise RunError(
+            f"the processes of torchrun cannot meet: {error}", "check MASTER_ADDR and MASTER_PORT"
+        ) from error
+
+
+def leave() -> None:
+    """Part from the other processes."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def world() -> int:
+    """How many processes train this run."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Which of them this one is, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def local_rank() -> int:
+    """Which of the processes of this host this one is."""
+    return int(os.environ.get("LOCAL_RANK", 0)) if launched() else 0
+
+
+def local_world() -> int:
+    """How many processes of the run this host has."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if launched() else 1
+
+
+def is_main() -> bool:
+    """Whether this process writes files and speaks."""
+    return rank() == 0
+
+
+def least_share(device: torch.device) -> int:
+    """Images a process needs of a batch: BatchNorm without synchronisation cannot learn from one (1x1 maps)."""
+    return 1 if device.type == "cuda" else 2
+
+
+def claim_failure() -> bool:
+    """Whether this process is the one to say why the run ends: the first that asks."""
+    if _store is None:
+        return True
+    with contextlib.suppress(RuntimeError):  # the store has gone with the host that held it
+        return _store.compare_set(FAILED, "", str(rank())).decode() == str(rank())
+    return is_main()
+
+
+@contextlib.contextmanager
+def _peers() -> Iterator[None]:
+    """A collective that fails means that another process has gone."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise PeerError(
+            f"another process of the run has died (noticed by process {rank()} on {socket.gethostname()})",
+            "see what it said; the same command goes on from the last finished epoch",
+        ) from error
+
+
+def total(value: Tensor) -> Tensor:
+    """The sum over processes, without gradient; `value` itself when there is one."""
+    if world() == 1:
+        return value
+    value = value.detach().clone()
+    with _peers():
+        dist.all_reduce(value)
+    return value
+
+
+def from_main(make: Callable[[], T]) -> T:
+    """What the main process makes, on all of them."""
+    if world() == 1:
+        return make()
+    box = [make() if is_main() else None]
+    with _peers():
+        dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+    return box[0]  # type: ignore[return-value]
+
+
+def from_all(value: T) -> list[T]:
+    """The value of every process, in their order."""
+    if world() == 1:
+        return [value]
+    values: list[T | None] = [None] * world()
+    with _peers():
+        dist.all_gather_object(values, value)
+    return values  # type: ignore[return-value]
+
+
+@contextlib.contextmanager
+def first_on_each_host() -> Iterator[None]:
+    """The body runs on one process of each host, then on the others, which find what it left in a cache."""
+    if world() > 1 and local_rank() != 0:
+        with _peers():
+            dist.barrier()
+    yield
+    if world() > 1 and local_rank() == 0:
+        with _peers():
+            dist.barrier()
+
+
+def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Add up the gradients of all processes, in buckets; a parameter without gradient on all of them stays without."""
+    if world() == 1:
+        return
+    trained = list(parameters)
+    used = torch.tensor([p.grad is not None for p in trained], dtype=torch.uint8)
+    with _peers():
+        dist.all_reduce(used, op=dist.ReduceOp.MAX)  # on the CPU, so a GPU is not waited for
+        gradients = []
+        for parameter in (p for p, flag in zip(trained, used.tolist(), strict=True) if flag):
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            gradients.append(parameter.grad)
+        pending = []
+        for bucket in _buckets(gradients):
+            flat = torch.cat([gradient.flatten() for gradient in bucket])
+            pending.append((bucket, flat, dist.all_reduce(flat, async_op=True)))
+        for bucket, flat, work in pending:
+            work.wait()  # type: ignore[union-attr]
+            for gradient, part in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
+                gradient.copy_(part.view_as(gradient))
+
+
+def _buckets(tensors: list[Tensor]) -> Iterator[list[Tensor]]:
+    """Neighbours of one type, up to `BUCKET` elements together."""
+    bucket: list[Tensor] = []
+    size = 0
+    for tensor in tensors:
+        if bucket and (size + tensor.numel() > BUCKET or tensor.dtype != bucket[0].dtype):
+            yield bucket
+            bucket, size = [], 0
+        bucket.append(tensor)
+        size += tensor.numel()
+    if bucket:
+        yield bucket
+
+
+@torch.no_grad()
+def average_buffers(module: nn.Module) -> None:
+    """Floating buffers, which are BatchNorm's running statistics, become the mean over processes."""
+    if world() == 1:
+        return
+    for buffer in module.buffers():
+        if buffer.is_floating_point():
+            buffer.copy_(total(buffer) / world())
+
+
+@torch.no_grad()
+def copy_from_main(module: nn.Module) -> None:
+    """Parameters and buffers become those of the main process, to the bit."""
+    if world() == 1:
+        return
+    with _peers():
+        for tensor in module.state_dict().values():
+            dist.broadcast(tensor, src=0)
+
+
+def syncs_batchnorm(device: torch.device) -> bool:
+    """Whether BatchNorm takes its statistics from the whole batch: on GPUs; torch has no such layer for a CPU."""
+    return world() > 1 and device.type == "cuda"

@@ -7,9 +7,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from densecl import data, losses, metrics, models, streams
+    from densecl import data, inversion, losses, metrics, models, streams
     from densecl.models.network import Output
     from densecl.runner.run import run
+    from densecl.runner.sweep.sweep import sweep
     from densecl.strategies.base import Plugin, Strategy
     from densecl.streams.scenario import Scenario
     from densecl.training.batch import Batch
@@ -24,11 +25,13 @@ __all__ = [
     "Strategy",
     "__version__",
     "data",
+    "inversion",
     "losses",
     "metrics",
     "models",
     "run",
     "streams",
+    "sweep",
 ]
 
 _HOMES = {
@@ -38,6 +41,7 @@ _HOMES = {
     "Scenario": "densecl.streams.scenario",
     "Strategy": "densecl.strategies.base",
     "run": "densecl.runner.run",
+    "sweep": "densecl.runner.sweep.sweep",
 }
 
 

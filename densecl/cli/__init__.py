@@ -21,6 +21,7 @@ from densecl.cli.evaluate import evaluate
 from densecl.cli.list_ import list_
 from densecl.cli.run import run
 from densecl.cli.show import cite, show
+from densecl.cli.sweep import sweep
 from densecl.cli.table import table
 from densecl.errors import DenseCLError
 
@@ -36,7 +37,8 @@ class Group(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            complain("interrupted")
+            if _speaks():
+                complain("interrupted")
             raise typer.Exit(INTERRUPTED) from None
 
 
@@ -49,6 +51,7 @@ def _version(wanted: bool) -> None:
 app = typer.Typer(name="densecl", cls=Group, pretty_exceptions_enable=False)
 app.command("run")(run)
 app.command("table")(table)
+app.command("sweep")(sweep)
 app.command("list")(list_)
 app.command("show")(show)
 app.command("cite")(cite)
@@ -81,7 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = app(args=words or ["--help"], prog_name="densecl", standalone_mode=False)
         sys.stdout.flush()
     except DenseCLError as error:
-        complain(str(error))
+        if _speaks():
+            complain(str(error))
         return 2
     except (KeyboardInterrupt, typer.Abort):
         complain("interrupted")
@@ -104,6 +108,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain(message)
         return 2
     return code if isinstance(code, int) else 0
+
+
+def _speaks() -> bool:
+    """Whether this process says why it ends: of those that torchrun started, one does."""
+    if "RANK" not in os.environ:
+        return True
+    from densecl.training.distributed import claim_failure
+
+    return claim_failure()
 
 
 def complain(message: str) -> None:

@@ -1,0 +1,73 @@
+"""`densecl sweep`: all runs of a plan, on this machine or on a cluster."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from densecl.cli.options import Catalogue, Data, Device, Output, Quiet, Workers
+
+FAILED = 1  # exit code when a run did not finish
+
+
+def sweep(
+    plan: Annotated[
+        Path, typer.Argument(help="TOML file: benchmarks, strategies, seeds, settings.", metavar="PLAN.toml")
+    ],
+    engine: Annotated[
+        str | None, typer.Option("--engine", help="local (processes on this machine) or slurm (default: the plan's).")
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", "-j", min=1, help="Runs at a time (default: a GPU each, or cores / threads)."),
+    ] = None,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Of each run (default: 1).")] = None,
+    data: Data = None,
+    output: Output = Path("results"),
+    device: Device = None,
+    workers: Workers = None,
+    catalogue: Catalogue = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs and their cost, start nothing.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train every run of a plan: benchmarks x strategies x seeds x settings.
+
+    Finished runs are not repeated, killed ones go on, and a first step that several share is trained once and first. A
+    run that fails does not stop the others; the exit code is then 1. Ctrl-C stops, the same command goes on.
+    """
+    import os
+    import shutil
+    import sys
+
+    from densecl.cli import complain
+    from densecl.reporting.render import render
+    from densecl.reporting.table import rows
+    from densecl.runner.sweep.sweep import carry_out, prepare
+
+    prepared = prepare(
+        plan,
+        output=output,
+        data=data,
+        device=device,
+        workers=workers,
+        catalogue=catalogue,
+        engine=engine,
+        jobs=jobs,
+        threads=threads,
+        quiet=quiet,
+    )
+    if dry_run:
+        typer.echo(prepared.describe())
+        return
+    result = carry_out(prepared, quiet=quiet)
+    if result.records:
+        screen = sys.stdout.isatty()
+        width = shutil.get_terminal_size().columns if screen else None
+        colour = screen and os.environ.get("TERM") != "dumb"
+        typer.echo(render(rows(result.records), "terminal", width=width, colour=colour), nl=False)
+    if result.failed:
+        names = "; ".join(f"run {ended.job.number} ({ended.job})" for ended in result.failed)
+        complain(
+            f"{len(result.failed)} of {len(prepared.jobs)} runs failed: {names}. the same command tries them again"
+        )
+        raise typer.Exit(FAILED)

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from densecl import __version__
 from densecl.cli import data
+from densecl.cli.bank import bank
 from densecl.cli.bench import bench
 from densecl.cli.check import check
 from densecl.cli.evaluate import evaluate
@@ -56,6 +57,7 @@ app.command("list")(list_)
 app.command("show")(show)
 app.command("cite")(cite)
 app.command("evaluate")(evaluate)
+app.command("bank")(bank)
 app.command("check")(check)
 app.add_typer(data.app, name="data")
 app.command("bench")(bench)

@@ -6,7 +6,7 @@ import typer
 
 from densecl.cli.options import Data
 
-KINDS = ("harness", "loader", "index", "losses", "checkpoint", "masking")
+KINDS = ("harness", "loader", "index", "losses", "checkpoint", "masking", "inversion")
 
 
 def bench(

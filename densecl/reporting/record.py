@@ -77,6 +77,7 @@ class StepRecord(_Model):
     peak_memory: int | None = None  # bytes on the accelerator
     stored_bytes: int = Field(default=0, ge=0)  # kept from earlier steps: replayed samples, teachers, masks
     shared: bool = False  # the first step was loaded from another run's
+    notes: dict[str, Tree] = {}  # of plugins, by name: such as the banks of synthetic images that were replayed
     evaluations: list[Evaluation] = []
 
 

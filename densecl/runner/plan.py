@@ -108,12 +108,16 @@ def make_plan(
 
     tree: dict[str, Any] = {"stream": {"split": split}}
     overlays = [recipe, recipe.split.get(split), recipe.backbones.get(body.name)]
-    parts = (method.strategy, *method.plugins)
-    overlays += [overlay for part in parts for overlay in part.overlays(name)]
+    overlays += method.strategy.overlays(name)
     for overlay in overlays:
         if overlay is not None:
             tree = merge(tree, overlay.sections())
     values = {"strategy": tree.pop("strategy", {}), "backbone": {}, **{part.name: {} for part in method.plugins}}
+    for part in method.plugins:
+        for overlay in part.overlays(name):
+            sections = overlay.sections()
+            values[part.name] |= sections.pop("strategy", {})  # in a plugin's recipe: the plugin's own values
+            tree = merge(tree, sections)
     tree = merge(tree, _arguments_by_section(call))
     for text in [assignments] if isinstance(assignments, str) else assignments:
         tree = _assign(tree, values, text)

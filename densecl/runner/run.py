@@ -223,6 +223,7 @@ class Work:
             peak_memory=peak_memory(strategy.device),
             stored_bytes=strategy.stored_bytes(),
             shared=trained.loaded,
+            notes=strategy.notes(),
             evaluations=[score(matrix, scenario, experience.step, ious(record.steps))],
         )
         self.progress.step_finished(step)

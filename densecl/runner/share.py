@@ -19,10 +19,10 @@ from torch import Tensor
 
 import densecl
 from densecl.errors import DataError, RunError
-from densecl.runner.checkpoint import read_tensors, save_tensors
 from densecl.runner.plan import Plan
 from densecl.strategies.base import Plugin, Strategy
 from densecl.streams.scenario import Scenario
+from densecl.tensors import read_tensors, save_tensors
 from densecl.training import distributed
 
 SOURCES = (

@@ -113,6 +113,11 @@ class Strategy(Loop):
         teacher = sum(p.numel() * p.element_size() for p in self.network.parameters()) if self.needs_teacher else 0
         return teacher + sum(plugin.stored_bytes(self) for plugin in self.dense_plugins)
 
+    def notes(self) -> dict[str, Any]:
+        """What plugins want in the record of the step, by name."""
+        found = {plugin.name: plugin.notes(self) for plugin in self.dense_plugins}
+        return {name: notes for name, notes in found.items() if notes}
+
     def method_state(self) -> dict[str, Any]:
         """What strategy and plugins must remember, by name."""
         frozen = [name for name, p in self.network.named_parameters() if not p.requires_grad]
@@ -194,6 +199,9 @@ class Plugin(SupervisedPlugin, supports_distributed=True):
     first_step: ClassVar[Literal["own", "shared"]] = "own"  # "shared": it changes nothing in the training of step 0
     needs_teacher: ClassVar[bool] = False  # whether `loss` looks at the teacher's output
 
+    def __init_subclass__(cls, supports_distributed: bool = True, **keywords: Any):
+        super().__init_subclass__(supports_distributed=supports_distributed, **keywords)  # Avalanche's default is False
+
     def __init__(self, **values: Any):
         super().__init__()
         for key, value in resolve(type(self), Plugin, values, type(self).__name__).items():
@@ -218,6 +226,10 @@ class Plugin(SupervisedPlugin, supports_distributed=True):
     def stored_bytes(self, strategy: Strategy) -> int:
         """Bytes it keeps from earlier steps."""
         return 0
+
+    def notes(self, strategy: Strategy) -> dict[str, Any]:
+        """What the record of the step shall hold of it: plain values by name."""
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """What it must remember between steps: tensors, numbers, strings, containers of them."""

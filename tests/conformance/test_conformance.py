@@ -43,6 +43,12 @@ def _one_thread():
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(autouse=True)
+def _cache(tmp_path_factory, monkeypatch):
+    """What methods keep for other runs is kept for these tests alone."""
+    monkeypatch.setenv("DENSECL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
 def train(text, backbone="bisenet", seed=0):
     method = parse_method(text)
     scenario = tiny_scenario(joint=method.strategy.cls.joint)
@@ -179,7 +185,7 @@ def two_processes(tmp_path_factory):
     """Every method trained by two processes, then by one: the folder with what they saw."""
     folder = tmp_path_factory.mktemp("two")
     script = str(Path(__file__).parents[1] / "two_processes.py")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "DENSECL_CACHE": str(folder / "cache")}
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     for launcher in (torchrun, [sys.executable]):
         done = subprocess.run(

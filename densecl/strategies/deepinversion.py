@@ -1,0 +1,287 @@
+"""DeepInversion: images of the old classes, synthesised from the previous network alone, are replayed."""
+
+import copy
+import dataclasses
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from densecl.data.places import cache_folder
+from densecl.errors import SettingError
+from densecl.inversion import Bank, Inversion, Request, load_bank, open_bank
+from densecl.inversion.statistics import matched_layers
+from densecl.models import build_backbone
+from densecl.models.network import Network, Output
+from densecl.seeding import derive, generator
+from densecl.spec import parse_one
+from densecl.strategies.base import Plugin, Strategy
+from densecl.strategies.synthetic import (
+    WEIGHTS,
+    BatchNormMode,
+    Pool,
+    ReplayLoss,
+    draw,
+    find_objects,
+    real_part,
+    replay_loss,
+    replay_mode,
+    scramble,
+    visible_labels,
+)
+from densecl.streams.scenario import DenseExperience
+from densecl.training import distributed
+from densecl.training.batch import Batch
+from densecl.training.plain import train_plainly
+
+Count = Annotated[int, Field(ge=1)]
+Weight = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class DeepInversion(Plugin):
+    """Each real image brings a synthetic one, on which the network is held to its teacher.
+
+    Synthesis after Yin et al. (CVPR 2020), on logits pooled by LSE-LBA (Di Salvo et al., 2021). Half of the synthetic
+    images are replayed as they are; of the others only the objects, laid on the real images of the batch.
+    """
+
+    first_step = "shared"
+    source: Literal["inversion", "noise", "real"] = "inversion"  # controls: uniform noise, real images of old classes
+    images_per_class: Count = 20  # images of each old class
+    classes_per_image: Count = 1  # at most
+    later: Literal["keep", "add", "renew"] = (
+        "keep"  # after step 1: those images alone, the newest classes', or all anew
+    )
+    # replay
+    replay_loss: ReplayLoss = "unbiased"
+    weight: Weight | None = None  # of the replay loss; None: 10 unbiased, 100 kl, 1 mse and pseudo
+    ratio: Count = 1  # replayed images for each real one
+    bn: BatchNormMode = "frozen"  # statistics that normalise replayed images
+    paste: Share = 0.5  # of the replayed images: only their objects are shown, on a real image
+    labels: Weight = 0.3  # of the strategy's own loss on the real part of such images
+    shift: Share = 0.33  # of height and width, by which replayed images are rolled, at most
+    # synthesis; see `densecl.inversion.Inversion`
+    iterations: Count = 150
+    batch: Count = 60
+    lr: Annotated[float, Field(gt=0)] = 0.2
+    warmup: Annotated[int, Field(ge=0)] = 30
+    coarse: Share = 0.0
+    clip: bool = True
+    objective: Literal["softmax", "foreground", "sigmoid"] = "softmax"
+    classification: Weight = 1.0
+    r0: Weight = 0.0
+    beta: float = 0.0
+    stride: Count = 8
+    statistics: Weight = 0.1
+    first: Weight = 10.0
+    tv_l1: Weight = 0.0
+    tv_l2: Weight = 0.05
+    l2: Weight = 1e-5
+    jitter: Annotated[int, Field(ge=0)] = 2
+    flip: bool = True
+    # Adaptive DeepInversion: none, `network` (the one in training, from the middle of a step on), or a backbone that is
+    # trained on step 0, such as "bisenet(encoder=resnet18)"
+    student: str = "none"
+    student_iterations: Count = 300
+    competition: Weight = 0.0
+    divergence: Literal["js", "legacy"] = "js"
+
+    def __init__(self, **values: object):
+        super().__init__(**values)
+        if (self.student != "none") != (self.competition > 0):
+            raise SettingError(
+                f"deepinversion(student={self.student}, competition={self.competition:g}) competes with nobody, or not",
+                "give both a student and a weight of the competition, or neither",
+            )
+        self._banks: list[dict[str, Any]] = []  # what is replayed in this step: labels, key and hash of each bank
+        self._step = 0  # that `_banks` are of
+        self._renewed = False  # whether they compete with the network in training
+        self._student: dict[str, Tensor] | None = None
+        self._pool: Pool | None = None
+
+    # ---- hooks
+
+    def before_step(self, strategy: Strategy, experience: DenseExperience) -> None:
+        """Refuse a backbone that knows nothing of its training data, before it is trained."""
+        if self.source == "inversion":
+            matched_layers(strategy.network)
+
+    def before_training_epoch(self, strategy: Strategy, **_kwargs: Any) -> None:
+        """Make or find the images: at the start of a step, and where a killed one goes on."""
+        if strategy.step == 0:
+            return
+        middle = self.student == "network" and not self._renewed and 2 * strategy.epoch >= strategy._length[0]
+        if self._step != strategy.step:
+            self._banks, self._step, self._renewed, self._pool = self._wanted(strategy), strategy.step, False, None
+        elif middle:
+            self._student = copy.deepcopy(strategy.network.state_dict())
+            self._banks, self._renewed, self._pool = self._wanted(strategy, anew=True), True, None
+        if self._pool is None:
+            images = torch.cat([self._images(strategy, bank) for bank in self._banks]).to(strategy.device)
+            assert strategy.teacher is not None
+            self._pool = Pool(images, find_objects(images, strategy.teacher, *strategy.normalisation))
+
+    def loss(self, strategy: Strategy, output: Output, batch: Batch, teacher_output: Output | None) -> Tensor | None:
+        """The replay loss of as many images as the batch has, times `ratio`."""
+        if self._pool is None or strategy.step == 0 or strategy.teacher is None:
+            return None
+        index = batch.index.repeat(self.ratio)
+        copies = torch.arange(self.ratio, device=index.device).repeat_interleave(len(batch.index))
+        place = derive(strategy.seed, "replayed", strategy.step, strategy.iterations) >> 22
+        numbers = scramble(index + (copies << 40) + place)
+        drawn = draw(self._pool, numbers, self.shift, *strategy.normalisation)
+        seen = real_part(drawn, numbers, self.paste)
+        part, share = visible_labels(batch, seen)
+        images = torch.where(seen, part.image, drawn.images)
+        with torch.no_grad(), strategy.precision.autocast():
+            wanted = strategy.teacher(images).logits
+        with replay_mode(strategy.network, self.bn), strategy.precision.autocast():
+            logits = strategy.network(images).logits.float()
+        weight = WEIGHTS[self.replay_loss] if self.weight is None else self.weight
+        loss = weight * replay_loss(logits, wanted.float(), self.replay_loss)
+        if self.paste and self.labels:
+            loss = loss + self.labels * share * strategy.pixel_loss(logits, part)
+        return loss
+
+    def after_step(self, strategy: Strategy, experience: DenseExperience) -> None:
+        """Train the student of Adaptive DeepInversion beside step 0; later drop the images from memory."""
+        self._pool = None
+        if experience.step == 0 and self.student not in ("none", "network"):
+            network = self._small(strategy, experience.n_outputs)
+            train_plainly(
+                network,
+                strategy.scenario,
+                0,
+                strategy.settings,
+                self.student_iterations,
+                strategy.seed,
+                strategy.device,
+            )
+            self._student = {name: tensor.cpu() for name, tensor in network.state_dict().items()}
+
+    def stored_bytes(self, strategy: Strategy) -> int:
+        """The images, the student, and the teacher where the strategy itself has none."""
+        tensors = list((self._student or {}).values())
+        teacher = (
+            0 if strategy.needs_teacher else sum(p.numel() * p.element_size() for p in strategy.network.parameters())
+        )
+        images = sum(bank["bytes"] for bank in self._banks)
+        return teacher + images + sum(t.numel() * t.element_size() for t in tensors)
+
+    def notes(self, strategy: Strategy) -> dict[str, Any]:
+        """The banks replayed in this step: their classes, keys, hashes and figures."""
+        return {"banks": self._banks} if self._banks else {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Which images are replayed, and the student; the images themselves lie in the user's cache."""
+        return {"banks": self._banks, "step": self._step, "renewed": self._renewed, "student": self._student}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self._banks, self._step, self._renewed = list(state["banks"]), state["step"], state["renewed"]
+        self._student, self._pool = state["student"], None
+
+    # ---- the images
+
+    def _wanted(self, strategy: Strategy, anew: bool = False) -> list[dict[str, Any]]:
+        """The banks of a step; what is known once they are made is noted in them then."""
+        step, old = strategy.step, list(range(1, strategy.n_old))
+        if step == 1 or anew or self.later == "renew" or not self._banks:
+            return [{"labels": old, "step": step}]
+        if self.later == "keep":
+            return self._banks
+        known = {label for bank in self._banks for label in bank["labels"]}
+        newest = [label for label in old if label not in known]
+        return [*self._banks, *([{"labels": newest, "step": step}] if newest else [])]
+
+    def _images(self, strategy: Strategy, bank: dict[str, Any]) -> Tensor:
+        """(N, 3, H, W) uint8 of one bank, on the CPU; notes in it what they are."""
+        if self.source == "noise":
+            images = self._noise(strategy, bank["labels"])
+        elif self.source == "real":
+            images = self._real(strategy, bank["labels"])
+        else:
+            with distributed.first_on_each_host():
+                found = self._open(strategy, bank)
+            images, quality = found.images, found.quality.as_dict()
+            bank |= {"key": found.key, "hash": found.hash, "quality": quality}
+        bank["bytes"] = images.numel()
+        return images
+
+    def _open(self, strategy: Strategy, bank: dict[str, Any]) -> Bank:
+        """The synthetic images of a bank: those of an earlier step by their key, else by what they are made from."""
+        root, say = cache_folder() / "banks", getattr(strategy.events, "line", _silent)
+        if "key" in bank:
+            found = load_bank(root / bank["key"], bank["hash"], say)
+            if found is not None:
+                return found
+        assert strategy.teacher is not None
+        labels = tuple(bank["labels"])
+        mean, std = strategy.scenario.normalisation
+        seed = derive(strategy.seed, "deepinversion", *labels)
+        request = Request(
+            labels,
+            self.images_per_class,
+            self.classes_per_image,
+            _size(strategy),
+            seed,
+            mean,
+            std,
+            self._settings(strategy),
+        )
+        student = self._competitor(strategy)
+        return open_bank(root, request, strategy.teacher, student=student, device=strategy.device, say=say)
+
+    def _settings(self, strategy: Strategy) -> Inversion:
+        names = [field.name for field in dataclasses.fields(Inversion) if hasattr(type(self), field.name)]
+        values = {name: getattr(self, name) for name in names}
+        if self.student == "network" and not self._renewed:
+            values["competition"] = 0.0  # at the start of a step it is the teacher itself
+        return Inversion(**values, precision=strategy.precision.name)  # type: ignore[arg-type]
+
+    def _competitor(self, strategy: Strategy) -> Network | None:
+        if self._student is None or (self.student == "network" and not self._renewed):
+            return None
+        if self.student == "network":
+            network = copy.deepcopy(strategy.network)
+        else:
+            network = self._small(strategy, strategy.scenario.train_stream[0].n_outputs)
+        network.load_state_dict(self._student)
+        return network.to(strategy.device)
+
+    def _small(self, strategy: Strategy, outputs: int) -> Network:
+        call = parse_one(self.student, "backbone")
+        torch.manual_seed(derive(strategy.seed, "student"))
+        network = Network(build_backbone(call.name, call.arguments))
+        network.grow(outputs)
+        return network
+
+    def _noise(self, strategy: Strategy, labels: list[int]) -> Tensor:
+        rng = generator(strategy.seed, "noise images", *labels)
+        shape = (len(labels) * self.images_per_class, 3, *_size(strategy))
+        return torch.from_numpy(rng.integers(0, 256, shape, dtype=np.uint8))
+
+    def _real(self, strategy: Strategy, labels: list[int]) -> Tensor:
+        """Images of earlier steps in which a class is labelled, without their labels."""
+        mean, std = strategy.scenario.normalisation
+        images = []
+        for experience in list(strategy.scenario.train_stream)[: strategy.step]:
+            for label in (label for label in experience.new_classes if label in labels):
+                positions = np.flatnonzero(experience.presence[:, label])
+                rng = generator(strategy.seed, "real images", label)
+                chosen = rng.permutation(positions)[: self.images_per_class].tolist()
+                images += [experience.dataset[position][0] * std + mean for position in chosen]
+        return (torch.stack(images) * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def _size(strategy: Strategy) -> tuple[int, int]:
+    """(height, width) of the images a step trains on."""
+    height, width = strategy.scenario.train_stream[strategy.step].dataset[0][0].shape[-2:]
+    return height, width
+
+
+def _silent(_text: str) -> None:
+    """Nobody listens."""

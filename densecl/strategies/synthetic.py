@@ -1,0 +1,158 @@
+"""What replay of synthetic images is made of: a pool of images, draws from it, composites, and losses."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from densecl.losses import cross_entropy, distillation, unbiased_distillation
+from densecl.models.network import Network
+from densecl.training.batch import Batch, normalise
+
+VOID = 255
+CHUNK = 64  # images a forward pass
+ReplayLoss = Literal["unbiased", "mse", "kl", "pseudo"]
+WEIGHTS: dict[str, float] = {"unbiased": 10.0, "mse": 1.0, "kl": 100.0, "pseudo": 1.0}  # when none is given
+BatchNormMode = Literal["frozen", "separate", "shared"]
+
+
+class Pool(NamedTuple):
+    """Images to replay, on the training device: (N, 3, H, W) uint8, and where objects are, (N, H, W) bool."""
+
+    images: Tensor
+    objects: Tensor
+
+
+class Drawn(NamedTuple):
+    """Replayed images (n, 3, H, W) normalised, and where their objects are (n, 1, H, W)."""
+
+    images: Tensor
+    objects: Tensor
+
+
+def find_objects(images: Tensor, teacher: Network, mean: Tensor, std: Tensor) -> Tensor:
+    """(N, H, W) bool: pixels of uint8 images that the teacher does not give to background."""
+    with torch.no_grad():
+        parts = [teacher(normalise(part, mean, std)).logits.argmax(1) > 0 for part in images.split(CHUNK)]
+    return torch.cat(parts)
+
+
+def scramble(keys: Tensor) -> Tensor:
+    """int64 keys to evenly spread numbers in 0..2^62 (splitmix64, Steele et al., 2014), alike on all devices.
+
+    Draws made from the keys of samples need no generator, do not wait for the device, and are the same however a batch
+    is split over parts or processes.
+    """
+    x = keys * 0x1E3779B97F4A7C15
+    for shift, factor in ((30, 0x3F58476D1CE4E5B9), (27, 0x14D049BB133111EB)):
+        x = (x ^ (x >> shift)) * factor
+    return (x ^ (x >> 31)) & ((1 << 62) - 1)
+
+
+def draw(pool: Pool, numbers: Tensor, shift: float, mean: Tensor, std: Tensor) -> Drawn:
+    """One image of the pool for each of `numbers` (n,) of `scramble`, half of them mirrored, rolled at random.
+
+    Args:
+        pool: to draw from.
+        numbers: that decide image, mirroring and shift.
+        shift: of the image's height and width, at most, in each direction.
+        mean: of the normalisation.
+        std: of the normalisation.
+    """
+    height, width = pool.images.shape[-2:]
+    chosen, mirrored = numbers % len(pool.images), (numbers >> 20 & 1).bool()
+    reach = [int(shift * side) for side in (height, width)]
+    down, right = (
+        scramble(numbers + 1 + axis) % (2 * reach[axis] + 1) - reach[axis] if reach[axis] else torch.zeros_like(numbers)
+        for axis in (0, 1)
+    )
+    rows = (torch.arange(height, device=numbers.device) - down[:, None]) % height  # (n, H)
+    columns = torch.arange(width, device=numbers.device).expand(len(numbers), -1)
+    columns = torch.where(mirrored[:, None], width - 1 - columns, columns)
+    columns = (columns - right[:, None]) % width  # (n, W)
+    place = chosen[:, None, None], rows[:, :, None], columns[:, None, :]
+    images = pool.images.permute(0, 2, 3, 1)[place].permute(0, 3, 1, 2)  # one gather of bytes
+    return Drawn(normalise(images, mean, std), pool.objects[place].unsqueeze(1))
+
+
+def real_part(drawn: Drawn, numbers: Tensor, share: float) -> Tensor:
+    """(n, 1, H, W) bool: where a real image is seen, around the objects of a share of the replayed images."""
+    laid = (numbers >> 21) % 4096 < share * 4096
+    return laid.view(-1, 1, 1, 1) & ~drawn.objects
+
+
+def visible_labels(batch: Batch, seen: Tensor) -> tuple[Batch, Tensor]:
+    """A batch with void where its images are not seen, each image with the same weight; and the images' shares.
+
+    Args:
+        batch: of real images.
+        seen: (n, 1, H, W) bool, n a multiple of the batch: which of their pixels are seen.
+
+    Returns:
+        A batch of n images whose pixel weights sum to 1 in every image with a labelled pixel in sight, and the share of
+        such images: a mean over pixels, times that share, is a sum over images divided by n, however a batch is split.
+    """
+    copies = len(seen) // len(batch.image)
+    target = batch.target.repeat(copies, 1, 1).masked_fill(~seen.squeeze(1), VOID)
+    weight = (target != VOID).float()
+    if batch.weight is not None:
+        own = batch.weight if batch.weight.ndim > 1 else batch.weight.view(-1, 1, 1)
+        weight = weight * own.expand(len(batch.image), *target.shape[1:]).repeat(copies, 1, 1)
+    total = weight.sum((1, 2), keepdim=True)
+    part = batch._replace(
+        image=batch.image.repeat(copies, 1, 1, 1),
+        target=target,
+        weight=weight / total.clamp(min=torch.finfo(torch.float32).tiny),
+        step=batch.step.repeat(copies),
+        index=batch.index.repeat(copies),
+    )
+    return part, (total > 0).float().mean()
+
+
+def replay_loss(logits: Tensor, wanted: Tensor, kind: ReplayLoss) -> Tensor:
+    """How far a network is from its teacher on replayed images.
+
+    Args:
+        logits: (n, C, H, W) of the network.
+        wanted: (n, C_old, H, W) of the teacher, C_old <= C.
+        kind: `unbiased` is MiB's distillation, in which background may be a new class; `kl` the cross-entropy of the
+            old outputs alone; `mse` compares their logits, and `pseudo` learns the teacher's labels, background too.
+    """
+    if kind == "unbiased":
+        return unbiased_distillation(logits, wanted)
+    if kind == "kl":
+        return distillation(logits, wanted)
+    if kind == "mse":
+        return F.mse_loss(logits[:, : wanted.shape[1]], wanted)
+    return cross_entropy(logits, wanted.argmax(1))
+
+
+@contextlib.contextmanager
+def replay_mode(network: nn.Module, bn: BatchNormMode) -> Iterator[None]:
+    """How replayed images pass through BatchNorm.
+
+    `frozen` normalises them by the running statistics, as in evaluation; `separate` by their own, which are remembered
+    nowhere; `shared` by their own, which enter the running statistics of real images.
+    """
+    if bn == "shared":
+        yield
+        return
+    before = [(module, module.training) for module in network.modules()]
+    norms = [m for m, _ in before if isinstance(m, _BatchNorm) and m.track_running_stats]
+    if bn == "frozen":
+        network.eval()
+    else:
+        for module in norms:
+            module.train()
+            module.track_running_stats = False
+    try:
+        yield
+    finally:
+        for module, training in before:
+            module.training = training
+        for module in norms:
+            module.track_running_stats = True

@@ -1,0 +1,59 @@
+"""Plain supervised training of another network on one step's images, such as a small one beside the method's own."""
+
+import torch
+
+from densecl.losses import cross_entropy
+from densecl.models.network import Network
+from densecl.recipe import TrainingSettings
+from densecl.seeding import derive
+from densecl.streams.scenario import Scenario
+from densecl.training.batch import normalise
+from densecl.training.loader import EpochBatches, make_loader
+from densecl.training.schedule import make_optimizer, make_schedule
+
+
+def train_plainly(
+    network: Network,
+    scenario: Scenario,
+    step: int,
+    settings: TrainingSettings,
+    iterations: int,
+    seed: int,
+    device: torch.device | str = "cpu",
+) -> Network:
+    """Train with cross-entropy for so many iterations, with the optimiser of step 0; several processes do so alike.
+
+    Args:
+        network: with the outputs of the step; trained in place.
+        scenario: that has the images.
+        step: whose images.
+        settings: of the optimiser, the rate and the batch.
+        iterations: to train.
+        seed: of the order.
+        device: where it trains.
+
+    Returns:
+        The network in evaluation mode.
+    """
+    device = torch.device(device)
+    network.to(device).train()
+    mean, std = (part.to(device) for part in scenario.normalisation)
+    batches = EpochBatches(len(scenario.train_stream[step].images.indices), settings.batch, seed, step)
+    loader = make_loader(scenario.training, batches, 0, pin=False)
+    optimizer = make_optimizer([{"params": list(network.parameters())}], settings, 0)
+    schedule = make_schedule(optimizer, settings, iterations)
+    done, epoch = 0, 0
+    while done < iterations:
+        torch.manual_seed(derive(seed, "plain", step, epoch))
+        batches.set_epoch(epoch, iterations - done)
+        for batch in loader:
+            moved = batch.to(device)
+            output = network(normalise(moved.image, mean, std))
+            loss = sum(cross_entropy(logits, moved.target) for logits in (output.logits, *output.auxiliary))
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[union-attr]
+            optimizer.step()
+            schedule.step()
+            done += 1
+        epoch += 1
+    return network.eval()

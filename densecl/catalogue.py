@@ -104,7 +104,8 @@ def benchmark_recipe(name: str, extra: Path | None = None) -> tuple["BenchmarkRe
         recipes[recipe.family] = recipe
     for family, recipe in recipes.items():
         rest = name.removeprefix(family)
-        if name.startswith(family) and (rest in recipe.splits or SPLIT.match(rest)):
+        counted = recipe.stream.get("kind") != "tasks" and SPLIT.match(rest)
+        if name.startswith(family) and (rest in recipe.splits or counted):
             return recipe, rest
     known = [entry.name for entry in entries("benchmarks", extra)]
     raise UnknownNameError("benchmark", name, known, "any split A-B[s] of a family works too")

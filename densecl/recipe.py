@@ -21,11 +21,10 @@ from pydantic import (
 )
 
 from densecl.errors import RecipeError, SettingError, UnknownNameError
+from densecl.task_recipe import Count, Positive, Size, TaskSettings
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
-Size = Count | tuple[Count, Count]
+Lengths = Count | Annotated[tuple[Count, ...], Field(min_length=1)]
 Triple = tuple[float, float, float]
 Overlay = dict[str, Any]
 
@@ -56,7 +55,10 @@ class StreamSettings(Settings):
     """Which classes and images a step has, and what becomes of the labels of others."""
 
     split: str = "15-5"
-    kind: Literal["class", "domain"] = "class"  # what arrives at a step: classes, or images of another domain (city)
+    # what arrives at a step: classes, images of another domain (city), or another task
+    kind: Literal["class", "domain", "tasks"] = "class"
+    tasks: tuple[TaskSettings, ...] = ()  # of a sequence
+    loss_weights: str | None = None  # of the loss networks of all style tasks that name none; see `TaskSettings`
     setting: Literal["overlapped", "disjoint", "sequential", "partitioned"] = "overlapped"
     labels: Literal["plop2021", "mib2020", "strict"] = "plop2021"
     order: tuple[int, ...] | int | None = None  # class ids in order of arrival, or the seed of a shuffle
@@ -65,19 +67,21 @@ class StreamSettings(Settings):
 
     @model_serializer(mode="wrap")
     def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A seed that decides nothing is not recorded, and does not tell runs apart."""
+        """A setting that decides nothing is not recorded, and does not tell runs apart."""
         content = handler(self)
-        if self.setting != "partitioned":
-            content.pop("partition_seed", None)
-        return content
+        if self.kind == "tasks":
+            unused = ["setting", "labels", "order", "partition_seed"]
+        else:
+            unused = ["tasks", "loss_weights", *(["partition_seed"] if self.setting != "partitioned" else [])]
+        return {key: value for key, value in content.items() if key not in unused}
 
 
 class LaterSettings(Settings):
-    """What changes after step 0; None: as in step 0."""
+    """What changes after step 0; None: as in step 0. A list of lengths is of steps 1, 2, ...; its last goes on."""
 
     lr: Positive | None = 0.001
-    epochs: Count | None = None
-    iterations: Count | None = None
+    epochs: Lengths | None = None
+    iterations: Lengths | None = None
 
 
 class TrainingSettings(Settings):
@@ -110,9 +114,9 @@ class TrainingSettings(Settings):
         """(epochs, iterations) of a step; exactly one is not None."""
         iterations, epochs = self.iterations, self.epochs
         if step > 0 and self.later.iterations is not None:
-            iterations = self.later.iterations
+            iterations = _at(self.later.iterations, step)
         elif step > 0 and self.later.epochs is not None:
-            iterations, epochs = None, self.later.epochs
+            iterations, epochs = None, _at(self.later.epochs, step)
         return (None, iterations) if iterations is not None else (epochs, None)
 
     def rate(self, step: int) -> float:
@@ -126,6 +130,10 @@ class TrainingSettings(Settings):
         if self.augmentation not in ("none", "flip") and self.crop == "full":
             raise ValueError(f"augmentation '{self.augmentation}' needs a crop size")
         return self
+
+
+def _at(length: int | tuple[int, ...], step: int) -> int:
+    return length if isinstance(length, int) else length[min(step, len(length)) - 1]
 
 
 class EvaluationSettings(Settings):
@@ -207,7 +215,7 @@ class BenchmarkRecipe(SectionOverlay):
 
     family: str
     summary: str
-    classes: Count  # without background; of a domain-incremental stream, the domains
+    classes: Count  # without background; of a domain-incremental stream, the domains; of a sequence, the tasks at most
     splits: tuple[str, ...]  # those that `list` shows; any A-B[s] that fits the classes works
     backbone: str
     notes: str = ""
@@ -230,6 +238,7 @@ class StrategyRecipe(Settings):
     deviations: tuple[str, ...] = ()
     arguments: Overlay = {}  # of a stock Avalanche plugin's constructor
     benchmarks: dict[str, SectionOverlay] = {}  # by benchmark name, * matches anything
+    networks: dict[str, str] = {}  # the backbone of a method that needs one of its own, by benchmark name as well
     source: Path = Path()
 
 

@@ -226,6 +226,21 @@ def finish(network: nn.Module) -> None:
         view.finish(weight)
 
 
+def in_training(network: nn.Module) -> bool:
+    """Whether a task is being learnt and has not been pruned yet."""
+    return any(view.phase == Phase.TRAINING for _, _, view in views(network, OwnedWeight))
+
+
+def unfinished(network: nn.Module) -> bool:
+    """Whether a task is being learnt, pruned or not."""
+    return any(view.phase != Phase.FINISHED for _, _, view in views(network, OwnedWeight))
+
+
+def trained(network: nn.Module) -> list[Tensor]:
+    """The weights that tasks share, of which an optimiser holds the whole."""
+    return [weight for _, weight, _ in views(network, OwnedWeight)]
+
+
 def select(network: nn.Module, task: int | None) -> None:
     """Let the network be that of a task, from 1, or all weights as they are for None.
 

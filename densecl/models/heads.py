@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from densecl.errors import SettingError
+from densecl.errors import SettingError, UnknownNameError
 
+PREFIX = "task-"  # of a task's name in a state dict: no attribute of a ModuleDict begins so
 BuildHead = Callable[[int, int], nn.Module]
 
 
@@ -100,6 +101,65 @@ class Heads(nn.Module):
 
     def _places(self) -> list[nn.ModuleList]:
         return [cast(nn.ModuleList, place) for place in self.places]
+
+
+class TaskHeads(nn.Module):
+    """`Heads` of each task of a sequence, one of which is active; the others are kept as they are.
+
+    Attributes:
+        tasks: Heads by the task's name behind `PREFIX`.
+        active: name of the task whose heads are used, None before the first.
+    """
+
+    def __init__(self, channels: int, auxiliary_channels: Sequence[int] = ()):
+        super().__init__()
+        self.channels = (channels, *auxiliary_channels)
+        self.tasks = nn.ModuleDict()
+        self.active: str | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """The tasks that have heads, in order of arrival."""
+        return [key.removeprefix(PREFIX) for key in self.tasks]
+
+    @property
+    def n_outputs(self) -> int:
+        """Output channels of the active task."""
+        return 0 if self.active is None else self.of(self.active).n_outputs
+
+    def begin(self, task: str) -> None:
+        """Give a task heads without outputs yet, and make it active."""
+        self.tasks[PREFIX + task] = Heads(self.channels[0], self.channels[1:])
+        self.active = task
+
+    def select(self, task: str) -> None:
+        """Make a task active.
+
+        Raises:
+            UnknownNameError: it was never learnt.
+        """
+        self.of(task)
+        self.active = task
+
+    def of(self, task: str) -> Heads:
+        """The heads of a task.
+
+        Raises:
+            UnknownNameError: it was never learnt.
+        """
+        if PREFIX + task not in self.tasks:
+            raise UnknownNameError("task", task, self.names, "it was never learnt")
+        return cast(Heads, self.tasks[PREFIX + task])
+
+    def grow(self, outputs: int, build_head: BuildHead | None = None, device: torch.device | str | None = None) -> None:
+        """As `Heads.grow`, of the active task."""
+        assert self.active is not None
+        self.of(self.active).grow(outputs, build_head, device)
+
+    def forward(self, decoded: Tensor, auxiliary: Sequence[Tensor] = ()) -> tuple[Tensor, ...]:
+        """As `Heads`, of the active task."""
+        assert self.active is not None
+        return self.of(self.active)(decoded, auxiliary)
 
 
 def _apply(place: nn.ModuleList, x: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from typing import ClassVar, NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from densecl.models.heads import BuildHead, Heads, pointwise
+from densecl.models.heads import BuildHead, Heads, TaskHeads, pointwise
 
 
 class Features(NamedTuple):
@@ -66,13 +66,30 @@ class Network(nn.Module):
 
     Attributes:
         backbone: image to features.
-        heads: features to logits, one module a step at each place.
+        heads: features to logits, one module a step at each place; of a sequence of tasks (`by_task`) those of each.
     """
 
     def __init__(self, backbone: Backbone):
         super().__init__()
         self.backbone = backbone
         self.heads = Heads(backbone.channels, backbone.auxiliary_channels)
+
+    def by_task(self) -> None:
+        """Have heads by task from now on; to be called before the first outputs."""
+        if not isinstance(self.heads, TaskHeads):
+            heads = TaskHeads(self.backbone.channels, self.backbone.auxiliary_channels)
+            self.heads = heads  # type: ignore[assignment]  (it has the interface of Heads)
+
+    @property
+    def task_heads(self) -> TaskHeads:
+        """The heads of a network by task."""
+        assert isinstance(self.heads, TaskHeads)
+        return self.heads
+
+    def logits_of(self, task: str, output: "Output", image: Tensor) -> Tensor:
+        """What the heads of another task make of the features behind `output`, at the resolution of `image`."""
+        assert output.decoded is not None
+        return upsample(self.task_heads.of(task)(output.decoded)[0], image)
 
     @property
     def n_outputs(self) -> int:

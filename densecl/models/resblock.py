@@ -78,13 +78,19 @@ class ResBlockNet(Backbone):
                 stage(nn.Conv2d(two, four, 3, 2, 1), four, norm),
             ]
         )
-        self.blocks = nn.Sequential(*(ResidualBlock(four, norm) for _ in range(blocks)))
+        self._norm: Norm = norm
+        self.set_blocks(blocks)
         self.decoder = nn.ModuleList(
             stage(nn.ConvTranspose2d(i, o, 3, 2, 1, output_padding=1), o, decoder_norm or norm)
             for i, o in ((four, two), (two, one))
         )
         self.channels, self.head = width, head
         self.use_blocks = True
+
+    def set_blocks(self, count: int) -> None:
+        """Have so many new blocks, drawn from torch's generator."""
+        channels = self.encoder[2][0].out_channels  # type: ignore[index]
+        self.blocks = nn.Sequential(*(ResidualBlock(channels, self._norm) for _ in range(count)))  # type: ignore[arg-type]
 
     def build_head(self, channels: int, outputs: int) -> nn.Module:
         """c7s1-k, or what `head` says."""

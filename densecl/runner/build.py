@@ -1,6 +1,7 @@
 """From a plan to the objects of a run: scenario, network, strategy."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,14 @@ from densecl.data.dataset import DenseDataset
 from densecl.errors import SettingError
 from densecl.models import build_backbone
 from densecl.models.network import Network
-from densecl.recipe import EvaluationSettings, RunSettings
-from densecl.runner.methods import Part, build_plugins
+from densecl.recipe import RunSettings
+from densecl.runner.methods import build_plugins
 from densecl.runner.plan import Plan
+from densecl.runner.sequence import evaluation_transform, sources
 from densecl.seeding import derive
 from densecl.strategies.base import Strategy
 from densecl.streams.protocol import Steps
-from densecl.streams.samples import Transform
-from densecl.streams.scenario import Scenario, class_incremental, domain_incremental
+from densecl.streams.scenario import Scenario, class_incremental, domain_incremental, task_sequence
 from densecl.training.loader import choose_workers
 from densecl.training.loop import Events
 
@@ -36,6 +37,8 @@ def build_scenario(plan: Plan, progress: Callable[[int, int], None] | None = Non
         DataError, SettingError: see `class_incremental`.
     """
     s = plan.settings
+    if s.stream.kind == "tasks":
+        return _build_sequence(plan, progress)
     train, test = plan.train, plan.test
     in_memory = s.loader.workers in (None, 0) and train.fits_in_memory(MEMORY) and test.fits_in_memory(MEMORY)
     if in_memory:
@@ -61,7 +64,25 @@ def build_scenario(plan: Plan, progress: Callable[[int, int], None] | None = Non
     else:
         setting = {"setting": s.stream.setting, "partition_seed": s.stream.partition_seed}
         scenario = class_incremental(train, test, plan.steps, **setting, **common)
-    check_tasks(plan.method.strategy, scenario)
+    return scenario, choose_workers(s.loader.workers, in_memory)
+
+
+def _build_sequence(plan: Plan, progress: Callable[[int, int], None] | None) -> tuple[Scenario, int]:
+    """As `build_scenario`, of tasks."""
+    s = plan.settings
+    made = sources(s, plan.readers, progress)
+    readers = [reader for source in made for reader in (source.train, source.test)]
+    in_memory = s.loader.workers in (None, 0) and all(reader.fits_in_memory(MEMORY // len(made)) for reader in readers)
+    if in_memory:
+        made = [replace(source, train=source.train.cached(), test=source.test.cached()) for source in made]
+    scenario = task_sequence(
+        made,
+        validation=s.data.validation,
+        validation_seed=s.data.validation_seed,
+        mean=s.data.mean,
+        std=s.data.std,
+        seed=s.seed,
+    )
     return scenario, choose_workers(s.loader.workers, in_memory)
 
 
@@ -79,23 +100,6 @@ def domains_of(train: DenseDataset, steps: Steps) -> list[np.ndarray]:
             f"the split counts {counted} cities and {train.root} has {found}", "get all of Cityscapes' fine annotations"
         )
     return domains(train, steps)
-
-
-def check_tasks(part: Part, scenario: Scenario) -> None:
-    """Refuse a strategy on tasks it cannot learn.
-
-    Raises:
-        SettingError: naming strategy and task.
-    """
-    for task in scenario.tasks:
-        if task.kind not in part.cls.kinds:  # type: ignore[attr-defined]
-            kinds = ", ".join(sorted(part.cls.kinds))  # type: ignore[attr-defined]
-            raise SettingError(f"{part.name} cannot learn {task.kind} ('{task.name}')", f"it learns: {kinds}")
-
-
-def evaluation_transform(settings: EvaluationSettings) -> Transform | None:
-    """Shorter side to `size` and centre crop, or None for whole images."""
-    return None if settings.size == "full" else transforms.ResizeCenterCrop(settings.size)
 
 
 def build_network(settings: RunSettings) -> Network:

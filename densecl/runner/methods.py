@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import inspect
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -49,14 +50,24 @@ class Part:
         """What its recipe changes on a benchmark, the more general patterns first."""
         if self.recipe is None:
             return []
-        matching = [pattern for pattern in self.recipe.benchmarks if fnmatchcase(benchmark, pattern)]
-        return [self.recipe.benchmarks[pattern] for pattern in sorted(matching, key=lambda p: ("*" not in p, len(p)))]
+        return [self.recipe.benchmarks[pattern] for pattern in _matching(self.recipe.benchmarks, benchmark)]
+
+    def backbone(self, benchmark: str) -> str | None:
+        """The backbone its recipe names for a benchmark: the one of the most special pattern."""
+        named = {} if self.recipe is None else self.recipe.networks
+        return next((named[pattern] for pattern in reversed(_matching(named, benchmark))), None)
 
     def resolved(self) -> dict[str, Any]:
         """All hyper-parameters, checked."""
         if self.stock:
             return _stock_arguments(self)
         return resolve(self.cls, Strategy if issubclass(self.cls, Strategy) else Plugin, self.values, self.name)
+
+
+def _matching(patterns: Iterable[str], benchmark: str) -> list[str]:
+    """Those that a benchmark's name fits, the more general ones first."""
+    fitting = (pattern for pattern in patterns if fnmatchcase(benchmark, pattern))
+    return sorted(fitting, key=lambda pattern: ("*" not in pattern, len(pattern)))
 
 
 @dataclass(frozen=True)

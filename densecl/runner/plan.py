@@ -19,6 +19,7 @@ from densecl.models import BACKBONES, check_arguments
 from densecl.models.encoders import weights_place
 from densecl.recipe import SECTIONS, RunSettings, build, build_sections, merge
 from densecl.runner.methods import Method, Part, parse_method
+from densecl.runner.sequence import check_kinds, tasks_by_content
 from densecl.spec import Call, parse_assignment, parse_one
 from densecl.streams import protocol
 
@@ -32,7 +33,7 @@ class Plan:
 
     Attributes:
         settings: everything that decides the run. method: its classes.
-        steps: class ids (or numbers of domains) of each step of the benchmark, in the order of arrival.
+        steps: class ids (or numbers of domains, or of tasks) of each step of the benchmark, in the order of arrival.
         output: where results go.
     """
 
@@ -42,14 +43,23 @@ class Plan:
     output: Path
 
     @cached_property
-    def train(self) -> DenseDataset:
-        """The training images; raises DataError when they are not there."""
-        return open_dataset(self.settings.data.name, self.settings.data.split, self.settings.data.root)
+    def readers(self) -> tuple[tuple[DenseDataset, DenseDataset], ...]:
+        """Training and test images: of the one data set, or of each task; raises DataError when they are not there."""
+        data = self.settings.data
+        named = [(task.data, task.split) for task in self.settings.stream.tasks] or [(data.name, data.split)]
+        return tuple(
+            (open_dataset(name, split, data.root), open_dataset(name, "test", data.root)) for name, split in named
+        )
 
-    @cached_property
+    @property
+    def train(self) -> DenseDataset:
+        """The training images, of the first task where there are several."""
+        return self.readers[0][0]
+
+    @property
     def test(self) -> DenseDataset:
-        """The test images."""
-        return open_dataset(self.settings.data.name, "test", self.settings.data.root)
+        """The test images, likewise."""
+        return self.readers[0][1]
 
     @cached_property
     def hash(self) -> str:
@@ -57,7 +67,10 @@ class Plan:
         content = self.settings.model_dump(mode="json", exclude=EXCLUDED)
         content["backbone_values"] = self.backbone_by_content
         content["sources"] = [part.source for part in (self.method.strategy, *self.method.plugins)]
-        content["images"] = [reader.content for reader in (self.train, self.test)]
+        content["images"] = [reader.content for pair in self.readers for reader in pair]
+        if self.settings.stream.tasks:
+            content["stream"]["tasks"] = tasks_by_content(self.settings)
+            content["stream"].pop("loss_weights")
         content["version"] = HASH_VERSION
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
@@ -104,7 +117,7 @@ def make_plan(
     recipe, split = benchmark_recipe(call.name, catalogue)
     name = recipe.family + split
     method = parse_method(strategy, catalogue)
-    body = parse_one(backbone or recipe.backbone, "backbone")
+    body = parse_one(backbone or method.strategy.backbone(name) or recipe.backbone, "backbone")
 
     tree: dict[str, Any] = {"stream": {"split": split}}
     overlays = [recipe, recipe.split.get(split), recipe.backbones.get(body.name)]
@@ -146,7 +159,11 @@ def make_plan(
             **sections._asdict(),
         },
     )
-    steps = protocol.ordered(protocol.steps(split, recipe.classes), settings.stream.order)
+    check_kinds(method, settings)
+    if settings.stream.kind == "tasks":
+        steps: protocol.Steps = tuple((k,) for k in range(len(settings.stream.tasks)))
+    else:
+        steps = protocol.ordered(protocol.steps(split, recipe.classes), settings.stream.order)
     return Plan(settings, method, steps, Path(output))
 
 

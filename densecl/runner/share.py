@@ -51,7 +51,8 @@ class FirstStep(NamedTuple):
 def may_share(plan: Plan) -> bool:
     """Whether step 0 is plain supervised training: the strategy says so, and every plugin."""
     plugins = (part.cls for part in plan.method.plugins)
-    shared = plan.method.strategy.cls.first_step == "shared"  # type: ignore[attr-defined]
+    part = plan.method.strategy
+    shared = part.cls.shares_first_step(part.values)  # type: ignore[attr-defined]
     return shared and all(issubclass(cls, Plugin) and cls.first_step == "shared" for cls in plugins)
 
 
@@ -116,6 +117,9 @@ def first_step_key(plan: Plan, scenario: Scenario) -> str:
         "backbone": [s.backbone, plan.backbone_by_content],
         "seed": s.seed,
         "content": plan.train.content,
+        "task": [scenario.tasks[0].kind, scenario.tasks[0].outputs, scenario.tasks[0].settings, scenario.kind],
+        # a head by task has its name
+        "name": scenario.tasks[0].name if scenario.kind == "tasks" else None,
         "source": source_hash(),
         "methods": [part.source for part in (plan.method.strategy, *plan.method.plugins) if part.source],
         "libraries": [version(name) for name in LIBRARIES],

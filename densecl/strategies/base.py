@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from densecl.losses import cross_entropy
 from densecl.models.network import Output
 from densecl.seeding import derive
 from densecl.strategies.hyperparameters import resolve
@@ -27,6 +26,7 @@ from densecl.streams.samples import SampleKey
 from densecl.streams.scenario import DenseExperience
 from densecl.training.batch import Batch
 from densecl.training.loop import Loop
+from densecl.training.schedule import make_optimizer
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -41,6 +41,7 @@ class Strategy(Loop):
     """
 
     kinds: ClassVar[frozenset[str]] = frozenset({"segmentation"})  # tasks it can learn
+    streams: ClassVar[frozenset[str]] = frozenset({"classes"})  # "tasks": a sequence of them, each with its own head
     oracle: ClassVar[Literal["task"] | None] = None  # "task": must be told the task at test time
     first_step: ClassVar[Literal["own", "shared"]] = "own"  # "shared": step 0 is plain supervised training
     joint: ClassVar[bool] = False  # train all steps as one, with all labels
@@ -54,14 +55,27 @@ class Strategy(Loop):
         for key, value in resolve(type(self), Strategy, values, type(self).__name__).items():
             setattr(self, key, value)
 
+    @classmethod
+    def shares_first_step(cls, values: dict[str, Any]) -> bool:
+        """Whether step 0 is plain supervised training under these hyper-parameters."""
+        return cls.first_step == "shared"
+
     # ---- hooks
 
     def before_step(self, experience: DenseExperience) -> None:
         """Once a step, when the network has grown; teacher and loader are at hand."""
 
     def param_groups(self) -> list[dict[str, Any]]:
-        """What is trained: dictionaries with `params` and, if they differ, `lr` or `lr_scale`, `weight_decay`."""
+        """What is trained: dictionaries with `params` and, if they differ, `lr` or `lr_scale`, `weight_decay`.
+
+        A `factor`, a function of the step's iterations and the iteration, is what the rate is multiplied by instead of
+        the settings' schedule.
+        """
         return [{"params": [p for p in self.network.parameters() if p.requires_grad]}]
+
+    def make_optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        """The optimiser of a step for what `param_groups` gives: as the settings of training say."""
+        return make_optimizer(groups, self.settings, self.step)
 
     def train_mode(self) -> None:
         """Before each epoch: training mode, with BatchNorm's statistics fixed after step 0 when the setting says so."""
@@ -76,8 +90,8 @@ class Strategy(Loop):
         return batch
 
     def pixel_loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        """The supervised loss of one map of logits (B, C, H, W)."""
-        return cross_entropy(logits, batch.target, weight=batch.weight)
+        """The supervised loss of one map of logits (B, C, H, W): that of the task, cross-entropy for segmentation."""
+        return self.task.loss(logits, batch)
 
     def task_loss(self, output: Output, batch: Batch, teacher_output: Output | None) -> Tensor:
         """The supervised loss: `pixel_loss` of the logits and of each auxiliary output, summed."""
@@ -96,6 +110,14 @@ class Strategy(Loop):
     def predict(self, output: Output) -> Tensor:
         """(B, H, W) labels from an output."""
         return output.logits.argmax(1)
+
+    def select_task(self, index: int) -> None:
+        """Let the network be that of a task of the sequence; called before a task is evaluated.
+
+        Raises:
+            UnknownNameError: the task was never learnt.
+        """
+        self.network.task_heads.select(self.scenario.tasks[index].name)
 
     def build_head(self, channels: int, outputs: int) -> nn.Module:
         """The new outputs of a step; by default the head that belongs to the backbone, mostly a 1x1 convolution."""
@@ -117,6 +139,10 @@ class Strategy(Loop):
         """What plugins want in the record of the step, by name."""
         found = {plugin.name: plugin.notes(self) for plugin in self.dense_plugins}
         return {name: notes for name, notes in found.items() if notes}
+
+    def model_tensors(self) -> dict[str, Tensor]:
+        """All that must be kept to perform every task learnt so far, each value once: what the size column counts."""
+        return dict(self.network.state_dict())
 
     def method_state(self) -> dict[str, Any]:
         """What strategy and plugins must remember, by name."""
@@ -196,6 +222,7 @@ class Plugin(SupervisedPlugin, supports_distributed=True):
 
     dense: ClassVar[bool] = True  # ours, not one of Avalanche's
     name: ClassVar[str] = ""  # of its loss term; the recipe's name when empty
+    streams: ClassVar[frozenset[str]] = frozenset({"classes"})  # as of `Strategy`
     first_step: ClassVar[Literal["own", "shared"]] = "own"  # "shared": it changes nothing in the training of step 0
     needs_teacher: ClassVar[bool] = False  # whether `loss` looks at the teacher's output
 

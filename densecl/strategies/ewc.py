@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor
 
-from densecl.losses import cross_entropy
 from densecl.models.network import Output
 from densecl.seeding import generator
 from densecl.strategies.base import Plugin, Strategy
@@ -15,9 +14,11 @@ class EWC(Plugin):
     """Parameters that mattered for earlier steps are held by a quadratic penalty (Kirkpatrick et al., 2017, eq. 3).
 
     The importance is the diagonal of the empirical Fisher matrix: the mean over images of the squared gradient of an
-    image's mean cross-entropy, added up over steps.
+    image's loss (mean cross-entropy, or that of the task), added up over steps. On a sequence of tasks the heads are
+    left out: no later task changes them.
     """
 
+    streams = frozenset({"classes", "tasks"})
     first_step = "shared"
     weight: float = 500.0  # lambda of eq. 3
     images: int = 200  # at most so many images a step estimate the importance
@@ -38,7 +39,12 @@ class EWC(Plugin):
     def after_step(self, strategy: Strategy, experience: DenseExperience) -> None:
         """Add the importance of this step and remember the weights."""
         network = strategy.network.eval()
-        parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
+        by_task = strategy.scenario.kind == "tasks"
+        parameters = {
+            name: p
+            for name, p in network.named_parameters()
+            if p.requires_grad and not (by_task and name.startswith("heads."))
+        }
         n = len(experience.dataset)
         chosen = generator(strategy.seed, "fisher", experience.step).permutation(n)[: self.images].tolist()
         total = {name: torch.zeros_like(p) for name, p in parameters.items()}
@@ -46,7 +52,8 @@ class EWC(Plugin):
             image, target = experience.dataset[position][:2]
             # in float32 also under mixed precision: squares of small gradients vanish in half precision
             logits = network(image[None].to(strategy.device)).logits
-            loss = cross_entropy(logits, target[None].to(strategy.device))
+            one = Batch(image[None], target[None].to(strategy.device), None, *_unknown(strategy.device))
+            loss = strategy.task.loss(logits, one)
             gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
             for name, gradient in zip(parameters, gradients, strict=True):
                 if gradient is not None:
@@ -66,3 +73,8 @@ class EWC(Plugin):
     def load_state_dict(self, state: dict) -> None:
         """Restore importance and anchor."""
         self.importance, self.anchor = dict(state["importance"]), dict(state["anchor"])
+
+
+def _unknown(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Step and index of a sample of which neither matters."""
+    return torch.zeros(1, dtype=torch.int64, device=device), torch.zeros(1, dtype=torch.int64, device=device)

@@ -1,9 +1,12 @@
 """Fine-tuning: the lower bound."""
 
 from densecl.strategies.base import Strategy
+from densecl.tasks import KINDS
 
 
 class Finetune(Strategy):
-    """Cross-entropy on each step's own labels; nothing holds on to earlier steps."""
+    """The task's loss (cross-entropy) on each step's own labels; nothing holds on to earlier steps."""
 
+    kinds = frozenset(KINDS)
+    streams = frozenset({"classes", "tasks"})
     first_step = "shared"

@@ -1,20 +1,38 @@
 """Learning without Forgetting, for segmentation."""
 
+import torch
 from torch import Tensor
 
 from densecl.losses import distillation
 from densecl.models.network import Output
 from densecl.strategies.base import Strategy
+from densecl.tasks import KINDS
 from densecl.training.batch import Batch
 
 
 class LwF(Strategy):
-    """Output distillation on the old classes (Li and Hoiem, ECCV 2016), in the form of Cermelli et al., CVPR 2020."""
+    """Output distillation on the old classes (Li and Hoiem, ECCV 2016), in the form of Cermelli et al., CVPR 2020.
 
+    On a sequence of tasks every earlier task's head is held to what the network before the step gave on the same
+    images, each by its own kind's distance (`Task.distillation`), averaged over those tasks.
+    """
+
+    kinds = frozenset(KINDS)
+    streams = frozenset({"classes", "tasks"})
     first_step = "shared"
     weight: float = 100.0  # of the distillation, which averages over classes and pixels
     temperature: float = 1.0
 
     def regulariser(self, output: Output, batch: Batch, teacher_output: Output) -> Tensor:
-        """Cross-entropy between the teacher's and the network's distribution over the old outputs."""
+        """Cross-entropy between the teacher's and the network's distribution over the old outputs; or by task."""
+        if self.scenario.kind == "tasks":
+            return self.weight * self._by_task(output, batch.image, teacher_output)
         return self.weight * distillation(output.logits, teacher_output.logits, temperature=self.temperature)
+
+    def _by_task(self, output: Output, image: Tensor, teacher_output: Output) -> Tensor:
+        assert self.teacher is not None
+        terms = []
+        for task in self.scenario.tasks[: self.step]:
+            wanted = self.teacher.logits_of(task.name, teacher_output, image).detach()
+            terms.append(task.distillation(self.network.logits_of(task.name, output, image), wanted))
+        return torch.stack(terms).mean()

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from densecl.data.labels import remap
 from densecl.seeding import generator
+from densecl.tasks import Task
 
 UNCOUNTED = -2  # the index of a sample that takes no part in the loss
 
@@ -67,28 +68,59 @@ class StepImages:
 
 
 class TrainingSamples(Dataset[LoadedSample]):
-    """Samples of all steps so far by `SampleKey`; augmentation derives from (seed, step, epoch, index)."""
+    """Samples of all steps so far by `SampleKey`; augmentation derives from (seed, step, epoch, index).
 
-    def __init__(self, reader: Reader, steps: Sequence[StepImages], transform: Transform, seed: int):
-        self.reader, self.steps, self.transform, self.seed = reader, tuple(steps), transform, seed
+    Args:
+        reader: of all steps, or one a step where each has a data set of its own.
+        steps: images and label table of each.
+        transform: of all steps, or one a step.
+        seed: of augmentation.
+    """
+
+    def __init__(
+        self,
+        reader: Reader | Sequence[Reader],
+        steps: Sequence[StepImages],
+        transform: Transform | Sequence[Transform],
+        seed: int,
+    ):
+        n = len(steps)
+        self.readers = tuple(reader) if isinstance(reader, Sequence) else (reader,) * n
+        self.transforms = tuple(transform) if isinstance(transform, Sequence) else (transform,) * n
+        self.steps, self.seed = tuple(steps), seed
+
+    @property
+    def reader(self) -> Reader:
+        """Of the first step."""
+        return self.readers[0]
 
     def __getitem__(self, key: SampleKey) -> LoadedSample:
         images = self.steps[key.source]
         index = int(images.indices[key.position])
-        image, mask = self.reader.read(index)
+        image, mask = self.readers[key.source].read(index)
         rng = generator(self.seed, "augmentation", key.step, key.epoch, index, key.source)
-        image, mask = self.transform(image, mask, rng)
+        image, mask = self.transforms[key.source](image, mask, rng)
         return LoadedSample(image, remap(mask, images.table), key.source, index if key.counts else UNCOUNTED)
 
 
 class PlainSamples(Dataset[tuple[Tensor, Tensor]]):
     """One step's samples without random augmentation as (normalised image, int64 target).
 
-    This is `experience.dataset`: what stock Avalanche plugins iterate over.
+    This is `experience.dataset`: what stock Avalanche plugins iterate over. With a `task`, input and target are what
+    that makes of image and mask.
     """
 
-    def __init__(self, reader: Reader, images: StepImages, transform: Transform, mean: Tensor, std: Tensor):
+    def __init__(
+        self,
+        reader: Reader,
+        images: StepImages,
+        transform: Transform,
+        mean: Tensor,
+        std: Tensor,
+        task: Task | None = None,
+    ):
         self.reader, self.images, self.transform, self.mean, self.std = reader, images, transform, mean, std
+        self.task = task
 
     def __len__(self) -> int:
         return len(self.images.indices)
@@ -97,6 +129,9 @@ class PlainSamples(Dataset[tuple[Tensor, Tensor]]):
         image, mask = self.reader.read(int(self.images.indices[position]))
         image, mask = self.transform(image, mask, np.random.default_rng(0))
         target = remap(mask, self.images.table)
+        if self.task is not None:
+            image, target = (part[0] for part in self.task.prepare(image[None], target[None]))
+            return image.float().div(255).sub(self.mean).div(self.std), target
         return image.float().div(255).sub(self.mean).div(self.std), target.long()
 
 

@@ -5,147 +5,38 @@ experiences are made here, explicitly, and only the containers are Avalanche's.
 """
 
 import hashlib
-import logging
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from densecl.data.class_index import class_index
 from densecl.data.dataset import DenseDataset
 from densecl.data.transforms import Compose
 from densecl.errors import SettingError
 from densecl.streams import protocol
+from densecl.streams.containers import DenseExperience, Normalisation, Scenario, StreamInfo, hold_out, normalisation
 from densecl.streams.samples import PlainSamples, StepImages, TestSamples, TrainingSamples, Transform
-from densecl.tasks import Task, segmentation
+from densecl.streams.sequence import TaskSource, task_sequence
+from densecl.tasks import segmentation
 
 with warnings.catch_warnings():
-    # QP solvers, jaxopt and pkg_resources announce themselves at import; none of them is used here.
     warnings.simplefilter("ignore")
-    logging.getLogger("jax").setLevel(logging.ERROR)
-    from avalanche.benchmarks.scenarios.dataset_scenario import DatasetExperience
-    from avalanche.benchmarks.scenarios.generic_scenario import CLScenario, EagerCLStream
     from avalanche.benchmarks.utils.data import make_avalanche_dataset
 
-
-class Normalisation(NamedTuple):
-    """Mean and standard deviation of RGB in 0..1, (3, 1, 1) each."""
-
-    mean: Tensor
-    std: Tensor
-
-
-class DenseExperience(DatasetExperience):
-    """The data of one step.
-
-    Attributes:
-        step: counted from 0.
-        task: what the network must output.
-        new_classes: labels that arrive at this step.
-        seen_classes: labels of this and all earlier steps, background excluded.
-        images: indices into the data set and the label table.
-        presence: (n, 256) bool, which labels of this step's targets each of its images holds.
-    """
-
-    def __init__(
-        self,
-        dataset: Any,
-        step: int,
-        task: Task,
-        new: Sequence[int],
-        seen: Sequence[int],
-        images: StepImages,
-        presence: np.ndarray,
-    ):
-        super().__init__(dataset=dataset, current_experience=step)
-        self.step, self.task, self.images, self.presence = step, task, images, presence
-        self.new_classes: tuple[int, ...] = tuple(new)
-        self.seen_classes: tuple[int, ...] = tuple(seen)
-
-    @property
-    def n_outputs(self) -> int:
-        """Outputs the network has after this step, output 0 included."""
-        return 1 + len(self.seen_classes)
-
-    # the names stock plugins look for
-    @property
-    def classes_in_this_experience(self) -> list[int]:
-        """Labels that arrive at this step."""
-        return list(self.new_classes)
-
-    @property
-    def previous_classes(self) -> list[int]:
-        """Labels of earlier steps."""
-        return [c for c in self.seen_classes if c not in self.new_classes]
-
-    @property
-    def classes_seen_so_far(self) -> list[int]:
-        """Labels of this and all earlier steps."""
-        return list(self.seen_classes)
-
-
-@dataclass(frozen=True)
-class StreamInfo:
-    """What a scenario knows besides its streams.
-
-    Attributes:
-        steps: class ids of each step that is trained.
-        groups: class ids of the benchmark's steps; the same, but for `joint`, which trains them all in one.
-        labels: the label preset. setting: which images a step has.
-        later: how many training images of each step hold a class of a later step.
-    """
-
-    steps: protocol.Steps
-    groups: protocol.Steps
-    setting: str
-    labels: str
-    later: tuple[int, ...] = ()
-
-
-class Scenario(CLScenario):
-    """A stream of tasks.
-
-    Attributes:
-        train_stream, test_stream: DenseExperience of each step.
-        tasks: of each step.
-        class_names: by label; [0] is background, or `other` where the data set has none.
-        has_background: whether output 0 is a class.
-        settings: how the stream was made.
-        fingerprint: hash of image names, label tables and classes; equal streams have equal ones.
-        training: samples by key, for the loader. test: samples for evaluation.
-    """
-
-    train_stream: EagerCLStream
-    test_stream: EagerCLStream
-
-    def __init__(
-        self,
-        train: list[DenseExperience],
-        test: list[DenseExperience],
-        *,
-        class_names: tuple[str, ...],
-        settings: StreamInfo,
-        training: TrainingSamples,
-        test_samples: TestSamples,
-        normalisation: Normalisation,
-        fingerprint: str,
-    ):
-        super().__init__([EagerCLStream("train", train), EagerCLStream("test", test)])
-        self.tasks = tuple(experience.task for experience in train)
-        self.class_names, self.settings, self.normalisation = class_names, settings, normalisation
-        self.training, self.test, self.fingerprint = training, test_samples, fingerprint
-        self.has_background = train[0].task.has_background
-
-    @property
-    def groups(self) -> tuple[tuple[int, ...], ...]:
-        """Labels of the benchmark's steps, in order of arrival."""
-        number = protocol.arrival(self.settings.groups)
-        return tuple(tuple(number[c] for c in group) for group in self.settings.groups)
+__all__ = [
+    "DenseExperience",
+    "Normalisation",
+    "Scenario",
+    "StreamInfo",
+    "TaskSource",
+    "class_incremental",
+    "domain_incremental",
+    "task_sequence",
+]
 
 
 def class_incremental(
@@ -191,7 +82,7 @@ def class_incremental(
         SettingError, DataError: as `protocol.select` and the readers.
     """
     presence = class_index(train) if presence is None else presence
-    kept, held = _hold_out(len(train), validation, validation_seed)
+    kept, held = hold_out(len(train), validation, validation_seed)
     trained: protocol.Steps = (tuple(c for step in steps for c in step),) if joint else steps
     chosen = "overlapped" if joint else setting  # joint: all images
     selected = protocol.select(presence[kept], trained, chosen, seed=partition_seed)
@@ -204,7 +95,7 @@ def class_incremental(
         held=held if validation else None,
         presence=presence,
         transforms=_Transforms(augment, plain, evaluate),
-        normalisation=_normalisation(mean, std),
+        normalised=normalisation(mean, std),
         seed=seed,
     )
 
@@ -250,7 +141,7 @@ def domain_incremental(
         SettingError: a step without images, or an image of two steps. DataError: as the readers.
     """
     presence = class_index(train) if presence is None else presence
-    kept, held = _hold_out(len(train), validation, validation_seed)
+    kept, held = hold_out(len(train), validation, validation_seed)
     chosen = [np.intersect1d(domain, kept) for domain in domains]
     empty = next((k for k, indices in enumerate(chosen) if not len(indices)), None)
     if empty is not None:
@@ -270,7 +161,7 @@ def domain_incremental(
         held=held if validation else None,
         presence=presence,
         transforms=_Transforms(augment, plain, evaluate),
-        normalisation=_normalisation(mean, std),
+        normalised=normalisation(mean, std),
         seed=seed,
     )
 
@@ -292,7 +183,7 @@ def _assemble(
     held: np.ndarray | None,
     presence: np.ndarray,
     transforms: _Transforms,
-    normalisation: Normalisation,
+    normalised: Normalisation,
     seed: int,
 ) -> Scenario:
     """The experiences of steps whose images and label tables are known; `held` is evaluated instead of `test`."""
@@ -303,7 +194,7 @@ def _assemble(
     test_reader, test_indices = (test, np.arange(len(test))) if held is None else (train, held)
     test_samples = TestSamples(test_reader, test_indices, test_table, transforms.evaluate)
     test_images = StepImages(test_indices, test_table)
-    plain_test = PlainSamples(test_reader, test_images, transforms.evaluate or identity, *normalisation)
+    plain_test = PlainSamples(test_reader, test_images, transforms.evaluate or identity, *normalised)
     test_dataset = make_avalanche_dataset(plain_test)  # type: ignore[arg-type]
     no_labels = np.zeros((len(test_indices), 256), dtype=bool)  # the test stream's masks are not scanned
     number = protocol.arrival(info.groups)
@@ -312,7 +203,7 @@ def _assemble(
     for k, (classes, step_images) in enumerate(zip(info.steps, images, strict=True)):
         new = [number[c] for c in classes]
         seen = seen + new
-        samples = PlainSamples(train, step_images, plain, *normalisation)
+        samples = PlainSamples(train, step_images, plain, *normalised)
         dataset = make_avalanche_dataset(samples)  # type: ignore[arg-type]
         held_labels = _labels_present(presence[step_images.indices], step_images.table.numpy())
         train_experiences.append(DenseExperience(dataset, k, task, new, seen, step_images, held_labels))
@@ -324,14 +215,10 @@ def _assemble(
         class_names=(first, *(train.class_names[c - 1] for c in number)),
         settings=info,
         training=TrainingSamples(train, images, transforms.augment or identity, seed),
-        test_samples=test_samples,
-        normalisation=normalisation,
+        tests=(test_samples,),
+        normalisation=normalised,
         fingerprint=_fingerprint(train, images, test_reader, test_samples),
     )
-
-
-def _normalisation(mean: Sequence[float], std: Sequence[float]) -> Normalisation:
-    return Normalisation(*(torch.tensor(v, dtype=torch.float32).view(3, 1, 1) for v in (mean, std)))
 
 
 def _labels_present(presence: np.ndarray, table: np.ndarray) -> np.ndarray:
@@ -340,15 +227,6 @@ def _labels_present(presence: np.ndarray, table: np.ndarray) -> np.ndarray:
     for original in np.flatnonzero(presence.any(axis=0)):
         result[:, table[original]] |= presence[:, original]
     return result
-
-
-def _hold_out(n: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sorted (kept, held-out) positions of n training images."""
-    shuffled = np.random.default_rng([seed, 4711]).permutation(n)
-    count = round(share * n)
-    if share and not 0 < count < n:
-        count = 1
-    return np.sort(shuffled[count:]), np.sort(shuffled[:count])
 
 
 def _fingerprint(train: DenseDataset, images: list[StepImages], test: DenseDataset, samples: TestSamples) -> str:

@@ -127,6 +127,10 @@ class Task:
             reduce: sums the gradients of these parameters over processes (`training.distributed.sum_gradients`).
         """
 
+    def distillation(self, logits: "Tensor", teacher_logits: "Tensor") -> "Tensor":
+        """How far outputs are from a teacher's, a scalar: the mean squared difference, where outputs are values."""
+        return (logits.float() - teacher_logits.float()).square().mean()
+
     def metrics(self) -> Metrics:
         """An empty gathering of scores."""
         raise NotImplementedError

@@ -36,6 +36,12 @@ class Segmentation(Task):
 
         return cross_entropy(logits, batch.target, weight=batch.weight)
 
+    def distillation(self, logits: "Tensor", teacher_logits: "Tensor") -> "Tensor":
+        """Cross-entropy with the teacher's probabilities, mean over classes and pixels."""
+        from densecl.losses import distillation
+
+        return distillation(logits, teacher_logits)
+
     def metrics(self) -> "SegmentationMetrics":
         """A confusion matrix.
 

@@ -15,19 +15,20 @@ from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.templates import SupervisedTemplate
 from torch import Tensor, nn
 
-from densecl.errors import SettingError
 from densecl.models.network import Network, Output
 from densecl.recipe import TrainingSettings
 from densecl.seeding import derive
 from densecl.streams.samples import SampleKey
 from densecl.streams.scenario import DenseExperience, Scenario
+from densecl.tasks import Task
 from densecl.training import distributed
 from densecl.training.batch import Batch, normalise, sizes, split
 from densecl.training.class_weights import class_weights, label_frequencies
 from densecl.training.guards import LossGuard, check_weights
 from densecl.training.loader import EpochBatches, make_loader, step_length
+from densecl.training.parts import check_parts
 from densecl.training.precision import Precision, widened
-from densecl.training.schedule import make_optimizer, make_schedule
+from densecl.training.schedule import make_schedule
 from densecl.training.teacher import snapshot
 
 
@@ -78,11 +79,13 @@ class Loop(SupervisedTemplate):
                 eval_every=-1,
             )
         self.scenario, self.settings, self.seed, self.workers, self.events = scenario, settings, seed, workers, events
+        if scenario.kind == "tasks":
+            network.by_task()
         if settings.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True, warn_only=True)
             torch.backends.cudnn.benchmark = False
-        self._check_parts(plugins)
+        check_parts(settings, plugins, scenario.tasks, type(self).__name__, self.changes_targets, torch.device(device))
         self.precision = Precision(settings.precision, torch.device(device))
         self.normalisation = tuple(part.to(device) for part in scenario.normalisation)
         self.teacher: Network | None = None
@@ -108,6 +111,7 @@ class Loop(SupervisedTemplate):
     loss_parts: Callable[[Output, Batch, Output | None], dict[str, Tensor]]
     term_names: list[str]
     extend_keys: Callable[[list[SampleKey], int, int], list[SampleKey]]
+    make_optimizer: Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
     needs_teacher: bool
     changes_targets: bool
 
@@ -116,11 +120,19 @@ class Loop(SupervisedTemplate):
         """The network being trained, which Avalanche calls `model`."""
         return self.model  # type: ignore[return-value]
 
+    @property
+    def task(self) -> Task:
+        """What the network must output at this step."""
+        return self.scenario.tasks[max(self.step, 0)]
+
     def grow(self, experience: DenseExperience) -> None:
-        """Enter a step: the network as it is becomes the teacher, then its heads grow."""
-        if self.network.n_outputs:
+        """Enter a step: the network as it is becomes the teacher, then its heads grow, or a new task gets one."""
+        by_task = self.scenario.kind == "tasks"
+        if self.network.n_outputs and (self.needs_teacher or not by_task):
             self.teacher = snapshot(self.network)
-        self.step, self.n_old = experience.step, self.network.n_outputs
+        self.step, self.n_old = experience.step, 0 if by_task else self.network.n_outputs
+        if by_task:
+            self.network.task_heads.begin(experience.task.name)
         torch.manual_seed(derive(self.seed, "head", self.step))
         self.network.grow(experience.n_outputs - self.n_old, self.build_head)
         if distributed.syncs_batchnorm(self.device):
@@ -161,14 +173,16 @@ class Loop(SupervisedTemplate):
             self.before_step(experience)
         else:  # what the method froze decides what the optimiser holds
             self.load_method_state(self._resumed["method"])
-        self.optimizer = make_optimizer(self.param_groups(), self.settings, self.step)
-        self._schedule = make_schedule(self.optimizer, self.settings, self._length[1])
+        groups = self.param_groups()
+        factors = [group.pop("factor", None) for group in groups]  # functions: no part of a state
+        self.optimizer = self.make_optimizer(groups)
+        self._schedule = make_schedule(self.optimizer, self.settings, self._length[1], factors)
         if self._resumed is not None:
             self._restore(self._resumed)
             self._resumed = None
         self.train_epochs = self._length[0] - self.epoch
         self._class_weights = None
-        if self.settings.class_weights:
+        if self.settings.class_weights and self.task.kind == "segmentation":
             frequencies = label_frequencies(self.scenario, experience.images)
             self._class_weights = class_weights(frequencies, self.settings.class_weights).to(self.device)
         if self.events:
@@ -182,14 +196,18 @@ class Loop(SupervisedTemplate):
         super()._before_training_epoch(**kwargs)
 
     def _unpack_minibatch(self) -> None:
-        batch: Batch = self.mbatch.to(self.device)  # type: ignore[union-attr]
-        image = normalise(batch.image, *self.normalisation)
-        if self.settings.channels_last:
-            image = image.contiguous(memory_format=torch.channels_last)
-        batch = batch._replace(image=image)
+        batch = self.prepared(self.mbatch.to(self.device), self.task)  # type: ignore[union-attr]
         if self._class_weights is not None:
             batch = batch._replace(weight=self._class_weights[batch.target])
         self.mbatch = batch  # type: ignore[assignment]
+
+    def prepared(self, batch: Batch, task: Task) -> Batch:
+        """A batch as the loader gives it (image uint8, labels) as a task sees it: input normalised, its own target."""
+        image, target = task.prepare(batch.image, batch.target)
+        image = normalise(image, *self.normalisation)
+        if self.settings.channels_last:
+            image = image.contiguous(memory_format=torch.channels_last)
+        return batch._replace(image=image, target=target)
 
     def training_epoch(self, **kwargs: Any) -> None:
         """One pass over the loader; with accumulation, each batch in parts whose losses add up to that of the whole."""
@@ -231,12 +249,17 @@ class Loop(SupervisedTemplate):
         batch: Batch = self.mbatch  # type: ignore[assignment]
         teacher_output = self.teach(batch.image)
         batch = self.prepare_batch(batch, teacher_output)
-        terms = self.loss_parts(self.mb_output, batch, teacher_output)  # type: ignore[arg-type]
+        shares: Tensor | None = None  # of labelled pixels and of images in the whole batch
         if self._whole is not None or distributed.world() > 1:
             own = sizes(batch)
             whole = distributed.total(own) if self._whole is None else self._whole
-            labelled, images = own / whole.clamp(min=torch.finfo(torch.float32).tiny)
-            terms = {name: term * (labelled if name == "task" else images) for name, term in terms.items()}
+            shares = own / whole.clamp(min=torch.finfo(torch.float32).tiny)
+        output: Output = self.mb_output  # type: ignore[assignment]
+        share = 1.0 if shares is None else shares[1]
+        self.task.update_critic(output.logits.detach(), batch, share=share, reduce=distributed.sum_gradients)
+        terms = self.loss_parts(output, batch, teacher_output)
+        if shares is not None:
+            terms = {name: term * (shares[0] if name == "task" else shares[1]) for name, term in terms.items()}
         loss = torch.stack([term.reshape(()) for term in terms.values()]).sum()
         self.loss_terms = self._of_all_processes(terms)
         shown = loss if distributed.world() == 1 else torch.stack(list(self.loss_terms.values())).sum()
@@ -311,6 +334,7 @@ class Loop(SupervisedTemplate):
             "schedule": self._schedule.state_dict(),
             "scaler": None if scaler is None else scaler.state_dict(),
             "method": self.method_state(),
+            "task": self.task.state_dict(),  # a critic
         }
 
     def resume(self, state: dict[str, Any] | None) -> None:
@@ -328,6 +352,7 @@ class Loop(SupervisedTemplate):
         self._schedule.load_state_dict(state["schedule"])
         if self.precision.scaler is not None and state["scaler"] is not None:
             self.precision.scaler.load_state_dict(state["scaler"])
+        self.task.load_state_dict(state.get("task", {}))
         self.epoch, self.iterations = state["epoch"], state["iterations"]
 
     # ----
@@ -339,35 +364,3 @@ class Loop(SupervisedTemplate):
     def _place(self) -> str:
         """Where training is, for messages."""
         return f"at step {self.step}, epoch {self.epoch}"
-
-    def _check_parts(self, plugins: Sequence[BasePlugin]) -> None:
-        """Refuse what cannot be right when a batch is learnt in parts.
-
-        Raises:
-            SettingError: saying why and what to do.
-        """
-        settings, world = self.settings, distributed.world()
-        stock = [plugin for plugin in plugins if not getattr(plugin, "dense", False)]
-        if settings.accumulation > 1 and stock:
-            raise SettingError(
-                "training.accumulation does not go with a stock Avalanche plugin: its penalty would count once a part",
-                "use a smaller training.batch instead",
-            )
-        if settings.accumulation > 1 and self.changes_targets:
-            raise SettingError(
-                f"training.accumulation does not go with {type(self).__name__}: it changes targets or weights of a "
-                "batch, and the shares of its parts would be those from before",
-                "use a smaller training.batch instead",
-            )
-        if world > 1 and stock:
-            raise SettingError(
-                f"{type(stock[0]).__name__} is a stock Avalanche plugin: it has no state to share, and would see "
-                f"a part of each batch in each of the {world} processes without a word",
-                "run it in one process, without torchrun",
-            )
-        least = world * distributed.least_share(self.device)
-        if world > 1 and settings.batch < least:
-            raise SettingError(
-                f"training.batch={settings.batch} is too small for {world} processes",
-                f"BatchNorm needs {least // world} image(s) in each: training.batch={least}, or fewer processes",
-            )

@@ -1,12 +1,14 @@
 """Optimisers and the learning rate per iteration, restarted each step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
 from densecl.recipe import TrainingSettings
+
+Factor = Callable[[int, int], float]
 
 
 def poly(iterations: int, power: float, warmup: int) -> Callable[[int], float]:
@@ -20,7 +22,10 @@ def poly(iterations: int, power: float, warmup: int) -> Callable[[int], float]:
 
 
 def make_optimizer(groups: list[dict[str, Any]], settings: TrainingSettings, step: int) -> torch.optim.Optimizer:
-    """The optimiser of a step; groups may carry their own `lr` (absolute), `lr_scale` and `weight_decay`."""
+    """The optimiser of a step.
+
+    Groups may carry their own `lr` (absolute), `lr_scale` and `weight_decay`.
+    """
     rate = settings.rate(step)
     groups = [{**group, "lr": group.get("lr", rate * group.pop("lr_scale", 1.0))} for group in map(dict, groups)]
     # fused kernels update all parameters in one call: a third of the time of a small network's iteration otherwise
@@ -36,6 +41,21 @@ def make_optimizer(groups: list[dict[str, Any]], settings: TrainingSettings, ste
     )
 
 
-def make_schedule(optimizer: torch.optim.Optimizer, settings: TrainingSettings, iterations: int) -> LambdaLR:
-    """The schedule of a step, to be stepped after each iteration."""
-    return LambdaLR(optimizer, poly(iterations, settings.power, settings.warmup))
+def make_schedule(
+    optimizer: torch.optim.Optimizer,
+    settings: TrainingSettings,
+    iterations: int,
+    factors: Sequence[Factor | None] = (),
+) -> LambdaLR:
+    """The schedule of a step, to be stepped after each iteration; a group's own `factor` comes before the settings'."""
+    common = poly(iterations, settings.power, settings.warmup)
+
+    def of(factor: Factor | None) -> Callable[[int], float]:
+        return common if factor is None else lambda i: factor(iterations, i)
+
+    return LambdaLR(optimizer, [of(factor) for factor in factors] if factors else common)
+
+
+def halfway(iterations: int, i: int) -> float:
+    """A group's `factor`: a tenth of the rate from half of the iterations on (Mallya et al., ECCV 2018, section 4)."""
+    return 1.0 if i < iterations / 2 else 0.1

@@ -1,0 +1,68 @@
+"""PackNet: tasks share out the weights of one network among themselves."""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from densecl.masking import packnet
+from densecl.strategies.by_task import ByTask
+from densecl.streams.scenario import DenseExperience
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class PackNet(ByTask):
+    """Train what is free, give up the smallest weights of each layer, train on (Mallya & Lazebnik, CVPR 2018).
+
+    A task sees its own weights and those of the tasks before. Biases are the first task's; where normalisation has
+    parameters or statistics, each task has its own.
+    """
+
+    first_step: ClassVar[Literal["own", "shared"]] = "own"
+    first_prune: Share = 0.5  # of the first task's weights that are given up, a layer
+    prune: Share = 0.75  # of each later task's
+    retrain: Share = 0.35  # of a step's iterations that follow the pruning, at `retrain_lr` times the rate
+    retrain_lr: Annotated[float, Field(gt=0)] = 0.5
+
+    def enter(self, experience: DenseExperience) -> None:
+        """What nobody owns is trained, with head and normalisation."""
+        if experience.step == 0:
+            packnet.add_owners(self.network)
+        self.bank(self.backbone_norms())
+        packnet.begin(self.network)
+        if experience.step > 0:
+            self.freeze(packnet.trained(self.network))
+
+    def param_groups(self) -> list[dict[str, Any]]:
+        """As usual; the rate falls twice, before and after the pruning."""
+        return [{**group, "factor": self._factor} for group in super().param_groups()]
+
+    def optimizer_step(self) -> None:
+        """Prune when the step's first part is over."""
+        super().optimizer_step()
+        if self.iterations == self._prune_at(self._length[1]):
+            self._prune()
+
+    def leave(self, task: str) -> None:
+        """The task's weights are final; a step too short to be pruned, or a replayed one, is pruned here."""
+        if packnet.in_training(self.network):
+            self._prune()
+        if packnet.unfinished(self.network):
+            packnet.finish(self.network)
+
+    def show(self, index: int) -> None:
+        """The weights of a task and of those before."""
+        packnet.select(self.network, index + 1)
+
+    def _prune(self) -> None:
+        packnet.prune(self.network, self.prune if self.step else self.first_prune)
+
+    def _prune_at(self, iterations: int) -> int:
+        return max(1, round((1 - self.retrain) * iterations))
+
+    def _factor(self, iterations: int, i: int) -> float:
+        """Polynomial decay of both parts, with the settings' warm-up in the first."""
+        cut = self._prune_at(iterations)
+        start, length, peak = (0, cut, 1.0) if i < cut else (cut, iterations - cut, self.retrain_lr)
+        ramp = min(1.0, (i + 1) / self.settings.warmup) if self.settings.warmup else 1.0
+        return peak * ramp * max(0.0, 1 - (i - start) / max(length, 1)) ** self.settings.power

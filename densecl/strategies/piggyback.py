@@ -1,0 +1,101 @@
+"""Piggyback: a binary mask a task on the weights of one fixed network."""
+
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+
+from densecl.masking import MaskSettings, binary
+from densecl.seeding import derive
+from densecl.strategies.by_task import ByTask
+from densecl.streams.scenario import DenseExperience
+from densecl.training.schedule import halfway, make_optimizer
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Piggyback(ByTask):
+    """The first task's network is fixed; each further task masks its weights (Mallya et al., ECCV 2018).
+
+    Masks are on every convolution and linear layer but the last; scores are trained through a threshold as if it were
+    not there (eq. 4-7). Weights and biases never change, so nothing is forgotten.
+    """
+
+    masks: Literal["binary", "ternary"] = "binary"
+    init: Literal["constant", "proportional", "random"] = "constant"  # of the scores; see `masking.MaskSettings`
+    initial: Positive = 1e-2  # score at the start
+    threshold: Positive = 5e-3  # a weight counts where its score is at least this
+    mask_lr: Positive = 1e-4
+    head_lr: Positive = 1e-4  # of the head, and of a task's own normalisation
+    optimizer: Literal["adam", "sgd"] = "adam"
+    scale_gradients: bool = False  # by 1 / mean |W| of each layer, for SGD
+    schedule: Literal["halfway", "settings"] = "halfway"  # a tenth of the rate from half-way on, or as in training
+    bn: Literal["fixed", "trained"] = "fixed"  # BatchNorm of the first task, or scale, shift and statistics of each
+    mask_first: bool = False  # the first task masks too: the network is a pretrained one (section 6)
+
+    @classmethod
+    def shares_first_step(cls, values: dict[str, Any]) -> bool:
+        """Not where the first task learns a mask."""
+        return super().shares_first_step(values) and not values.get("mask_first")
+
+    def configure(self, values: dict[str, Any]) -> None:
+        """As `Strategy.configure`; refuses settings that make no mask."""
+        super().configure(values)
+        self._settings()
+
+    def enter(self, experience: DenseExperience) -> None:
+        """Scores for the task, and nothing else is trained but its head and, where it has it, normalisation."""
+        if not self.masked(experience.step):
+            return
+        if not binary.tasks(self.network) and not self._added:
+            binary.add_masks(self.network)
+            self._added = True
+        if self.bn == "trained":
+            self.bank(self.backbone_norms())
+        binary.begin(self.network, experience.task.name, self._settings(), derive(self.seed, "masks", experience.step))
+        self.freeze(binary.score_parameters(self.network))
+
+    def masked(self, index: int) -> bool:
+        """Whether a task has a mask."""
+        return index > 0 or self.mask_first
+
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Scores without weight decay, and what is not masked."""
+        if not self.masked(self.step):
+            return super().param_groups()
+        scores = binary.score_parameters(self.network)
+        known = {id(parameter) for parameter in scores}
+        others = [p for p in self.network.parameters() if p.requires_grad and id(p) not in known]
+        groups: list[dict[str, Any]] = [
+            {"params": scores, "lr": self.mask_lr, "weight_decay": 0.0},
+            {"params": others, "lr": self.head_lr},
+        ]
+        return [{**group, "factor": halfway} if self.schedule == "halfway" else group for group in groups]
+
+    def make_optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        """Adam or SGD for masks, whatever trained the network."""
+        if not self.masked(self.step):
+            return super().make_optimizer(groups)
+        name = "adamw" if self.optimizer == "adam" else "sgd"  # no decay for scores, so AdamW is Adam for them
+        return make_optimizer(groups, self.settings.model_copy(update={"optimizer": name}), self.step)
+
+    def train_mode(self) -> None:
+        """What is shared stays as it was also where the first task masks."""
+        super().train_mode()
+        if self.step == 0 and self.mask_first:
+            self.fix_shared()
+
+    def leave(self, task: str) -> None:
+        """One bit a weight."""
+        if task in binary.tasks(self.network):
+            binary.finish(self.network, task)
+
+    def show(self, index: int) -> None:
+        """The mask of a task, which is computed once; none for the task that trained the network."""
+        if self._added:
+            binary.select(self.network, self.names[index] if self.masked(index) else None)
+
+    _added = False
+
+    def _settings(self) -> MaskSettings:
+        return MaskSettings(self.masks, self.init, self.initial, self.threshold, self.scale_gradients)

@@ -1,0 +1,125 @@
+"""Resblock: one autoencoder for all tasks, residual blocks between its halves for each (Matsumoto's slides, 2019)."""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from densecl.errors import SettingError
+from densecl.losses.images import absolute_error
+from densecl.models import ResBlockNet
+from densecl.models.network import Output, upsample
+from densecl.seeding import derive
+from densecl.strategies.by_task import ByTask
+from densecl.streams.scenario import DenseExperience
+from densecl.tasks.pixels import encode
+from densecl.training.batch import Batch
+
+AUTOENCODER = "autoencoder"  # the head that gives the image back; a child of the network
+
+
+class ResBlock(ByTask):
+    """Encoder and decoder learn to give back the first task's images and are fixed; a task has blocks and a head.
+
+    The slides name three ways to train and describe none; these are our reading. All act in step 0, whose iterations
+    they share out; later tasks train blocks and head alone.
+
+    two-stage: first the autoencoder without blocks, then blocks and head of the first task on the fixed autoencoder.
+    sequential: first the autoencoder, then all of it together with blocks and head, for the first task.
+    alternating: the autoencoder and the first task's blocks and head by turns, an iteration each.
+    """
+
+    first_step: ClassVar[Literal["own", "shared"]] = "own"
+    blocks: Annotated[int, Field(ge=1)] = 6  # of each task; 6 and 9 in the slides
+    training: Literal["two-stage", "sequential", "alternating"] = "two-stage"
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.5  # of step 0's iterations that are the autoencoder's
+
+    def configure(self, values: dict[str, Any]) -> None:
+        """As `Strategy.configure`; the backbone gets so many blocks, drawn from the run's seed."""
+        super().configure(values)
+        if not isinstance(self.network.backbone, ResBlockNet):
+            raise SettingError(
+                f"resblock cannot use {type(self.network.backbone).__name__}", "give --backbone resblock, or none"
+            )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive(self.seed, "blocks"))
+            self.network.backbone.set_blocks(self.blocks)
+
+    @property
+    def body(self) -> ResBlockNet:
+        """The backbone."""
+        backbone = self.network.backbone
+        assert isinstance(backbone, ResBlockNet)
+        return backbone
+
+    def enter(self, experience: DenseExperience) -> None:
+        """Step 0 has the autoencoder's head; later ones have blocks of their own, and nothing else is trained."""
+        self._doing = None
+        if experience.step == 0:
+            self.network.add_module(AUTOENCODER, self.network.backbone.build_head(self.body.channels, 3))
+        else:
+            self.bank(["backbone.blocks"], start=self.names[0] if experience.step > 1 else None)
+            self.freeze()
+        self.body.use_blocks = True
+
+    def param_groups(self) -> list[dict[str, Any]]:
+        """In step 0 all parameters, whichever are trained at the moment: what is not has no gradient."""
+        return super().param_groups() if self.step else [{"params": list(self.network.parameters())}]
+
+    def train_mode(self) -> None:
+        """As usual; what is fixed in step 0 is fixed again before the next batch."""
+        super().train_mode()
+        self._doing = None
+
+    def forward(self) -> Output:
+        """With what this iteration trains."""
+        if self.step == 0:
+            self._prepare("autoencoder" if self._reconstructs() else "task")
+        return super().forward()
+
+    def task_loss(self, output: Output, batch: Batch, teacher_output: Output | None) -> Tensor:
+        """The task's own, or in the autoencoder's turn L1 of the image given back."""
+        if self.step > 0 or not self._reconstructs():
+            return super().task_loss(output, batch, teacher_output)
+        assert output.decoded is not None
+        mean, std = self.normalisation
+        head: nn.Module = getattr(self.network, AUTOENCODER)
+        made = upsample(head(output.decoded), batch.image).float()
+        return absolute_error(made, encode((batch.image.float() * std + mean) * 255))
+
+    def after_step(self, experience: DenseExperience) -> None:
+        """Keep the task; the network has its blocks again."""
+        self.body.use_blocks = True
+        super().after_step(experience)
+
+    def model_tensors(self) -> dict[str, Tensor]:
+        """The autoencoder's head is not needed any more."""
+        return {k: v for k, v in super().model_tensors().items() if not k.startswith(f"{AUTOENCODER}.")}
+
+    _doing: str | None = None
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Nothing looks at one."""
+        return any(plugin.needs_teacher for plugin in self.dense_plugins)
+
+    def _reconstructs(self) -> bool:
+        """Whether the iteration is the autoencoder's."""
+        if self.training == "alternating":
+            return self.iterations % 2 == 0
+        return self.iterations < round(self.share * self._length[1])
+
+    def _prepare(self, doing: str) -> None:
+        """Let one of both be trained; the other one's parameters get no gradient."""
+        if doing == self._doing:
+            return
+        self._doing = doing
+        reconstructs = doing == "autoencoder"
+        halves = reconstructs or self.training == "sequential"
+        self.body.use_blocks = not reconstructs
+        self.network.train()
+        self.body.requires_grad_(halves).train(halves)
+        self.body.blocks.requires_grad_(not reconstructs).train(not reconstructs)
+        self.network.heads.requires_grad_(not reconstructs)
+        getattr(self.network, AUTOENCODER).requires_grad_(reconstructs)

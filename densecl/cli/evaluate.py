@@ -28,4 +28,9 @@ def evaluate(
     scored = reevaluate(
         run, step=step, preset=evaluation, data=data, device=device, workers=workers, catalogue=catalogue
     )
-    typer.echo(scored.evaluation.model_dump_json() if as_json else summary(scored))
+    if not as_json:
+        typer.echo(summary(scored))
+    elif scored.all_tasks:
+        typer.echo(f"[{', '.join(found.model_dump_json() for found in scored.all_tasks)}]")
+    else:
+        typer.echo(scored.evaluation.model_dump_json())

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,10 @@ class Progress:
         if not self.quiet:
             self.console.print(text, markup=False)
 
-    def run_started(self, folder: Path, steps: Sequence[Sequence[int]], class_names: Sequence[str]) -> None:
+    def run_started(self, folder: Path, steps: int, content: str) -> None:
         """Say where the results go and what is to be learnt."""
-        self._steps = len(steps)
-        self.line(f"{folder}: {len(steps)} step{'s' * (len(steps) > 1)}, {len(class_names) - 1} classes")
+        self._steps = steps
+        self.line(f"{folder}: {steps} step{'s' * (steps > 1)}, {content}")
 
     def __enter__(self) -> "Progress":
         if self.console.is_terminal and not self.quiet:
@@ -73,9 +73,13 @@ class Progress:
 
     def step_finished(self, step: StepRecord) -> None:
         """A step is evaluated."""
+        text = f"step {step.step + 1} of {self._steps}: {step.iterations} iterations in {step.seconds:.1f} s"
+        if step.model is not None:  # a sequence of tasks
+            scores = (f"{found.task} {_headline(found.metrics)}" for found in step.evaluations)
+            self.line(f"{text}; {', '.join(scores)}")
+            return
         metrics = step.evaluations[0].metrics
         miou, lost = metrics["miou"]["all"], metrics["forgetting"]
-        text = f"step {step.step + 1} of {self._steps}: {step.iterations} iterations in {step.seconds:.1f} s"
         text += "" if miou is None else f", mIoU {miou:.3f}"
         # + 0.0: no -0.000
         self.line(text + ("" if lost is None else f", forgetting {round(lost, 3) + 0.0:.3f}"))
@@ -83,6 +87,14 @@ class Progress:
     def scan(self, what: str) -> "Scan":
         """A callable (done, total) for scans of files."""
         return Scan(self, what)
+
+
+def _headline(metrics: Mapping[str, Any]) -> str:
+    """The first score of a task: records keep the one it is ranked by first."""
+    name, value = next(iter(metrics.items()))
+    value = value["all"] if isinstance(value, dict) else value
+    shown = "-" if value is None else f"{value:.3f}" if abs(value) < 10 else f"{value:.0f}"
+    return f"{'mIoU' if name == 'miou' else name} {shown}"
 
 
 class Scan:

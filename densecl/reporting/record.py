@@ -61,9 +61,29 @@ class Evaluation(_Model):
                 raise ValueError(f"{key} must be a {kind.__name__}")
             if not all(_number_or_none(value) for value in (found.values() if isinstance(found, dict) else found)):
                 raise ValueError(f"{key} must hold numbers or null")
-        if not _number_or_none(metrics.get("forgetting")):
-            raise ValueError("forgetting must be a number or null")
+        scalars = [key for key, value in metrics.items() if key not in ("iou", "miou") and not _number_or_none(value)]
+        if scalars:
+            raise ValueError(f"{scalars[0]} must be a number or null")
         return metrics
+
+
+class TaskRecord(_Model):
+    """A task of a sequence: how it is ranked, and what decides its losses and scores."""
+
+    name: str
+    kind: str
+    primary: str  # the metric it is ranked by; of segmentation, the mean over all classes
+    higher_is_better: bool
+    class_names: list[str] = []
+    settings: Tree = {}
+
+
+class Stored(_Model):
+    """What must be kept to perform every task learnt so far."""
+
+    tensors: int = Field(ge=0)  # bytes of all values, each once
+    file: int = Field(ge=0)  # bytes of a safetensors file of them
+    formula: int | None = Field(default=None, ge=0)  # bytes from the counts of parameters, where the method has one
 
 
 class StepRecord(_Model):
@@ -76,6 +96,7 @@ class StepRecord(_Model):
     seconds: float = Field(ge=0, allow_inf_nan=False)  # of training
     peak_memory: int | None = None  # bytes on the accelerator
     stored_bytes: int = Field(default=0, ge=0)  # kept from earlier steps: replayed samples, teachers, masks
+    model: Stored | None = None  # of a sequence of tasks
     shared: bool = False  # the first step was loaded from another run's
     notes: dict[str, Tree] = {}  # of plugins, by name: such as the banks of synthetic images that were replayed
     evaluations: list[Evaluation] = []
@@ -98,6 +119,7 @@ class Record(_Model):
     environment: Tree
     class_names: list[str]
     has_background: bool
+    tasks: list[TaskRecord] = []  # of a sequence; empty for one task whose classes arrive over time
     planned_steps: list[list[int]] = []  # labels of each step of the benchmark's stream, which `joint` trains as one
     steps: list[StepRecord] = []
 

@@ -10,6 +10,7 @@ from densecl.recipe import RunSettings
 from densecl.reporting.render import humanise
 from densecl.runner.build import build_network, build_scenario, build_strategy
 from densecl.runner.plan import Plan
+from densecl.streams.scenario import Scenario
 from densecl.training.loader import step_length
 from densecl.training.precision import Precision
 
@@ -29,6 +30,8 @@ def describe(plan: Plan, progress: Callable[[int, int], None] | None = None) -> 
     scenario, _ = build_scenario(plan, progress)
     network = build_network(without_download(s))
     build_strategy(plan, scenario, network)
+    if scenario.kind == "tasks":
+        return _describe_tasks(plan, scenario, network)
     held = f"{len(scenario.test)} held out, test images not used" if s.data.validation else f"{len(plan.test)} test"
     lines = [
         f"{s.benchmark}  {plan.method.name}  {s.backbone}  seed {s.seed}",
@@ -47,16 +50,44 @@ def describe(plan: Plan, progress: Callable[[int, int], None] | None = None) -> 
         names = names if len(names) < 60 else names[:57] + "..."
         lines.append(f"{experience.step:4}  {images:6}  {epochs:6}  {iterations:10}  {names}")
     network.grow(len(scenario.class_names))
+    return "\n".join([*lines, *_cost(plan, network, total)])
+
+
+def _describe_tasks(plan: Plan, scenario: Scenario, network: Network) -> str:
+    """The same of a sequence of tasks."""
+    s = plan.settings
+    lines = [
+        f"{s.benchmark}  {plan.method.name}  {s.backbone}  seed {s.seed}",
+        f"folder     {plan.folder}",
+        "stream     a sequence of tasks",
+        "",
+        "step  images  test  epochs  iterations  outputs  task",
+    ]
+    total = 0
+    for experience, tests, reader in zip(scenario.train_stream, scenario.tests, scenario.training.readers, strict=True):
+        images = len(experience.images.indices)
+        epochs, iterations = step_length(images, s.training.batch, *s.training.length(experience.step))
+        total += iterations
+        task = experience.task
+        kind = f"{task.name}: {task.kind.replace('_', ' ')} on {reader.name}"  # type: ignore[attr-defined]
+        counts = f"{experience.step:4}  {images:6}  {len(tests):4}  {epochs:6}  {iterations:10}  {task.outputs:7}"
+        lines.append(f"{counts}  {kind}")
+    network.task_heads.begin(scenario.tasks[0].name)
+    network.grow(scenario.train_stream[0].n_outputs)
+    return "\n".join([*lines, *_cost(plan, network, total)])
+
+
+def _cost(plan: Plan, network: Network, total: int) -> list[str]:
+    s = plan.settings
     parameters = sum(p.numel() for p in network.parameters())
     seconds = measure(plan, network)
-    lines += [
+    return [
         "",
         f"network    {parameters:,} parameters",
         f"training   {total:,} iterations of {s.training.batch} images on {s.device}, {s.training.precision}",
         f"estimate   {humanise(total * seconds)} ({seconds:.2f} s an iteration, forward and backward measured here,",
         "           without loading, teacher and evaluation)",
     ]
-    return "\n".join(lines)
 
 
 def without_download(settings: RunSettings) -> RunSettings:

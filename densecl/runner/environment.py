@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from densecl import __version__
-from densecl.reporting.record import Record
+from densecl.reporting.record import Record, TaskRecord
 from densecl.runner.build import is_resumable
 from densecl.runner.plan import Plan
 from densecl.streams.scenario import Scenario
@@ -22,7 +22,8 @@ def new_record(plan: Plan, scenario: Scenario, workers: int) -> Record:
     """The record of a run that begins."""
     s = plan.settings
     settings = s.model_dump(mode="json")
-    settings["stream"]["order"] = [c for step in plan.steps for c in step]  # as used, also when made from a seed
+    if scenario.kind == "classes":
+        settings["stream"]["order"] = [c for step in plan.steps for c in step]  # as used, also when made from a seed
     return Record(
         densecl=__version__,
         benchmark=s.benchmark,
@@ -38,12 +39,33 @@ def new_record(plan: Plan, scenario: Scenario, workers: int) -> Record:
         | {
             "later": list(scenario.settings.later),  # images of each step that also hold classes of later steps
             "stream": scenario.fingerprint,
-            "images": {"train": len(scenario.training.reader), "test": len(scenario.test)},
+            "images": {
+                "train": sum(len(reader) for reader in dict.fromkeys(scenario.training.readers)),
+                "test": sum(map(len, scenario.tests)),
+            },
         },
         class_names=list(scenario.class_names),
         has_background=scenario.has_background,
+        tasks=task_records(scenario),
         planned_steps=[list(group) for group in scenario.groups],
     )
+
+
+def task_records(scenario: Scenario) -> list[TaskRecord]:
+    """The tasks of a sequence; none for a class-incremental stream."""
+    if scenario.kind == "classes":
+        return []
+    return [
+        TaskRecord(
+            name=task.name,
+            kind=task.kind,
+            primary=task.primary,
+            higher_is_better=task.higher_is_better,
+            class_names=list(names),
+            settings=task.settings,
+        )
+        for task, names in zip(scenario.tasks, scenario.names, strict=True)
+    ]
 
 
 def _environment(device: torch.device, workers: int) -> dict[str, Any]:

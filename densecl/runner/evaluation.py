@@ -1,6 +1,8 @@
 """Scoring a network on the test stream: one confusion matrix with every true class as a row."""
 
+import math
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ from torch.utils.data import DataLoader, Subset
 from densecl.metrics import ConfusionMatrix
 from densecl.metrics.forgetting import forgetting
 from densecl.metrics.grouping import fold_unseen, iou_from_confusion, step_metrics, unseen_under
-from densecl.reporting.record import Evaluation, StepRecord
+from densecl.reporting.record import Evaluation, StepRecord, plain
 from densecl.strategies.base import Strategy
 from densecl.streams.samples import LoadedSample, TestSamples
 from densecl.streams.scenario import Scenario
@@ -76,6 +78,61 @@ def score(matrix: np.ndarray, scenario: Scenario, step: int, learnt: list[np.nda
     }
     task = scenario.tasks[min(step, len(scenario.tasks) - 1)]
     return Evaluation(task=task.name, metrics=metrics, confusion=matrix.tolist())
+
+
+@torch.no_grad()
+def measure(strategy: Strategy, index: int, batch: int, workers: int = 0) -> Evaluation:
+    """The scores of one task of a sequence, without forgetting.
+
+    Several processes count each image once, in one of them, and all get the whole.
+
+    Raises:
+        UnknownNameError: the task was never learnt.
+    """
+    scenario = strategy.scenario
+    task, samples = scenario.tasks[index], scenario.tests[index]
+    strategy.select_task(index)
+    network = strategy.network.eval()
+    metrics = task.metrics()
+    own = Subset(samples, range(distributed.rank(), len(samples), distributed.world()))
+    loader = DataLoader(own, batch_size=batch, collate_fn=by_size, num_workers=workers)
+    for groups in loader:
+        for image, mask in groups:
+            image = image.to(strategy.device)
+            prepared = task.prepare(image, mask.to(strategy.device))
+            with strategy.precision.autocast():
+                logits = network(normalise(prepared.image, *strategy.normalisation)).logits.float()
+            metrics.update(logits, image, prepared.target)
+    metrics.sums = distributed.total(metrics.sums)
+    confused = metrics.sums.tolist() if task.kind == "segmentation" else None
+    return Evaluation(task=task.name, metrics=metrics.compute(), confusion=confused)
+
+
+def measure_all(
+    strategy: Strategy, step: int, batch: int, workers: int, learnt: Sequence[Evaluation | None]
+) -> list[Evaluation]:
+    """The scores of every task learnt up to a step; afterwards the network is that of the step's task again.
+
+    Args:
+        strategy: that has learnt them.
+        step: of the last one.
+        batch: images at a time.
+        workers: that load them.
+        learnt: what each task scored when it was learnt, to measure forgetting against; None where that is unknown.
+    """
+    found = []
+    for index, task in enumerate(strategy.scenario.tasks[: step + 1]):
+        now = measure(strategy, index, batch, workers)
+        before = learnt[index] if index < min(step, len(learnt)) else None
+        lost = None if before is None else task.forgetting(before.metrics, now.metrics)
+        metrics = {**now.metrics, "forgetting": None if lost is None or math.isnan(lost) else lost}
+        found.append(now.model_copy(update={"metrics": plain(metrics)}))
+    return found
+
+
+def when_learnt(steps: Sequence[StepRecord]) -> list[Evaluation | None]:
+    """What each task of a sequence scored after its own step."""
+    return [step.evaluations[k] if k < len(step.evaluations) else None for k, step in enumerate(steps)]
 
 
 def ious(steps: list[StepRecord]) -> list[np.ndarray]:

@@ -13,20 +13,23 @@ from densecl.recipe import EvaluationSettings, RunSettings, build
 from densecl.reporting.record import FILE_NAME, Evaluation, Record, read_record
 from densecl.runner.build import build_network, build_scenario, build_strategy
 from densecl.runner.checkpoint import load_weights
-from densecl.runner.evaluation import confusion, ious, score
+from densecl.runner.evaluation import confusion, ious, measure_all, score, when_learnt
 from densecl.runner.methods import parse_method
 from densecl.runner.plan import Plan, usable_device
 from densecl.runner.resume import Checkpoints
 from densecl.spec import Call, format_spec
+from densecl.strategies.base import Strategy
 from densecl.streams import protocol
+from densecl.streams.scenario import Scenario
 
 
 class Scored(NamedTuple):
-    """An evaluation, the step it is of, and the record of the run."""
+    """An evaluation, the step it is of, and the record of the run; of a sequence, the evaluations of all its tasks."""
 
     evaluation: Evaluation
     step: int
     record: Record
+    all_tasks: tuple[Evaluation, ...] = ()
 
 
 def parse_preset(text: str) -> EvaluationSettings:
@@ -64,6 +67,9 @@ def plan_of(
         updates["device"] = usable_device(device or "cpu")
     settings = settings.model_copy(update=updates)
     calls = [Call(settings.strategy, settings.strategy_values), *(Call(n, v) for n, v in settings.plugins.items())]
+    method = parse_method(format_spec(tuple(calls)), catalogue)
+    if settings.stream.kind == "tasks":
+        return Plan(settings, method, tuple((k,) for k in range(len(settings.stream.tasks))), folder), record
     order = settings.stream.order
     if not isinstance(order, tuple):
         raise RecordError(f"{path}: 'settings.stream.order' must be the list that the run used")
@@ -71,7 +77,7 @@ def plan_of(
         steps = protocol.ordered(protocol.steps(settings.stream.split, len(order)), order)
     except SettingError as error:
         raise RecordError(f"{path}: {error}") from error
-    return Plan(settings, parse_method(format_spec(tuple(calls)), catalogue), steps, folder), record
+    return Plan(settings, method, steps, folder), record
 
 
 def reevaluate(
@@ -104,7 +110,25 @@ def reevaluate(
         raise SettingError(
             f"{folder} has finished steps 0 to {last}, not {step}" if record.steps else f"{folder} has no finished step"
         )
-    scenario, found = build_scenario(plan)
+    strategy, scenario, found = restore(plan, Path(folder), step, record.hash)
+    workers = found if workers is None else workers
+    batch = plan.settings.evaluation.batch
+    if scenario.kind == "tasks":
+        learnt_then = when_learnt(record.steps) if comparable else []
+        evaluations = measure_all(strategy, step, batch, workers, learnt_then)
+        return Scored(evaluations[-1], step, record, tuple(evaluations))
+    matrix = confusion(strategy, scenario.test, len(scenario.class_names), batch, workers)
+    learnt = ious(record.steps) if comparable else []
+    return Scored(score(matrix, scenario, step, learnt), step, record)
+
+
+def restore(plan: Plan, folder: Path, step: int, run: str) -> tuple[Strategy, Scenario, int]:
+    """A run's strategy with the weights of a finished step, its scenario, and how many workers load that.
+
+    Raises:
+        DenseCLError: data or weights that cannot be read.
+    """
+    scenario, workers = build_scenario(plan)
     settings = plan.settings
     if "weights" in settings.backbone_values:  # the kept weights replace them: do not download
         values = {**settings.backbone_values, "weights": "none"}
@@ -113,25 +137,37 @@ def reevaluate(
     strategy = build_strategy(plan, scenario, network)
     for experience in list(scenario.train_stream)[: step + 1]:
         strategy.grow(experience)
-    load_weights(network, Path(folder), step)
-    checkpoints = Checkpoints(Path(folder), record.hash)
+    load_weights(network, folder, step)
+    checkpoints = Checkpoints(folder, run)
     if checkpoints.step_path(step).is_file():  # a `predict` may depend on what the method remembers
         strategy.load_method_state(checkpoints.after_step(step))
     checkpoints.close()
-    workers = found if workers is None else workers
-    matrix = confusion(strategy, scenario.test, len(scenario.class_names), plan.settings.evaluation.batch, workers)
-    learnt = ious(record.steps) if comparable else []
-    return Scored(score(matrix, scenario, step, learnt), step, record)
+    return strategy, scenario, workers
 
 
 def summary(scored: Scored) -> str:
-    """The evaluation as text: groups, forgetting, then each class."""
+    """The evaluation as text: groups, forgetting, then each class; of a sequence, each task's scores."""
+    if scored.all_tasks:
+        return _tasks(scored)
     metrics = scored.evaluation.metrics
     lines = [f"{scored.record.benchmark}  {scored.record.strategy}  after step {scored.step}"]
     lines += [f"{name:10} {_percent(value)}" for name, value in metrics["miou"].items()]
     lines += [f"{'forgetting':10} {_percent(metrics['forgetting'])}", "", *_groupings(scored), ""]
     names = scored.record.class_names
     lines += [f"{label:3} {names[label]:16} {_percent(value)}" for label, value in enumerate(metrics["iou"])]
+    return "\n".join(lines)
+
+
+def _tasks(scored: Scored) -> str:
+    lines = [f"{scored.record.benchmark}  {scored.record.strategy}  after step {scored.step}"]
+    for found in scored.all_tasks:
+        lines.append("")
+        lines.append(found.task)
+        for name, value in found.metrics.items():
+            if name == "miou":
+                lines.append(f"  {'mIoU':16} {_percent(value['all'])}")
+            elif name != "iou":
+                lines.append(f"  {name:16} " + ("-" if value is None else f"{value:.4g}"))
     return "\n".join(lines)
 
 

@@ -16,15 +16,16 @@ import torch
 
 from densecl.errors import DataError, DenseCLError, RecordError, RunError
 from densecl.reporting.progress import Progress
-from densecl.reporting.record import FILE_NAME, Record, StepRecord, read_record
+from densecl.reporting.record import FILE_NAME, Evaluation, Record, StepRecord, read_record
 from densecl.runner.build import build_network, build_scenario, build_strategy, is_resumable
 from densecl.runner.checkpoint import save_weights
 from densecl.runner.environment import new_record, peak_memory
-from densecl.runner.evaluation import confusion, ious, score
+from densecl.runner.evaluation import confusion, ious, measure_all, score, when_learnt
 from densecl.runner.folder import check_space, locked, remove
 from densecl.runner.plan import Plan, make_plan
 from densecl.runner.resume import Checkpoints, find_point, go_on
 from densecl.runner.share import FirstStep, may_share, train_or_load
+from densecl.runner.tasks import content, keep, stored
 from densecl.strategies.base import Strategy
 from densecl.streams.scenario import DenseExperience, Scenario
 from densecl.training import distributed
@@ -97,7 +98,7 @@ def execute(
             return done
         record = new_record(plan, scenario, workers)
         checkpoints = Checkpoints(folder, plan.hash, keep_checkpoints, writes=is_main())
-        progress.run_started(plan.folder, scenario.settings.steps, scenario.class_names)
+        progress.run_started(plan.folder, len(scenario.train_stream), content(scenario))
         work = Work(plan, scenario, strategy, checkpoints, workers, progress)
         try:
             with progress, _terminable():
@@ -208,8 +209,7 @@ class Work:
             self.train(experience, spent)
             trained = FirstStep(strategy.iterations, time.perf_counter() - start, loaded=False)
         self.progress.evaluating(experience.step)
-        batch = plan.settings.evaluation.batch
-        matrix = confusion(strategy, scenario.test, len(scenario.class_names), batch, self.workers)
+        evaluations = self._evaluate(experience.step, record)
         if is_main():
             save_weights(strategy.network, plan.settings, plan.folder, experience.step)
         if record.resumable:
@@ -224,11 +224,23 @@ class Work:
             stored_bytes=strategy.stored_bytes(),
             shared=trained.loaded,
             notes=strategy.notes(),
-            evaluations=[score(matrix, scenario, experience.step, ious(record.steps))],
+            model=stored(strategy) if scenario.kind == "tasks" else None,
+            evaluations=evaluations,
         )
         self.progress.step_finished(step)
         status = "finished" if experience.step == len(scenario.train_stream) - 1 else "running"
         return record.model_copy(update={"steps": [*record.steps, step], "status": status})
+
+    def _evaluate(self, step: int, record: Record) -> list[Evaluation]:
+        """The scores after a step: of all classes, or of every task learnt so far."""
+        scenario, strategy, batch = self.scenario, self.strategy, self.plan.settings.evaluation.batch
+        if scenario.kind == "tasks":
+            found = measure_all(strategy, step, batch, self.workers, when_learnt(record.steps))
+            if is_main():
+                keep(strategy, self.plan.folder, step)
+            return found
+        matrix = confusion(strategy, scenario.test, len(scenario.class_names), batch, self.workers)
+        return [score(matrix, scenario, step, ious(record.steps))]
 
 
 def _check_alike(plan: Plan) -> None:

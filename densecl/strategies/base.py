@@ -144,6 +144,10 @@ class Strategy(Loop):
         """All that must be kept to perform every task learnt so far, each value once: what the size column counts."""
         return dict(self.network.state_dict())
 
+    def model_bytes(self) -> int | None:
+        """The same from the counts of parameters alone; None where a method has no formula."""
+        return None
+
     def method_state(self) -> dict[str, Any]:
         """What strategy and plugins must remember, by name."""
         frozen = [name for name, p in self.network.named_parameters() if not p.requires_grad]

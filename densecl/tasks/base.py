@@ -1,5 +1,6 @@
 """What a task is: the one place that knows what outputs mean, so that strategies need not."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -137,7 +138,7 @@ class Task:
 
     def score(self, metrics: dict[str, Any]) -> float:
         """The primary metric out of a record's."""
-        return float(metrics[self.primary])
+        return number(metrics[self.primary])
 
     def forgetting(self, learnt: dict[str, Any], now: dict[str, Any]) -> float:
         """How much worse the primary metric is than when the task was learnt; positive is worse."""
@@ -160,3 +161,8 @@ class Task:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
+
+
+def number(value: float | None) -> float:
+    """A recorded score; not-a-number where a record has none."""
+    return math.nan if value is None else float(value)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from densecl.errors import SettingError
-from densecl.tasks.base import Picture, Prepared, Targets, Task
+from densecl.tasks.base import Picture, Prepared, Targets, Task, number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,7 +54,7 @@ class Segmentation(Task):
 
     def score(self, metrics: dict[str, Any]) -> float:
         """The mean over all classes."""
-        return float(metrics["miou"]["all"])
+        return number(metrics["miou"]["all"])
 
     def picture(self, image: "Tensor", output: "Tensor", mask: "Tensor") -> Picture:
         """Labels in VOC's colours; `output` may also be labels (H, W)."""

@@ -1,0 +1,84 @@
+"""What a run of a sequence of tasks keeps besides weights: masks, pictures, and how much must be stored."""
+
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from densecl.files import atomic_path
+from densecl.masking import binary, packnet
+from densecl.masking.store import save_masks
+from densecl.reporting.record import Stored
+from densecl.strategies.base import Strategy
+from densecl.streams.scenario import Scenario
+from densecl.training.batch import normalise
+
+PICTURES = 4  # of each task and step
+
+
+def content(scenario: Scenario) -> str:
+    """What is to be learnt, in words."""
+    if scenario.kind == "tasks":
+        return "tasks " + ", ".join(task.name for task in scenario.tasks)
+    return f"{len(scenario.class_names) - 1} classes"
+
+
+def stored(strategy: Strategy) -> Stored:
+    """The size of what performs all tasks learnt so far."""
+    tensors = strategy.model_tensors()
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    return Stored(tensors=size, file=size + _header(tensors), formula=strategy.model_bytes())
+
+
+def keep(strategy: Strategy, folder: Path, step: int) -> None:
+    """Write the masks of the step's task, where it has some, and a picture of every task learnt so far."""
+    network, name = strategy.network, strategy.scenario.tasks[step].name
+    if name in binary.tasks(network):
+        save_masks(binary.masks(network, name), folder / "masks" / f"{name}.safetensors", name)
+    if owners := packnet.owners(network):
+        save_masks(owners, folder / "masks" / "owners.safetensors", "owners")
+    for index, task in enumerate(strategy.scenario.tasks[: step + 1]):
+        save_picture(picture(strategy, index), folder / "pictures" / f"step{step}-{task.name}.png")
+    strategy.select_task(step)
+
+
+@torch.no_grad()
+def picture(strategy: Strategy, index: int, count: int = PICTURES) -> Tensor:
+    """The first test images of a task: rows of input, output and truth.
+
+    Returns:
+        (3, H, W) uint8.
+    """
+    scenario = strategy.scenario
+    task, samples = scenario.tasks[index], scenario.tests[index]
+    strategy.select_task(index)
+    network = strategy.network.eval()
+    rows = []
+    for sample in (samples[position] for position in range(min(count, len(samples)))):
+        image, mask = sample.image[None].to(strategy.device), sample.target[None].to(strategy.device)
+        output = network(normalise(task.prepare(image, mask).image, *strategy.normalisation))
+        shown = task.picture(image[0], output.logits[0].float(), mask[0])
+        rows.append(torch.cat([part.cpu() for part in shown], 2))
+    width = max(row.shape[2] for row in rows)
+    rows = [torch.nn.functional.pad(row, (0, width - row.shape[2])) for row in rows]
+    return torch.cat(rows, 1)
+
+
+def save_picture(pixels: Tensor, path: Path) -> None:
+    """Write (3, H, W) uint8 as PNG, atomically.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()).save(file, "PNG")
+
+
+def _header(tensors: dict[str, Tensor]) -> int:
+    """Bytes of a safetensors file besides the values: names, types and shapes."""
+    from safetensors.torch import save
+
+    empty = {name: torch.empty((0, *tensor.shape[1:]), dtype=tensor.dtype) for name, tensor in tensors.items()}
+    digits = sum(len(str(tensor.numel() * tensor.element_size())) for tensor in tensors.values())
+    return len(save(empty)) + 2 * digits  # places in the file are longer than those of nothing

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from densecl.errors import RunError, SettingError
-from densecl.runner.check import TRAINING, tiny_network, tiny_scenario, tiny_strategy
 from densecl.runner.methods import parse_method
+from densecl.runner.tiny import TRAINING, tiny_network, tiny_scenario, tiny_strategy
 
 
 def weights(network=None, **changes):

@@ -13,8 +13,8 @@ import torch
 from tiny_runs import flags, run_words, tiny_voc
 
 from densecl.errors import SettingError
-from densecl.runner.check import TRAINING, tiny_scenario, tiny_strategy
 from densecl.runner.methods import parse_method
+from densecl.runner.tiny import TRAINING, tiny_scenario, tiny_strategy
 from densecl.streams.samples import UNCOUNTED
 from densecl.training import distributed
 from densecl.training.batch import Batch, sizes, split

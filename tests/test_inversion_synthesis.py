@@ -15,8 +15,8 @@ from densecl.inversion.statistics import BatchStatistics, moments
 from densecl.inversion.synthesis import class_loss, coarse_logits
 from densecl.models import build_backbone
 from densecl.models.network import Network
-from densecl.runner.check import TRAINING, tiny_network, tiny_scenario, tiny_strategy
 from densecl.runner.methods import parse_method
+from densecl.runner.tiny import TRAINING, tiny_network, tiny_scenario, tiny_strategy
 
 torch.set_num_threads(1)
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from densecl.runner.check import TinyImages, tiny_scenario
+from densecl.runner.tiny import TinyImages, tiny_scenario
 from densecl.streams.samples import SampleKey
 from densecl.training.class_weights import class_weights, label_frequencies
 from densecl.training.loader import EpochBatches, make_loader, step_length

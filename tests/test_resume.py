@@ -13,9 +13,9 @@ from densecl.cli import main
 from densecl.errors import RecordError, RunError
 from densecl.recipe import RunSettings
 from densecl.reporting.record import find_records, read_record
-from densecl.runner.check import TRAINING, tiny_network, tiny_scenario, tiny_strategy
 from densecl.runner.methods import parse_method
 from densecl.runner.resume import Checkpoints, pack, unpack
+from densecl.runner.tiny import TRAINING, tiny_network, tiny_scenario, tiny_strategy
 
 SETTINGS = RunSettings(benchmark="tiny", strategy="finetune", backbone="bisenet", training=TRAINING)
 
@@ -242,8 +242,8 @@ def test_a_full_disk_is_said_in_one_line_and_keeps_what_was_there(tmp_path, caps
 
 
 def test_what_a_method_froze_stays_frozen_after_a_kill(tmp_path):
-    from densecl.runner.check import tiny_network, tiny_scenario, tiny_strategy
     from densecl.runner.methods import parse_method
+    from densecl.runner.tiny import tiny_network, tiny_scenario, tiny_strategy
 
     (tmp_path / "frozen.py").write_text(
         "from densecl import Strategy\n"

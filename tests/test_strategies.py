@@ -8,8 +8,8 @@ from torch import nn
 from densecl import losses
 from densecl.errors import RunError
 from densecl.recipe import LaterSettings, TrainingSettings
-from densecl.runner.check import TRAINING, tiny_network, tiny_scenario, tiny_strategy
 from densecl.runner.methods import parse_method
+from densecl.runner.tiny import TRAINING, tiny_network, tiny_scenario, tiny_strategy
 from densecl.training.batch import Batch
 from densecl.training.schedule import make_optimizer, make_schedule
 

@@ -12,9 +12,9 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from densecl.recipe import LaterSettings
-from densecl.runner.check import TRAINING, tiny_network, tiny_scenario, tiny_strategy
 from densecl.runner.evaluation import confusion
 from densecl.runner.methods import parse_method
+from densecl.runner.tiny import TRAINING, tiny_network, tiny_scenario, tiny_strategy
 from densecl.streams.samples import UNCOUNTED
 from densecl.training import distributed
 

@@ -8,110 +8,21 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from densecl.data.dataset import Sample
 from densecl.errors import DenseCLError, SettingError
 from densecl.losses import cross_entropy
-from densecl.models import build_backbone
-from densecl.models.network import Network
-from densecl.recipe import LaterSettings, TrainingSettings
-from densecl.runner.evaluation import confusion
-from densecl.runner.methods import Method, Part, build_plugins, parse_method
+from densecl.runner.evaluation import confusion, measure_all
+from densecl.runner.methods import Method, Part, parse_method
+from densecl.runner.tiny import TRAINING, tiny_strategy, tiny_stream
 from densecl.runner.watch import Finding, watch
 from densecl.strategies.base import Plugin, Strategy
 from densecl.strategies.hyperparameters import hyperparameters, resolve
-from densecl.streams import protocol
-from densecl.streams.scenario import DenseExperience, Scenario, class_incremental
+from densecl.streams.scenario import DenseExperience
 from densecl.training.batch import Batch
 
-SIZE, IMAGES = 32, 24
 VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-TRAINING = TrainingSettings(
-    epochs=2, batch=6, optimizer="adamw", lr=1e-3, later=LaterSettings(lr=1e-3), augmentation="flip", crop="full"
-)
-
-
-class TinyImages:
-    """Squares of four colours on noise with void borders, in memory: a reader that needs no files."""
-
-    name, split, has_background = "tiny", "train", True
-    class_names = ("red", "green", "blue", "yellow")
-    root = Path()
-
-    def __init__(self, n: int, seed: int, size: int = SIZE):
-        rng = np.random.default_rng(seed)
-        colours = np.array([[0, 0, 0], [200, 30, 30], [30, 200, 30], [30, 30, 200], [200, 200, 30]])
-        self.ids = tuple(f"tiny{seed}-{i}" for i in range(n))
-        self.masks = np.zeros((n, size, size), dtype=np.uint8)
-        for i, mask in enumerate(self.masks):
-            for part, label in enumerate(1 + (i + np.array([0, rng.integers(1, 4)])) % 4):
-                y, x = rng.integers(1, size // 2), 1 + part * size // 2
-                mask[y - 1 : y + size // 3 + 1, x - 1 : x + size // 3 + 1] = 255
-                mask[y : y + size // 3, x : x + size // 3] = label
-        noise = rng.integers(0, 50, (n, size, size, 3))
-        images = colours[np.where(self.masks == 255, 0, self.masks)] + noise
-        self.images = np.ascontiguousarray(images.astype(np.uint8).transpose(0, 3, 1, 2))
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def read(self, index: int) -> Sample:
-        """The sample at a position."""
-        return Sample(torch.from_numpy(self.images[index]), torch.from_numpy(self.masks[index]))
-
-    def read_mask(self, index: int) -> np.ndarray:
-        """Its mask alone."""
-        return self.masks[index]
-
-    def presence(self) -> np.ndarray:
-        """(n, 256) bool: which ids each mask holds."""
-        return protocol.presence([np.unique(mask).tolist() for mask in self.masks])
-
-    def image_path(self, index: int) -> Path:
-        """There is no file; its own source stands in."""
-        return Path(__file__)
-
-    mask_path = image_path
-
-
-def tiny_scenario(*, joint: bool = False, size: int = SIZE, seed: int = 0) -> Scenario:
-    """Four classes in three steps: {1, 2}, {3}, {4}."""
-    train, test = TinyImages(IMAGES, seed=1, size=size), TinyImages(8, seed=2, size=size)
-    return class_incremental(
-        train,  # type: ignore[arg-type]
-        test,  # type: ignore[arg-type]
-        ((1, 2), (3,), (4,)),
-        joint=joint,
-        seed=seed,
-        presence=train.presence(),
-    )
-
-
-def tiny_network(backbone: str = "bisenet", **values: Any) -> Network:
-    """A network small enough to train in milliseconds."""
-    if backbone == "bisenet" and not values:
-        values = {"encoder": "mini", "weights": "none", "width": 16, "spatial": (8, 8), "spatial_width": 8}
-    torch.manual_seed(0)
-    return Network(build_backbone(backbone, values))
-
-
-def tiny_strategy(
-    method: Method,
-    scenario: Scenario,
-    network: Network | None = None,
-    training: TrainingSettings = TRAINING,
-    seed: int = 0,
-) -> Strategy:
-    """A strategy with its plugins on the tiny stream."""
-    plugins = build_plugins(method)
-    strategy = method.strategy.cls(
-        network=network or tiny_network(), scenario=scenario, settings=training, seed=seed, plugins=plugins
-    )
-    strategy.configure(method.strategy.resolved())
-    return strategy
 
 
 def check_method(text: str, catalogue: Path | None = None) -> list[str]:
@@ -202,7 +113,7 @@ def _hooks(cls: type, base: type) -> list[str]:
 
 def _train(method: Method) -> list[str]:
     """Train three tiny steps, looking at what each hook returns."""
-    scenario = tiny_scenario(joint=method.strategy.cls.joint)  # type: ignore[attr-defined]
+    scenario = tiny_stream(method)
     with _named("making it", method):
         strategy = tiny_strategy(method, scenario)
     watch(strategy)
@@ -215,10 +126,18 @@ def _train(method: Method) -> list[str]:
         if findings:
             return [f"step {step}: {finding}" for finding in findings]
         with _named(f"evaluation of step {step}", method):
-            matrix = confusion(strategy, scenario.test, len(scenario.class_names), 4)
-        if matrix.sum() == 0:
+            counted = _counted(strategy, step)
+        if not counted:
             return [f"step {step}: the evaluation counted no pixel"]
     return _state(strategy, method)
+
+
+def _counted(strategy: Strategy, step: int) -> bool:
+    """Whether an evaluation counts anything."""
+    scenario = strategy.scenario
+    if scenario.kind == "tasks":
+        return len(measure_all(strategy, step, 4, 0, [])) == step + 1
+    return confusion(strategy, scenario.test, len(scenario.class_names), 4).sum() > 0
 
 
 def _trained(strategy: Strategy, experience: DenseExperience, before: dict[str, Tensor]) -> list[str]:
@@ -276,17 +195,18 @@ def _shared(method: Method) -> list[str]:
     claims = [(part, tried) for part, tried in claims if part.cls.first_step == "shared"]  # type: ignore[attr-defined]
     if not claims:
         return []
-    wanted = _after_step_0(Method(plain, ()))
+    kind = "classes" if "classes" in method.strategy.cls.streams else "tasks"  # type: ignore[attr-defined]
+    wanted = _after_step_0(Method(plain, ()), kind)
     return [
         f'{part.name} says first_step = "shared", but its step 0 is not plain cross-entropy training: '
         'its weights differ from it; let step 0 be plain, or write first_step = "own"'
         for part, tried in claims
-        if not _equal(_after_step_0(tried), wanted)
+        if not _equal(_after_step_0(tried, kind), wanted)
     ]
 
 
-def _after_step_0(method: Method) -> dict[str, Tensor]:
-    scenario = tiny_scenario()
+def _after_step_0(method: Method, kind: str) -> dict[str, Tensor]:
+    scenario = tiny_stream(method, kind)
     # with weighted classes: a loss that forgets them would otherwise look plain
     strategy = tiny_strategy(method, scenario, training=TRAINING.model_copy(update={"class_weights": 0.5}))
     with _named("step 0", method):

@@ -27,7 +27,7 @@ class Piggyback(ByTask):
     threshold: Positive = 5e-3  # a weight counts where its score is at least this
     mask_lr: Positive = 1e-4
     head_lr: Positive = 1e-4  # of the head, and of a task's own normalisation
-    optimizer: Literal["adam", "sgd"] = "adam"
+    mask_optimizer: Literal["adam", "sgd"] = "adam"
     scale_gradients: bool = False  # by 1 / mean |W| of each layer, for SGD
     schedule: Literal["halfway", "settings"] = "halfway"  # a tenth of the rate from half-way on, or as in training
     bn: Literal["fixed", "trained"] = "fixed"  # BatchNorm of the first task, or scale, shift and statistics of each
@@ -76,7 +76,7 @@ class Piggyback(ByTask):
         """Adam or SGD for masks, whatever trained the network."""
         if not self.masked(self.step):
             return super().make_optimizer(groups)
-        name = "adamw" if self.optimizer == "adam" else "sgd"  # no decay for scores, so AdamW is Adam for them
+        name = "adamw" if self.mask_optimizer == "adam" else "sgd"  # no decay for scores, so AdamW is Adam for them
         return make_optimizer(groups, self.settings.model_copy(update={"optimizer": name}), self.step)
 
     def train_mode(self) -> None:

@@ -3,20 +3,29 @@
 from typing import Annotated
 
 import numpy as np
+import torch
 from pydantic import Field
+from torch import Tensor
 
+from densecl.models.network import Output
 from densecl.seeding import generator
 from densecl.strategies.base import Plugin, Strategy
 from densecl.streams.samples import SampleKey
 from densecl.streams.scenario import DenseExperience
+from densecl.training.batch import Batch
+from densecl.training.loader import collate
 
 
 class Replay(Plugin):
     """A memory of image positions, balanced over the classes learnt so far; a share of it joins every batch.
 
     Only indices are stored. A replayed sample carries its own step's labels and says so in `Batch.step`.
+
+    On a sequence of tasks every earlier task has an equal share of the memory, and of each iteration's replayed images,
+    which pass the network apart from the batch; their losses, each of its own task, are averaged.
     """
 
+    streams = frozenset({"classes", "tasks"})
     first_step = "shared"
     memory: Annotated[int, Field(ge=1)] = 200  # images in all
     ratio: Annotated[float, Field(ge=0)] = 0.5  # replayed images for each image of the step
@@ -32,6 +41,8 @@ class Replay(Plugin):
 
     def extend_keys(self, strategy: Strategy, keys: list[SampleKey], epoch: int, iteration: int) -> list[SampleKey]:
         """Append `ratio` replayed samples for each sample, drawn from the memory of earlier steps."""
+        if strategy.scenario.kind == "tasks":  # they may be of other sizes and need another head: see `loss`
+            return keys
         stored = [key for key in self.keys if key[0] < keys[0].step]
         count = round(self.ratio * len(keys))
         if not stored or not count:
@@ -41,13 +52,33 @@ class Replay(Plugin):
         replayed = (stored[i] for i in chosen)
         return keys + [SampleKey(source, position, keys[0].step, epoch) for source, position in replayed]
 
+    def loss(self, strategy: Strategy, output: Output, batch: Batch, teacher_output: Output | None) -> Tensor | None:
+        """On a sequence of tasks the mean of the earlier tasks' losses on replayed images."""
+        if strategy.scenario.kind != "tasks" or strategy.step == 0:
+            return None
+        count = max(2, round(self.ratio * strategy.settings.batch / strategy.step))
+        rng = generator(strategy.seed, "replay", strategy.step, strategy.epoch, strategy.iterations)
+        losses = []
+        for source, task in enumerate(strategy.scenario.tasks[: strategy.step]):
+            stored = [position for step, position in self.keys if step == source]
+            chosen = rng.choice(len(stored), size=count, replace=count > len(stored))
+            keys = [SampleKey(source, stored[i], strategy.step, strategy.epoch) for i in chosen]
+            loaded = collate([strategy.scenario.training[key] for key in keys])
+            replayed = strategy.prepared(loaded.to(strategy.device), task)
+            with strategy.precision.autocast():
+                found = strategy.network(replayed.image)
+                logits = strategy.network.logits_of(task.name, found, replayed.image).float()
+            losses.append(task.loss(logits, replayed))
+        return torch.stack(losses).mean() if self.ratio else None
+
     def after_step(self, strategy: Strategy, experience: DenseExperience) -> None:
         """Store images of the new classes and shorten what is kept of the old, so that each has an equal share."""
         rng = generator(strategy.seed, "memory", experience.step)
-        for label in experience.new_classes:
+        by_task = strategy.scenario.kind == "tasks"
+        for label in () if by_task else experience.new_classes:
             positions = np.flatnonzero(experience.presence[:, label])
             self._stored[label] = [(experience.step, int(position)) for position in rng.permutation(positions)]
-        if not experience.new_classes:  # another domain: its images are a share of their own
+        if by_task or not experience.new_classes:  # another task or domain: its images are a share of their own
             order = rng.permutation(len(experience.presence))
             self._stored[-experience.step] = [(experience.step, int(position)) for position in order]
         share = max(1, self.memory // len(self._stored))
@@ -59,7 +90,8 @@ class Replay(Plugin):
         samples, size = strategy.scenario.training, 0
         for step, position in self.keys:
             index = int(samples.steps[step].indices[position])
-            size += sum(path(index).stat().st_size for path in (samples.reader.image_path, samples.reader.mask_path))
+            reader = samples.readers[step]
+            size += sum(path(index).stat().st_size for path in (reader.image_path, reader.mask_path))
         return size
 
     def state_dict(self) -> dict[str, object]:

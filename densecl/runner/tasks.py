@@ -1,5 +1,7 @@
 """What a run of a sequence of tasks keeps besides weights: masks, pictures, and how much must be stored."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -28,7 +30,7 @@ def stored(strategy: Strategy) -> Stored:
     """The size of what performs all tasks learnt so far."""
     tensors = strategy.model_tensors()
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-    return Stored(tensors=size, file=size + _header(tensors), formula=strategy.model_bytes())
+    return Stored(tensors=size, file=file_bytes(tensors), formula=strategy.model_bytes())
 
 
 def keep(strategy: Strategy, folder: Path, step: int) -> None:
@@ -75,10 +77,15 @@ def save_picture(pixels: Tensor, path: Path) -> None:
         Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()).save(file, "PNG")
 
 
-def _header(tensors: dict[str, Tensor]) -> int:
-    """Bytes of a safetensors file besides the values: names, types and shapes."""
-    from safetensors.torch import save
+DTYPES = {torch.int64: "I64", torch.float32: "F32", torch.uint8: "U8", torch.bool: "BOOL"}  # in the order of a file
 
-    empty = {name: torch.empty((0, *tensor.shape[1:]), dtype=tensor.dtype) for name, tensor in tensors.items()}
-    digits = sum(len(str(tensor.numel() * tensor.element_size())) for tensor in tensors.values())
-    return len(save(empty)) + 2 * digits  # places in the file are longer than those of nothing
+
+def file_bytes(tensors: Mapping[str, Tensor]) -> int:
+    """Bytes of the safetensors file of these tensors: 8, names, types and shapes as JSON, padded to 8, the values."""
+    order = list(DTYPES)
+    header, end = {}, 0
+    for name, tensor in sorted(tensors.items(), key=lambda item: (order.index(item[1].dtype), item[0])):
+        start, end = end, end + tensor.numel() * tensor.element_size()
+        header[name] = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    return 8 + len(text) + -len(text) % 8 + end

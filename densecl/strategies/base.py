@@ -22,6 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from densecl.models.network import Output
 from densecl.seeding import derive
 from densecl.strategies.hyperparameters import resolve
+from densecl.strategies.storage import formula_bytes
 from densecl.streams.samples import SampleKey
 from densecl.streams.scenario import DenseExperience
 from densecl.training.batch import Batch
@@ -144,9 +145,14 @@ class Strategy(Loop):
         """All that must be kept to perform every task learnt so far, each value once: what the size column counts."""
         return dict(self.network.state_dict())
 
-    def model_bytes(self) -> int | None:
-        """The same from the counts of parameters alone; None where a method has no formula."""
-        return None
+    def model_bytes(self) -> int:
+        """The same of a sequence of tasks from the counts of numbers alone: one network and its heads."""
+        return formula_bytes(self.network, "finetune", self.learnt)
+
+    @property
+    def learnt(self) -> list[str]:
+        """Names of the tasks of the steps up to this one."""
+        return [task.name for task in self.scenario.tasks[: self.step + 1]]
 
     def method_state(self) -> dict[str, Any]:
         """What strategy and plugins must remember, by name."""

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from densecl.errors import SettingError
 from densecl.strategies.by_task import ByTask
+from densecl.strategies.storage import formula_bytes
 from densecl.streams.scenario import DenseExperience
 
 
@@ -27,3 +28,7 @@ class Decoder(ByTask):
             start = self.names[0] if self.start == "first" and experience.step > 1 else None
             self.bank(names, start=start)
             self.freeze()
+
+    def model_bytes(self) -> int:
+        """By formula."""
+        return formula_bytes(self.network, "decoder", self.learnt)

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from densecl.masking import packnet
 from densecl.strategies.by_task import ByTask
+from densecl.strategies.storage import formula_bytes
 from densecl.streams.scenario import DenseExperience
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -66,3 +67,7 @@ class PackNet(ByTask):
         start, length, peak = (0, cut, 1.0) if i < cut else (cut, iterations - cut, self.retrain_lr)
         ramp = min(1.0, (i + 1) / self.settings.warmup) if self.settings.warmup else 1.0
         return peak * ramp * max(0.0, 1 - (i - start) / max(length, 1)) ** self.settings.power
+
+    def model_bytes(self) -> int:
+        """By formula: one network, the bits of an owner a weight."""
+        return formula_bytes(self.network, "packnet", self.learnt, norms=self.banked)

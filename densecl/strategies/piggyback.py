@@ -8,6 +8,7 @@ from pydantic import Field
 from densecl.masking import MaskSettings, binary
 from densecl.seeding import derive
 from densecl.strategies.by_task import ByTask
+from densecl.strategies.storage import formula_bytes
 from densecl.streams.scenario import DenseExperience
 from densecl.training.schedule import halfway, make_optimizer
 
@@ -99,3 +100,10 @@ class Piggyback(ByTask):
 
     def _settings(self) -> MaskSettings:
         return MaskSettings(self.masks, self.init, self.initial, self.threshold, self.scale_gradients)
+
+    def model_bytes(self) -> int:
+        """By formula: a bit a weight, or two, of each further task."""
+        bits = 1 if self.masks == "binary" else 2
+        return formula_bytes(
+            self.network, "piggyback", self.learnt, norms=self.banked, bits=bits, masked_first=self.mask_first
+        )

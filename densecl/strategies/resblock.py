@@ -12,6 +12,7 @@ from densecl.models import ResBlockNet
 from densecl.models.network import Output, upsample
 from densecl.seeding import derive
 from densecl.strategies.by_task import ByTask
+from densecl.strategies.storage import formula_bytes
 from densecl.streams.scenario import DenseExperience
 from densecl.tasks.pixels import encode
 from densecl.training.batch import Batch
@@ -123,3 +124,7 @@ class ResBlock(ByTask):
         self.body.blocks.requires_grad_(not reconstructs).train(not reconstructs)
         self.network.heads.requires_grad_(not reconstructs)
         getattr(self.network, AUTOENCODER).requires_grad_(reconstructs)
+
+    def model_bytes(self) -> int:
+        """By formula."""
+        return formula_bytes(self.network, "resblock", self.learnt)

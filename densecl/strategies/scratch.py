@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from densecl.strategies.by_task import ByTask
+from densecl.strategies.storage import formula_bytes
 from densecl.streams.scenario import DenseExperience
 
 
@@ -24,3 +25,7 @@ class Scratch(ByTask):
     def train_mode(self) -> None:
         """Training mode: nothing is shared."""
         self.network.train()
+
+    def model_bytes(self) -> int:
+        """By formula."""
+        return formula_bytes(self.network, "scratch", self.learnt)

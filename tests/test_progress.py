@@ -28,7 +28,7 @@ def refresh(progress):
 
 
 def two_steps(progress):
-    progress.run_started("results/x", [[1], [2]], ["background", "a", "b"])
+    progress.run_started("results/x", 2, "2 classes")
     with progress:
         for number in range(2):
             progress.step_started(number, 1, 5)

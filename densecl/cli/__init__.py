@@ -19,6 +19,7 @@ from densecl.cli.bank import bank
 from densecl.cli.bench import bench
 from densecl.cli.check import check
 from densecl.cli.evaluate import evaluate
+from densecl.cli.inspect_ import inspect
 from densecl.cli.list_ import list_
 from densecl.cli.run import run
 from densecl.cli.show import cite, show
@@ -59,6 +60,7 @@ app.command("cite")(cite)
 app.command("evaluate")(evaluate)
 app.command("bank")(bank)
 app.command("check")(check)
+app.command("inspect")(inspect)
 app.add_typer(data.app, name="data")
 app.command("bench")(bench)
 

@@ -18,6 +18,7 @@ def evaluate(
     device: Device = None,
     workers: Workers = None,
     catalogue: Catalogue = None,
+    task: Annotated[str | None, typer.Option(help="Of a sequence of tasks, this one alone.")] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the evaluation as JSON, confusion matrix included.")
     ] = False,
@@ -26,7 +27,7 @@ def evaluate(
     from densecl.runner.reevaluate import reevaluate, summary
 
     scored = reevaluate(
-        run, step=step, preset=evaluation, data=data, device=device, workers=workers, catalogue=catalogue
+        run, step=step, task=task, preset=evaluation, data=data, device=device, workers=workers, catalogue=catalogue
     )
     if not as_json:
         typer.echo(summary(scored))

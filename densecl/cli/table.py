@@ -23,6 +23,12 @@ def table(
         str | None,
         typer.Option(help="Numbers of papers beside ours: published, or a TOML file or folder of one's own."),
     ] = None,
+    benchmark: Annotated[
+        list[str] | None, typer.Option("--benchmark", "-b", help="Show this benchmark alone; may be repeated.")
+    ] = None,
+    layout: Annotated[
+        str | None, typer.Option(help="paper: task sequences as in Matsumoto and Yanai's tables, rounded rows added.")
+    ] = None,
     catalogue: Catalogue = None,
     format: Annotated[
         str | None,
@@ -39,7 +45,7 @@ def table(
     import shutil
     import sys
 
-    from densecl.errors import RecordError, SettingError
+    from densecl.errors import RecordError, SettingError, UnknownNameError
     from densecl.files import write_text
     from densecl.reporting.record import find_records
     from densecl.reporting.render import render
@@ -57,7 +63,22 @@ def table(
         raise RecordError(
             f"nothing to show in {folder}: {what}", "name a folder with runs, or start one with densecl run"
         )
-    tables = rows([record for _, record in found], per_step, group=group, labels=labels)
+    if layout not in (None, "paper"):
+        raise SettingError(f"unknown layout '{layout}'", "known: paper")
+    records = [record for _, record in found]
+    if benchmark:
+        for name in benchmark:
+            if name not in (known := sorted({record.benchmark for record in records})):
+                raise UnknownNameError("benchmark", name, known, f"nothing of it was run in {folder}")
+        records = [record for record in records if record.benchmark in benchmark]
+    if layout == "paper":
+        records = [record for record in records if record.tasks]
+        if not records or per_step:
+            raise SettingError(
+                "--layout paper is for the last step of task sequences",
+                "leave out --per-step" if per_step else f"{folder} holds no run of one",
+            )
+    tables = rows(records, per_step, group=group, labels=labels, paper=layout == "paper")
     if against is not None:
         from densecl.reporting.against import against as beside
         from densecl.reporting.published import read_all

@@ -6,10 +6,11 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from densecl.metrics.grouping import GROUPINGS
+from densecl.reporting.columns import Column
 from densecl.reporting.layout import Layout, method_name
 from densecl.reporting.protocol import mismatches
 from densecl.reporting.published import PARTS, Part, Reported, canonical
-from densecl.reporting.table import Cell, Column, Row, Table
+from densecl.reporting.table import Cell, Row, Table
 
 
 class Apart(NamedTuple):

@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,25 +16,10 @@ from densecl.metrics.grouping import (
     iou_from_confusion,
     unseen_under,
 )
+from densecl.reporting import sequence
+from densecl.reporting.columns import Column, Values
 from densecl.reporting.layout import UPPER_BOUND, Layout, clean, main_name, ranges
 from densecl.reporting.record import Evaluation, Record, StepRecord
-
-Values = dict[str, float | None]  # by heading
-
-
-class Column(NamedTuple):
-    """A measured column: `share` is a fraction of 1, `time` is in seconds, `number` has its own unit.
-
-    Attributes:
-        labels: whose IoU a column of class ranges averages; empty for all others.
-        part: which of a paper's columns it is: base, added or all.
-    """
-
-    heading: str
-    kind: Literal["share", "time", "number"]
-    better: Literal["higher", "lower", ""] = ""
-    labels: tuple[int, ...] = ()
-    part: Literal["base", "added", "all", ""] = ""
 
 
 @dataclass(frozen=True)
@@ -44,7 +29,9 @@ class View:
     Attributes:
         group: name of a grouping; None: base without and all with background, and all without it beside.
         labels: label preset whose evaluation half counts unseen classes; None: the run's own.
-        per_step: the mean of all seen classes after each step, instead of ranges after the last.
+        per_step: the mean of all seen classes after each step, instead of ranges after the last; of a sequence of
+            tasks, each task after each step.
+        paper: of a sequence of tasks, the layout of Matsumoto and Yanai's tables.
 
     Raises:
         UnknownNameError: no such grouping or preset.
@@ -53,6 +40,7 @@ class View:
     group: str | None = None
     labels: str | None = None
     per_step: bool = False
+    paper: bool = False
 
     def __post_init__(self) -> None:
         if self.group is not None:
@@ -86,6 +74,8 @@ class Score(NamedTuple):
 
 def columns(layout: Layout, records: Sequence[Record], view: View) -> list[Column]:
     """The columns of a benchmark's table."""
+    if records and records[0].tasks:
+        return sequence.columns(records, view.per_step, view.paper)
     if view.per_step:
         return _step_columns(layout, records, view)
     group = view.grouping
@@ -106,6 +96,8 @@ def columns(layout: Layout, records: Sequence[Record], view: View) -> list[Colum
 
 def measure(record: Record, layout: Layout, of: Sequence[Column], view: View) -> Values:
     """Values by heading, from the last step's evaluation or, per step, from each."""
+    if record.tasks:
+        return sequence.measure(record, view.paper)
     scores = [_score(record, index, view.labels) for index in range(len(record.steps))]
     if view.per_step:
         return _after_each_step(record, layout, scores, of, view)

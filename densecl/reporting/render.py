@@ -11,7 +11,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from densecl.errors import SettingError
-from densecl.reporting.table import Cell, Column, Row, Table, rounded
+from densecl.reporting.columns import Column
+from densecl.reporting.table import Cell, Row, Table, rounded
 
 Format = Literal["terminal", "markdown", "csv", "latex"]
 UNLIMITED = 10_000  # columns

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+from densecl.reporting import sequence
+from densecl.reporting.columns import Column
 from densecl.reporting.layout import UPPER_BOUND, Layout, clean, layout_of, main_name, ranges
-from densecl.reporting.measure import Column, View, columns, lacks_confusion, measure
+from densecl.reporting.measure import View, columns, lacks_confusion, measure
 from densecl.reporting.notes import Setup, notes
 from densecl.reporting.record import Record, identity
 
@@ -59,20 +61,26 @@ class Table:
 
 
 def rows(
-    records: Sequence[Record], per_step: bool = False, *, group: str | None = None, labels: str | None = None
+    records: Sequence[Record],
+    per_step: bool = False,
+    *,
+    group: str | None = None,
+    labels: str | None = None,
+    paper: bool = False,
 ) -> list[Table]:
     """One table a benchmark, in order of name.
 
     Args:
         records: of any benchmarks.
-        per_step: columns are the mIoU of all seen classes after each step.
+        per_step: columns are the mIoU of all seen classes after each step; of sequences, each task's score.
         group: a grouping of `densecl.metrics.GROUPINGS`; None: see `View`.
         labels: a label preset, whose evaluation half is applied to the kept confusion matrices; None: as recorded.
+        paper: sequences of tasks in the layout of Matsumoto and Yanai's tables.
 
     Raises:
         UnknownNameError: no such grouping or preset.
     """
-    view = View(group, labels, per_step)
+    view = View(group, labels, per_step, paper)
     groups: dict[tuple[str, Layout], list[Record]] = {}
     for record in records:
         groups.setdefault((record.benchmark, layout_of(record, records)), []).append(record)
@@ -118,7 +126,7 @@ def _row(group: Sequence[Record], note: str, of: Sequence[Column], layout: Layou
         seeds=tuple(record.seed for record in group),
         cells=tuple(_cell([values.get(column.heading) for values in measured]) for column in of),
         progress=_progress(first, layout),
-        oracle=None if first.oracle is None else clean(first.oracle),
+        oracle=None if first.oracle is None or first.tasks else clean(first.oracle),  # of a sequence all are told it
         record=first,
     )
 
@@ -170,6 +178,9 @@ def _mark(row: Row, kept: Sequence[int], best: Sequence[float | None], of: Seque
 
 
 def _remarks(layout: Layout, records: Sequence[Record], left_out: int, view: View) -> tuple[str, ...]:
+    if records[0].tasks:
+        remarks = list(sequence.PAPER if view.paper else sequence.REMARKS)
+        return (*remarks, f"{left_out} further runs of the same set-up and seed left out") if left_out else (*remarks,)
     remarks = [_counted(layout, view)]
     if view.labels is not None:
         remarks.append(f"classes not learnt yet are scored as under {view.labels}, whatever a run was scored with")

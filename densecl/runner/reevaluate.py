@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from densecl.errors import RecordError, SettingError
+from densecl.errors import RecordError, SettingError, UnknownNameError
 from densecl.metrics.grouping import GROUPINGS, foreground_mean, harmonic_mean
 from densecl.recipe import EvaluationSettings, RunSettings, build
 from densecl.reporting.record import FILE_NAME, Evaluation, Record, read_record
@@ -84,6 +84,7 @@ def reevaluate(
     folder: Path,
     *,
     step: int | None = None,
+    task: str | None = None,
     preset: str | None = None,
     data: Path | None = None,
     device: str | None = None,
@@ -110,12 +111,16 @@ def reevaluate(
         raise SettingError(
             f"{folder} has finished steps 0 to {last}, not {step}" if record.steps else f"{folder} has no finished step"
         )
+    learnt_tasks = [found.task for found in record.steps[step].evaluations] if record.tasks else []
+    if task is not None and task not in learnt_tasks:
+        raise UnknownNameError("task", task, learnt_tasks, f"it was not learnt by step {step}")
     strategy, scenario, found = restore(plan, Path(folder), step, record.hash)
     workers = found if workers is None else workers
     batch = plan.settings.evaluation.batch
     if scenario.kind == "tasks":
         learnt_then = when_learnt(record.steps) if comparable else []
         evaluations = measure_all(strategy, step, batch, workers, learnt_then)
+        evaluations = [one for one in evaluations if task in (None, one.task)]
         return Scored(evaluations[-1], step, record, tuple(evaluations))
     matrix = confusion(strategy, scenario.test, len(scenario.class_names), batch, workers)
     learnt = ious(record.steps) if comparable else []

@@ -99,18 +99,31 @@ def _backbone(name: str) -> str:
 def _benchmark(recipe: BenchmarkRecipe, split: str, data: Path | None) -> str:
     tree = merge(recipe.sections(), recipe.split[split].sections()) if split in recipe.split else recipe.sections()
     tree = merge(tree, {"stream": {"split": split}})
-    steps = protocol.steps(split, recipe.classes)
     lines = [f"{recipe.family}{split}: {recipe.summary}"]
     if recipe.paper:
         lines.append(f"paper      {recipe.paper}")
     lines.append(f"backbone   {recipe.backbone}")
     settings = build_sections(tree)
+    by_task = settings.stream.kind == "tasks"
     for section, model in settings._asdict().items():
-        values = model.model_dump(mode="json", exclude_none=True)
+        values = model.model_dump(mode="json", exclude_none=True, exclude={"tasks"} if section == "stream" else None)
         if values and section != "loader":
             lines.append(f"{section:10} " + ", ".join(f"{key}={_plain(value)}" for key, value in values.items()))
-    lines += ["", *_steps(settings, steps, data)]
+    steps = () if by_task else protocol.steps(split, recipe.classes)
+    lines += ["", *(_tasks(settings) if by_task else _steps(settings, steps, data))]
     return "\n".join(lines + ([f"\n{recipe.notes.strip()}"] if recipe.notes else []))
+
+
+def _tasks(settings: Sections) -> list[str]:
+    """One line a task: what it learns, from what, for how long, and settings of its own."""
+    lines = []
+    for k, task in enumerate(settings.stream.tasks):
+        epochs, iterations = settings.training.length(k)
+        length = f"{epochs} epochs" if iterations is None else f"{iterations} iterations"
+        own = task.model_dump(mode="json", exclude_none=True, exclude_defaults=True, exclude={"name", "kind", "data"})
+        shown = "".join(f", {key}={value}" for key, value in own.items())
+        lines.append(f"task {k}  {task.name}: {task.kind.replace('_', ' ')} on {task.data}, {length}{shown}")
+    return lines
 
 
 def _plain(value: object) -> str:

@@ -1,0 +1,437 @@
+"""Sequences of tasks: streams, settings, what is refused, and a whole run through the command line."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from densecl.cli import main
+from densecl.data.styles import style_image
+from densecl.errors import DataError, SettingError, UnknownNameError
+from densecl.losses import distillation
+from densecl.models.patchgan import initialised
+from densecl.recipe import RunSettings, StreamSettings, TrainingSettings, build
+from densecl.reporting.record import Record, Stored, read_record
+from densecl.reporting.table import rows
+from densecl.runner import plan as planning
+from densecl.runner.methods import parse_method
+from densecl.runner.plan import make_plan
+from densecl.runner.sequence import tasks_by_content
+from densecl.runner.tiny import TinyImages, tiny_network, tiny_sequence, tiny_strategy
+from densecl.streams.scenario import TaskSource, task_sequence
+from densecl.tasks import segmentation
+from densecl.tasks.autoencoding import autoencoding
+from densecl.tasks.colorization import colorization
+
+COLOURS = {"name": "colours", "kind": "colorization", "data": "tints"}
+FIGURES = {"name": "figures", "kind": "segmentation", "data": "figures"}
+SWIRLS = {"name": "swirls", "kind": "style_transfer", "data": "tints", "style": "swirls", "loss_network": "random"}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(one_thread):
+    pass
+
+
+def source(task, n=10, seed=1):
+    return TaskSource(task, TinyImages(n, seed), TinyImages(4, seed + 1))  # type: ignore[arg-type]
+
+
+# ---- the stream
+
+
+def test_each_step_has_its_own_task_images_and_outputs():
+    scenario = tiny_sequence()
+    assert scenario.kind == "tasks"
+    assert [task.name for task in scenario.tasks] == ["squares", "colours", "again"]
+    assert [experience.n_outputs for experience in scenario.train_stream] == [5, 2, 5]
+    assert [len(e.images.indices) for e in scenario.train_stream] == [24, 20, 18]
+    assert len({tests.reader.ids for tests in scenario.tests}) == 3
+    assert scenario.names[0] == ("background", "red", "green", "blue", "yellow")
+    assert scenario.names[1] == ()
+
+
+def test_a_sample_of_the_experience_is_what_the_task_makes_of_it():
+    scenario = tiny_sequence()
+    image, target = scenario.train_stream[1].dataset[3][:2]
+    raw = scenario.training.readers[1].read(3)[0]
+    wanted = scenario.tasks[1].prepare(raw[None], raw[None, 0])
+    assert torch.equal(target, wanted.target[0])
+    mean, std = scenario.normalisation
+    torch.testing.assert_close(image, (wanted.image[0] / 255 - mean) / std)
+
+
+def test_held_out_images_are_evaluated_and_not_trained_on():
+    scenario = task_sequence([source(colorization("a")), source(colorization("b"), 20, 3)], validation=0.2)
+    for experience, tests in zip(scenario.train_stream, scenario.tests, strict=True):
+        assert not set(experience.images.indices) & set(tests.indices)
+    assert [len(tests) for tests in scenario.tests] == [2, 4]
+
+
+def test_the_fingerprint_follows_tasks_and_images():
+    prints = {
+        task_sequence(parts).fingerprint
+        for parts in (
+            [source(colorization("a"))],
+            [source(colorization("b"))],
+            [source(colorization("a", scale=10))],
+            [source(colorization("a"), seed=5)],
+        )
+    }
+    assert len(prints) == 4
+
+
+@pytest.mark.parametrize(
+    ("tasks", "message"),
+    [
+        ([], "no task"),
+        ([colorization("a"), colorization("a")], "two tasks are named 'a'"),
+        ([colorization("a.b")], "cannot name a task"),
+        ([segmentation("a")], "how many outputs"),
+        ([segmentation("a", classes=3)], "4 outputs"),
+    ],
+)
+def test_sequences_that_cannot_be_are_refused(tasks, message):
+    with pytest.raises(SettingError, match=message):
+        task_sequence([source(task) for task in tasks])
+
+
+# ---- settings
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"colour": 1}, "colour"),
+        ({"style": "swirls"}, "'style' is of style_transfer"),
+        ({"kind": "style_transfer"}, "needs a style"),
+        ({"kind": "paint"}, "kind"),
+        ({"scale": 0}, "scale"),
+    ],
+)
+def test_a_task_with_a_wrong_key_is_refused_by_name(change, message):
+    with pytest.raises(SettingError, match=message) as error:
+        build(StreamSettings, {"kind": "tasks", "tasks": [{**COLOURS, **change}]}, "stream")
+    assert "stream.tasks" in str(error.value)
+
+
+def test_recorded_settings_of_a_sequence_can_be_read_again():
+    stream = build(StreamSettings, {"kind": "tasks", "tasks": [FIGURES, COLOURS, SWIRLS]}, "stream")
+    content = stream.model_dump(mode="json")
+    assert "setting" not in content
+    assert "scale" in content["tasks"][1]
+    assert "scale" not in content["tasks"][0]
+    assert build(StreamSettings, json.loads(json.dumps(content)), "stream") == stream
+
+
+def test_streams_of_classes_are_recorded_as_before():
+    assert set(StreamSettings().model_dump()) == {"split", "kind", "setting", "labels", "order"}
+
+
+def test_lengths_of_later_steps_may_be_a_list_whose_last_goes_on():
+    settings = build(TrainingSettings, {"iterations": 9, "later": {"iterations": [5, 3]}}, "training")
+    assert [settings.length(step) for step in range(4)] == [(None, 9), (None, 5), (None, 3), (None, 3)]
+    epochs = build(TrainingSettings, {"epochs": 9, "later": {"epochs": [5, 3]}}, "training")
+    assert [epochs.length(step)[0] for step in range(4)] == [9, 5, 3, 3]
+    with pytest.raises(SettingError):
+        build(TrainingSettings, {"later": {"iterations": []}}, "training")
+
+
+# ---- what is refused before data is read
+
+
+@pytest.fixture
+def no_data(monkeypatch):
+    def never(*_arguments, **_more):
+        raise AssertionError("data was read")
+
+    monkeypatch.setattr(planning, "open_dataset", never)
+
+
+@pytest.mark.parametrize("method", ["mib", "ilt", "joint"])
+def test_methods_of_classes_are_refused_on_colorization(method, no_data):
+    with pytest.raises(SettingError, match=f"{method} cannot learn colorization \\('colours'\\)"):
+        make_plan("shapes-3tasks", method)
+
+
+def test_methods_of_classes_are_refused_on_a_sequence_of_segmentations(no_data):
+    with pytest.raises(SettingError, match="classes that arrive over time"):
+        make_plan("shapes-3tasks", "mib", assignments=[f"stream.tasks=[{FIGURES}]"])
+
+
+def test_methods_of_tasks_are_refused_on_classes(no_data):
+    with pytest.raises(SettingError, match="packnet learns a sequence of tasks"):
+        make_plan("shapes15-5", "packnet")
+
+
+def test_plugins_of_classes_are_refused_on_tasks(no_data):
+    with pytest.raises(SettingError, match="deepinversion learns classes"):
+        make_plan("shapes-3tasks", "finetune+deepinversion")
+
+
+def test_a_method_brings_the_backbone_it_needs_unless_one_is_named(no_data):
+    assert make_plan("shapes-3tasks", "resblock").settings.backbone == "resblock"
+    assert make_plan("shapes-3tasks", "resblock", backbone="unet").settings.backbone == "unet"
+    assert make_plan("shapes-3tasks", "piggyback").settings.backbone == "unet"
+
+
+def test_resblock_refuses_another_backbone_and_decoder_one_without():
+    with pytest.raises(SettingError, match="resblock cannot use UNet"):
+        tiny_strategy(parse_method("resblock"), tiny_sequence(), tiny_network("unet", width=4, depth=2))
+    network = tiny_network("fcn", encoder="mini", weights="none", encoder_widths=(8, 8, 12, 16))
+    with pytest.raises(SettingError, match="FCN has no decoder"):
+        tiny_strategy(parse_method("decoder"), tiny_sequence(), network)
+
+
+# ---- style images
+
+
+def style_settings(style, root):
+    stream = {"kind": "tasks", "tasks": ({**SWIRLS, "style": style},)}
+    return RunSettings(
+        benchmark="b", strategy="s", backbone="unet", stream=build(StreamSettings, stream), data={"root": root}
+    )
+
+
+def test_a_style_image_counts_by_its_content(tmp_path):
+    Image.fromarray(style_image("waves")).save(tmp_path / "one.png")
+    Image.fromarray(style_image("waves")).save(tmp_path / "two.png")
+    Image.fromarray(style_image("swirls")).save(tmp_path / "three.png")
+    one, two, three = (
+        tasks_by_content(style_settings(str(tmp_path / f"{name}.png"), None)) for name in ("one", "two", "three")
+    )
+    assert one == two != three
+
+
+def test_a_style_image_that_is_missing_or_broken_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"gone\.png"):
+        tasks_by_content(style_settings(str(tmp_path / "gone.png"), None))
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"broken\.png"):
+        tasks_by_content(style_settings(str(tmp_path / "broken.png"), None))
+
+
+# ---- training
+
+
+def test_what_a_teacher_teaches_is_the_tasks_own_matter():
+    one, other = torch.randn(2, 5, 4, 4), torch.randn(2, 5, 4, 4)
+    assert torch.equal(segmentation("a", classes=4).distillation(one, other), distillation(one, other))
+    difference = (one - other).numpy().astype(np.float64)
+    torch.testing.assert_close(
+        colorization("a").distillation(one, other).item(), (difference**2).mean(), rtol=1e-6, atol=0
+    )
+
+
+def adversarial():
+    tasks = [
+        source(autoencoding("copy", loss="adversarial", critic=initialised(3, width=4))),
+        source(colorization("b")),
+    ]
+    return tiny_strategy(parse_method("finetune"), task_sequence(tasks), tiny_network("unet", width=4, depth=2))
+
+
+def test_a_critic_learns_and_goes_on_after_a_kill():
+    whole = adversarial()
+    first = whole.scenario.train_stream[0]
+    before = [p.clone() for p in whole.task.critic.network.parameters()]
+    states = []
+    whole.after_epoch = lambda: states.append({**whole.state(), "task": json_free(whole.state()["task"])})
+    whole.train(first, eval_streams=[])
+    assert any(not torch.equal(a, b) for a, b in zip(before, whole.task.critic.network.parameters(), strict=True))
+    resumed = adversarial()
+    resumed.resume(states[0])
+    resumed.train(resumed.scenario.train_stream[0], eval_streams=[])
+    mine, other = whole.task.state_dict()["network"], resumed.task.state_dict()["network"]
+    assert all(torch.equal(mine[key], other[key]) for key in mine)
+    weights = resumed.network.state_dict()
+    assert all(torch.equal(value, weights[key]) for key, value in whole.network.state_dict().items())
+
+
+def json_free(state):
+    """A copy: training goes on changing the tensors."""
+    if isinstance(state, dict):
+        return {key: json_free(value) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(map(json_free, state))
+    return state.detach().clone() if isinstance(state, torch.Tensor) else state
+
+
+def test_a_task_that_was_never_learnt_is_named():
+    strategy = tiny_strategy(parse_method("piggyback"), tiny_sequence(), tiny_network("unet", width=4, depth=2))
+    strategy.train(strategy.scenario.train_stream[0], eval_streams=[])
+    with pytest.raises(UnknownNameError, match="colours"):
+        strategy.select_task(1)
+
+
+# ---- tables
+
+
+def record(strategy, scores, sizes, seed=0):
+    """Of three tasks: mIoU, mIoU, MSE; `scores[j][i]` of task i after task j, `sizes[j]` bytes by formula."""
+    tasks = [
+        {"name": "coco", "kind": "segmentation", "primary": "miou", "higher_is_better": True},
+        {"name": "voc", "kind": "segmentation", "primary": "miou", "higher_is_better": True},
+        {"name": "tint", "kind": "colorization", "primary": "mse", "higher_is_better": False},
+    ]
+
+    def metrics(i, j):
+        lost = None if i == j else (scores[i][i] - scores[j][i]) * (1 if i < 2 else -1)
+        own = {"miou": {"all": scores[j][i]}, "iou": [scores[j][i]]} if i < 2 else {"mse": scores[j][i], "ssim": 0.9}
+        return {**own, "forgetting": lost}
+
+    steps = [
+        {
+            "step": j,
+            "task": tasks[j]["name"],
+            "new_classes": [],
+            "iterations": 1,
+            "seconds": 1.0,
+            "model": Stored(tensors=sizes[j], file=sizes[j] + 100, formula=sizes[j]),
+            "evaluations": [{"task": tasks[i]["name"], "metrics": metrics(i, j)} for i in range(j + 1)],
+        }
+        for j in range(3)
+    ]
+    return Record(
+        densecl="0",
+        benchmark="piggyback-3tasks",
+        strategy=strategy,
+        backbone="unet",
+        seed=seed,
+        hash=f"{seed}",
+        status="finished",
+        oracle="task",
+        settings={},
+        environment={},
+        class_names=[],
+        has_background=True,
+        tasks=tasks,
+        steps=steps,
+    )
+
+
+MIB = 2**20
+PIGGYBACK = record(
+    "piggyback",
+    [[0.2], [0.2, 0.6], [0.2, 0.6, 240.0]],
+    [round(56.405 * MIB), round(58.172 * MIB), round(59.934 * MIB)],
+)
+
+
+def values(table):
+    return {c.heading: cell.mean for c, cell in zip(table.columns, table.rows[0].cells, strict=True)}
+
+
+def test_the_papers_layout_adds_rounded_rows_and_the_plain_one_is_exact():
+    paper = values(rows([PIGGYBACK], paper=True)[0])
+    assert (paper["size task 1"], paper["size task 2"], paper["size task 3"], paper["size total"]) == (
+        56.4,
+        1.8,
+        1.8,
+        60.0,
+    )
+    assert values(rows([PIGGYBACK])[0])["size"] == pytest.approx(59.934, abs=1e-3)
+
+
+def test_the_matrix_has_every_task_after_every_later_one():
+    tuned = record("finetune", [[0.2], [0.01, 0.6], [0.0, 0.1, 230.0]], [1, 2, 3])
+    matrix = values(rows([tuned], per_step=True)[0])
+    assert matrix == {
+        "coco after 1": 0.2,
+        "coco after 2": 0.01,
+        "coco after 3": 0.0,
+        "voc after 2": 0.6,
+        "voc after 3": 0.1,
+        "tint after 3": 230.0,
+    }
+    plain = values(rows([tuned])[0])
+    assert (plain["coco mIoU"], plain["voc mIoU"], plain["tint MSE"]) == (0.0, 0.1, 230.0)
+    assert plain["coco forgetting"] == pytest.approx(0.2)
+    assert values(rows([tuned], paper=True)[0])["coco mIoU"] == 0.2
+
+
+def test_methods_of_a_sequence_are_ranked_though_they_are_told_the_task():
+    tuned = record("finetune", [[0.2], [0.01, 0.6], [0.0, 0.1, 230.0]], [1, 2, 3])
+    table = rows([PIGGYBACK, tuned])[0]
+    best = {
+        column.heading: row.strategy
+        for index, column in enumerate(table.columns)
+        for row in table.rows
+        if row.cells[index].best
+    }
+    assert best["coco mIoU"] == "piggyback"
+    assert best["tint MSE"] == "finetune"
+
+
+def test_a_score_that_is_no_number_is_refused():
+    content = json.loads(json.dumps(PIGGYBACK.model_dump(mode="json", by_alias=True)))
+    content["steps"][2]["evaluations"][2]["metrics"]["mse"] = "low"
+    with pytest.raises(ValueError, match="mse must be a number"):
+        Record.model_validate(content)
+
+
+# ---- a whole run
+
+
+@pytest.fixture
+def drawn(tmp_path, monkeypatch):
+    """The drawn data sets, with few images each."""
+    from densecl.data import figures, shapes, tints
+
+    monkeypatch.setenv("DENSECL_CACHE", str(tmp_path / "cache"))
+    for module in (shapes, figures, tints):
+        few = {split: (n, seed) for n, (split, (_, seed)) in zip((12, 4, 6), module.SPLITS.items(), strict=True)}
+        monkeypatch.setattr(module, "SPLITS", few)
+    return tmp_path
+
+
+def test_a_run_keeps_masks_and_pictures_and_can_be_looked_into(drawn, capsys):
+    words = ["run", "-b", "shapes-5tasks", "-s", "piggyback", "--backbone", "unet(width=4,depth=2)", "--device", "cpu"]
+    words += ["--output", str(drawn / "o"), "--set", "training.iterations=2", "--set", "training.batch=4"]
+    assert main(words) == 0
+    path = next((drawn / "o").rglob("result.json"))
+    found = read_record(path)
+    assert found.status == "finished"
+    assert [len(step.evaluations) for step in found.steps] == [1, 2, 3, 4, 5]
+    # nothing is forgotten, to the bit
+    scores = [[evaluation.metrics for evaluation in step.evaluations] for step in found.steps]
+    for j in range(5):
+        for i in range(j):
+            assert scores[j][i] == {**scores[i][i], "forgetting": 0.0}
+    folder = path.parent
+    assert sorted(file.stem for file in (folder / "masks").iterdir()) == ["colours", "figures", "swirls", "waves"]
+    picture = Image.open(folder / "pictures" / "step4-waves.png")
+    assert picture.size == (3 * 48, 4 * 48)
+    capsys.readouterr()
+    assert main(["inspect", str(folder), "--masks"]) == 0
+    assert "swirls, waves" in capsys.readouterr().out
+    assert main(["inspect", str(folder), "--masks", "--task", "shapes"]) == 2
+    assert "'shapes'" in capsys.readouterr().err
+    assert main(["evaluate", str(folder), "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert [evaluation["metrics"] for evaluation in again] == [
+        evaluation.model_dump(mode="json")["metrics"] for evaluation in found.steps[-1].evaluations
+    ]
+    assert main(["evaluate", str(folder), "--step", "1", "--task", "waves"]) == 2
+    assert "waves" in capsys.readouterr().err
+    for more in ([], ["--per-step"], ["--layout", "paper", "-b", "shapes-5tasks"]):
+        assert main(["table", str(drawn / "o"), *more]) == 0
+    other = folder / "masks" / "waves.safetensors"
+    (folder / "masks" / "figures.safetensors").rename(other)
+    shown = main([*words, "--backbone", "unet(width=6,depth=2)"])
+    assert shown == 0
+    wide = next(p.parent for p in (drawn / "o").rglob("result.json") if p.parent != folder)
+    other.rename(wide / "masks" / "figures.safetensors")
+    capsys.readouterr()
+    assert main(["inspect", str(wide), "--masks"]) == 2
+    assert "backbone.down.0.0.weight" in capsys.readouterr().err
+
+
+def test_plan_and_recipe_are_shown(drawn, capsys):
+    assert main(["show", "shapes-5tasks"]) == 0
+    assert "swirls: style transfer on tints" in capsys.readouterr().out
+    words = ["run", "-b", "shapes-3tasks", "-s", "packnet", "--dry-run", "--device", "cpu", "--output", str(drawn)]
+    assert main([*words, "--set", "training.batch=4", "--backbone", "unet(width=4,depth=2)"]) == 0
+    assert "colours: colorization on tints" in capsys.readouterr().out

@@ -104,6 +104,7 @@ COUNTS = {  # of runs
     "deepinversion-replay": 22,
     "deepinversion-synthesis": 19,
     "disalvo-table1": 9,
+    "mallya-initialisation": 4,
     "example": 6,
 }
 

@@ -13,7 +13,7 @@ from data_trees import LISTS, camvid_tree, noise_image, palette_mask
 from tiny_runs import SIZE, run_words
 
 from densecl.cli import main
-from densecl.runner import checkpoint
+from densecl import tensors
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 VOC = Path("VOCdevkit", "VOC2012")
@@ -227,9 +227,9 @@ def test_not_enough_disk(capsys, voc, monkeypatch):
 def test_a_disk_that_fills_up_on_the_way(capsys, voc, monkeypatch):
     def full(*_arguments, **_options):
         # how safetensors tells it
-        raise checkpoint.SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+        raise tensors.SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(tensors, "save_file", full)
     output = voc.parent / "results"
     refused(capsys, run_words(voc, output, "--quiet"), "no space left on the disk", output)
     assert not [path for path in output.rglob("*") if ".tmp" in path.name]

@@ -10,8 +10,9 @@ from densecl.errors import SettingError
 from densecl.losses import distillation, unbiased_distillation
 from densecl.models.network import Network
 from densecl.recipe import LaterSettings
-from densecl.runner.check import TRAINING, check_method, tiny_network, tiny_scenario, tiny_strategy
+from densecl.runner.check import check_method
 from densecl.runner.methods import parse_method
+from densecl.runner.tiny import TRAINING, tiny_network, tiny_scenario, tiny_strategy
 from densecl.strategies.synthetic import (
     Pool,
     draw,

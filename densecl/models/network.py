@@ -69,6 +69,8 @@ class Network(nn.Module):
         heads: features to logits, one module a step at each place; of a sequence of tasks (`by_task`) those of each.
     """
 
+    heads: Heads
+
     def __init__(self, backbone: Backbone):
         super().__init__()
         self.backbone = backbone

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import Any, ClassVar, Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from densecl.masking import parts
 from densecl.masking.normalisation import fix_norm, norm_layers
@@ -134,7 +134,7 @@ class ByTask(Strategy):
                 bank.store(self.network, name)
         parts.begin(self.network, self.names[self.step], start=start)
 
-    def freeze(self, besides: Collection[nn.Parameter] = ()) -> None:
+    def freeze(self, besides: Collection[Tensor] = ()) -> None:
         """Train nothing of the backbone but the banked parts and some parameters; earlier tasks' heads neither."""
         free = {id(parameter) for parameter in besides}
         head = self.network.task_heads.of(self.names[self.step])

@@ -12,8 +12,8 @@ import pytest
 from data_trees import LISTS, camvid_tree, noise_image, palette_mask
 from tiny_runs import SIZE, run_words
 
-from densecl.cli import main
 from densecl import tensors
+from densecl.cli import main
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 VOC = Path("VOCdevkit", "VOC2012")

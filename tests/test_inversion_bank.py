@@ -137,10 +137,11 @@ def test_an_interrupted_bank_goes_on_to_the_same_images(tmp_path, teacher, monke
 def test_two_runs_that_want_the_same_bank_make_it_once(tmp_path, teacher, count):
     found, lines = [], []
 
-    def work():
-        found.append(open_bank(tmp_path, request(settings={"iterations": 20}), network(), say=lines.append))
+    def work(own):
+        found.append(open_bank(tmp_path, request(settings={"iterations": 20}), own, say=lines.append))
 
-    threads = [threading.Thread(target=work) for _ in range(2)]
+    # made here: both threads would draw from the one global generator
+    threads = [threading.Thread(target=work, args=(network(),)) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -26,6 +26,24 @@ def table(
     benchmark: Annotated[
         list[str] | None, typer.Option("--benchmark", "-b", help="Show this benchmark alone; may be repeated.")
     ] = None,
+    filter: Annotated[
+        list[str] | None,
+        typer.Option(help="Show runs that meet a condition, as 'setting=disjoint' or 'training.lr<0.01'; repeatable."),
+    ] = None,
+    sort: Annotated[str | None, typer.Option(help="COLUMN, COLUMN:asc or COLUMN:desc; the best first.")] = None,
+    columns: Annotated[
+        list[str] | None, typer.Option(help="Headings to show, with commas between; base and added will do.")
+    ] = None,
+    spread: Annotated[
+        str, typer.Option(help="After ±: std, the deviation over seeds, or interval, half the mean's 95 % interval.")
+    ] = "std",
+    over: Annotated[
+        list[str] | None,
+        typer.Option(help="Average over runs that differ by this setting too, as 'stream.order'; may be repeated."),
+    ] = None,
+    mix: Annotated[
+        bool, typer.Option("--mix", help="Average runs of differing versions, data or devices, with a footnote.")
+    ] = False,
     layout: Annotated[
         str | None, typer.Option(help="paper: task sequences as in Matsumoto and Yanai's tables, rounded rows added.")
     ] = None,
@@ -38,63 +56,43 @@ def table(
 ) -> None:
     """Compare what was run: a row a set-up, mean and standard deviation over seeds.
 
-    IoU in percent by range of classes (in CSV fractions of 1, time in seconds). The best of each column is bold;
-    unfinished runs, those that are told the task at test time and joint are shown but not ranked.
+    IoU in percent by range of classes (in CSV fractions of 1, time in seconds).
+    The best of each column is bold, ≈ marks what a paired test cannot tell from
+    it; unfinished runs, those that are told the task at test time and joint are
+    shown but not ranked. Runs with other settings have rows of their own.
     """
     import os
     import shutil
     import sys
 
-    from densecl.errors import RecordError, SettingError, UnknownNameError
     from densecl.files import write_text
-    from densecl.reporting.record import find_records
+    from densecl.reporting.compare import table as compare
     from densecl.reporting.render import render
-    from densecl.reporting.table import rows
 
-    if not folder.exists():
-        raise RecordError(
-            f"the folder {folder} does not exist", "name a folder with runs, or start one with densecl run"
-        )
-    found, faults = find_records(folder)
-    for fault in faults:
-        typer.echo(f"densecl: left out: {fault}", err=True)
-    if not found:
-        what = "none of its records can be read" if faults else "it holds no result.json"
-        raise RecordError(
-            f"nothing to show in {folder}: {what}", "name a folder with runs, or start one with densecl run"
-        )
-    if layout not in (None, "paper"):
-        raise SettingError(f"unknown layout '{layout}'", "known: paper")
-    records = [record for _, record in found]
-    if benchmark:
-        for name in benchmark:
-            if name not in (known := sorted({record.benchmark for record in records})):
-                raise UnknownNameError("benchmark", name, known, f"nothing of it was run in {folder}")
-        records = [record for record in records if record.benchmark in benchmark]
-    if layout == "paper":
-        records = [record for record in records if record.tasks]
-        if not records or per_step:
-            raise SettingError(
-                "--layout paper is for the last step of task sequences",
-                "leave out --per-step" if per_step else f"{folder} holds no run of one",
-            )
-    tables = rows(records, per_step, group=group, labels=labels, paper=layout == "paper")
-    if against is not None:
-        from densecl.reporting.against import against as beside
-        from densecl.reporting.published import read_all
-
-        if per_step:
-            raise SettingError("--against compares after the last step", "leave out --per-step")
-        tables = beside(tables, read_all(_published(against, catalogue)), group)
+    tables = compare(
+        folder,
+        benchmark=benchmark or (),
+        filter=filter or (),
+        per_step=per_step,
+        group=group,
+        labels=labels,
+        layout=layout,
+        against=() if against is None else _published(against, catalogue),
+        over=over or (),
+        mix=mix,
+        sort=sort,
+        columns=columns or (),
+        complain=lambda message: typer.echo(f"densecl: {message}", err=True),
+    )
     form = format or (SUFFIXES.get(output.suffix.lower(), "terminal") if output else "terminal")
     if output is not None:
-        write_text(output, render(tables, form))
+        write_text(output, render(tables, form, spread=spread))
         typer.echo(f"wrote {output}", err=True)
         return
     screen = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if screen else None
     colour = screen and os.environ.get("TERM") != "dumb"
-    typer.echo(render(tables, form, width=width, colour=colour), nl=False)
+    typer.echo(render(tables, form, width=width, colour=colour, spread=spread), nl=False)
 
 
 def _published(name: str, catalogue: Path | None) -> list[Path]:

@@ -1,4 +1,4 @@
-"""What a column of a table is."""
+"""What a column of a table is, and what stands in it."""
 
 from typing import Literal, NamedTuple
 
@@ -18,3 +18,29 @@ class Column(NamedTuple):
     better: Literal["higher", "lower", ""] = ""
     labels: tuple[int, ...] = ()
     part: Literal["base", "added", "all", ""] = ""
+
+
+class Cell(NamedTuple):
+    """A mean over runs; `mean` is None where nothing was measured.
+
+    Attributes:
+        std: standard deviation (n - 1); None for one run.
+        best: no ranked row of the column shows a better mean.
+        difference: only in rows of published numbers: our mean minus theirs.
+        values: of each run of the row, in the order of its seeds.
+        p: of the paired t-test against the best row; None where there are too few common seeds, and for the best.
+        close: the test cannot tell the row from the best.
+    """
+
+    mean: float | None
+    std: float | None = None
+    best: bool = False
+    difference: float | None = None
+    values: tuple[float | None, ...] = ()
+    p: float | None = None
+    close: bool = False
+
+
+def rounded(column: Column, value: float) -> float:
+    """`value` as it is shown, so that rows that look equal rank equal."""
+    return round(100 * value, 1) + 0.0 if column.kind == "share" else value

@@ -38,6 +38,14 @@ class Layout:
         return ((0,) if counted and self.has_background else ()) + labels
 
 
+def by_benchmark(records: Sequence[Record]) -> dict[tuple[str, Layout], list[Record]]:
+    """The records of each table: those of one benchmark, as far as its stream is the same. In order of name."""
+    groups: dict[tuple[str, Layout], list[Record]] = {}
+    for record in records:
+        groups.setdefault((record.benchmark, layout_of(record, records)), []).append(record)
+    return dict(sorted(groups.items(), key=lambda item: (item[0][0], item[0][1].steps)))
+
+
 def layout_of(record: Record, others: Sequence[Record]) -> Layout:
     """The stream as the record knows it; a run of one step (`joint`) or an unfinished one may have to ask others."""
     if record.planned_steps:

@@ -7,8 +7,14 @@ from typing import Any, NamedTuple
 
 from densecl.spec import format_value
 
-NAMED = ("benchmark", "strategy", "backbone")  # have a column or a title of their own
-OWN = {"strategy_values": "strategy", "plugins": "strategy", "backbone_values": "backbone"}
+NAMED = ("benchmark",)  # has a title of its own
+OWN = {
+    "strategy": "strategy",  # where a file lies, among rows that are called alike
+    "strategy_values": "strategy",
+    "plugins": "strategy",
+    "backbone": "backbone",
+    "backbone_values": "backbone",
+}
 
 
 class Setup(NamedTuple):

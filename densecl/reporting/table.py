@@ -1,36 +1,29 @@
 """Records -> tables: a row a set-up, mean and standard deviation over seeds, columns by range of classes."""
 
-import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
-from densecl.reporting import sequence
-from densecl.reporting.columns import Column
-from densecl.reporting.layout import UPPER_BOUND, Layout, clean, layout_of, main_name, ranges
+from densecl.reporting import provenance, sequence
+from densecl.reporting.columns import Cell, Column, rounded
+from densecl.reporting.layout import UPPER_BOUND, Layout, by_benchmark, clean, main_name, ranges
 from densecl.reporting.measure import View, columns, lacks_confusion, measure
 from densecl.reporting.notes import Setup, notes
-from densecl.reporting.record import Record, identity
+from densecl.reporting.ranking import Entry, marked
+from densecl.reporting.record import Record
+from densecl.reporting.setups import SetUp, Unit, averaged_keys, set_ups
+
+__all__ = ["Cell", "Row", "Table", "rounded", "rows"]
 
 ORDER = ("finetune", "lwf", "ilt", "mib")  # then all others by their mean, then joint
 
 
-class Cell(NamedTuple):
-    """Mean and standard deviation (n - 1) over seeds; `std` is None for one seed, `mean` where nothing was measured.
-
-    `difference` is only in rows of published numbers: our mean minus theirs.
-    """
-
-    mean: float | None
-    std: float | None = None
-    best: bool = False
-    difference: float | None = None
-
-
 @dataclass(frozen=True)
 class Row:
-    """Runs that differ by their seed alone; or, where `source` says so, what a paper reports of such runs."""
+    """Runs that differ by their seed alone (or by what is averaged over); or, where `source` says so, what a paper
+    reports of such runs.
+    """
 
     strategy: str
     note: str  # settings that differ from those of most rows
@@ -41,6 +34,7 @@ class Row:
     oracle: str | None = None  # what the strategy is told at test time
     source: str = ""  # "MiB, Table 1": published numbers
     record: Record | None = field(default=None, repr=False, compare=False)  # one of the runs
+    units: tuple[Unit, ...] = field(default=(), repr=False, compare=False)  # what tells the runs apart
 
     @property
     def ranked(self) -> bool:
@@ -59,6 +53,12 @@ class Table:
     notes: tuple[str, ...] = ()
     layout: Layout | None = field(default=None, repr=False, compare=False)
 
+    def __str__(self) -> str:
+        """As a wide terminal shows it."""
+        from densecl.reporting.render import render
+
+        return render([self])
+
 
 def rows(
     records: Sequence[Record],
@@ -67,8 +67,12 @@ def rows(
     group: str | None = None,
     labels: str | None = None,
     paper: bool = False,
+    over: Sequence[str] = (),
 ) -> list[Table]:
     """One table a benchmark, in order of name.
+
+    Runs of one set-up are averaged whatever code and machine they come from; a footnote says where those differ, and
+    `densecl.reporting.provenance.refuse` stops before.
 
     Args:
         records: of any benchmarks.
@@ -76,58 +80,46 @@ def rows(
         group: a grouping of `densecl.metrics.GROUPINGS`; None: see `View`.
         labels: a label preset, whose evaluation half is applied to the kept confusion matrices; None: as recorded.
         paper: sequences of tasks in the layout of Matsumoto and Yanai's tables.
+        over: settings that runs of a row may differ by, such as `stream.order`; short names will do.
 
     Raises:
         UnknownNameError: no such grouping or preset.
+        SettingError: no such setting.
     """
     view = View(group, labels, per_step, paper)
-    groups: dict[tuple[str, Layout], list[Record]] = {}
-    for record in records:
-        groups.setdefault((record.benchmark, layout_of(record, records)), []).append(record)
-    ordered = sorted(groups.items(), key=lambda item: (item[0][0], item[0][1].steps))
-    return [_table(benchmark, layout, members, view) for (benchmark, layout), members in ordered]
+    keys = averaged_keys(records, over)
+    groups = by_benchmark(records)
+    return [_table(benchmark, layout, members, view, keys) for (benchmark, layout), members in groups.items()]
 
 
-def _table(benchmark: str, layout: Layout, records: Sequence[Record], view: View) -> Table:
-    setups: dict[tuple[str, ...], list[Record]] = {}
-    for record in records:
-        settings = json.dumps(identity(record), sort_keys=True)
-        alone = "" if record.status == "finished" else f"{record.seed} {record.hash}"
-        setups.setdefault((record.strategy, record.backbone, settings, alone), []).append(record)
-    groups = [_one_a_seed(group) for group in setups.values()]
+def _table(benchmark: str, layout: Layout, records: Sequence[Record], view: View, over: Sequence[str]) -> Table:
+    found = set_ups(records, over)
     of = columns(layout, records, view)
-    texts = notes([Setup(group[0].strategy, group[0].backbone, identity(group[0])) for group in groups])
-    lines = [_row(group, note, of, layout, view) for group, note in zip(groups, texts, strict=True)]
+    texts = notes([Setup(one.runs[0].strategy, one.runs[0].backbone, one.settings) for one in found])
+    lines = [_row(one, note, of, layout, view) for one, note in zip(found, texts, strict=True)]
+    names = [f"{row.strategy} {row.note}".strip() for row in lines]
+    remarks = [*_remarks(layout, found, view), *provenance.remarks(found, names, over), *_over(found, over)]
     lines.sort(key=lambda row: _place(row, of))
     kept = [index for index in range(len(of)) if any(row.cells[index].mean is not None for row in lines)]
-    best = [_best(of[index], [row.cells[index].mean for row in lines if row.ranked]) for index in kept]
-    marked = tuple(_mark(row, kept, best, of) for row in lines)
-    left_out = len(records) - sum(len(group) for group in groups)
-    remarks = _remarks(layout, [record for group in groups for record in group], left_out, view)
-    return Table(clean(benchmark), tuple(of[i] for i in kept), marked, remarks, layout)
+    shown = tuple(of[index] for index in kept)
+    cells = [marked(of[i], [Entry(row.cells[i], row.units, row.ranked) for row in lines]) for i in kept]
+    ranked = tuple(replace(row, cells=tuple(column[k] for column in cells)) for k, row in enumerate(lines))
+    return Table(clean(benchmark), shown, ranked, tuple(remarks), layout)
 
 
-def _one_a_seed(records: Sequence[Record]) -> list[Record]:
-    """One record a seed, so that a copied folder does not count as a further seed; the one with more steps stays."""
-    chosen: dict[int, Record] = {}
-    for record in records:
-        if record.seed not in chosen or len(record.steps) > len(chosen[record.seed].steps):
-            chosen[record.seed] = record
-    return [chosen[seed] for seed in sorted(chosen)]
-
-
-def _row(group: Sequence[Record], note: str, of: Sequence[Column], layout: Layout, view: View) -> Row:
-    measured = [measure(record, layout, of, view) for record in group]
-    first = group[0]
+def _row(one: SetUp, note: str, of: Sequence[Column], layout: Layout, view: View) -> Row:
+    measured = [measure(record, layout, of, view) for record in one.runs]
+    first = one.runs[0]
     return Row(
         strategy=clean(first.strategy),
         note=clean(note),
         backbone=clean(first.backbone),
-        seeds=tuple(record.seed for record in group),
+        seeds=tuple(record.seed for record in one.runs),
         cells=tuple(_cell([values.get(column.heading) for values in measured]) for column in of),
         progress=_progress(first, layout),
         oracle=None if first.oracle is None or first.tasks else clean(first.oracle),  # of a sequence all are told it
         record=first,
+        units=one.units,
     )
 
 
@@ -144,7 +136,8 @@ def _cell(values: Sequence[float | None]) -> Cell:
     known = [value for value in values if value is not None]
     if not known:
         return Cell(None)
-    return Cell(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None)
+    std = statistics.stdev(known) if len(known) > 1 else None
+    return Cell(statistics.fmean(known), std, values=tuple(values))
 
 
 def _place(row: Row, of: Sequence[Column]) -> tuple[Any, ...]:
@@ -156,31 +149,12 @@ def _place(row: Row, of: Sequence[Column]) -> tuple[Any, ...]:
     return name == UPPER_BOUND, known, bool(row.progress), -1.0 if overall is None else overall, row.strategy, row.note
 
 
-def rounded(column: Column, value: float) -> float:
-    """`value` as it is shown, so that rows that look equal rank equal."""
-    return round(100 * value, 1) + 0.0 if column.kind == "share" else value
-
-
-def _best(column: Column, values: Sequence[float | None]) -> float | None:
-    known = [rounded(column, value) for value in values if value is not None]
-    if len(known) < 2 or not column.better:
-        return None
-    return max(known) if column.better == "higher" else min(known)
-
-
-def _mark(row: Row, kept: Sequence[int], best: Sequence[float | None], of: Sequence[Column]) -> Row:
-    cells = []
-    for index, winner in zip(kept, best, strict=True):
-        cell = row.cells[index]
-        wins = row.ranked and winner is not None and cell.mean is not None and rounded(of[index], cell.mean) == winner
-        cells.append(cell._replace(best=wins))
-    return replace(row, cells=tuple(cells))
-
-
-def _remarks(layout: Layout, records: Sequence[Record], left_out: int, view: View) -> tuple[str, ...]:
+def _remarks(layout: Layout, found: Sequence[SetUp], view: View) -> list[str]:
+    records = [record for one in found for record in one.runs]
+    copies = sum(len(one.copies) for one in found)
+    left_out = [f"{copies} further runs of the same set-up and seed left out"] if copies else []
     if records[0].tasks:
-        remarks = list(sequence.PAPER if view.paper else sequence.REMARKS)
-        return (*remarks, f"{left_out} further runs of the same set-up and seed left out") if left_out else (*remarks,)
+        return [*(sequence.PAPER if view.paper else sequence.REMARKS), *left_out]
     remarks = [_counted(layout, view)]
     if view.labels is not None:
         remarks.append(f"classes not learnt yet are scored as under {view.labels}, whatever a run was scored with")
@@ -193,9 +167,16 @@ def _remarks(layout: Layout, records: Sequence[Record], left_out: int, view: Vie
     remarks += [f"† is told the {oracle} at test time and is not ranked" for oracle in oracles]
     if not view.per_step and any(step.shared for record in records for step in record.steps):
         remarks.append("time of a first step that was loaded is that of the run that trained it")
-    if left_out:
-        remarks.append(f"{left_out} further runs of the same set-up and seed left out")
-    return tuple(remarks)
+    return [*remarks, *left_out]
+
+
+def _over(found: Sequence[SetUp], over: Sequence[str]) -> list[str]:
+    """What the means are over besides seeds."""
+    if not over:
+        return []
+    counts = [len({unit[1 + index] for one in found for unit in one.units}) for index in range(len(over))]
+    listed = ", ".join(f"{key} ({n} values)" for key, n in zip(over, counts, strict=True))
+    return [f"averaged over {listed} too: such runs count as further seeds"]
 
 
 def _counted(layout: Layout, view: View) -> str:

@@ -1,22 +1,31 @@
-"""`densecl inspect`: look into what a run has learnt."""
+"""`densecl inspect`: look into a run."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from densecl.cli.options import Run
+
 
 def inspect(
-    run: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    run: Run,
     masks: Annotated[
         bool, typer.Option("--masks", help="Share of weights that masks set to zero, and how alike masks are.")
     ] = False,
     task: Annotated[str | None, typer.Option(help="The masks of this task alone.")] = None,
 ) -> None:
-    """Look into what a run of a task sequence has learnt; nothing is trained or changed."""
-    from densecl.errors import SettingError
-    from densecl.runner.inspect_masks import describe_masks
+    """Look into a run: settings, steps, scores of each class, what is taken for what, files. Nothing is changed."""
+    if masks or task is not None:
+        from densecl.runner.inspect_masks import describe_masks
 
-    if not masks and task is None:
-        raise SettingError("inspect what?", "give --masks; pictures of every task are in RUN/pictures")
-    typer.echo(describe_masks(run, task))
+        typer.echo(describe_masks(run, task))
+        return
+    import os
+    import shutil
+    import sys
+
+    from densecl.runner.inspect_run import describe_run
+
+    screen = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if screen else None
+    typer.echo(describe_run(run, width=width, colour=screen and os.environ.get("TERM") != "dumb"), nl=False)

@@ -22,7 +22,7 @@ _JPEG_SIZE_MARKERS = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 
 _HEADER_BYTES = 2048
 # What PIL raises for files that are missing, cut, or no images: UnidentifiedImageError is an OSError, a bad PNG chunk
 # a SyntaxError.
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
 def read_rgb(path: Location) -> np.ndarray:
@@ -37,8 +37,8 @@ def read_rgb(path: Location) -> np.ndarray:
     try:
         with Image.open(path) as image:
             return np.array(image if image.mode == "RGB" else image.convert("RGB"))
-    except _UNREADABLE as error:
-        raise _unreadable("image", path, error) from error
+    except UNREADABLE as error:
+        raise unreadable("image", path, error) from error
 
 
 def read_indices(path: Location) -> np.ndarray:
@@ -62,8 +62,8 @@ def read_indices(path: Location) -> np.ndarray:
             if image.mode in ("P", "L") and not stretched:
                 return np.array(image)
             kind = "stretched grey" if stretched else image.mode
-    except _UNREADABLE as error:
-        raise _unreadable("mask", path, error) from error
+    except UNREADABLE as error:
+        raise unreadable("mask", path, error) from error
     raise DataError(
         f"mask {os.fspath(path)} is an image of kind {kind}, not of class ids",
         "a mask is an 8-bit palette or grey PNG whose values are class ids",
@@ -81,8 +81,8 @@ def image_size(path: Location) -> tuple[int, int]:
         if size is None:
             with Image.open(path) as image:
                 size = image.height, image.width
-    except _UNREADABLE as error:
-        raise _unreadable("image", path, error) from error
+    except UNREADABLE as error:
+        raise unreadable("image", path, error) from error
     return size
 
 
@@ -154,7 +154,8 @@ def _header_size(data: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _unreadable(kind: str, path: Location, error: Exception) -> DataError:
+def unreadable(kind: str, path: Location, error: Exception) -> DataError:
+    """The message for one of `UNREADABLE`: which file, and why."""
     if isinstance(error, FileNotFoundError):
         return DataError(f"{kind} {os.fspath(path)} is missing")
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

@@ -1,0 +1,140 @@
+"""What a strategy says of one image of any size."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.transforms.v2 import functional as transform
+
+from densecl.models.network import Output
+from densecl.strategies.base import Strategy
+from densecl.streams.scenario import Scenario
+from densecl.tasks import Task
+from densecl.training.batch import normalise
+from densecl.training.precision import widened
+
+Size = int | Literal["full"]
+
+LEAST = 32  # pixels a side that a network sees: enough for a stride of 32
+LONGEST = 8192  # pixels of the longer side, and
+LARGEST = 2**21  # pixels in all, those of Cityscapes: the memory of most machines holds their features
+BAND = 2**24  # values of logits that are enlarged at a time
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A strategy that answers for single images; its network is that of the task already.
+
+    Attributes:
+        strategy: with the weights that are asked for.
+        task: what its network outputs.
+        labels: of segmentation, the run's label of each output.
+        size: as of `EvaluationSettings`: of the shorter side, or "full".
+    """
+
+    strategy: Strategy
+    task: Task
+    labels: tuple[int, ...]
+    size: Size
+
+    @torch.no_grad()
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """Labels (H, W) uint8, or the picture (H, W, 3) uint8 of a task whose outputs are values.
+
+        Args:
+            pixels: (H, W, 3) uint8 RGB.
+        """
+        image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+        height, width = image.shape[1:]
+        output = see(self.strategy, self.task, resized(image, seen_size(height, width, self.size)))
+        if self.task.kind == "segmentation":
+            return np.array(self.labels, np.uint8)[labels_of(self.strategy, output, (height, width))]
+        logits = _scaled(output.logits.float(), (height, width))[0].cpu()
+        made = self.task.picture(image, logits, torch.zeros(height, width, dtype=torch.uint8)).output
+        return made.permute(1, 2, 0).contiguous().numpy()
+
+
+def labels_of_outputs(scenario: Scenario, index: int) -> tuple[int, ...]:
+    """The label that each output of a network stands for, when it is asked for a task, or after a step.
+
+    A step of a class-incremental stream that is a task of its own counts its classes from 1.
+    """
+    if scenario.kind == "tasks":
+        return tuple(range(len(scenario.names[index])))
+    if scenario.by_task:
+        return (0, *scenario.groups[index])
+    return tuple(range(len(scenario.class_names)))
+
+
+def seen_size(height: int, width: int, size: Size) -> tuple[int, int]:
+    """(height, width) at which a network sees an image: as in the evaluation of its run, but without a crop.
+
+    The shorter side becomes `size` and the longer one follows, rounded down; "full" leaves both. Images that would be
+    smaller than `LEAST` or larger than `LONGEST` and `LARGEST` are brought there, if need be at another aspect.
+    """
+    shorter = min(height, width)
+    wanted = shorter if size == "full" else size
+    sides = [side * wanted // shorter for side in (height, width)]
+    excess = math.sqrt(sides[0] * sides[1] / LARGEST)
+    if excess > 1:
+        sides = [int(side / excess) for side in sides]
+    low, high = (min(max(side, LEAST), LONGEST) for side in sides)
+    return low, high
+
+
+def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """(3, H, W) uint8 at another size, as images of the test stream are."""
+    return image if tuple(image.shape[1:]) == size else transform.resize_image(image, list(size))
+
+
+def see(strategy: Strategy, task: Task, image: Tensor) -> Output:
+    """The network's output on one image (3, H, W) uint8, under the precision of the run; nothing else changes."""
+    network = strategy.network.eval()
+    batch = image[None].to(strategy.device)
+    prepared = task.prepare(
+        batch, torch.zeros(batch.shape[0], *batch.shape[2:], dtype=torch.uint8, device=batch.device)
+    )
+    with torch.no_grad(), strategy.precision.autocast():
+        output = network(normalise(prepared.image, *strategy.normalisation))
+    return widened(output)
+
+
+def labels_of(strategy: Strategy, output: Output, size: tuple[int, int] | None = None) -> np.ndarray:
+    """(H, W) int64: the outputs that the strategy gives to an image's pixels.
+
+    Args:
+        strategy: whose `predict` decides.
+        output: of `see`.
+        size: (height, width) of the result; its logits are scaled to it bilinearly, in bands where they are many.
+    """
+    if size is None or tuple(output.logits.shape[-2:]) == size:
+        return strategy.predict(output)[0].cpu().numpy()
+    channels, (height, width) = output.logits.shape[1], size
+    rows = max(1, BAND // (channels * width))
+    if rows >= height:
+        bands: Sequence[Tensor] = [_scaled(output.logits, size)]
+    else:
+        bands = (band(output.logits, size, top, min(top + rows, height)) for top in range(0, height, rows))  # type: ignore[assignment]
+    return np.concatenate([strategy.predict(output._replace(logits=part))[0].cpu().numpy() for part in bands])
+
+
+def band(logits: Tensor, size: tuple[int, int], top: int, bottom: int) -> Tensor:
+    """Rows top..bottom of (1, C, h, w) scaled bilinearly to `size` (align_corners=False): (1, C, bottom - top, W)."""
+    height, width = logits.shape[2], size[1]
+    centre = (torch.arange(top, bottom, device=logits.device, dtype=torch.float32) + 0.5) * (height / size[0]) - 0.5
+    centre = centre.clamp(0, height - 1)
+    above = centre.floor().long()
+    below = (above + 1).clamp(max=height - 1)
+    share = (centre - above).view(-1, 1)
+    rows = logits[:, :, above] * (1 - share) + logits[:, :, below] * share  # (1, C, n, w)
+    return F.interpolate(rows, size=(bottom - top, width), mode="bilinear", align_corners=False)
+
+
+def _scaled(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """The whole of it; where it becomes smaller, all of it counts."""
+    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False, antialias=True)

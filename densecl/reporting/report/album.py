@@ -1,0 +1,126 @@
+"""Pictures inside the page: read with care, made small, each held once, and no more of them than the page may weigh."""
+
+import base64
+import hashlib
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+LIMIT = 1_100_000  # bytes of all pictures, before base64 adds a third
+LARGEST = 20_000_000  # pixels of a file that is opened at all
+WIDEST = 960  # pixels kept of a picture's width
+
+
+Fault = Callable[[str], None]  # hears of what cannot be shown
+
+
+class Picture(NamedTuple):
+    """A picture of the page's album.
+
+    Attributes:
+        symbol: its id there. width, height: in pixels. sharp: its pixels are labels, which must not be blended.
+    """
+
+    symbol: str
+    width: int
+    height: int
+    sharp: bool
+
+    @property
+    def shown(self) -> int:
+        """Its width in the page: small ones are enlarged by a whole number."""
+        return self.width * max(1, min(4, 640 // self.width))
+
+    @property
+    def crisp(self) -> bool:
+        """Whether its pixels are shown as squares: labels, and what is enlarged."""
+        return self.sharp or self.shown > self.width
+
+
+class Kept(NamedTuple):
+    """What the page holds of a picture."""
+
+    picture: Picture
+    source: str  # data URI
+
+
+@dataclass
+class Album:
+    """The pictures of one page."""
+
+    limit: int = LIMIT
+    size: int = 0
+    left_out: int = 0
+    kept: dict[str, Kept] = field(default_factory=dict)  # by hash of the content
+
+    def add(self, image: Image.Image) -> Picture | None:
+        """The picture's place in the page; None when the page is full.
+
+        Label maps (mode P) and pictures with transparency stay exact; photographs are compressed.
+        """
+        sharp = image.mode in ("P", "RGBA")
+        digest = hashlib.sha256(repr((image.mode, image.size)).encode() + image.tobytes()).hexdigest()
+        if digest in self.kept:
+            return self.kept[digest].picture
+        if image.width > WIDEST:
+            height = max(1, round(image.height * WIDEST / image.width))
+            image = image.resize((WIDEST, height), Image.Resampling.NEAREST if sharp else Image.Resampling.LANCZOS)
+        content, kind = _encoded(image, sharp)
+        if self.size + len(content) > self.limit:
+            self.left_out += 1
+            return None
+        self.size += len(content)
+        picture = Picture(f"picture-{len(self.kept)}", image.width, image.height, sharp)
+        source = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+        self.kept[digest] = Kept(picture, source)
+        return picture
+
+
+def read_picture(path: Path, fault: Fault) -> Image.Image | None:
+    """A picture as P or RGB; None for a missing one, and for one that cannot be read: `fault` hears which and why."""
+    if not path.is_file():
+        return None
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > LARGEST:
+                raise ValueError(f"{image.width} x {image.height} pixels are too many")
+            image.load()
+            return image.copy() if image.mode == "P" else image.convert("RGB")
+    except UnidentifiedImageError:
+        fault(f"{path} is no picture")
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        fault(f"{path} cannot be read: {' '.join(str(error).split())}")
+    return None
+
+
+def labels(image: Image.Image) -> np.ndarray:
+    """(H, W) uint8 of a label map."""
+    return np.asarray(image)
+
+
+def _encoded(image: Image.Image, sharp: bool) -> tuple[bytes, str]:
+    """The smaller of PNG and WebP: exact for label maps, else WebP with losses that one does not see."""
+    stream = io.BytesIO()
+    if not sharp:
+        image.save(stream, "WEBP", quality=82, method=6)
+        return stream.getvalue(), "webp"
+    if image.mode == "P":
+        image = _fewest_colours(image)
+    image.save(stream, "PNG", optimize=True)
+    return stream.getvalue(), "png"
+
+
+def _fewest_colours(image: Image.Image) -> Image.Image:
+    """The same picture with a palette of the colours it uses, which takes fewer bits a pixel."""
+    used, indices = np.unique(np.asarray(image), return_inverse=True)
+    colours = np.zeros((256, 3), np.uint8)
+    own = np.frombuffer(bytes(image.getpalette() or ()), np.uint8).reshape(-1, 3)
+    colours[: len(own)] = own
+    small = Image.fromarray(indices.reshape(image.height, image.width).astype(np.uint8), mode="P")
+    small.putpalette(colours[used].tobytes())
+    return small

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
@@ -58,7 +59,8 @@ class StreamSettings(Settings):
     # what arrives at a step: classes, images of another domain (city), or another task
     kind: Literal["class", "domain", "tasks"] = "class"
     tasks: tuple[TaskSettings, ...] = ()  # of a sequence
-    loss_weights: str | None = None  # of the loss networks of all style tasks that name none; see `TaskSettings`
+    # of the loss networks of all style tasks that name none; see `TaskSettings`. The grammar reads `none` as nothing
+    loss_weights: Annotated[str, BeforeValidator(lambda value: "none" if value is None else value)] = "torchvision"
     setting: Literal["overlapped", "disjoint", "sequential", "partitioned"] = "overlapped"
     labels: Literal["plop2021", "mib2020", "strict"] = "plop2021"
     order: tuple[int, ...] | int | None = None  # class ids in order of arrival, or the seed of a shuffle
@@ -107,7 +109,7 @@ class TrainingSettings(Settings):
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     accumulation: Count = 1  # parts a batch is split into where memory is short; the batch, and its mean, stay whole
     channels_last: bool = False  # memory format; often faster on GPUs
-    compile: bool = False  # torch.compile of the network's forward and backward
+    compile: bool = False  # torch.compile of the network, and on a GPU of the losses
     deterministic: bool = False  # algorithms that give the same bits each time, where torch has them; a CPU always does
 
     def length(self, step: int) -> tuple[int | None, int | None]:

@@ -209,6 +209,23 @@ def test_the_learning_rate_is_polynomial_per_iteration_after_a_linear_warm_up():
         assert rates == pytest.approx(expected)
 
 
+def test_parameters_may_have_their_first_gradient_after_others_did():
+    """As in training by turns; the fused kernel of SGD fails on it by itself."""
+    settings = TRAINING.model_copy(update={"optimizer": "sgd", "lr": 0.1, "warmup": 0})
+    ours = [nn.Parameter(torch.tensor([1.0, 2.0])), nn.Parameter(torch.tensor([3.0]))]
+    theirs = [nn.Parameter(p.detach().clone()) for p in ours]
+    plain = torch.optim.SGD(
+        theirs, lr=0.1, momentum=settings.momentum, nesterov=True, weight_decay=settings.weight_decay, foreach=False
+    )
+    for parameters, optimizer in ((ours, make_optimizer([{"params": ours}], settings, 0)), (theirs, plain)):
+        for turn in ((0,), (0,), (0, 1), (1,), (0, 1)):
+            optimizer.zero_grad(set_to_none=True)
+            sum(parameters[k].square().sum() for k in turn).backward()
+            optimizer.step()
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-6, atol=0)
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_term():
     scenario = tiny_scenario()
     strategy = tiny_strategy(parse_method("lwf"), scenario)

@@ -63,7 +63,7 @@ def build_scenario(plan: Plan, progress: Callable[[int, int], None] | None = Non
         scenario = domain_incremental(train, test, domains_of(train, plan.steps), **common)
     else:
         setting = {"setting": s.stream.setting, "partition_seed": s.stream.partition_seed}
-        scenario = class_incremental(train, test, plan.steps, **setting, **common)
+        scenario = class_incremental(train, test, plan.steps, by_task=plan.method.told, **setting, **common)
     return scenario, choose_workers(s.loader.workers, in_memory)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from densecl.errors import DenseCLError, SettingError
 from densecl.losses import cross_entropy
-from densecl.runner.evaluation import confusion, measure_all
+from densecl.runner.evaluation import confusion_of_all, measure_all
 from densecl.runner.methods import Method, Part, parse_method
 from densecl.runner.tiny import TRAINING, tiny_strategy, tiny_stream
 from densecl.runner.watch import Finding, watch
@@ -137,7 +137,7 @@ def _counted(strategy: Strategy, step: int) -> bool:
     scenario = strategy.scenario
     if scenario.kind == "tasks":
         return len(measure_all(strategy, step, 4, 0, [])) == step + 1
-    return confusion(strategy, scenario.test, len(scenario.class_names), 4).sum() > 0
+    return confusion_of_all(strategy, step, 4).sum() > 0
 
 
 def _trained(strategy: Strategy, experience: DenseExperience, before: dict[str, Tensor]) -> list[str]:
@@ -186,6 +186,8 @@ def _shared(method: Method) -> list[str]:
     """`first_step = "shared"` promises that step 0 is plain cross-entropy training: compare with that."""
 
     class Plain(Strategy):
+        oracle = method.strategy.cls.oracle  # type: ignore[attr-defined]  # on the same stream
+
         def pixel_loss(self, logits: Tensor, batch: Batch) -> Tensor:
             return cross_entropy(logits, batch.target, weight=batch.weight)
 

@@ -10,8 +10,7 @@ from densecl.recipe import RunSettings
 from densecl.reporting.render import humanise
 from densecl.runner.build import build_network, build_scenario, build_strategy
 from densecl.runner.plan import Plan
-from densecl.streams.scenario import Scenario
-from densecl.training.loader import step_length
+from densecl.strategies.base import Strategy
 from densecl.training.precision import Precision
 
 PIXELS = 2**18  # at most, of the images that are measured together
@@ -29,9 +28,9 @@ def describe(plan: Plan, progress: Callable[[int, int], None] | None = None) -> 
     s = plan.settings
     scenario, _ = build_scenario(plan, progress)
     network = build_network(without_download(s))
-    build_strategy(plan, scenario, network)
+    strategy = build_strategy(plan, scenario, network)
     if scenario.kind == "tasks":
-        return _describe_tasks(plan, scenario, network)
+        return _describe_tasks(plan, strategy)
     held = f"{len(scenario.test)} held out, test images not used" if s.data.validation else f"{len(plan.test)} test"
     lines = [
         f"{s.benchmark}  {plan.method.name}  {s.backbone}  seed {s.seed}",
@@ -44,18 +43,20 @@ def describe(plan: Plan, progress: Callable[[int, int], None] | None = None) -> 
     total = 0
     for experience in scenario.train_stream:
         images = len(experience.images.indices)
-        epochs, iterations = step_length(images, s.training.batch, *s.training.length(experience.step))
+        epochs, iterations = strategy.length(experience)
         total += iterations
         names = ", ".join(scenario.class_names[label] for label in experience.new_classes)
         names = names if len(names) < 60 else names[:57] + "..."
         lines.append(f"{experience.step:4}  {images:6}  {epochs:6}  {iterations:10}  {names}")
+    if scenario.by_task:
+        network.task_heads.begin(scenario.tasks[0].name)
     network.grow(len(scenario.class_names))
     return "\n".join([*lines, *_cost(plan, network, total)])
 
 
-def _describe_tasks(plan: Plan, scenario: Scenario, network: Network) -> str:
+def _describe_tasks(plan: Plan, strategy: Strategy) -> str:
     """The same of a sequence of tasks."""
-    s = plan.settings
+    s, scenario, network = plan.settings, strategy.scenario, strategy.network
     lines = [
         f"{s.benchmark}  {plan.method.name}  {s.backbone}  seed {s.seed}",
         f"folder     {plan.folder}",
@@ -66,7 +67,7 @@ def _describe_tasks(plan: Plan, scenario: Scenario, network: Network) -> str:
     total = 0
     for experience, tests, reader in zip(scenario.train_stream, scenario.tests, scenario.training.readers, strict=True):
         images = len(experience.images.indices)
-        epochs, iterations = step_length(images, s.training.batch, *s.training.length(experience.step))
+        epochs, iterations = strategy.length(experience)
         total += iterations
         task = experience.task
         kind = f"{task.name}: {task.kind.replace('_', ' ')} on {reader.name}"  # type: ignore[attr-defined]

@@ -39,6 +39,7 @@ def new_record(plan: Plan, scenario: Scenario, workers: int) -> Record:
         | {
             "later": list(scenario.settings.later),  # images of each step that also hold classes of later steps
             "stream": scenario.fingerprint,
+            "sources": {p.name: p.source for p in (plan.method.strategy, *plan.method.plugins) if p.source},
             "images": {
                 "train": sum(len(reader) for reader in dict.fromkeys(scenario.training.readers)),
                 "test": sum(map(len, scenario.tests)),

@@ -52,6 +52,25 @@ def confusion(strategy: Strategy, samples: TestSamples, n_labels: int, batch: in
     return distributed.total(matrix.matrix).numpy()
 
 
+def confusion_of_all(strategy: Strategy, step: int, batch: int, workers: int = 0) -> np.ndarray:
+    """The confusion matrix of a class-incremental stream after a step, over all its labels.
+
+    A method that is told the step answers for each one learnt on that step's own test samples (`streams.told`);
+    afterwards the network is that of `step` again.
+    """
+    scenario = strategy.scenario
+    n_labels = len(scenario.class_names)
+    if not scenario.by_task:
+        return confusion(strategy, scenario.test, n_labels, batch, workers)
+    whole = np.zeros((n_labels, n_labels), dtype=np.int64)
+    for index, group in enumerate(scenario.groups[: step + 1]):
+        strategy.select_task(index)
+        labels = [0, *group]
+        whole[np.ix_(labels, labels)] += confusion(strategy, scenario.tests[index], len(labels), batch, workers)
+    strategy.select_task(step)
+    return whole
+
+
 def score(matrix: np.ndarray, scenario: Scenario, step: int, learnt: list[np.ndarray]) -> Evaluation:
     """The record's evaluation of one step.
 

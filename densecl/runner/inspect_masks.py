@@ -34,7 +34,7 @@ def masks_of(folder: Path) -> tuple[Record, dict[str, dict[str, Tensor]]]:
         return record, {
             name: {key: (value > 0) & (value <= k + 1) for key, value in owners.items()} for k, name in enumerate(names)
         }
-    found = {task.name: load_masks(files[task.name], shapes) for task in record.tasks if task.name in files}
+    found = {step.task: load_masks(files[step.task], shapes) for step in record.steps if step.task in files}
     if not found:
         raise RecordError(f"{folder} has no masks", f"{record.strategy} keeps none; piggyback and packnet do")
     return record, found

@@ -82,6 +82,11 @@ class Method:
         """As in folder names and tables: `mib+replay`."""
         return "+".join([self.strategy.name, *(plugin.name for plugin in self.plugins)])
 
+    @property
+    def told(self) -> bool:
+        """Whether it must be told the task, or the step of a class-incremental stream, that is asked for."""
+        return self.strategy.cls.oracle == "task"  # type: ignore[attr-defined]
+
 
 def parse_method(text: str, catalogue: Path | None = None) -> Method:
     """The method behind `mib+replay(memory=100)` or `mine.py:Mine(weight=3)`.

@@ -132,7 +132,9 @@ def make_plan(
             values[part.name] |= sections.pop("strategy", {})  # in a plugin's recipe: the plugin's own values
             tree = merge(tree, sections)
     tree = merge(tree, _arguments_by_section(call))
-    for text in [assignments] if isinstance(assignments, str) else assignments:
+    given_pairs = [assignments] if isinstance(assignments, str) else list(assignments)
+    # a section's own length before that of its later steps, in whichever order they were typed: see `merge`
+    for text in sorted(given_pairs, key=lambda pair: pair.partition("=")[0].count(".")):
         tree = _assign(tree, values, text)
     flags = {
         "data": {"root": data, "validation": validation},

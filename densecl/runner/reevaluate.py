@@ -13,7 +13,7 @@ from densecl.recipe import EvaluationSettings, RunSettings, build
 from densecl.reporting.record import FILE_NAME, Evaluation, Record, read_record
 from densecl.runner.build import build_network, build_scenario, build_strategy
 from densecl.runner.checkpoint import load_weights
-from densecl.runner.evaluation import confusion, ious, measure_all, score, when_learnt
+from densecl.runner.evaluation import confusion_of_all, ious, measure_all, score, when_learnt
 from densecl.runner.methods import parse_method
 from densecl.runner.plan import Plan, usable_device
 from densecl.runner.resume import Checkpoints
@@ -105,12 +105,7 @@ def reevaluate(
         evaluation = own.model_copy(update={"size": parse_preset(preset).size})
         comparable = evaluation == own
         plan = replace(plan, settings=plan.settings.model_copy(update={"evaluation": evaluation}))
-    last = len(record.steps) - 1
-    step = last if step is None else step
-    if not 0 <= step <= last:
-        raise SettingError(
-            f"{folder} has finished steps 0 to {last}, not {step}" if record.steps else f"{folder} has no finished step"
-        )
+    step = finished_step(folder, record, step)
     learnt_tasks = [found.task for found in record.steps[step].evaluations] if record.tasks else []
     if task is not None and task not in learnt_tasks:
         raise UnknownNameError("task", task, learnt_tasks, f"it was not learnt by step {step}")
@@ -122,9 +117,24 @@ def reevaluate(
         evaluations = measure_all(strategy, step, batch, workers, learnt_then)
         evaluations = [one for one in evaluations if task in (None, one.task)]
         return Scored(evaluations[-1], step, record, tuple(evaluations))
-    matrix = confusion(strategy, scenario.test, len(scenario.class_names), batch, workers)
+    matrix = confusion_of_all(strategy, step, batch, workers)
     learnt = ious(record.steps) if comparable else []
     return Scored(score(matrix, scenario, step, learnt), step, record)
+
+
+def finished_step(folder: Path, record: Record, step: int | None) -> int:
+    """The step that is asked for, by default the last one.
+
+    Raises:
+        SettingError: the run has not finished it.
+    """
+    last = len(record.steps) - 1
+    step = last if step is None else step
+    if not 0 <= step <= last:
+        raise SettingError(
+            f"{folder} has finished steps 0 to {last}, not {step}" if record.steps else f"{folder} has no finished step"
+        )
+    return step
 
 
 def restore(plan: Plan, folder: Path, step: int, run: str) -> tuple[Strategy, Scenario, int]:
@@ -134,6 +144,15 @@ def restore(plan: Plan, folder: Path, step: int, run: str) -> tuple[Strategy, Sc
         DenseCLError: data or weights that cannot be read.
     """
     scenario, workers = build_scenario(plan)
+    return restored(plan, scenario, folder, step, run), scenario, workers
+
+
+def restored(plan: Plan, scenario: Scenario, folder: Path, step: int, run: str) -> Strategy:
+    """A run's strategy on a stream of its steps, with the weights of a finished one.
+
+    Raises:
+        DenseCLError: weights that cannot be read, or are of another network.
+    """
     settings = plan.settings
     if "weights" in settings.backbone_values:  # the kept weights replace them: do not download
         values = {**settings.backbone_values, "weights": "none"}
@@ -147,7 +166,7 @@ def restore(plan: Plan, folder: Path, step: int, run: str) -> tuple[Strategy, Sc
     if checkpoints.step_path(step).is_file():  # a `predict` may depend on what the method remembers
         strategy.load_method_state(checkpoints.after_step(step))
     checkpoints.close()
-    return strategy, scenario, workers
+    return strategy
 
 
 def summary(scored: Scored) -> str:

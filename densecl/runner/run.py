@@ -15,17 +15,19 @@ from typing import Any
 import torch
 
 from densecl.errors import DataError, DenseCLError, RecordError, RunError
-from densecl.reporting.progress import Progress
+from densecl.reporting.events import Listeners, Start
 from densecl.reporting.record import FILE_NAME, Evaluation, Record, StepRecord, read_record
+from densecl.runner import pictures
 from densecl.runner.build import build_network, build_scenario, build_strategy, is_resumable
 from densecl.runner.checkpoint import save_weights
 from densecl.runner.environment import new_record, peak_memory
-from densecl.runner.evaluation import confusion, ious, measure_all, score, when_learnt
+from densecl.runner.evaluation import confusion_of_all, ious, measure_all, score, when_learnt
 from densecl.runner.folder import check_space, locked, remove
+from densecl.runner.listen import lengths, listeners
 from densecl.runner.plan import Plan, make_plan
 from densecl.runner.resume import Checkpoints, find_point, go_on
 from densecl.runner.share import FirstStep, may_share, train_or_load
-from densecl.runner.tasks import content, keep, stored
+from densecl.runner.tasks import content, keep_masks, keep_pictures, stored
 from densecl.strategies.base import Strategy
 from densecl.streams.scenario import DenseExperience, Scenario
 from densecl.training import distributed
@@ -41,6 +43,9 @@ def run(
     share: bool = True,
     keep_checkpoints: bool = False,
     quiet: bool = True,
+    verbose: bool = False,
+    tensorboard: bool = False,
+    wandb: bool = False,
     **options: Any,
 ) -> Record:
     """Train every step of a benchmark with a strategy, evaluate after each, and record it.
@@ -52,6 +57,9 @@ def run(
         share: load step 0 from an earlier run where it is the same to the bit, and keep it for later ones.
         keep_checkpoints: of every epoch, not only of the step in training.
         quiet: print nothing.
+        verbose: print a line for each epoch.
+        tensorboard: write event files to `tensorboard/` in the run's folder.
+        wandb: send losses and scores to Weights & Biases.
         **options: `backbone`, `seed`, `assignments`, `data`, `output`, `weights`, `device`, `precision`, `validation`,
             `workers`, `catalogue`; see `densecl.runner.plan.make_plan`.
 
@@ -62,12 +70,13 @@ def run(
         DenseCLError: bad input, named; a loss that is not finite; a full disk; a run folder in use.
     """
     distributed.join()
+    events = listeners(quiet=quiet, verbose=verbose, tensorboard=tensorboard, wandb=wandb)
     plan = make_plan(benchmark, strategy, **options)
-    return execute(plan, fresh=fresh, share=share, keep_checkpoints=keep_checkpoints, progress=Progress(quiet=quiet))
+    return execute(plan, fresh=fresh, share=share, keep_checkpoints=keep_checkpoints, events=events)
 
 
 def execute(
-    plan: Plan, *, fresh: bool = False, share: bool = True, keep_checkpoints: bool = False, progress: Progress
+    plan: Plan, *, fresh: bool = False, share: bool = True, keep_checkpoints: bool = False, events: Listeners
 ) -> Record:
     """Carry out a plan, or go on with it where it was killed.
 
@@ -78,33 +87,37 @@ def execute(
         fresh: start over, also when the run is finished.
         share: load a first step that is equal to the bit, and keep ours for later runs.
         keep_checkpoints: of all epochs; else those of the step in training.
-        progress: hears how it goes.
+        events: tells all who listen how it goes.
     """
     share = share and may_share(plan)
     folder = plan.folder
     result = folder / FILE_NAME
     _check_alike(plan)
-    if not fresh and (done := from_main(lambda: _finished(result, progress))):
+    if not fresh and (done := from_main(lambda: _finished(result, events))):
         return done
     # all that bad input can break comes before the folder is made
     with distributed.first_on_each_host():
-        scenario, workers = build_scenario(plan, progress.scan("scanning masks"))
+        scenario, workers = build_scenario(plan, events.scan("scanning masks"))
     network = build_network(plan.settings)
-    strategy = build_strategy(plan, scenario, network, workers, progress)
+    strategy = build_strategy(plan, scenario, network, workers, events)
     check_space(folder, network, len(scenario.train_stream))
     with locked(folder) if is_main() else contextlib.nullcontext():
         # another run may have finished it while the masks were scanned
-        if not fresh and (done := from_main(lambda: _finished(result, progress))):
+        if not fresh and (done := from_main(lambda: _finished(result, events))):
             return done
         record = new_record(plan, scenario, workers)
         checkpoints = Checkpoints(folder, plan.hash, keep_checkpoints, writes=is_main())
-        progress.run_started(plan.folder, len(scenario.train_stream), content(scenario))
-        work = Work(plan, scenario, strategy, checkpoints, workers, progress)
+        steps = len(scenario.train_stream)
+        events.line(f"{plan.folder}: {steps} step{'s' * (steps > 1)}, {content(scenario)}")
+        work = Work(plan, scenario, strategy, checkpoints, workers, events)
         try:
-            with progress, _terminable():
+            with events, _terminable():
                 record, spent = (record, 0.0) if fresh or not record.resumable else work.go_on(result, record)
-                if not record.steps and not spent and is_main():
+                resumed = bool(record.steps) or spent > 0
+                events.run_started(Start(plan.folder, record, lengths(strategy), resumed))
+                if not resumed and is_main():
                     shutil.rmtree(folder / "weights", ignore_errors=True)
+                    shutil.rmtree(folder / pictures.FOLDER, ignore_errors=True)
                     shutil.rmtree(checkpoints.folder, ignore_errors=True)
                 complete = len(record.steps) == len(scenario.train_stream)
                 record = record.model_copy(update={"status": "finished" if complete else "running"})
@@ -125,7 +138,7 @@ def execute(
                 with contextlib.suppress(DenseCLError):  # the disk may be full: the first message is the one to show
                     _write(record.model_copy(update={"status": status}), result)
             if isinstance(error, KeyboardInterrupt) and distributed.claim_failure():
-                progress.line(f"stopped; the same command goes on from the last finished epoch: {_command()}")
+                events.line(f"stopped; the same command goes on from the last finished epoch: {_command()}")
             raise
         checkpoints.close()
         return record
@@ -140,7 +153,7 @@ class Work:
     strategy: Strategy
     checkpoints: Checkpoints
     workers: int
-    progress: Progress
+    events: Listeners
 
     def go_on(self, result: Path, new: Record) -> tuple[Record, float]:
         """A record with the steps a killed run finished, and the seconds it spent in the next one.
@@ -149,9 +162,9 @@ class Work:
         """
         old = from_main(lambda: self._old(result, new))
         if old.environment.get("stream") != new.environment["stream"]:
-            self.progress.line("the data has changed since the run began: it starts over")
+            self.events.line("the data has changed since the run began: it starts over")
             return new, 0.0
-        say, folder, steps = self.progress.line, self.plan.folder, len(self.scenario.train_stream)
+        say, folder, steps = self.events.line, self.plan.folder, len(self.scenario.train_stream)
         point = from_main(lambda: find_point(folder, self.checkpoints, len(old.steps), steps, say))
         go_on(self.strategy, self.scenario, point, say)
         before, world = old.environment.get("world", 1), distributed.world()
@@ -171,7 +184,7 @@ class Work:
         try:
             return read_record(result) if result.is_file() else new
         except RecordError as error:
-            self.progress.line(f"refused: {error}")
+            self.events.line(f"refused: {error}")
             return new
 
     def train(self, experience: DenseExperience, spent: float) -> None:
@@ -203,12 +216,12 @@ class Work:
             def train() -> None:
                 self.train(experience, spent)
 
-            trained = train_or_load(plan, scenario, strategy, train, self.progress.line)
+            trained = train_or_load(plan, scenario, strategy, train, self.events.line)
         else:
             start = time.perf_counter()
             self.train(experience, spent)
             trained = FirstStep(strategy.iterations, time.perf_counter() - start, loaded=False)
-        self.progress.evaluating(experience.step)
+        self.events.evaluating(experience.step)
         evaluations = self._evaluate(experience.step, record)
         if is_main():
             save_weights(strategy.network, plan.settings, plan.folder, experience.step)
@@ -227,7 +240,9 @@ class Work:
             model=stored(strategy) if scenario.kind == "tasks" else None,
             evaluations=evaluations,
         )
-        self.progress.step_finished(step)
+        if is_main():
+            pictures.keep_step(strategy, plan.folder, experience.step, self.events.line)
+        self.events.step_finished(step)
         status = "finished" if experience.step == len(scenario.train_stream) - 1 else "running"
         return record.model_copy(update={"steps": [*record.steps, step], "status": status})
 
@@ -237,9 +252,12 @@ class Work:
         if scenario.kind == "tasks":
             found = measure_all(strategy, step, batch, self.workers, when_learnt(record.steps))
             if is_main():
-                keep(strategy, self.plan.folder, step)
+                keep_masks(strategy, self.plan.folder, step)
+                keep_pictures(strategy, self.plan.folder, step)
             return found
-        matrix = confusion(strategy, scenario.test, len(scenario.class_names), batch, self.workers)
+        matrix = confusion_of_all(strategy, step, batch, self.workers)
+        if is_main() and scenario.by_task:
+            keep_masks(strategy, self.plan.folder, step)
         return [score(matrix, scenario, step, ious(record.steps))]
 
 
@@ -292,13 +310,13 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _finished(path: Path, progress: Progress) -> Record | None:
+def _finished(path: Path, events: Listeners) -> Record | None:
     """The finished record at `path`, which is said; a broken or unfinished one is trained again."""
     if not path.is_file():
         return None
     with contextlib.suppress(RecordError):
         record = read_record(path)
         if record.status == "finished":
-            progress.line(f"already finished: {path} (--fresh starts over)")
+            events.line(f"already finished: {path} (--fresh starts over)")
             return record
     return None

@@ -35,13 +35,25 @@ def check_kinds(method: Method, settings: RunSettings) -> None:
     kind = "tasks" if settings.stream.kind == "tasks" else "classes"
     if kind == "tasks":
         check_names([task.name for task in tasks])
+    if method.told and settings.stream.kind == "domain":
+        raise SettingError(
+            f"{method.strategy.name} learns tasks, and all steps of {benchmark} are one task in images of other kinds",
+            "use a stream of tasks or of classes",
+        )
     for part in (method.strategy, *method.plugins):
-        if kind in getattr(part.cls, "streams", {"classes"}):
+        streams = getattr(part.cls, "streams", {"classes"})
+        # steps of a method that is told them are tasks: heads by task are what a plugin must know
+        if kind in streams and not (method.told and part is not method.strategy and "tasks" not in streams):
             continue
         if kind == "tasks":
             raise SettingError(
                 f"{part.name} learns classes that arrive over time, and {benchmark} is a sequence of tasks",
                 "see `densecl list strategies` for those of task sequences, such as piggyback",
+            )
+        if part is not method.strategy and kind in streams:
+            raise SettingError(
+                f"{part.name} cannot be joined to {method.strategy.name}, whose steps have heads of their own",
+                "it needs a strategy with one head for all classes, such as finetune",
             )
         raise SettingError(
             f"{part.name} learns a sequence of tasks, and {benchmark} is one task whose classes arrive over time",

@@ -117,9 +117,9 @@ def first_step_key(plan: Plan, scenario: Scenario) -> str:
         "backbone": [s.backbone, plan.backbone_by_content],
         "seed": s.seed,
         "content": plan.train.content,
-        "task": [scenario.tasks[0].kind, scenario.tasks[0].outputs, scenario.tasks[0].settings, scenario.kind],
+        "task": [scenario.tasks[0].kind, scenario.tasks[0].outputs, scenario.tasks[0].settings, scenario.by_task],
         # a head by task has its name
-        "name": scenario.tasks[0].name if scenario.kind == "tasks" else None,
+        "name": scenario.tasks[0].name if scenario.by_task else None,
         "source": source_hash(),
         "methods": [part.source for part in (plan.method.strategy, *plan.method.plugins) if part.source],
         "libraries": [version(name) for name in LIBRARIES],

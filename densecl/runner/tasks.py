@@ -33,13 +33,17 @@ def stored(strategy: Strategy) -> Stored:
     return Stored(tensors=size, file=file_bytes(tensors), formula=strategy.model_bytes())
 
 
-def keep(strategy: Strategy, folder: Path, step: int) -> None:
-    """Write the masks of the step's task, where it has some, and a picture of every task learnt so far."""
+def keep_masks(strategy: Strategy, folder: Path, step: int) -> None:
+    """Write the masks of the step's task, where it has some."""
     network, name = strategy.network, strategy.scenario.tasks[step].name
     if name in binary.tasks(network):
         save_masks(binary.masks(network, name), folder / "masks" / f"{name}.safetensors", name)
     if owners := packnet.owners(network):
         save_masks(owners, folder / "masks" / "owners.safetensors", "owners")
+
+
+def keep_pictures(strategy: Strategy, folder: Path, step: int) -> None:
+    """Write a picture of every task learnt so far; afterwards the network is that of the step's task again."""
     for index, task in enumerate(strategy.scenario.tasks[: step + 1]):
         save_picture(picture(strategy, index), folder / "pictures" / f"step{step}-{task.name}.png")
     strategy.select_task(step)

@@ -66,7 +66,7 @@ class TinyImages:
     mask_path = image_path
 
 
-def tiny_scenario(*, joint: bool = False, size: int = SIZE, seed: int = 0) -> Scenario:
+def tiny_scenario(*, joint: bool = False, by_task: bool = False, size: int = SIZE, seed: int = 0) -> Scenario:
     """Four classes in three steps: {1, 2}, {3}, {4}."""
     train, test = TinyImages(IMAGES, seed=1, size=size), TinyImages(8, seed=2, size=size)
     return class_incremental(
@@ -74,8 +74,10 @@ def tiny_scenario(*, joint: bool = False, size: int = SIZE, seed: int = 0) -> Sc
         test,  # type: ignore[arg-type]
         ((1, 2), (3,), (4,)),
         joint=joint,
+        by_task=by_task,
         seed=seed,
         presence=train.presence(),
+        test_presence=test.presence(),
     )
 
 
@@ -91,7 +93,7 @@ def tiny_stream(method: Method, kind: str = "") -> Scenario:
     """A stream that a method can learn: of classes where it can learn those, unless a `kind` is asked for."""
     cls: Any = method.strategy.cls
     kind = kind or ("classes" if "classes" in cls.streams else "tasks")
-    return tiny_sequence() if kind == "tasks" else tiny_scenario(joint=cls.joint)
+    return tiny_sequence() if kind == "tasks" else tiny_scenario(joint=cls.joint, by_task=method.told)
 
 
 def tiny_backbone(method: Method) -> Network:

@@ -16,13 +16,15 @@ from densecl.tasks import KINDS
 class ByTask(Strategy):
     """The base of strategies that keep every earlier task as it was, and must be told which one is asked for.
 
+    On a class-incremental stream each step is a task: background and the step's classes (`densecl.streams.told`).
+
     Structure (banks, masks) is made in `enter`, which is replayed on resume and holds nothing that was learnt; all that
     was learnt is in the network's state dict. Task 0 trains the network as fine-tuning does, unless a method says
     otherwise.
     """
 
     kinds: ClassVar[frozenset[str]] = frozenset(KINDS)
-    streams: ClassVar[frozenset[str]] = frozenset({"tasks"})
+    streams: ClassVar[frozenset[str]] = frozenset({"tasks", "classes"})
     oracle: ClassVar[Literal["task"] | None] = "task"
     first_step: ClassVar[Literal["own", "shared"]] = "shared"
 

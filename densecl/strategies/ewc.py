@@ -39,7 +39,7 @@ class EWC(Plugin):
     def after_step(self, strategy: Strategy, experience: DenseExperience) -> None:
         """Add the importance of this step and remember the weights."""
         network = strategy.network.eval()
-        by_task = strategy.scenario.kind == "tasks"
+        by_task = strategy.scenario.by_task
         parameters = {
             name: p
             for name, p in network.named_parameters()

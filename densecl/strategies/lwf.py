@@ -25,7 +25,7 @@ class LwF(Strategy):
 
     def regulariser(self, output: Output, batch: Batch, teacher_output: Output) -> Tensor:
         """Cross-entropy between the teacher's and the network's distribution over the old outputs; or by task."""
-        if self.scenario.kind == "tasks":
+        if self.scenario.by_task:
             return self.weight * self._by_task(output, batch.image, teacher_output)
         return self.weight * distillation(output.logits, teacher_output.logits, temperature=self.temperature)
 

@@ -22,8 +22,8 @@ class PackNet(ByTask):
     first_step: ClassVar[Literal["own", "shared"]] = "own"
     first_prune: Share = 0.5  # of the first task's weights that are given up, a layer
     prune: Share = 0.75  # of each later task's
-    retrain: Share = 0.35  # of a step's iterations that follow the pruning, at `retrain_lr` times the rate
-    retrain_lr: Annotated[float, Field(gt=0)] = 0.5
+    retrain: Annotated[float, Field(gt=0)] = 0.5  # further training after pruning, in lengths of a step
+    retrain_lr: Annotated[float, Field(gt=0)] = 0.5  # times the rate
 
     def enter(self, experience: DenseExperience) -> None:
         """What nobody owns is trained, with head and normalisation."""
@@ -33,6 +33,10 @@ class PackNet(ByTask):
         packnet.begin(self.network)
         if experience.step > 0:
             self.freeze(packnet.trained(self.network))
+
+    def longer(self) -> float:
+        """Training, then retraining of what is left."""
+        return 1 + self.retrain
 
     def param_groups(self) -> list[dict[str, Any]]:
         """As usual; the rate falls twice, before and after the pruning."""
@@ -59,7 +63,7 @@ class PackNet(ByTask):
         packnet.prune(self.network, self.prune if self.step else self.first_prune)
 
     def _prune_at(self, iterations: int) -> int:
-        return max(1, round((1 - self.retrain) * iterations))
+        return max(1, round(iterations / self.longer()))
 
     def _factor(self, iterations: int, i: int) -> float:
         """Polynomial decay of both parts, with the settings' warm-up in the first."""

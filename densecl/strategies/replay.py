@@ -41,7 +41,7 @@ class Replay(Plugin):
 
     def extend_keys(self, strategy: Strategy, keys: list[SampleKey], epoch: int, iteration: int) -> list[SampleKey]:
         """Append `ratio` replayed samples for each sample, drawn from the memory of earlier steps."""
-        if strategy.scenario.kind == "tasks":  # they may be of other sizes and need another head: see `loss`
+        if strategy.scenario.by_task:  # they may be of other sizes and need another head: see `loss`
             return keys
         stored = [key for key in self.keys if key[0] < keys[0].step]
         count = round(self.ratio * len(keys))
@@ -54,7 +54,7 @@ class Replay(Plugin):
 
     def loss(self, strategy: Strategy, output: Output, batch: Batch, teacher_output: Output | None) -> Tensor | None:
         """On a sequence of tasks the mean of the earlier tasks' losses on replayed images."""
-        if strategy.scenario.kind != "tasks" or strategy.step == 0:
+        if not strategy.scenario.by_task or strategy.step == 0:
             return None
         count = max(2, round(self.ratio * strategy.settings.batch / strategy.step))
         rng = generator(strategy.seed, "replay", strategy.step, strategy.epoch, strategy.iterations)
@@ -74,7 +74,7 @@ class Replay(Plugin):
     def after_step(self, strategy: Strategy, experience: DenseExperience) -> None:
         """Store images of the new classes and shorten what is kept of the old, so that each has an equal share."""
         rng = generator(strategy.seed, "memory", experience.step)
-        by_task = strategy.scenario.kind == "tasks"
+        by_task = strategy.scenario.by_task
         for label in () if by_task else experience.new_classes:
             positions = np.flatnonzero(experience.presence[:, label])
             self._stored[label] = [(experience.step, int(position)) for position in rng.permutation(positions)]

@@ -79,15 +79,20 @@ class ResBlock(ByTask):
             self._prepare("autoencoder" if self._reconstructs() else "task")
         return super().forward()
 
-    def task_loss(self, output: Output, batch: Batch, teacher_output: Output | None) -> Tensor:
-        """The task's own, or in the autoencoder's turn L1 of the image given back."""
+    @property
+    def term_names(self) -> list[str]:
+        """The autoencoder has a term of its own: a mean over images, not over labelled pixels."""
+        return [*super().term_names, AUTOENCODER]
+
+    def loss_parts(self, output: Output, batch: Batch, teacher_output: Output | None) -> dict[str, Tensor]:
+        """As usual, or in the autoencoder's turn L1 of the image given back."""
         if self.step > 0 or not self._reconstructs():
-            return super().task_loss(output, batch, teacher_output)
+            return super().loss_parts(output, batch, teacher_output)
         assert output.decoded is not None
         mean, std = self.normalisation
         head: nn.Module = getattr(self.network, AUTOENCODER)
         made = upsample(head(output.decoded), batch.image).float()
-        return absolute_error(made, encode((batch.image.float() * std + mean) * 255))
+        return {AUTOENCODER: absolute_error(made, encode((batch.image.float() * std + mean) * 255))}
 
     def after_step(self, experience: DenseExperience) -> None:
         """Keep the task; the network has its blocks again."""

@@ -101,7 +101,9 @@ class Scenario(CLScenario):
 
     Attributes:
         train_stream, test_stream: DenseExperience of each step.
-        kind: "classes", or "tasks": each step is a task with a head of its own.
+        kind: "classes", or "tasks": each step is a task of its own, and so are its scores.
+        by_task: whether each step has a head of its own, and the method is told the step: of "tasks", and of "classes"
+            where the method asks for it (`streams.told`).
         tasks: of each step.
         class_names: by label; [0] is background, or `other` where the data set has none. Of a sequence of tasks: empty.
         names: the same of each task; empty for tasks without classes.
@@ -109,7 +111,8 @@ class Scenario(CLScenario):
         settings: how the stream was made.
         fingerprint: hash of image names, label tables and classes; equal streams have equal ones.
         training: samples by key, for the loader.
-        tests: samples for evaluation, of each task; a class-incremental stream has one set for all steps.
+        tests: samples for evaluation, of each task; a class-incremental stream has one set for all steps, unless the
+            method is told the step.
         test: the first of them.
     """
 
@@ -129,12 +132,14 @@ class Scenario(CLScenario):
         fingerprint: str,
         kind: Literal["classes", "tasks"] = "classes",
         names: Sequence[tuple[str, ...]] = (),
+        by_task: bool = False,
     ):
         super().__init__([EagerCLStream("train", train), EagerCLStream("test", test)])
         self.tasks = tuple(experience.task for experience in train)
         self.class_names, self.settings, self.normalisation = class_names, settings, normalisation
         self.training, self.tests, self.fingerprint = training, tuple(tests), fingerprint
         self.kind, self.names, self.test = kind, tuple(names) or (class_names,), self.tests[0]
+        self.by_task = by_task or kind == "tasks"
         self.has_background = train[0].task.has_background
 
     @property

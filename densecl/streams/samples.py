@@ -155,10 +155,10 @@ class TestSamples(Dataset[LoadedSample]):
 
 
 def stack(samples: Sequence[LoadedSample]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Image (B, 3, H, W) uint8; target (B, H, W) int64; step (B,); index (B,)."""
+    """Image (B, 3, H, W) uint8; target (B, H, W) uint8; step (B,); index (B,)."""
     return (
         torch.stack([sample.image for sample in samples]),
-        torch.stack([sample.target for sample in samples]).long(),
+        torch.stack([sample.target for sample in samples]),
         torch.tensor([sample.step for sample in samples]),
         torch.tensor([sample.index for sample in samples]),
     )

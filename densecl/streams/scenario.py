@@ -21,6 +21,7 @@ from densecl.streams import protocol
 from densecl.streams.containers import DenseExperience, Normalisation, Scenario, StreamInfo, hold_out, normalisation
 from densecl.streams.samples import PlainSamples, StepImages, TestSamples, TrainingSamples, Transform
 from densecl.streams.sequence import TaskSource, task_sequence
+from densecl.streams.told import told
 from densecl.tasks import segmentation
 
 with warnings.catch_warnings():
@@ -48,6 +49,7 @@ def class_incremental(
     partition_seed: int = 0,
     labels: str = "plop2021",
     joint: bool = False,
+    by_task: bool = False,
     validation: float = 0.0,
     validation_seed: int = 0,
     augment: Transform | None = None,
@@ -57,6 +59,7 @@ def class_incremental(
     std: Sequence[float] = (0.229, 0.224, 0.225),
     seed: int = 0,
     presence: np.ndarray | None = None,
+    test_presence: np.ndarray | None = None,
 ) -> Scenario:
     """Class-incremental segmentation: each step labels its own classes only.
 
@@ -68,6 +71,7 @@ def class_incremental(
         partition_seed: of the ties of `partitioned`.
         labels: one of `protocol.LABELS`, see `protocol.step_table` and `metrics.grouping.UNSEEN`.
         joint: one step with all labels instead; groupings keep `steps`.
+        by_task: each step has a head of its own, and the method is told the step; see `streams.told`.
         validation: share of the training images that is held out and evaluated instead of `test`.
         validation_seed: which images those are.
         augment: random transform of training samples.
@@ -77,6 +81,7 @@ def class_incremental(
         std: of RGB in 0..1.
         seed: of augmentation.
         presence: (n, 256) bool, which ids each training mask holds; read from the masks (and cached) when None.
+        test_presence: the same of the test masks; looked at for `by_task` alone.
 
     Raises:
         SettingError, DataError: as `protocol.select` and the readers.
@@ -87,7 +92,7 @@ def class_incremental(
     chosen = "overlapped" if joint else setting  # joint: all images
     selected = protocol.select(presence[kept], trained, chosen, seed=partition_seed)
     tables = [protocol.step_table(trained, k, setting, labels) for k in range(len(trained))]
-    return _assemble(
+    scenario = _assemble(
         train,
         test,
         [StepImages(kept[indices], torch.from_numpy(t)) for indices, t in zip(selected, tables, strict=True)],
@@ -98,6 +103,11 @@ def class_incremental(
         normalised=normalisation(mean, std),
         seed=seed,
     )
+    if not by_task:
+        return scenario
+    if test_presence is None:
+        test_presence = presence if validation else class_index(test)
+    return told(scenario, presence if validation else test_presence, plain or Compose([]))
 
 
 def domain_incremental(

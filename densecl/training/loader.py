@@ -82,7 +82,7 @@ class EpochBatches(Sampler[list[SampleKey]]):
 
 
 def collate(samples: list[LoadedSample]) -> Batch:
-    """A batch with its image still uint8: a quarter of the bytes to move; the loop normalises it on the device."""
+    """A batch with image and labels still uint8: a quarter and an eighth of the bytes to move; see `Loop.prepared`."""
     image, target, step, index = stack(samples)
     return Batch(image, target, None, step, index)
 
@@ -115,9 +115,13 @@ def _one_thread(_worker: int) -> None:
     torch.set_num_threads(1)
 
 
-def step_length(images: int, batch: int, epochs: int | None, iterations: int | None) -> tuple[int, int]:
-    """(epochs, iterations) of a step of so many images; at least one iteration an epoch."""
+def step_length(
+    images: int, batch: int, epochs: int | None, iterations: int | None, longer: float = 1.0
+) -> tuple[int, int]:
+    """(epochs, iterations) of a step of so many images, `longer` times the given length; at least one an epoch."""
     per_epoch = len(EpochBatches(images, batch, 0, 0))
+    if longer != 1:
+        epochs, iterations = (None if n is None else max(1, round(longer * n)) for n in (epochs, iterations))
     if iterations is not None:
         return math.ceil(iterations / per_epoch), iterations
     assert epochs is not None

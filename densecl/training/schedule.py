@@ -31,7 +31,7 @@ def make_optimizer(groups: list[dict[str, Any]], settings: TrainingSettings, ste
     # fused kernels update all parameters in one call: a third of the time of a small network's iteration otherwise
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=rate, weight_decay=settings.weight_decay, fused=True)
-    return torch.optim.SGD(
+    optimizer = torch.optim.SGD(
         groups,
         lr=rate,
         momentum=settings.momentum,
@@ -39,6 +39,11 @@ def make_optimizer(groups: list[dict[str, Any]], settings: TrainingSettings, ste
         weight_decay=settings.weight_decay,
         fused=True,
     )
+    # The fused kernel fails when some parameters have had a gradient before and others have their first one now, as in
+    # training by turns. Zeros give the same first step: 0 * momentum + gradient.
+    for parameter in (p for group in optimizer.param_groups for p in group["params"] if settings.momentum):
+        optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
 
 
 def make_schedule(

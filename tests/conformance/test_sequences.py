@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from two_processes import agree, seen_by, trained_by_two
 
 from densecl.catalogue import entries
 from densecl.recipe import RunSettings
@@ -182,3 +183,18 @@ def test_a_loaded_first_step_leads_to_the_same_weights_as_ones_own(method):
     for experience in later:
         strategy.train(experience, eval_streams=[])
     assert same(strategy.network.state_dict(), whole.network.state_dict())
+
+
+SEVERAL = [method for method in METHODS if not any(part.stock for part in parse_method(method).plugins)]
+
+
+@pytest.fixture(scope="session")
+def two_processes(tmp_path_factory):
+    """Every method trained on the sequence by two processes, then by one: the folder with what they saw."""
+    return trained_by_two(tmp_path_factory.mktemp("two-tasks"), "tasks", SEVERAL)
+
+
+@pytest.mark.parametrize("method", SEVERAL)
+def test_two_processes_end_with_the_same_weights_and_scores(method, two_processes):
+    one, *both = seen_by(two_processes, method)
+    agree(one, both)

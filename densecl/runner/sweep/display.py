@@ -4,10 +4,10 @@ import shutil
 import time
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from densecl.reporting.progress import make_console, say
 from densecl.reporting.record import Record
 from densecl.reporting.render import humanise, render
 from densecl.reporting.table import rows
@@ -27,7 +27,7 @@ class Display:
 
     def __init__(self, jobs: Sequence[Job], quiet: bool = False):
         self.jobs, self.quiet = jobs, quiet
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = make_console()
         self._live: Live | None = None
         self._looked = 0.0
         self._begun = time.monotonic()
@@ -35,10 +35,10 @@ class Display:
     def line(self, text: str) -> None:
         """One line, unless quiet."""
         if not self.quiet:
-            self.console.print(text, markup=False)
+            say(self.console, text)
 
     def __enter__(self) -> "Display":
-        if self.console.is_terminal and not self.quiet:
+        if self.console.is_interactive and not self.quiet:
             self._live = Live(console=self.console, auto_refresh=False, transient=True)
             self._live.start()
         return self

@@ -141,8 +141,8 @@ def prepare(
     resolved = make_jobs(expand(read), where, read.source, remote=remote)
     threads = threads or (read.slurm.cpus if remote else read.local.threads)
     open_jobs = [job for job in resolved if job.state() != "finished"]
-    scan = Progress(quiet).scan("scanning masks")
-    checked = {job.number: job for job in check(open_jobs, read.source, threads, scan, remote=remote)}
+    with Progress(quiet).scan("scanning masks") as scan:
+        checked = {job.number: job for job in check(open_jobs, read.source, threads, scan, remote=remote)}
     devices = [] if remote else gpus(open_jobs)
     slots = jobs or read.local.jobs or len(devices) or max(1, cores() // threads)
     slots = max(1, min(read.slurm.array_parallelism if remote else slots, len(open_jobs)))

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from densecl import data, inversion, losses, metrics, models, streams
     from densecl.models.network import Output
+    from densecl.reporting.compare import table
+    from densecl.runner.predict import predict
+    from densecl.runner.report import report
     from densecl.runner.run import run
     from densecl.runner.sweep.sweep import sweep
     from densecl.strategies.base import Plugin, Strategy
@@ -29,9 +32,12 @@ __all__ = [
     "losses",
     "metrics",
     "models",
+    "predict",
+    "report",
     "run",
     "streams",
     "sweep",
+    "table",
 ]
 
 _HOMES = {
@@ -40,8 +46,11 @@ _HOMES = {
     "Plugin": "densecl.strategies.base",
     "Scenario": "densecl.streams.scenario",
     "Strategy": "densecl.strategies.base",
+    "predict": "densecl.runner.predict",
+    "report": "densecl.runner.report",
     "run": "densecl.runner.run",
     "sweep": "densecl.runner.sweep.sweep",
+    "table": "densecl.reporting.compare",
 }
 
 

@@ -48,3 +48,23 @@ def run_copy(finished, tmp_path, monkeypatch):
     monkeypatch.setenv("DENSECL_CACHE", str(finished / "cache"))
     shutil.copytree(finished / "results", tmp_path / "results")
     return next((tmp_path / "results").rglob("result.json")).parent
+
+
+@pytest.fixture(scope="session")
+def report_runs(tmp_path_factory):
+    """A folder with tiny runs of every kind (`results`), their caches and their report. Change nothing in it."""
+    from report_runs import make_runs
+
+    from densecl.data import figures, shapes, tints
+
+    root = tmp_path_factory.mktemp("report")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DENSECL_CACHE", str(root / "cache"))
+        for module in (shapes, figures, tints):
+            few = {split: (n, seed) for n, (split, (_, seed)) in zip((12, 4, 6), module.SPLITS.items(), strict=True)}
+            patch.setattr(module, "SPLITS", few)
+        make_runs(root)
+    torch.set_num_threads(threads)
+    return root

@@ -315,6 +315,9 @@ def test_images_that_are_gone_are_named_and_made_from_the_present_teacher(tmp_pa
         def iteration(self, *_):
             pass
 
+        def epoch_finished(self, *_):
+            pass
+
         def line(self, text):
             lines.append(text)
 
@@ -343,8 +346,11 @@ def test_a_batch_in_parts_has_the_loss_of_the_whole(parts):
             def step_started(self, *_):
                 pass
 
-            def iteration(self, epoch, iteration, terms, samples, losses=losses):
+            def iteration(self, epoch, iteration, terms, samples, rates, losses=losses):
                 losses.append({name: float(term.detach()) for name, term in terms.items()})
+
+            def epoch_finished(self, *_):
+                pass
 
         strategy.train_mode, strategy.events = still, Events()
         for experience in list(strategy.scenario.train_stream)[:2]:

@@ -18,9 +18,12 @@ from densecl.cli import data
 from densecl.cli.bank import bank
 from densecl.cli.bench import bench
 from densecl.cli.check import check
+from densecl.cli.doctor import doctor
 from densecl.cli.evaluate import evaluate
 from densecl.cli.inspect_ import inspect
 from densecl.cli.list_ import list_
+from densecl.cli.predict import predict
+from densecl.cli.report import report
 from densecl.cli.run import run
 from densecl.cli.show import cite, show
 from densecl.cli.sweep import sweep
@@ -53,16 +56,19 @@ def _version(wanted: bool) -> None:
 app = typer.Typer(name="densecl", cls=Group, pretty_exceptions_enable=False)
 app.command("run")(run)
 app.command("table")(table)
+app.command("report")(report)
 app.command("sweep")(sweep)
 app.command("list")(list_)
 app.command("show")(show)
 app.command("cite")(cite)
 app.command("evaluate")(evaluate)
+app.command("predict")(predict)
 app.command("bank")(bank)
 app.command("check")(check)
 app.command("inspect")(inspect)
 app.add_typer(data.app, name="data")
 app.command("bench")(bench)
+app.command("doctor")(doctor)
 
 
 @app.callback()
@@ -125,8 +131,9 @@ def _speaks() -> bool:
 
 def complain(message: str) -> None:
     """Write `message` to stderr as one unwrapped line."""
-    with contextlib.suppress(BrokenPipeError):
-        print("densecl:", " ".join(message.split()), file=sys.stderr, flush=True)
+    screen = sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+    with contextlib.suppress(BrokenPipeError):  # on a terminal, what a bar left on the line is cleared
+        print("densecl:", " ".join(message.split()), end="\x1b[K\n" if screen else "\n", file=sys.stderr, flush=True)
 
 
 def _usage(error: Any) -> str | None:

@@ -5,11 +5,20 @@ from typing import Annotated
 
 import typer
 
+from densecl.cli import completion
+
 
 def bank(
-    run: Annotated[Path, typer.Argument(help="The folder of a run with +deepinversion.")],
+    run: Annotated[
+        Path, typer.Argument(help="The folder of a run with +deepinversion.", autocompletion=completion.runs)
+    ],
     judge: Annotated[
-        Path | None, typer.Option("--judge", help="A run with another seed: does its network see the same in them?")
+        Path | None,
+        typer.Option(
+            "--judge",
+            help="A run with another seed: does its network see the same in them?",
+            autocompletion=completion.runs,
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

@@ -4,11 +4,17 @@ from typing import Annotated
 
 import typer
 
+from densecl.cli import completion
 from densecl.cli.options import Catalogue
 
 
 def check(
-    strategy: Annotated[str, typer.Argument(help="Such as mine.py:Mine, or the name of any strategy or plugin.")],
+    strategy: Annotated[
+        str,
+        typer.Argument(
+            help="Such as mine.py:Mine, or the name of any strategy or plugin.", autocompletion=completion.strategies
+        ),
+    ],
     catalogue: Catalogue = None,
 ) -> None:
     """Train a method for seconds on a tiny stream and say in words what is wrong with it."""

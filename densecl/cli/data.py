@@ -5,9 +5,15 @@ from typing import Annotated
 
 import typer
 
+from densecl.cli import completion
+
 app = typer.Typer(help="Make, get, verify and find data sets.", no_args_is_help=True)
 Name = Annotated[
-    str, typer.Argument(help="shapes, figures, tints, voc2012, camvid, ade20k, cityscapes, coco or folder.")
+    str,
+    typer.Argument(
+        help="shapes, figures, tints, voc2012, camvid, ade20k, cityscapes, coco or folder.",
+        autocompletion=completion.data_sets,
+    ),
 ]
 Folder = Annotated[Path | None, typer.Option("--data", help="Folder of the data set (default: the usual places).")]
 
@@ -18,7 +24,9 @@ def make(name: Name, data: Folder = None) -> None:
     from densecl.data import download
     from densecl.reporting.progress import Progress
 
-    typer.echo(download.make(name, data, Progress().scan("masks")))
+    with Progress().scan("masks") as scan:
+        place = download.make(name, data, scan)
+    typer.echo(place)
 
 
 @app.command("get")
@@ -27,7 +35,9 @@ def get(name: Name, data: Folder = None) -> None:
     from densecl.data import download
     from densecl.reporting.progress import Progress
 
-    typer.echo(download.get(name, data, Progress().scan("files")))
+    with Progress().scan("files") as scan:
+        place = download.get(name, data, scan)
+    typer.echo(place)
 
 
 @app.command("path")
@@ -45,7 +55,8 @@ def verify(name: Name, data: Folder = None) -> None:
     from densecl.reporting.progress import Progress
     from densecl.streams import golden
 
-    findings = checks.verify(name, data, progress=Progress().scan("masks"), inspect=golden.inspect)
+    with Progress().scan("masks") as scan:
+        findings = checks.verify(name, data, progress=scan, inspect=golden.inspect)
     for finding in findings:
         typer.echo(finding)
     if any(finding.level == "error" for finding in findings):

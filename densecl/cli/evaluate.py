@@ -1,15 +1,14 @@
 """`densecl evaluate`: score a run's kept weights again."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from densecl.cli.options import Catalogue, Data, Device, Workers
+from densecl.cli.options import Catalogue, Data, Device, Run, Workers
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    run: Run,
     step: Annotated[int | None, typer.Option("--step", help="Which step's weights (default: the last).", min=0)] = None,
     evaluation: Annotated[
         str | None, typer.Option("--evaluation", help="crop512, full, or size=N (default: the run's own).")

@@ -4,11 +4,15 @@ from typing import Annotated
 
 import typer
 
+from densecl.cli import completion
 from densecl.cli.options import Catalogue
 
 
 def list_(
-    kind: Annotated[str | None, typer.Argument(help="benchmarks, strategies or backbones (default: all).")] = None,
+    kind: Annotated[
+        str | None,
+        typer.Argument(help="benchmarks, strategies or backbones (default: all).", autocompletion=completion.kinds),
+    ] = None,
     catalogue: Catalogue = None,
 ) -> None:
     """List benchmarks, strategies (and plugins) and backbones."""

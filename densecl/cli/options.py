@@ -5,6 +5,9 @@ from typing import Annotated
 
 import typer
 
+from densecl.cli import completion
+
+Run = Annotated[Path, typer.Argument(help="The folder of a run.", autocompletion=completion.runs)]
 Assign = Annotated[
     list[str] | None,
     typer.Option("--set", help="SECTION.KEY=VALUE, as often as wanted: training.epochs=2.", metavar="KEY=VALUE"),

@@ -5,17 +5,33 @@ from typing import Annotated
 
 import typer
 
+from densecl.cli import completion
 from densecl.cli.options import Assign, Catalogue, Data, Device, Output, Quiet, Workers
 
 
 def run(
     benchmark: Annotated[
-        str, typer.Option("--benchmark", "-b", help="Such as voc15-5s or 'voc15-5s(setting=disjoint)'.")
+        str,
+        typer.Option(
+            "--benchmark",
+            "-b",
+            help="Such as voc15-5s or 'voc15-5s(setting=disjoint)'.",
+            autocompletion=completion.benchmarks,
+        ),
     ],
     strategy: Annotated[
-        str, typer.Option("--strategy", "-s", help="Such as mib, 'mib+replay(memory=100)' or mine.py:Mine.")
+        str,
+        typer.Option(
+            "--strategy",
+            "-s",
+            help="Such as mib, 'mib+replay(memory=100)' or mine.py:Mine.",
+            autocompletion=completion.strategies,
+        ),
     ],
-    backbone: Annotated[str | None, typer.Option("--backbone", help="Such as 'bisenet(encoder=resnet18)'.")] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option("--backbone", help="Such as 'bisenet(encoder=resnet18)'.", autocompletion=completion.backbones),
+    ] = None,
     assignments: Assign = None,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     data: Data = None,
@@ -37,14 +53,25 @@ def run(
         bool, typer.Option("--keep-checkpoints", help="Keep every epoch's checkpoint, not only those of the last step.")
     ] = False,
     quiet: Quiet = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="A line for each epoch, with its losses.")] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write event files to tensorboard/ in the run's folder.")
+    ] = False,
+    wandb: Annotated[
+        bool, typer.Option("--wandb", help="Send losses and scores to Weights & Biases, project densecl.")
+    ] = False,
 ) -> None:
     """Train every step, evaluate after each, and record it; a finished run is not repeated."""
-    from densecl.reporting.progress import Progress
+    from densecl.errors import SettingError
+    from densecl.runner.listen import listeners
     from densecl.runner.plan import make_plan
     from densecl.training import distributed
 
+    if quiet and verbose:
+        raise SettingError("--quiet and --verbose exclude each other", "leave out one of them")
     distributed.join()
     main = distributed.is_main()
+    events = listeners(quiet=quiet, verbose=verbose, tensorboard=tensorboard, wandb=wandb)
     plan = make_plan(
         benchmark,
         strategy,
@@ -60,19 +87,18 @@ def run(
         workers=workers,
         catalogue=catalogue,
     )
-    progress = Progress(quiet or not main)
     if dry_run:
         if not main:
             return
         from densecl.runner.cost import describe
 
-        typer.echo(describe(plan, progress.scan("scanning masks")))
+        typer.echo(describe(plan, events.scan("scanning masks")))
         return
     from densecl.reporting.render import render
     from densecl.reporting.table import rows
     from densecl.runner.run import execute
 
-    record = execute(plan, fresh=fresh, share=not no_share, keep_checkpoints=keep_checkpoints, progress=progress)
+    record = execute(plan, fresh=fresh, share=not no_share, keep_checkpoints=keep_checkpoints, events=events)
     distributed.leave()
     if main:
         typer.echo(render(rows([record], False), "terminal"), nl=False)

@@ -4,11 +4,14 @@ from typing import Annotated
 
 import typer
 
+from densecl.cli import completion
 from densecl.cli.options import Catalogue, Data
 
 
 def show(
-    name: Annotated[str, typer.Argument(help="A benchmark, strategy, plugin or backbone.")],
+    name: Annotated[
+        str, typer.Argument(help="A benchmark, strategy, plugin or backbone.", autocompletion=completion.names)
+    ],
     data: Data = None,
     catalogue: Catalogue = None,
 ) -> None:
@@ -19,7 +22,12 @@ def show(
 
 
 def cite(
-    name: Annotated[str, typer.Argument(help="A benchmark, strategy or plugin; several joined by + or commas.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A benchmark, strategy or plugin; several joined by + or commas.", autocompletion=completion.names
+        ),
+    ],
     catalogue: Catalogue = None,
 ) -> None:
     """Print the BibTeX entries of what a run used."""

@@ -69,6 +69,24 @@ def locate(name: str, root: Path | None = None) -> Path:
     return places.find_folder(reader.FOLDERS, reader.find, root, reader.hint())
 
 
+def find(name: str, root: Path | None = None) -> Path | None:
+    """The data set's own folder as `locate` finds it, None where it is not; nothing is drawn or written.
+
+    Raises:
+        UnknownNameError: another name. DataError: several folders have its layout.
+    """
+    from densecl.data import places
+
+    name = canonical(name)
+    reader = _module(name)
+    if name in DRAWN:
+        return (reader.find(Path(root).expanduser()) if root is not None else None) or reader.find(reader.folder())
+    try:
+        return locate(name, root)
+    except places.NotFoundError:
+        return None
+
+
 def open_dataset(name: str, split: str, root: Path | None = None) -> "DenseDataset":
     """The reader of a split.
 

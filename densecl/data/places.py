@@ -9,6 +9,10 @@ import platformdirs
 from densecl.errors import DataError
 
 
+class NotFoundError(DataError):
+    """A data set that is in none of the places looked at."""
+
+
 def cache_folder() -> Path:
     """Where derived files go: `DENSECL_CACHE`, else the user's cache folder."""
     return Path(os.environ.get("DENSECL_CACHE") or platformdirs.user_cache_dir("densecl")).expanduser()
@@ -52,7 +56,7 @@ def find_folder(folders: tuple[str, ...], find: Callable[[Path], Path | None], r
         "" if root is not None else " (from DENSECL_DATA)" if os.environ.get("DENSECL_DATA") else " (the default place)"
     )
     names = ", ".join(folders)
-    raise DataError(f"no {folders[0]} data in {base}{where}: {state} ({names})", hint)
+    raise NotFoundError(f"no {folders[0]} data in {base}{where}: {state} ({names})", hint)
 
 
 def check_files(kind: str, folder: Path, names: list[str], present: set[str], hint: str) -> None:

@@ -36,6 +36,7 @@ FILE_NAME = "bank.json"
 SAY_EVERY = 10.0  # seconds
 
 Say = Callable[[str], None]
+Watch = Callable[[str], Callable[[int, int], None]]  # what is done -> a callable (done, total)
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ def open_bank(
     student: Network | None = None,
     device: torch.device | str = "cpu",
     say: Say = lambda _: None,
+    watch: Watch | None = None,
 ) -> Bank:
     """The images, from disk where they are there and whole, else synthesised and put there.
 
@@ -118,7 +120,8 @@ def open_bank(
         teacher: the network that is inverted.
         student: whom the images confuse.
         device: where the networks are.
-        say: hears what is done, and how long it will take.
+        say: hears what is refused or missing; without `watch` also how far it is, and how long it will take.
+        watch: gives the callable that hears how many iterations of how many are done.
 
     Raises:
         SettingError: a teacher without BatchNorm, a class it does not know, or no images at all.
@@ -128,7 +131,7 @@ def open_bank(
     targets = choose_targets(request.labels, request.images, teacher.n_outputs, request.seed, request.per_image)
     device = torch.device(device)
     key = bank_key(request, teacher, student, device)
-    work = _Work(root / key, key, request, teacher, student, device, say)
+    work = _Work(root / key, key, request, teacher, student, device, say, watch)
     lock = _lock(work.folder, say)
     try:
         images = torch.cat(
@@ -189,6 +192,7 @@ class _Work:
     student: Network | None
     device: torch.device
     say: Say
+    watch: Watch | None = None
     made: int = 0
     seconds: float = 0.0
 
@@ -206,8 +210,8 @@ class _Work:
     def _make(self, path: Path, number: int, targets: Tensor) -> Made:
         s, state = self.request.settings, path.with_suffix(".state")
         batches = -(-len(self.request.labels) * self.request.images // s.batch)
-        text = f"{len(targets)} images (batch {number + 1} of {batches})"
-        progress = _Eta(text, s.iterations, self.say)
+        text = f"synthesising {len(targets)} images (batch {number + 1} of {batches})"
+        seen = _Eta(text, self.say) if self.watch is None else self.watch(text)
 
         def keep(values: State) -> None:
             save_tensors(dict(values), state, {"densecl": "1", "bank": self.key})
@@ -226,7 +230,7 @@ class _Work:
             device=self.device,
             kept=self._read(state),
             keep=keep,
-            progress=progress,
+            progress=lambda done: seen(done, s.iterations),
         )
         self.made += 1
         self.seconds += time.perf_counter() - start
@@ -256,18 +260,18 @@ class _Work:
 class _Eta:
     """Says now and then how far a batch is and how long it will take."""
 
-    def __init__(self, text: str, total: int, say: Say):
-        self.text, self.total, self.say = text, total, say
+    def __init__(self, text: str, say: Say):
+        self.text, self.say = text, say
         self.start = self.said = time.monotonic()
         self.first: int | None = None
 
-    def __call__(self, done: int) -> None:
+    def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
         self.first = done - 1 if self.first is None else self.first
         if now - self.said >= SAY_EVERY:
             self.said = now
-            left = (now - self.start) / (done - self.first) * (self.total - done)
-            self.say(f"synthesising {self.text}: iteration {done} of {self.total}, about {left:.0f} s left")
+            left = (now - self.start) / (done - self.first) * (total - done)
+            self.say(f"{self.text}: iteration {done} of {total}, about {left:.0f} s left")
 
 
 def _describe(bank: Bank, request: Request, seconds: float) -> None:

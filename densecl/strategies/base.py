@@ -46,6 +46,7 @@ class Strategy(Loop):
     oracle: ClassVar[Literal["task"] | None] = None  # "task": must be told the task at test time
     first_step: ClassVar[Literal["own", "shared"]] = "own"  # "shared": step 0 is plain supervised training
     joint: ClassVar[bool] = False  # train all steps as one, with all labels
+    compiled_hooks: ClassVar[tuple[str, ...]] = ("task_loss", "regulariser")  # by `training.compile`, on a GPU
 
     def configure(self, values: dict[str, Any]) -> None:
         """Set hyper-parameters.
@@ -77,6 +78,10 @@ class Strategy(Loop):
     def make_optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         """The optimiser of a step for what `param_groups` gives: as the settings of training say."""
         return make_optimizer(groups, self.settings, self.step)
+
+    def longer(self) -> float:
+        """How many times the settings' epochs or iterations a step takes; for methods that train in two phases."""
+        return 1.0
 
     def train_mode(self) -> None:
         """Before each epoch: training mode, with BatchNorm's statistics fixed after step 0 when the setting says so."""

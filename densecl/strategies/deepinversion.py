@@ -233,7 +233,8 @@ class DeepInversion(Plugin):
             self._settings(strategy),
         )
         student = self._competitor(strategy)
-        return open_bank(root, request, strategy.teacher, student=student, device=strategy.device, say=say)
+        watch = getattr(strategy.events, "scan", None)
+        return open_bank(root, request, strategy.teacher, student=student, device=strategy.device, say=say, watch=watch)
 
     def _settings(self, strategy: Strategy) -> Inversion:
         names = [field.name for field in dataclasses.fields(Inversion) if hasattr(type(self), field.name)]

@@ -33,14 +33,20 @@ from densecl.training.teacher import snapshot
 
 
 class Events(Protocol):
-    """Who wants to know how training goes; called once an iteration, so it must be quick."""
+    """Who wants to know how training goes; `iteration` is called once an iteration, so it must be quick."""
 
-    def step_started(self, step: int, epochs: int, iterations: int) -> None:
-        """A step begins, of so many epochs and iterations."""
+    def step_started(self, step: int, epochs: int, iterations: int, batches: int, done: int) -> None:
+        """A step begins: of so many epochs and iterations, batches an epoch, iterations done before a kill."""
         ...
 
-    def iteration(self, epoch: int, iteration: int, loss_terms: dict[str, Tensor], samples: int) -> None:
-        """An iteration is done."""
+    def iteration(
+        self, epoch: int, iteration: int, loss_terms: dict[str, Tensor], samples: int, rates: Sequence[float]
+    ) -> None:
+        """An iteration is done, with these learning rates; reading a loss may wait for the device."""
+        ...
+
+    def epoch_finished(self, epoch: int, iteration: int, loss_terms: dict[str, Tensor]) -> None:
+        """An epoch is done, and the device was waited for."""
         ...
 
 
@@ -79,7 +85,7 @@ class Loop(SupervisedTemplate):
                 eval_every=-1,
             )
         self.scenario, self.settings, self.seed, self.workers, self.events = scenario, settings, seed, workers, events
-        if scenario.kind == "tasks":
+        if scenario.by_task:
             network.by_task()
         if settings.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -112,8 +118,10 @@ class Loop(SupervisedTemplate):
     term_names: list[str]
     extend_keys: Callable[[list[SampleKey], int, int], list[SampleKey]]
     make_optimizer: Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
+    longer: Callable[[], float]
     needs_teacher: bool
     changes_targets: bool
+    compiled_hooks: tuple[str, ...]
 
     @property
     def network(self) -> Network:
@@ -127,7 +135,7 @@ class Loop(SupervisedTemplate):
 
     def grow(self, experience: DenseExperience) -> None:
         """Enter a step: the network as it is becomes the teacher, then its heads grow, or a new task gets one."""
-        by_task = self.scenario.kind == "tasks"
+        by_task = self.scenario.by_task
         if self.network.n_outputs and (self.needs_teacher or not by_task):
             self.teacher = snapshot(self.network)
         self.step, self.n_old = experience.step, 0 if by_task else self.network.n_outputs
@@ -140,17 +148,34 @@ class Loop(SupervisedTemplate):
         self.network.to(self.device)
         if self.settings.channels_last:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        # compiled anew each step: the graph has other outputs now
-        self._forward = torch.compile(self.network) if self.settings.compile else self.network  # type: ignore[assignment]
+        self._forward = self.network
+        if self.settings.compile:
+            self._compile()
+
+    def length(self, experience: DenseExperience) -> tuple[int, int]:
+        """(epochs, iterations) of a step: what the settings say, `longer` times."""
+        images, given = len(experience.images.indices), self.settings.length(experience.step)
+        return step_length(images, self.settings.batch, *given, self.longer())
+
+    def _compile(self) -> None:
+        """Compile network and losses; anew each step, since the graphs have other outputs now."""
+        torch.compiler.reset()  # graphs of earlier steps count against the limit above which torch compiles no more
+        self._forward = torch.compile(self.network)
+        for hook in self.compiled_hooks if self.compiles_losses else ():
+            setattr(self, hook, torch.compile(getattr(type(self), hook).__get__(self)))
+
+    @property
+    def compiles_losses(self) -> bool:
+        """Whether `training.compile` is for losses too: on a CPU their own passes are faster than compiled ones."""
+        return self.device.type != "cpu"
 
     # ---- Avalanche's stages of a step, in the order they run
 
     def make_train_dataloader(self, **_kwargs: Any) -> None:
         """The loader of this step, in the order that derives from seed, step and epoch."""
         experience = self._experience()
-        n = len(experience.images.indices)
         self._batches = EpochBatches(
-            n,
+            len(experience.images.indices),
             self.settings.batch,
             self.seed,
             experience.step,
@@ -161,7 +186,7 @@ class Loop(SupervisedTemplate):
         )
         pin = self.device.type == "cuda"
         self.dataloader = make_loader(self.scenario.training, self._batches, self.workers, pin)
-        self._length = step_length(n, self.settings.batch, *self.settings.length(experience.step))
+        self._length = self.length(experience)
         self.epoch, self.iterations = 0, 0
         self._guard = LossGuard(self.precision.scaler is not None)
 
@@ -186,7 +211,7 @@ class Loop(SupervisedTemplate):
             frequencies = label_frequencies(self.scenario, experience.images)
             self._class_weights = class_weights(frequencies, self.settings.class_weights).to(self.device)
         if self.events:
-            self.events.step_started(self.step, *self._length)
+            self.events.step_started(self.step, *self._length, len(self._batches), self.iterations)
 
     def _before_training_epoch(self, **kwargs: Any) -> None:
         process = (distributed.rank(),) if distributed.rank() else ()  # dropout must not be the same in all processes
@@ -297,16 +322,19 @@ class Loop(SupervisedTemplate):
     def optimizer_step(self) -> None:
         """One update of weights and learning rate."""
         self.precision.step(self.optimizer)
+        rates = [group["lr"] for group in self.optimizer.param_groups]
         self._schedule.step()
         self.iterations += 1
         if self.events:
-            self.events.iteration(self.epoch, self.iterations, self.loss_terms, len(self.mb_x))
+            self.events.iteration(self.epoch, self.iterations, self.loss_terms, len(self.mb_x), rates)
 
     def _after_training_epoch(self, **kwargs: Any) -> None:
         super()._after_training_epoch(**kwargs)
         self._guard.check_loss(f"{self._place()}, iteration ")
         check_weights(self.network.parameters(), f"{self._place()}, iteration {self.iterations}")
         distributed.average_buffers(self.network)
+        if self.events:
+            self.events.epoch_finished(self.epoch, self.iterations, self.loss_terms)
         self.epoch += 1
         if self.after_epoch is not None:
             self.after_epoch()

@@ -1,0 +1,123 @@
+"""What the shell offers for a name: benchmarks, strategies and plugins, backbones, data sets, runs.
+
+Called by typer when <TAB> is pressed, so quick and silent: recipes are read without being checked, torch is not
+imported, and what cannot be read is not offered.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import typer
+
+Offer = list[tuple[str, str]]  # a name and what it is
+KINDS = ("benchmarks", "strategies", "backbones")
+SKIPPED = {"weights", "checkpoints", "masks", "pictures", "tensorboard", "wandb"}  # of a run: nothing to look for
+DEPTH = 6  # folders below the one that is typed
+MOST = 500  # runs
+
+
+def benchmarks(context: typer.Context, incomplete: str) -> Offer:
+    """Benchmarks whose name begins so."""
+    return _matching(_entries("benchmarks", context), incomplete)
+
+
+def strategies(context: typer.Context, incomplete: str) -> Offer:
+    """Strategies; after a `+` the plugins that are not named yet: `mib+deep` becomes `mib+deepinversion`."""
+    cut = _last_plus(incomplete)
+    known = _entries("strategies", context)
+    if cut < 0:
+        return _matching([(name, text) for name, text, kind in known if kind != "plugin"], incomplete)
+    before = incomplete[: cut + 1]
+    named = set(re.findall(r"[\w.-]+", re.sub(r"\([^)]*\)", "", before)))
+    plugins = [(before + name, text) for name, text, kind in known if kind == "plugin" and name not in named]
+    return _matching(plugins, incomplete)
+
+
+def backbones(context: typer.Context, incomplete: str) -> Offer:
+    """Backbones."""
+    return _matching(_entries("backbones", context), incomplete)
+
+
+def names(context: typer.Context, incomplete: str) -> Offer:
+    """Names of any kind, as `densecl show` takes them."""
+    return _matching([entry for kind in KINDS for entry in _entries(kind, context)], incomplete)
+
+
+def kinds(incomplete: str) -> list[str]:
+    """What can be listed."""
+    return [kind for kind in KINDS if kind.startswith(incomplete)]
+
+
+def data_sets(incomplete: str) -> list[str]:
+    """Data sets."""
+    from densecl.data import NAMES
+
+    return [name for name in NAMES if name.startswith(incomplete)]
+
+
+def runs(incomplete: str) -> list[str]:
+    """Folders of runs below what is typed, `results/` if that is nothing; else the folders that begin so."""
+    start = incomplete or ("results/" if Path("results").is_dir() else "")
+    parent, _ = os.path.split(start)
+    base = Path(parent or ".").expanduser()
+    beginnings = [place for place in _folders(base) if _typed(parent, base, place).startswith(start)]
+    found: list[str] = []
+    for place in beginnings:
+        for run in _runs(place, DEPTH):
+            found.append(_typed(parent, base, run))
+            if len(found) == MOST:
+                return found
+    return found or [_typed(parent, base, place) + "/" for place in beginnings]
+
+
+# ----
+
+
+def _entries(kind: str, context: typer.Context) -> list[tuple[str, str, str]]:
+    """(name, summary, kind) of all names; none where a recipe cannot be read."""
+    from densecl.catalogue import entries
+    from densecl.errors import DenseCLError
+
+    try:
+        return [(entry.name, entry.summary, entry.kind) for entry in entries(kind, context.params.get("catalogue"))]
+    except DenseCLError:
+        return []
+
+
+def _matching(offered: Iterable[tuple[str, ...]], incomplete: str) -> Offer:
+    return [(each[0], each[1]) for each in offered if each[0].startswith(incomplete)]
+
+
+def _last_plus(text: str) -> int:
+    """Where the last `+` is that joins plugins, not one within parentheses; -1 if there is none."""
+    depth, last = 0, -1
+    for place, letter in enumerate(text):
+        depth += {"(": 1, ")": -1}.get(letter, 0)
+        last = place if letter == "+" and depth == 0 else last
+    return last
+
+
+def _folders(base: Path) -> list[Path]:
+    """The folders in a folder, without hidden ones."""
+    try:
+        with os.scandir(base) as found:
+            return sorted(Path(each) for each in found if each.is_dir() and not each.name.startswith("."))
+    except OSError:
+        return []
+
+
+def _runs(folder: Path, depth: int) -> Iterator[Path]:
+    """Folders with a record, the given one included."""
+    if (folder / "result.json").is_file():
+        yield folder
+    elif depth:
+        for each in _folders(folder):
+            if each.name not in SKIPPED:
+                yield from _runs(each, depth - 1)
+
+
+def _typed(parent: str, base: Path, place: Path) -> str:
+    """A folder below `base` as it is typed behind `parent`."""
+    return os.path.join(parent, str(place.relative_to(base)))  # noqa: PTH118 (keeps ~ and ./ as typed)

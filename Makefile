@@ -4,11 +4,12 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test check soak clean
+.PHONY: help demo test check docs soak clean
 
 BIN := .venv/bin
 RUN := .venv/.installed
 DEV := .venv/.installed-dev
+DOCS := .venv/.installed-docs
 DEMO := $(BIN)/densecl run --output demo --benchmark shapes15-5
 
 # the newest that starts: a shim of a version manager may stand for an interpreter that is not there
@@ -32,6 +33,10 @@ check: $(DEV) ## what CI runs: format, lint, the arrows between the rooms, types
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/pyright
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)
+
+docs: $(DOCS) ## the pages of docs/ as HTML in build/docs; a warning is an error
+	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -W --keep-going -q -b html docs build/docs
+	@echo "open build/docs/index.html"
 
 soak: $(DEV) ## kill real runs at N random moments (default 25) and let them go on to the same bits
 	OMP_NUM_THREADS=1 $(BIN)/python tests/kill_runs.py $(or $(N),25)
@@ -58,6 +63,10 @@ $(RUN): pyproject.toml | $(BIN)/python
 
 $(DEV): pyproject.toml | $(BIN)/python
 	$(call install,.[dev])
+	@touch $(RUN) $@
+
+$(DOCS): pyproject.toml | $(BIN)/python
+	$(call install,.[docs])
 	@touch $(RUN) $@
 
 $(BIN)/python:

@@ -1,44 +1,22 @@
 """What the README shows works: its method of one's own, and every command it names."""
 
-import re
 import shlex
 from pathlib import Path
 
 import pytest
 import typer.main
+from documents import blocks, commands, inline, parsed, resolve
 from tiny_runs import run_words
 
 from densecl.cli import app, main
 from densecl.reporting.record import read_record
 from densecl.runner.methods import parse_method
-from densecl.runner.plan import make_plan
 from densecl.spec import parse_one
 
 TEXT = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```(\w*)\n(.*?)```", TEXT, re.DOTALL)
-INLINE = [
-    code.replace("\\|", "|") for code in re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", TEXT, flags=re.DOTALL))
-]
-LINES = [line.split("#")[0].strip() for kind, block in BLOCKS if kind != "python" for line in block.splitlines()]
-COMMANDS = [line for line in [*LINES, *INLINE] if line.startswith("densecl ")]
-OPTIONS = sorted({word.split()[0].split("=")[0] for word in INLINE if word.startswith("--")})
-PYTHON = [block for kind, block in BLOCKS if kind == "python"]
-
-
-def parsed(command):
-    """(name of the command, its options) as typer reads them; nothing is run."""
-    group = typer.main.get_command(app)
-    words = shlex.split(command)[1:]
-    with group.make_context("densecl", [words[0], *words[1:]], resilient_parsing=True) as context:
-        name, found, rest = group.resolve_command(context, words)
-        if hasattr(found, "resolve_command"):
-            with found.make_context(name, list(rest), parent=context, resilient_parsing=True) as inner:
-                name, found, rest = found.resolve_command(inner, rest)
-    assert found is not None, f"there is no command {name}"
-    if "[" in command or "..." in command:
-        return name, {}
-    with found.make_context(name, list(rest)) as inner:
-        return name, dict(inner.params)
+COMMANDS = commands(TEXT)
+OPTIONS = sorted({word.split()[0].split("=")[0] for word in inline(TEXT) if word.startswith("--")})
+PYTHON = [block.content for block in blocks(TEXT) if block.kind == "python"]
 
 
 def test_the_readme_shows_commands_and_one_method():
@@ -46,17 +24,11 @@ def test_the_readme_shows_commands_and_one_method():
     assert len(PYTHON) == 1
 
 
-@pytest.mark.parametrize("command", sorted(set(COMMANDS)))
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_exists_with_its_options(command):
     name, options = parsed(command)
     if name == "run" and options and "mine.py" not in options["strategy"]:
-        make_plan(
-            options["benchmark"],
-            options["strategy"],
-            backbone=options["backbone"],
-            assignments=options["assignments"] or (),
-            device="cpu",
-        )
+        resolve(options)
 
 
 @pytest.mark.parametrize("option", OPTIONS)

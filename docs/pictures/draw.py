@@ -1,0 +1,102 @@
+"""The pictures of the documentation, from records and from predictions; see README.md beside this file.
+
+python docs/pictures/draw.py steps
+python docs/pictures/draw.py predictions IMAGES STEP0 STEP1
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from densecl.files import write_text
+from densecl.reporting.compare import table
+from densecl.reporting.table import Row
+
+HERE = Path(__file__).parent
+RECORDS = HERE.parents[1] / "results" / "embedded" / "deepinversion"
+LINES = {  # strategy -> what is drawn, colour and dash
+    ("mib", ""): ("mib", "#8a6d3b", "6 4"),
+    ("mib+deepinversion", "source=noise"): ("replay of noise", "#7a7a7a", "2 3"),
+    ("mib+deepinversion", "source=inversion"): ("mib+deepinversion", "#2a6fbb", ""),
+}
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 320, 56, 150, 20, 46
+GREY = "#808080"  # readable on a light and on a dark page
+SHOWN = (2, 3, 6, 8, 15, 17)  # test images that hold classes of step 1
+SCALE = 2
+
+
+def steps() -> str:
+    """Mean IoU of all classes seen after each step, over seeds with a standard deviation, as SVG."""
+    chosen = ("training.batchnorm=frozen", "training.later.iterations=100")
+    (found,) = table(RECORDS, per_step=True, benchmark=["shapes15-5s"], filter=chosen)
+    rows = [(row, *look) for row in found.rows if (look := _look(row)) is not None]
+    values = [cell for row, *_ in rows for cell in row.cells]
+    low = 5 * int(20 * min(_mean(cell) - (cell.std or 0) for cell in values))
+    high = 5 * -int(-20 * max(_mean(cell) + (cell.std or 0) for cell in values)) + 5
+    count = len(found.columns)
+
+    def x(step: int) -> float:
+        return LEFT + (WIDTH - LEFT - RIGHT) * step / (count - 1)
+
+    def y(percent: float) -> float:
+        return TOP + (HEIGHT - TOP - BOTTOM) * (high - percent) / (high - low)
+
+    parts = []
+    for percent in range(low, high + 1, 5):
+        parts.append(f'<path d="M{LEFT} {y(percent):.1f}H{WIDTH - RIGHT}" stroke="{GREY}" opacity="0.25"/>')
+        parts.append(_text(LEFT - 8, y(percent) + 4, str(percent), "end"))
+    parts += [_text(x(k), HEIGHT - BOTTOM + 20, str(k)) for k in range(count)]
+    parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, "step"))
+    parts.append(_text(LEFT - 8, TOP - 8, "mIoU in %", "start"))
+    for row, name, colour, dash in rows:
+        points = [(x(k), y(100 * _mean(cell)), (cell.std or 0) * 100) for k, cell in enumerate(row.cells)]
+        path = "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b, _ in points)
+        parts.append(f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="2" stroke-dasharray="{dash}"/>')
+        for a, b, std in points:
+            half = std * (HEIGHT - TOP - BOTTOM) / (high - low)
+            parts.append(f'<path d="M{a:.1f} {b - half:.1f}V{b + half:.1f}" stroke="{colour}" opacity="0.5"/>')
+            parts.append(f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3" fill="{colour}"/>')
+        parts.append(_text(points[-1][0] + 10, points[-1][1] + 4, name, "start", colour))
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}"'
+    title = "shapes15-5s, BatchNorm frozen after step 0: mIoU of all classes seen after each step"
+    return "\n".join([f'{head} role="img">', f"<title>{title}</title>", *parts, "</svg>", ""])
+
+
+def predictions(images: Path, folders: Sequence[Path]) -> Image.Image:
+    """Test images, and below them the labels of `densecl predict` after each step, as one picture."""
+    rows = [np.concatenate([_pixels(images / f"test_{k:04}.png") for k in SHOWN], 1)]
+    rows += [np.concatenate([_pixels(folder / f"test_{k:04}.mask.png") for k in SHOWN], 1) for folder in folders]
+    whole = Image.fromarray(np.concatenate(rows))
+    return whole.resize((SCALE * whole.width, SCALE * whole.height), Image.Resampling.NEAREST)
+
+
+def _look(row: Row) -> tuple[str, str, str] | None:
+    return next((look for (name, note), look in LINES.items() if row.strategy == name and note in row.note), None)
+
+
+def _mean(cell: object) -> float:
+    mean = getattr(cell, "mean", None)
+    assert mean is not None
+    return mean
+
+
+def _pixels(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+def _text(x: float, y: float, text: str, anchor: str = "middle", colour: str = GREY) -> str:
+    style = f'font-family="sans-serif" font-size="13" fill="{colour}" text-anchor="{anchor}"'
+    return f'<text x="{x:.1f}" y="{y:.1f}" {style}>{text}</text>'
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["steps"]:
+        write_text(HERE / "steps.svg", steps())
+    elif sys.argv[1:2] == ["predictions"] and len(sys.argv) == 5:
+        images, *folders = map(Path, sys.argv[2:])
+        predictions(images, folders).save(HERE / "predictions.png")
+    else:
+        sys.exit(__doc__)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from data_trees import camvid_tree, palette_mask, voc_tree
 
-from densecl.bench.index import measure
+from densecl.bench.index import measure_index
+from densecl.bench.rows import Bench
 from densecl.data.camvid import CamVid
 from densecl.data.class_index import class_index, for_each, scan
 from densecl.data.dataset import DenseDataset
@@ -96,8 +97,8 @@ def test_an_empty_data_set_has_an_empty_index():
 
 
 def test_bench_measures_both_and_keeps_nothing(tmp_path, voc):
-    result = measure(VOC(voc, "train"), repeats=2)
-    assert result["images"] == 5
-    assert result["ratio"] > 0
-    assert result["again"] < 0.1
+    scanned, kept = measure_index(Bench(2), VOC(voc, "train"))
+    assert "of 5 masks" in scanned.what
+    assert scanned.ratio > 0
+    assert kept.seconds < 0.1
     assert not (tmp_path / "cache").exists()

@@ -284,17 +284,54 @@ def test_a_retained_graph_can_be_run_twice_and_scaled():
         torch.testing.assert_close(once, 3 * single)
 
 
-def test_blocks_of_rows_give_the_same_as_one_block(monkeypatch):
+@pytest.mark.parametrize("rows", [2, H, 2 * H])  # of five; one sample of three; two of three
+def test_blocks_give_the_same_as_one_block(monkeypatch, rows):
     logits, target, teacher = draw()
     for loss in (
+        lambda: cross_entropy(logits, target),
         lambda: unbiased_cross_entropy(logits, target, n_old=N_OLD),
         lambda: unbiased_distillation(logits, teacher),
+        lambda: distillation(logits, teacher),
     ):
         whole = torch.autograd.grad(loss(), logits)[0]
         with monkeypatch.context() as patch:
-            patch.setattr(reduction, "BLOCK_ELEMENTS", 2 * C * W)  # two rows of five
+            patch.setattr(reduction, "BLOCK_ELEMENTS", rows * C * W)
+            patch.setattr(reduction, "JOINED_ELEMENTS", rows * C * W)
             cut = torch.autograd.grad(loss(), logits)[0]
         torch.testing.assert_close(cut, whole, rtol=1e-12, atol=1e-15)  # vector and scalar exp differ in a last bit
+
+
+@pytest.mark.parametrize(
+    ("rows", "joined", "blocks"), [(1, 1, 5 * H), (3, 1, 10), (H, 1, 5), (H, 2 * H, 3), (H, 9 * H, 1)]
+)
+def test_blocks_cover_each_pixel_once(monkeypatch, rows, joined, blocks):
+    seen, count = torch.zeros(5, C, H, W), 0
+    monkeypatch.setattr(reduction, "BLOCK_ELEMENTS", rows * C * W)
+    monkeypatch.setattr(reduction, "JOINED_ELEMENTS", joined * C * W)
+    for block in reduction.blocks(seen):
+        seen[block] += 1
+        count += 1
+    assert (seen == 1).all()
+    assert count == blocks
+
+
+@pytest.mark.parametrize("c_old", [1, N_OLD, C])
+@pytest.mark.parametrize("kind", WEIGHTS)
+def test_what_a_compiler_is_given_has_the_same_value_and_gradient(kind, c_old):
+    logits, target, _ = draw()
+    weight, w = make_weight(kind)
+    z, t, hidden = logits.detach().numpy(), target.numpy(), torch.tensor([True, False, True])
+    teacher = np.random.default_rng(9).normal(0, 3, (B, c_old, H, W))
+    teacher_logits = torch.tensor(teacher)
+
+    def whole(loss):  # traced without a gap; no C++ compiler is needed
+        return torch.compile(loss, backend="eager", fullgraph=True, dynamic=False)
+
+    ce = whole(lambda x: unbiased_cross_entropy(x, target, n_old=c_old, hidden=hidden, weight=weight))
+    check(ce(logits), logits, *numpy_unbiased_ce(z, t, c_old, hidden, w))
+    kd = whole(lambda x: unbiased_distillation(x, teacher_logits, weight=weight))
+    check(kd(logits), logits, *numpy_unbiased_kd(z, teacher, w))
+    torch.compiler.reset()
 
 
 def test_strided_and_channels_last_logits_give_the_same():
@@ -307,9 +344,14 @@ def test_strided_and_channels_last_logits_give_the_same():
             unbiased_cross_entropy(form, target, n_old=N_OLD), unbiased_cross_entropy(logits, target, n_old=N_OLD)
         )
         torch.testing.assert_close(unbiased_distillation(form, teacher), unbiased_distillation(logits, teacher))
-        (gradient,) = torch.autograd.grad(unbiased_cross_entropy(form, target, n_old=N_OLD), logits)
-        (expected,) = torch.autograd.grad(unbiased_cross_entropy(logits, target, n_old=N_OLD), logits)
-        torch.testing.assert_close(gradient, expected)
+        for loss in (
+            lambda z: cross_entropy(z, target),
+            lambda z: unbiased_cross_entropy(z, target, n_old=N_OLD),
+            lambda z: distillation(z, teacher),
+        ):
+            (gradient,) = torch.autograd.grad(loss(form), logits)
+            (expected,) = torch.autograd.grad(loss(logits), logits)
+            torch.testing.assert_close(gradient, expected)
 
 
 def test_without_gradients_the_value_is_the_same():

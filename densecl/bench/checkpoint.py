@@ -1,56 +1,70 @@
 """What a checkpoint at the end of every epoch costs: a run with and without, in turn."""
 
-import statistics
-import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
+from densecl.bench import goals
+from densecl.bench.harness import SMALL_BACKBONE, decode_all
+from densecl.bench.rows import Bench, Row, Sense
+from densecl.bench.timing import Form
 from densecl.runner.build import build_network, build_scenario, build_strategy
 from densecl.runner.plan import Plan, make_plan
 from densecl.runner.resume import Checkpoints
+from densecl.strategies.base import Strategy
 from densecl.streams.scenario import Scenario
 
+SMALL = {"settings": ("training.iterations=2", "training.batch=4"), "backbone": SMALL_BACKBONE}
+KIND = "checkpoint"
 
-def measure(repeats: int = 5, epochs: int = 4) -> dict[str, Any]:
-    """Ratio of training with a checkpoint after every epoch to training without, on step 0 of `shapes15-5`."""
+
+def measure(
+    bench: Bench, settings: tuple[str, ...] = ("training.epochs=4",), backbone: str | None = None
+) -> Iterator[Row]:
+    """Training of step 0 of `shapes15-5` with a checkpoint after every epoch, over training without.
+
+    Args:
+        bench: how.
+        settings: assignments that say how long a turn is.
+        backbone: default that of the benchmark.
+    """
     with TemporaryDirectory() as name:
         folder = Path(name)
-        settings = [f"training.epochs={epochs}"]
-        plan = make_plan("shapes15-5", "finetune", assignments=settings, device="cpu", output=folder)
+        plan = make_plan(
+            "shapes15-5",
+            "finetune",
+            backbone=backbone,
+            assignments=settings,
+            device=str(bench.device),
+            output=folder,
+        )
         scenario, _ = build_scenario(plan)
-        for index in scenario.train_stream[0].images.indices:
-            scenario.training.reader.read(int(index))
-        with_, without = [], []
-        for repeat in range(repeats + 1):
-            pair = (_train(plan, scenario, folder / str(repeat)), _train(plan, scenario, None))
-            if repeat:  # the first turn warms up
-                with_.append(pair[0])
-                without.append(pair[1])
-        size = max(path.stat().st_size for path in folder.rglob("*.ckpt"))
-    ratios = [a[0] / b[0] for a, b in zip(with_, without, strict=True)]
-    work = [a[1] / b[1] for a, b in zip(with_, without, strict=True)]
-    return {
-        "epochs": epochs,
-        "repeats": repeats,
-        "with over without checkpoints, median": statistics.median(ratios),
-        "with over without checkpoints, min": min(ratios),
-        "with over without checkpoints, max": max(ratios),
-        "the same in CPU time of all threads, median": statistics.median(work),
-        "the same in CPU time of all threads, max": max(work),
-        "seconds an epoch, without": statistics.median(seconds for seconds, _ in without) / epochs,
-        "bytes of a checkpoint": size,
-    }
+        decode_all(scenario)
+        made = bench.compare(
+            KIND,
+            f"step 0 of shapes15-5, {', '.join(settings)}",
+            Form("checkpoint after every epoch", _train, lambda: _strategy(plan, scenario, folder)),
+            Form("no checkpoint", _train, lambda: _strategy(plan, scenario, None)),
+            Sense.COST,
+            goal=goals.CHECKPOINT,
+        )
+        sizes = [path.stat().st_size for path in folder.rglob("*.ckpt")]
+    yield replace(made, note=f"a checkpoint has {max(sizes) / 1e6:.1f} MB")
 
 
-def _train(plan: Plan, scenario: Scenario, folder: Path | None) -> tuple[float, float]:
-    """Seconds on the clock, and of the processor in all threads, which other programs disturb less."""
+def _strategy(plan: Plan, scenario: Scenario, folder: Path | None) -> tuple[Strategy, Scenario, Checkpoints | None]:
     strategy = build_strategy(plan, scenario, build_network(plan.settings))
-    checkpoints = None if folder is None else Checkpoints(folder, plan.hash)
-    if checkpoints is not None:
-        strategy.after_epoch = lambda: checkpoints.save_epoch(strategy.state())
-    start, used = time.perf_counter(), time.process_time()
+    if folder is None:
+        return strategy, scenario, None
+    checkpoints = Checkpoints(folder, plan.hash)
+    strategy.after_epoch = lambda: checkpoints.save_epoch(strategy.state())
+    return strategy, scenario, checkpoints
+
+
+def _train(made: tuple[Strategy, Scenario, Checkpoints | None]) -> None:
+    """All epochs; a checkpoint that is still being written is waited for."""
+    strategy, scenario, checkpoints = made
     strategy.train(scenario.train_stream[0], eval_streams=[])
     if checkpoints is not None:
         checkpoints.close()
-    return time.perf_counter() - start, time.process_time() - used

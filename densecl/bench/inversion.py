@@ -1,19 +1,23 @@
 """DeepInversion's synthesis against its reference form: images times iterations a second, in turn in one process."""
 
 import math
-import statistics
-import time
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from densecl.bench import goals
+from densecl.bench.rows import Bench, Row, Sense
+from densecl.bench.timing import Form
 from densecl.inversion import Inversion, Job, choose_targets, lse_lba_pool, pixel_range, synthesise
 from densecl.inversion.priors import l2_norm, variation_energies
 from densecl.models import build_backbone
 from densecl.models.network import Network
 
-BACKBONE = {
+SMALL = {"iterations": 2, "batch": 15, "size": 16}
+KIND = "inversion"
+BACKBONE: dict[str, Any] = {
     "encoder": "mini",
     "weights": "none",
     "width": 128,
@@ -58,7 +62,7 @@ def reference(network: Network, job: Job, iterations: int) -> Tensor:
     network.eval()
     hooks = [ReferenceHook(m) for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
     images = torch.randn(len(job.targets), 3, *job.size, generator=torch.Generator().manual_seed(job.seed))
-    images = images.mul_(s.init).requires_grad_()
+    images = images.mul_(s.init).to(job.targets.device).requires_grad_()
     optimizer = torch.optim.Adam([images], lr=s.lr, betas=s.betas)
     rng = torch.Generator().manual_seed(job.seed)
     for i in range(iterations):
@@ -80,40 +84,31 @@ def reference(network: Network, job: Job, iterations: int) -> Tensor:
     return images.detach()
 
 
-def measure(repeats: int = 5, iterations: int = 6, batch: int = 60, size: int = 48) -> dict[str, Any]:
-    """Times as many images x iterations a second as the reference form makes, on the embedded benchmark's network.
+def measure(bench: Bench, iterations: int = 6, batch: int = 60, size: int = 48) -> Iterator[Row]:
+    """Synthesis of one batch on the embedded benchmark's network; both forms make as many images x iterations.
 
     Args:
-        repeats: pairs of measurements, the two in turn; the median of their ratios counts.
-        iterations: of each.
+        bench: how.
+        iterations: of each turn.
         batch: images.
         size: height and width.
     """
     torch.manual_seed(0)
     network = Network(build_backbone("bisenet", BACKBONE))
     network.grow(16)
-    targets = choose_targets(range(1, 16), -(-batch // 15), 16, seed=0)[:batch]
-    valid = pixel_range(torch.full((3, 1, 1), 0.45), torch.full((3, 1, 1), 0.25))
-    job = Job(targets, (size, size), 0, valid)
-    ours, theirs = [], []
-    for repeat in range(repeats + 1):
-        start = time.perf_counter()
-        synthesise(network, job, Inversion(iterations=iterations))
-        middle = time.perf_counter()
-        reference(network, job, iterations)
-        if repeat:  # the first turn warms up
-            ours.append(middle - start)
-            theirs.append(time.perf_counter() - middle)
-    work = batch * iterations
-    return {
-        "images": batch,
-        "size": size,
-        "iterations": iterations,
-        "repeats": repeats,
-        "threads": torch.get_num_threads(),
-        "images x iterations a second, ours": work / statistics.median(ours),
-        "images x iterations a second, reference": work / statistics.median(theirs),
-        "ours over reference, median": statistics.median(b / a for a, b in zip(ours, theirs, strict=True)),
-        "ours over reference, min": min(b / a for a, b in zip(ours, theirs, strict=True)),
-        "ours over reference, max": max(b / a for a, b in zip(ours, theirs, strict=True)),
-    }
+    network.to(bench.device)
+    targets = choose_targets(range(1, 16), -(-batch // 15), 16, seed=0)[:batch].to(bench.device)
+    mean, std = (torch.full((3, 1, 1), value, device=bench.device) for value in (0.45, 0.25))
+    job = Job(targets, (size, size), 0, pixel_range(mean, std))
+    settings = Inversion(iterations=iterations)
+    yield bench.compare(
+        KIND,
+        f"DeepInversion, {iterations} iterations of {batch} images {size}x{size}",
+        Form(
+            "statistics in one pass",
+            lambda: synthesise(network, job, settings, device=bench.device),
+        ),
+        Form("published hooks and loop", lambda: reference(network, job, iterations)),
+        Sense.SPEED,
+        goal=goals.SYNTHESIS,
+    )

@@ -1,106 +1,223 @@
-"""How long the trainer waits for data: the loader's share of an epoch, and images a second without training."""
+"""How long training waits for its loader, and what the parts of loading cost beside bare ones."""
 
-import statistics
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from densecl.bench import goals
+from densecl.bench.harness import SMALL_BACKBONE
+from densecl.bench.rows import Bench, Row, Sense, row
+from densecl.bench.timing import Form, Spent
+from densecl.bench.trees import USUAL, Drawn, find_tree
+from densecl.data.dataset import DenseDataset
+from densecl.data.labels import lookup_table, remap
 from densecl.runner.build import build_network, build_scenario, build_strategy
 from densecl.runner.plan import Plan, make_plan
 from densecl.strategies.base import Strategy
+from densecl.streams.samples import LoadedSample
 from densecl.streams.scenario import Scenario
 from densecl.training.batch import Batch
-from densecl.training.loader import EpochBatches, make_loader
+from densecl.training.loader import EpochBatches, collate, make_loader
 
 SETTINGS = ("training.crop=128", "evaluation.size=128", "training.epochs=1")
 BACKBONE = "bisenet(encoder=resnet18, weights=none)"
+SMALL = {
+    "workers": 1,
+    "drawn": Drawn(20, 2, (32, 48)),
+    "mask": 32,
+    "backbone": SMALL_BACKBONE,
+    "settings": ("training.crop=32", "evaluation.size=32", "training.iterations=3", "training.batch=4"),
+}
+KIND = "loader"
+LEAST = 0.02  # seconds a turn of what takes microseconds
 
 
 class Waiting(Iterable[Batch]):
-    """A loader that adds up how long each next batch took; the first of a pass, which starts the workers, apart."""
+    """A loader that adds up how long each next batch took; the first of a pass, which starts the workers, apart.
+
+    Attributes:
+        first, later: what the first batch took, and all others.
+    """
 
     def __init__(self, loader: Iterable[Batch]):
-        self.loader, self.first, self.later = loader, 0.0, 0.0
+        self.loader = loader
+        self.first = self.later = Spent(0.0, 0.0)
 
     def __iter__(self) -> Iterator[Batch]:
         batches, number = iter(self.loader), 0
         while True:
-            start = time.perf_counter()
+            start, used = time.perf_counter(), time.process_time()
             batch = next(batches, None)
-            spent = time.perf_counter() - start
+            spent = Spent(time.perf_counter() - start, time.process_time() - used)
             if batch is None:
                 return
-            self.first, self.later = (spent, self.later) if number == 0 else (self.first, self.later + spent)
+            if number == 0:
+                self.first = spent
+            else:
+                self.later = Spent(self.later.seconds + spent.seconds, self.later.processor + spent.processor)
             number += 1
             yield batch
 
 
-def measure(repeats: int = 3, data: Path | None = None, workers: int = 2) -> dict[str, Any]:
-    """The share of step 0 of `voc15-5` that training waits for its loader, after the first batch.
+class BareDecode(Dataset[int]):
+    """Decodes images and masks, and does nothing with them."""
+
+    def __init__(self, dataset: DenseDataset, indices: np.ndarray):
+        self.dataset, self.indices = dataset, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, position: int) -> int:
+        i = int(self.indices[position])
+        with Image.open(self.dataset.image_files[i]) as image, Image.open(self.dataset.mask_files[i]) as mask:
+            return np.asarray(image).shape[0] + np.asarray(mask).shape[0]
+
+
+def textbook_remap(mask: Tensor, mapping: dict[int, int]) -> Tensor:
+    """New labels as one reads the mapping: a pass over the mask for each label; what is not mentioned is 0."""
+    result = torch.zeros_like(mask)
+    for label, new in mapping.items():
+        result[mask == label] = new
+    return result
+
+
+def measure(
+    bench: Bench,
+    workers: int = 2,
+    drawn: Drawn = USUAL,
+    settings: tuple[str, ...] = SETTINGS,
+    backbone: str = BACKBONE,
+    mask: int = 512,
+) -> Iterator[Row]:
+    """Waiting in step 0 of `voc15-5`; loading alone; and on made labels and images, remap and collate.
 
     Args:
-        repeats: passes over the step's images.
-        data: a VOC tree; None looks in the usual places.
+        bench: how; a turn of waiting is a pass over the step's images.
         workers: processes that load.
+        drawn: the tree where none is found.
+        settings: assignments of the training.
+        backbone: that is trained.
+        mask: side of the made labels and images.
     """
+    tree = find_tree(bench.data, drawn)
     with TemporaryDirectory() as folder:
         plan = make_plan(
             "voc15-5",
             "finetune",
-            backbone=BACKBONE,
-            assignments=SETTINGS,
-            data=data,
+            backbone=backbone,
+            assignments=settings,
+            data=tree.root,
             workers=workers,
+            device=str(bench.device),
             output=Path(folder),
         )
         scenario, _ = build_scenario(plan)
-        shares, firsts = [], []
-        for _ in range(repeats):
-            seconds, waiting = _train(plan, scenario, workers)
-            shares.append(waiting.later / (seconds - waiting.first))
-            firsts.append(waiting.first)
-        rate = _images_a_second(plan, scenario, workers)
-    return {
-        "images": len(scenario.train_stream[0].images.indices),
-        "workers": workers,
-        "share of time waiting, median": statistics.median(shares),
-        "share of time waiting, max": max(shares),
-        "seconds to the first batch": statistics.median(firsts),
-        "images a second, loading alone": rate,
-    }
+        yield _waiting(bench, plan, scenario, workers, tree.note)
+        yield _loading(bench, plan, scenario, workers, tree.note)
+    yield from _parts(bench, mask, plan.settings.training.batch)
 
 
-def _train(plan: Plan, scenario: Scenario, workers: int) -> tuple[float, Waiting]:
+def _waiting(bench: Bench, plan: Plan, scenario: Scenario, workers: int, note: str) -> Row:
+    waited, trained = [], []
+    for _ in range(bench.repeats):
+        spent, waiting = _train(plan, scenario, workers)
+        waited.append(waiting.later)
+        first = waiting.first
+        trained.append(Spent(spent.seconds - first.seconds, spent.processor - first.processor))
+    n = len(scenario.train_stream[0].images.indices)
+    return row(
+        KIND,
+        f"waiting for batches, {n} images, {workers} workers",
+        ("waiting, but for the first batch", f"training {plan.settings.backbone}"),
+        (waited, trained),
+        Sense.WAITING,
+        goal=goals.WAITING,
+        note=note,
+    )
+
+
+def _train(plan: Plan, scenario: Scenario, workers: int) -> tuple[Spent, Waiting]:
+    """What the epochs of step 0 took, and the loader's share."""
     strategy: Strategy = build_strategy(plan, scenario, build_network(plan.settings), workers)
-    make = strategy.make_train_dataloader
+    make, epoch = strategy.make_train_dataloader, strategy.training_epoch
     found: list[Waiting] = []
+    spent = Spent(0.0, 0.0)
 
     def watched(**keywords: Any) -> None:
         make(**keywords)
         found.append(Waiting(strategy.dataloader))  # type: ignore[arg-type]
         strategy.dataloader = found[0]
 
-    strategy.make_train_dataloader = watched  # type: ignore[method-assign]
-    epoch = strategy.training_epoch
-    spent = 0.0
-
     def timed(**keywords: Any) -> None:
         nonlocal spent
-        start = time.perf_counter()
+        start, used = time.perf_counter(), time.process_time()
         epoch(**keywords)
-        spent += time.perf_counter() - start
+        if strategy.device.type == "cuda":  # the last batch is still being trained on
+            torch.cuda.synchronize(strategy.device)
+        spent = Spent(spent.seconds + time.perf_counter() - start, spent.processor + time.process_time() - used)
 
+    strategy.make_train_dataloader = watched  # type: ignore[method-assign]
     strategy.training_epoch = timed  # type: ignore[method-assign]
     strategy.train(scenario.train_stream[0], eval_streams=[])
     return spent, found[0]
 
 
-def _images_a_second(plan: Plan, scenario: Scenario, workers: int) -> float:
-    n = len(scenario.train_stream[0].images.indices)
-    batches = EpochBatches(n, plan.settings.training.batch, 0, 0)
-    loader = make_loader(scenario.training, batches, workers, pin=False)
-    start = time.perf_counter()
-    images = sum(len(batch.image) for batch in loader)
-    return images / (time.perf_counter() - start)
+def _loading(bench: Bench, plan: Plan, scenario: Scenario, workers: int, note: str) -> Row:
+    """Our loader without training, over one that only decodes the same files in as many processes."""
+    indices, batch = scenario.train_stream[0].images.indices, plan.settings.training.batch
+
+    def ours() -> None:
+        for _ in make_loader(scenario.training, EpochBatches(len(indices), batch, 0, 0), workers, pin=False):
+            pass
+
+    def bare() -> None:
+        for _ in DataLoader(BareDecode(plan.train, indices), batch_size=batch, num_workers=workers):
+            pass
+
+    return bench.compare(
+        KIND,
+        f"loading alone, {len(indices)} images, {workers} workers",
+        Form("decode, augment, label, collate", ours),
+        Form("bare decode", bare),
+        Sense.COST,
+        on_cpu=True,
+        note=note,
+    )
+
+
+def _parts(bench: Bench, side: int, batch: int) -> Iterator[Row]:
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.randint(0, 21, (16, 16), generator=generator, dtype=torch.uint8)
+    mask = coarse.repeat_interleave(side // 16, 0).repeat_interleave(side // 16, 1)
+    mapping = {label: label for label in range(16, 21)}  # the labels of a second step
+    table = lookup_table(mapping, 0)
+    yield bench.compare(
+        KIND,
+        f"labels of a step, a mask of {side}x{side}",
+        Form("look-up table", lambda: remap(mask, table)),
+        Form("a pass for each label", lambda: textbook_remap(mask, {**mapping, 255: 255})),
+        Sense.SPEED,
+        least=LEAST,
+        on_cpu=True,
+        goal=goals.REMAP,
+    )
+    image = torch.randint(0, 256, (3, side, side), generator=generator, dtype=torch.uint8)
+    samples = [LoadedSample(image.clone(), mask.clone(), 0, i) for i in range(batch)]
+    yield bench.compare(
+        KIND,
+        f"collating {batch} images {side}x{side}",
+        Form("our collate", lambda: collate(samples)),
+        Form("default_collate", lambda: default_collate(samples)),
+        Sense.COST,
+        least=LEAST,
+        on_cpu=True,
+    )

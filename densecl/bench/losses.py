@@ -1,20 +1,32 @@
 """The unbiased losses against their textbook form: time and peak memory of forward and backward."""
 
-import contextlib
-import os
-import statistics
-import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from densecl.bench import goals
+from densecl.bench.memory import peak_bytes
+from densecl.bench.rows import Bench, Goal, Missing, Row, Sense
+from densecl.bench.timing import Form
 from densecl.losses import unbiased_cross_entropy, unbiased_distillation
 
+SMALL = {"shape": (2, 21, 32, 32)}
+KIND = "losses"
+
 Loss = Callable[[Tensor], Tensor]
+
+
+class Pair(NamedTuple):
+    """A loss in both forms, on the same logits."""
+
+    what: str
+    name: str  # of the textbook form
+    textbook: Loss
+    ours: Loss
+    goal: Goal
 
 
 def textbook_cross_entropy(logits: Tensor, target: Tensor, n_old: int) -> Tensor:
@@ -35,98 +47,85 @@ def textbook_distillation(logits: Tensor, teacher_logits: Tensor) -> Tensor:
     return -(teacher_logits.softmax(1) * log_p).sum(1).mean() / n_old
 
 
-def peak_bytes(call: Callable[[], None]) -> int:
-    """Most bytes held at once in CPU tensors made by `call`, from the allocations and frees the profiler records."""
-    activities = [torch.profiler.ProfilerActivity.CPU]
-    with _silent_stderr(), torch.profiler.profile(activities=activities, profile_memory=True) as profiler:
-        call()
-    recorded: Any = profiler.profiler  # the per-event sizes have no public, typed access
-    events = recorded.kineto_results.events()
-    changes = [(event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]"]
-    held = peak = 0  # a call must free nothing that was made before it, or the count would start too low
-    for _, change in sorted(changes, key=lambda item: item[0]):  # stable: equal times keep their order
-        held += change
-        peak = max(peak, held)
-    return peak
+def measure(
+    bench: Bench, shape: tuple[int, int, int, int] = (8, 21, 256, 256), n_old: int = 16, seed: int = 0
+) -> Iterator[Row | Missing]:
+    """Compare both unbiased losses with their textbook form; then, where there is a compiler, compiled by torch.
+
+    The memory does not count the logits themselves; their gradient is counted.
+
+    Args:
+        bench: how.
+        shape: (B, C, H, W) of the logits, float32.
+        n_old: outputs of the teacher.
+        seed: of logits and labels.
+    """
+    logits, pairs = _pairs(shape, n_old, seed, bench.device)
+    for pair in pairs:
+        yield _compare(bench, logits, pair, "gradient made beside the loss", pair.ours, pair.goal)
+    if not bench.compile:
+        yield Missing(KIND, "compiled forms were not asked for")
+        return
+    for pair in pairs:
+        try:
+            yield _compare(bench, logits, pair, "compiled by torch.compile", torch.compile(pair.ours), None)
+        except Exception as error:  # of many kinds: no compiler, one that fails, a device it does not know
+            yield Missing(KIND, f"{pair.what}, compiled: {type(error).__name__}: {first_line(error)}")
+            return
 
 
-@contextlib.contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """Keep the lines the profiler's C++ side writes at start and stop, whatever its log level, off the screen."""
-    kept = os.dup(2)
-    try:
-        with Path(os.devnull).open("wb") as sink:
-            os.dup2(sink.fileno(), 2)
-            yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+def first_line(error: Exception) -> str:
+    """What an exception says, without the pages that a compiler adds."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")[:200]
 
 
-def compare(logits: Tensor, textbook: Loss, ours: Loss, repeats: int) -> dict[str, float]:
-    """Median seconds of forward and backward, measured in turn, and peak memory; ratios above 1 favour `ours`."""
+def _pairs(shape: tuple[int, int, int, int], n_old: int, seed: int, device: torch.device) -> tuple[Tensor, list[Pair]]:
+    """Logits, and the losses of them."""
+    generator = torch.Generator().manual_seed(seed)
+    batch, classes, height, width = shape
+    logits = torch.randn(shape, generator=generator).to(device).requires_grad_()
+    teacher = torch.randn((batch, n_old, height, width), generator=generator).to(device)
+    target = torch.randint(n_old - 1, classes, (batch, height, width), generator=generator)
+    target[target < n_old] = 0
+    target[:, : height // 32] = 255
+    target = target.to(device)
+    size = "x".join(map(str, shape))
+    return logits, [
+        Pair(
+            f"unbiased cross-entropy, {size}",
+            "textbook, fills BxCxHxW",
+            lambda z: textbook_cross_entropy(z, target, n_old),
+            lambda z: unbiased_cross_entropy(z, target, n_old=n_old),
+            goals.UNBIASED_CROSS_ENTROPY,
+        ),
+        Pair(
+            f"unbiased distillation, {size}",
+            "textbook, all log-probabilities",
+            lambda z: textbook_distillation(z, teacher),
+            lambda z: unbiased_distillation(z, teacher),
+            goals.UNBIASED_DISTILLATION,
+        ),
+    ]
+
+
+def _compare(bench: Bench, logits: Tensor, pair: Pair, name: str, ours: Loss, goal: Goal | None) -> Row:
+    """Time and peak memory of forward and backward."""
 
     def run(loss: Loss) -> None:
         logits.grad = None
         loss(logits).backward()
 
-    seconds: dict[str, list[float]] = {"textbook": [], "ours": []}
-    pairs = {"textbook": textbook, "ours": ours}
-    for loss in pairs.values():  # warm-up
-        run(loss)
-    for _ in range(repeats):
-        for name, loss in pairs.items():
-            start = time.perf_counter()
-            run(loss)
-            seconds[name].append(time.perf_counter() - start)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    memory = {}
-    for name, loss in pairs.items():
+    def peak(loss: Loss) -> int:
         logits.grad = None  # before the count starts: freeing the last gradient within it would hide as many bytes
-        memory[name] = peak_bytes(lambda loss=loss: run(loss))
-    return {
-        "textbook_seconds": medians["textbook"],
-        "seconds": medians["ours"],
-        "speedup": medians["textbook"] / medians["ours"],
-        "textbook_bytes": memory["textbook"],
-        "bytes": memory["ours"],
-        "memory_ratio": memory["ours"] / memory["textbook"],
-    }
+        return peak_bytes(lambda: run(loss), bench.device)
 
-
-def measure(
-    repeats: int = 7, shape: tuple[int, int, int, int] = (8, 21, 256, 256), n_old: int = 16, seed: int = 0
-) -> dict[str, dict[str, float]]:
-    """Compare both unbiased losses with their textbook form on the CPU, at the current number of threads.
-
-    Args:
-        repeats: timed runs of each form, in turn; the median counts.
-        shape: (B, C, H, W) of the logits, float32.
-        n_old: outputs of the teacher.
-        seed: of logits and labels.
-
-    Returns:
-        Loss name -> `speedup` (times as fast), `memory_ratio` (peak, ours over textbook; the logits themselves are not
-        counted, their gradient is) and the seconds and bytes they come from.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    batch, classes, height, width = shape
-    logits = torch.randn(shape, generator=generator, requires_grad=True)
-    teacher = torch.randn((batch, n_old, height, width), generator=generator)
-    target = torch.randint(n_old - 1, classes, (batch, height, width), generator=generator)
-    target[target < n_old] = 0
-    target[:, : height // 32] = 255
-    return {
-        "unbiased_cross_entropy": compare(
-            logits,
-            lambda z: textbook_cross_entropy(z, target, n_old),
-            lambda z: unbiased_cross_entropy(z, target, n_old=n_old),
-            repeats,
-        ),
-        "unbiased_distillation": compare(
-            logits,
-            lambda z: textbook_distillation(z, teacher),
-            lambda z: unbiased_distillation(z, teacher),
-            repeats,
-        ),
-    }
+    run(ours)  # compiles what is to be compiled, before anything is timed or counted
+    return bench.compare(
+        KIND,
+        pair.what,
+        Form(name, lambda: run(ours)),
+        Form(pair.name, lambda: run(pair.textbook)),
+        Sense.SPEED,
+        memory_ratio=peak(ours) / peak(pair.textbook),
+        goal=goal,
+    )

@@ -1,64 +1,60 @@
 """What masks cost: a Piggyback iteration beside one of fine-tuning; packing; changing the task of the full U-Net."""
 
 import copy
-import statistics
-import time
-from collections.abc import Callable
-from typing import Any
+import itertools
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 
+from densecl.bench import goals
+from densecl.bench.rows import Bench, Row, Sense
+from densecl.bench.timing import Form
 from densecl.losses import cross_entropy
 from densecl.masking import MaskSettings
 from densecl.masking.binary import add_masks, begin, finish, masks, score_parameters, select
 from densecl.masking.bits import pack
 from densecl.models import Network, UNet
 
+SMALL = {"iterations": 1, "width": 4, "size": 16, "batch": 2, "switched_width": 8}
+KIND = "masking"
+LEAST = 0.02  # seconds a turn of packing
+
 
 def measure(
-    repeats: int = 5,
+    bench: Bench,
     iterations: int = 4,
     width: int = 16,
     size: int = 48,
     batch: int = 16,
     switched_width: int = 64,
-) -> dict[str, Any]:
-    """Measure on the CPU, at the current number of threads.
+) -> Iterator[Row]:
+    """Measure training with masks, and keeping and changing them.
 
     Args:
-        repeats: pairs of so many iterations, in turn; and changes of the task.
-        iterations: of each turn.
+        bench: how.
+        iterations: of each turn of training.
         width: of the U-Net that is trained; 16 is that of the embedded sequences.
         size: of the square images.
         batch: how many images.
         switched_width: of the U-Net whose tasks are changed; 64 is the full one.
-
-    Returns:
-        Ratios and seconds, medians unless named.
     """
     torch.manual_seed(0)
     network = Network(UNet(width))
     network.grow(21)
-    image, target = torch.randn(batch, 3, size, size), torch.randint(0, 21, (batch, size, size))
+    network.to(bench.device)
+    image = torch.randn(batch, 3, size, size).to(bench.device)
+    target = torch.randint(0, 21, (batch, size, size)).to(bench.device)
     tuned, masked = _finetuning(network, image, target), _piggyback(network, image, target)
-    tuned()
-    masked()  # both have warmed up
-    pairs, work = [], []
-    for _ in range(repeats):
-        (tune, tune_work), (mask, mask_work) = _spent(tuned, iterations), _spent(masked, iterations)
-        pairs.append((tune, mask))
-        work.append(mask_work / tune_work)
-    ratios = [mask / tune for tune, mask in pairs]
-    return {
-        "piggyback over fine-tuning, median": statistics.median(ratios),
-        "piggyback over fine-tuning, min": min(ratios),
-        "piggyback over fine-tuning, max": max(ratios),
-        "the same in CPU time of all threads, median": statistics.median(work),
-        "ms an iteration, fine-tuning": 1000 * statistics.median(tune for tune, _ in pairs) / iterations,
-        "ms an iteration, piggyback": 1000 * statistics.median(mask for _, mask in pairs) / iterations,
-        **_switching(switched_width, repeats),
-    }
+    yield bench.compare(
+        KIND,
+        f"{iterations} iterations of {batch} images {size}x{size}, U-Net of width {width}",
+        Form("Piggyback", lambda: [masked() for _ in range(iterations)]),
+        Form("fine-tuning", lambda: [tuned() for _ in range(iterations)]),
+        Sense.COST,
+        goal=goals.PIGGYBACK,
+    )
+    yield from _keeping(bench, switched_width)
 
 
 def _finetuning(network: nn.Module, image: Tensor, target: Tensor) -> Callable[[], None]:
@@ -88,34 +84,42 @@ def _iteration(network: nn.Module, trained: list[nn.Parameter], image: Tensor, t
     return iterate
 
 
-def _switching(width: int, repeats: int) -> dict[str, float]:
+def packed_textbook(bits: Tensor) -> Tensor:
+    """Eight bits a byte as the definition reads: the sum of each bit times its power of two, the first the highest."""
+    padded = torch.cat([bits, bits.new_zeros(-len(bits) % 8)]).view(-1, 8)
+    powers = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=bits.device)
+    return (padded * powers).sum(1, dtype=torch.uint8)
+
+
+def _keeping(bench: Bench, width: int) -> Iterator[Row]:
+    """Packing the masks of a task, and changing from one task to another."""
     network = Network(UNet(width)).eval()
     network.grow(21)
+    network.to(bench.device)
     add_masks(network)
     names = ("first", "second")
     for seed, name in enumerate(names):
         begin(network, name, MaskSettings(init="random"), seed)
         finish(network, name)
     bits = torch.cat([mask.flatten() for mask in masks(network, names[0]).values()])
-    packing = [_seconds(lambda: pack(bits)) for _ in range(repeats + 1)][1:]
-    spent = [_spent(lambda name=name: select(network, name), 1) for _ in range(repeats + 1) for name in names][2:]
-    changes = [seconds for seconds, _ in spent]
-    return {
-        "mask bits": len(bits),
-        "ms to pack them": 1000 * statistics.median(packing),
-        "ms to change the task": 1000 * statistics.median(changes),
-        "ms to change the task, max": 1000 * max(changes),
-        "the same in CPU time of all threads, ms": 1000 * statistics.median(used for _, used in spent),
-    }
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    return _spent(work, 1)[0]
-
-
-def _spent(work: Callable[[], object], times: int) -> tuple[float, float]:
-    """Seconds on the clock, and of the processor, which other programs disturb less."""
-    start, used = time.perf_counter(), time.process_time()
-    for _ in range(times):
-        work()
-    return time.perf_counter() - start, time.process_time() - used
+    yield bench.compare(
+        KIND,
+        f"packing {len(bits):,} mask bits",
+        Form("packbits", lambda: pack(bits)),
+        Form("sum of bits times powers of two", lambda: packed_textbook(bits)),
+        Sense.SPEED,
+        least=LEAST,
+        goal=goals.PACKING,
+    )
+    weights = [p.detach() for name, p in network.named_parameters() if name.endswith("original")]
+    copies = [torch.empty_like(weight) for weight in weights]
+    turn = itertools.cycle(names)
+    yield bench.compare(
+        KIND,
+        f"changing the task of a U-Net of width {width}",
+        Form("masked weights made once", lambda: select(network, next(turn))),
+        Form("copying the same weights", lambda: [a.copy_(b) for a, b in zip(copies, weights, strict=True)]),
+        Sense.COST,
+        warmup=2,
+        goal=goals.SWITCHING,
+    )

@@ -1,51 +1,73 @@
 """`densecl bench`: our forms against reference forms, in turn in one process."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from densecl.cli.options import Data
-
-KINDS = ("harness", "loader", "index", "losses", "checkpoint", "masking", "inversion")
+from densecl.bench import KINDS
+from densecl.cli.options import Data, Device
 
 
 def bench(
     kind: Annotated[str, typer.Argument(help=f"{', '.join(KINDS)} or all.")] = "all",
-    repeats: Annotated[int, typer.Option("--repeats", min=1)] = 5,
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Turns of each form; the median counts.")] = 5,
     data: Data = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    device: Device = None,
+    compile: Annotated[
+        bool, typer.Option("--compile/--no-compile", help="Measure forms compiled by torch as well.")
+    ] = True,
+    small: Annotated[
+        bool, typer.Option("--small", help="Tiny sizes: tries every measurement in seconds, judges nothing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with the machine it was measured on.")] = False,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write instead of the screen.")] = None,
 ) -> None:
-    """Measure speed as ratios to named reference forms: median of several repeats, run in turn.
+    """Measure speed as ratios to named reference forms, run in turn in one process.
 
-    `loader` and `index` need a VOC tree (--data or DENSECL_DATA).
+    loader and index read a VOC tree; without one they draw a small one. Compiled
+    forms are left out with a line where there is no compiler.
     """
-    import importlib
     import json
+    import shutil
+    import sys
 
-    from densecl.data import locate, open_dataset
     from densecl.errors import UnknownNameError
+    from densecl.files import write_text
 
     if kind not in (*KINDS, "all"):
         raise UnknownNameError("measurement", kind, (*KINDS, "all"))
-    results = {}
-    for name in KINDS if kind == "all" else (kind,):
-        module = importlib.import_module(f"densecl.bench.{name}")
-        if name == "loader":
-            results[name] = module.measure(repeats=repeats, data=locate("voc", data))
-        elif name == "index":
-            results[name] = module.measure(open_dataset("voc", "train", data), repeats=repeats)
-        else:
-            results[name] = module.measure(repeats=repeats)
-        if not as_json:
-            _show(name, results[name])
-    if as_json:
-        typer.echo(json.dumps(results, indent=1))
+    if output is not None and output.is_dir():
+        from densecl.errors import SettingError
 
+        raise SettingError(f"--output {output} is a folder", "name a file")
 
-def _show(name: str, values: dict, indent: str = "") -> None:
-    typer.echo(f"{indent}{name}")
-    for key, value in values.items():
-        if isinstance(value, dict):
-            _show(key, value, indent + "  ")
-        else:
-            typer.echo(f"{indent}  {key:48} {f'{value:.4g}' if isinstance(value, float) else value}")
+    import torch
+
+    from densecl.bench.rows import Bench
+    from densecl.bench.suite import Report, run
+    from densecl.bench.table import render
+    from densecl.runner.plan import usable_device
+
+    as_json = as_json or (output is not None and output.suffix == ".json")
+    screen = sys.stdout.isatty()
+    width = shutil.get_terminal_size((80, 24)).columns if screen and output is None else 80
+    kinds, shown = KINDS if kind == "all" else (kind,), False
+
+    def started(name: str) -> None:
+        typer.echo(f"measuring {name} ...", err=True)
+
+    def finished(name: str, report: Report) -> None:
+        nonlocal shown
+        if not as_json and output is None:
+            last = name == kinds[-1]
+            typer.echo(render(report.of(name), width=width, colour=screen, machine=not shown, legend=last), nl=not last)
+            shown = True
+
+    settings = Bench(repeats, torch.device(usable_device(device)), data, compile and not small)
+    report = run(kinds, settings, small=small, started=started, finished=finished)
+    text = json.dumps(report.as_json(), indent=1) + "\n" if as_json else render(report)
+    if output is not None:
+        write_text(output, text)
+    elif as_json:
+        typer.echo(text, nl=False)

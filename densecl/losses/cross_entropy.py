@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from densecl.losses.reduction import blocks, pixel_weights, scale_, widen
+from densecl.losses.reduction import analytic, blocks, pixel_weights, scale_, widen
 
 
 def cross_entropy(logits: Tensor, target: Tensor, *, weight: Tensor | None = None, ignore_index: int = 255) -> Tensor:
@@ -68,9 +68,22 @@ def unbiased_cross_entropy(
         folded &= hidden.view(-1, 1, 1)
     index = torch.where(folded | ~valid, 0, target)
     w = pixel_weights(weight, valid, logits.dtype)
-    if torch.is_grad_enabled() and logits.requires_grad:
+    if torch.compiler.is_compiling():
+        return _formula(logits, index, folded, w, n_old)
+    if analytic(logits):
         return _UnbiasedCrossEntropy.apply(logits, index, folded, w, n_old)  # pyright: ignore[reportReturnType]
-    return _loss(logits, index, folded, w, n_old, None)
+    return _loss(logits, index, folded, w, n_old)
+
+
+def _formula(logits: Tensor, index: Tensor, folded: Tensor, weight: Tensor, n_old: int) -> Tensor:
+    """The loss as one expression, from which a compiler derives the gradient; arguments as of `_loss`."""
+    lse_old = lse = logits[:, :n_old].logsumexp(1)
+    if n_old < logits.shape[1]:
+        lse = torch.logaddexp(lse_old, logits[:, n_old:].logsumexp(1))
+    # not `gather`: its gradient is a scatter, which compilers do not join with other passes
+    classes = torch.arange(logits.shape[1], device=logits.device).view(1, -1, 1, 1)
+    labelled = torch.where(classes == index.unsqueeze(1), logits, 0).sum(1)
+    return ((lse - torch.where(folded, lse_old, labelled)) * weight).sum()
 
 
 class _UnbiasedCrossEntropy(torch.autograd.Function):
@@ -94,7 +107,9 @@ class _UnbiasedCrossEntropy(torch.autograd.Function):
         return scale_(gradient, grad_outputs[0]), None, None, None, None
 
 
-def _loss(logits: Tensor, index: Tensor, folded: Tensor, weight: Tensor, n_old: int, gradient: Tensor | None) -> Tensor:
+def _loss(
+    logits: Tensor, index: Tensor, folded: Tensor, weight: Tensor, n_old: int, gradient: Tensor | None = None
+) -> Tensor:
     """The loss; fills `gradient` (shaped like `logits`) when given. `index` holds 0 at folded and void pixels."""
     total = logits.new_zeros(())
     for block in blocks(logits):

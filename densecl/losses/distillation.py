@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from densecl.losses.reduction import blocks, pixel_weights, scale_, widen
+from densecl.losses.reduction import analytic, blocks, pixel_weights, scale_, widen
 
 
 def distillation(
@@ -53,9 +53,25 @@ def unbiased_distillation(logits: Tensor, teacher_logits: Tensor, *, weight: Ten
     n_old = _check(logits, teacher_logits)
     logits, teacher = widen(logits), teacher_logits.detach()
     w = _all_pixels(logits, weight) / n_old
-    if torch.is_grad_enabled() and logits.requires_grad:
+    if torch.compiler.is_compiling():
+        return _formula(logits, teacher, w)
+    if analytic(logits):
         return _UnbiasedDistillation.apply(logits, teacher, w)  # pyright: ignore[reportReturnType]
     return _loss(logits, teacher, w, None)
+
+
+def _formula(logits: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
+    """The unbiased loss as one expression, from which a compiler derives the gradient; weights (B, H, W) of pixels."""
+    n_old = teacher.shape[1]
+    q = widen(teacher).to(logits.dtype).softmax(1)
+    lse_bg = logits[:, 0]
+    if n_old < logits.shape[1]:
+        lse_bg = torch.logaddexp(lse_bg, logits[:, n_old:].logsumexp(1))
+    lse, explained = lse_bg, q[:, 0] * lse_bg
+    if n_old > 1:
+        lse = torch.logaddexp(lse_bg, logits[:, 1:n_old].logsumexp(1))
+        explained = explained + (q[:, 1:] * logits[:, 1:n_old]).sum(1)
+    return ((lse - explained) * weight).sum()
 
 
 class _UnbiasedDistillation(torch.autograd.Function):

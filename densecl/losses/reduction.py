@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 BLOCK_ELEMENTS = 1 << 21  # 8 MiB of float32: large enough to hide call overhead, small enough for a CPU's last cache
+JOINED_ELEMENTS = 1 << 19  # samples are joined up to here: more hides no more overhead, and takes memory
 
 Block = tuple[slice, slice, slice]
 
@@ -45,17 +46,23 @@ def pixel_weights(weight: Tensor | None, valid: Tensor, dtype: torch.dtype) -> T
 def blocks(logits: Tensor) -> Iterator[Block]:
     """Cut (B, C, H, W) into index triples (batch, class, row) whose pixels are worked on together.
 
-    On a CPU a block is part of one sample, so that the several passes of a loss over it stay in the cache; elsewhere
-    one block holds everything, since each pass is a kernel launch.
+    On a CPU a block is a part of a sample or a few small samples, so that the several passes of a loss over it stay in
+    the cache; elsewhere one block holds everything, since each pass is a kernel launch.
     """
     batch, classes, height, width = logits.shape
     if logits.device.type != "cpu":
         yield slice(None), slice(None), slice(None)
         return
     rows = max(1, BLOCK_ELEMENTS // max(1, classes * width))
-    for b in range(batch):
+    samples = max(1, JOINED_ELEMENTS // max(1, classes * height * width))
+    for first in range(0, batch, samples):
         for top in range(0, height, rows):
-            yield slice(b, b + 1), slice(None), slice(top, top + rows)
+            yield slice(first, first + samples), slice(None), slice(top, top + rows)
+
+
+def analytic(logits: Tensor) -> bool:
+    """Whether a loss shall make its gradient itself; a compiler is given the formula, of which it makes one pass."""
+    return torch.is_grad_enabled() and logits.requires_grad and not torch.compiler.is_compiling()
 
 
 def scale_(gradient: Tensor, factor: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ class Batch(NamedTuple):
 
     Attributes:
         image: (B, 3, H, W) float32, normalised (uint8 on the way from the loader to the loop).
-        target: (B, H, W) int64 labels, 0 background, 255 void; or (B, C, H, W) float32 for image targets.
+        target: (B, H, W) int64 labels, 0 background, 255 void (uint8 on that way); or (B, C, H, W) float32 for image
+            targets.
         weight: (B,) or (B, H, W) float32 loss weights, None means 1.
         step: (B,) int64, the step whose labels a sample carries; replayed samples carry an earlier one.
         index: (B,) int64, position in the data set; -1 for synthetic images, -2 for copies that do not count.

@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Sequence
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -12,8 +11,8 @@ from densecl.bench.rows import Goal, Row
 from densecl.bench.suite import Report
 
 LEGEND = (
-    "Times and ratios are medians over the turns. range: the least and the greatest ratio; CPU: the ratio in time of "
-    "the processor; memory: peak, ours over the reference's."
+    "Of each pair ours is above, the reference below. Times and ratios are medians over the turns; below a ratio the "
+    "least and the greatest. CPU: the ratio in time of the processor; memory: peak, ours over the reference's."
 )
 BUSY = 0.5  # load a core above which other programs disturb the measurement
 
@@ -65,39 +64,47 @@ def machine_lines(report: Report) -> list[str]:
     threads = f"{e['threads']} thread{'s' if e['threads'] != 1 else ''} of {e['cores']} cores"
     lines = [f"densecl {e['densecl']}, torch {e['torch']}, {e['cpu']}{device}, {threads}"]
     if e["load"] is not None and e["load"] > BUSY * e["cores"]:
-        lines.append(f"other programs were running (load {e['load']:.1f}): look at the range and the processor's ratio")
+        lines.append(f"other programs were running (load {e['load']:.1f}): look at the range and at CPU")
     if report.small:
         lines.append("small sizes: they say nothing about the machine, and no goal is applied")
     return lines
 
 
 def _grid(rows: Sequence[Row], numbers: dict[str, int]) -> Table:
-    """One line a row; columns that no row fills are left out."""
-    memory, goal = any(row.memory_ratio is not None for row in rows), any(row.goal for row in rows)
-    processor = any(row.processor_ratio is not None for row in rows)
+    """Three lines a row: what is measured, our form, the reference; columns that no row fills are left out."""
+    optional = {
+        "CPU": [row.processor_ratio for row in rows],
+        "memory": [row.memory_ratio for row in rows],
+    }
+    shown = {name: values for name, values in optional.items() if any(value is not None for value in values)}
+    goals = any(row.goal for row in rows)
     grid = Table(box=None, pad_edge=False, header_style="", padding=(0, 2, 0, 0))
-    grid.add_column("ours / reference", overflow="fold")
-    headings = ["ours", "ref.", "ratio", "range", *(["CPU"] * processor), *(["memory"] * memory), *(["goal"] * goal)]
-    for heading in headings:
-        grid.add_column(heading, justify="left" if heading == "goal" else "right", no_wrap=True)
-    for row in rows:
+    grid.add_column("", overflow="fold")
+    for heading in ("time", "ratio", *shown):
+        grid.add_column(heading, justify="right", no_wrap=True)
+    if goals:
+        grid.add_column("goal", no_wrap=True)
+    for k, row in enumerate(rows):
         mark = f" [{numbers[row.note]}]" if row.note else ""
-        cells: list[Any] = [Text.assemble((row.what, "bold"), f"\n{row.ours} / {row.reference}{mark}")]
-        cells += [time_text(row.seconds), time_text(row.reference_seconds), Text(number(row.ratio), style="bold")]
-        cells.append(f"{number(row.low)}-{number(row.high)}")
-        cells += [optional(row.processor_ratio)] if processor else []
-        cells += [optional(row.memory_ratio)] if memory else []
-        cells += [goal_text(row)] if goal else []
-        grid.add_row(*cells)
+        more = [values[k] for values in shown.values()]
+        ratios = ["" if value is None else number(value) for value in more]
+        goal = goal_cells(row) if goals else [[], [], []]
+        grid.add_row(Text(f"{row.what}{mark}", style="bold"), *[""] * (2 + len(more)), *goal[0])
+        ours = Text(number(row.ratio), style="bold")
+        grid.add_row(Text(f"  {row.ours}"), time_text(row.seconds), ours, *ratios, *goal[1])
+        spread = f"{number(row.low)}-{number(row.high)}"
+        reference = Text(f"  {row.reference}")
+        grid.add_row(reference, time_text(row.reference_seconds), spread, *[""] * len(more), *goal[2])
     return grid
 
 
-def goal_text(row: Row) -> Text:
-    """What is asked for and whether it is met, a line each."""
+def goal_cells(row: Row) -> list[list[Text]]:
+    """What is asked for and whether it is met, for the three lines of a row."""
     if row.goal is None:
-        return Text("")
-    lines = [*goal_lines(row.goal, row.sense.more), "met" if row.met else "NOT MET"]
-    return Text("\n".join(lines), style="" if row.met else "bold")
+        return [[Text("")]] * 3
+    parts = goal_lines(row.goal, row.sense.more)
+    verdict = Text("met" if row.met else "NOT MET", style="" if row.met else "bold")
+    return [[Text(parts[0])], [Text(", ".join(parts[1:]))], [verdict]]
 
 
 def goal_lines(goal: Goal, more: bool) -> list[str]:
@@ -117,11 +124,6 @@ def number(value: float) -> str:
     if value >= 100:
         return f"{value:.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"
-
-
-def optional(value: float | None) -> str:
-    """A ratio, or nothing."""
-    return "" if value is None else number(value)
 
 
 def time_text(seconds: float) -> str:

@@ -15,8 +15,9 @@ def bench(
     data: Data = None,
     device: Device = None,
     compile: Annotated[
-        bool, typer.Option("--compile/--no-compile", help="Measure forms compiled by torch as well.")
-    ] = True,
+        bool | None,
+        typer.Option("--compile/--no-compile", help="Measure forms compiled by torch too (default: but for --small)."),
+    ] = None,
     small: Annotated[
         bool, typer.Option("--small", help="Tiny sizes: tries every measurement in seconds, judges nothing.")
     ] = False,
@@ -64,7 +65,7 @@ def bench(
             typer.echo(render(report.of(name), width=width, colour=screen, machine=not shown, legend=last), nl=not last)
             shown = True
 
-    settings = Bench(repeats, torch.device(usable_device(device)), data, compile and not small)
+    settings = Bench(repeats, torch.device(usable_device(device)), data, not small if compile is None else compile)
     report = run(kinds, settings, small=small, started=started, finished=finished)
     text = json.dumps(report.as_json(), indent=1) + "\n" if as_json else render(report)
     if output is not None:

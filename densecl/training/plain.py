@@ -48,8 +48,8 @@ def train_plainly(
         batches.set_epoch(epoch, iterations - done)
         for batch in loader:
             moved = batch.to(device)
-            output = network(normalise(moved.image, mean, std))
-            loss = sum(cross_entropy(logits, moved.target) for logits in (output.logits, *output.auxiliary))
+            output, target = network(normalise(moved.image, mean, std)), moved.target.long()
+            loss = sum(cross_entropy(logits, target) for logits in (output.logits, *output.auxiliary))
             optimizer.zero_grad()
             loss.backward()  # type: ignore[union-attr]
             optimizer.step()

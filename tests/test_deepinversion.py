@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from densecl.errors import SettingError
+from densecl.errors import DenseCLError, SettingError
 from densecl.losses import distillation, unbiased_distillation
 from densecl.models.network import Network
 from densecl.recipe import LaterSettings
@@ -271,7 +271,7 @@ def test_real_images_are_of_earlier_steps_and_their_classes():
     assert all(image.numpy().tobytes() in known for image in images)
 
 
-@pytest.mark.parametrize("student", ["network", "unet(width=4,depth=2)"])
+@pytest.mark.parametrize("student", ["network", "unet(width=4,depth=2)", "bisenet(encoder=mini,weights=none,width=8)"])
 def test_adaptive_synthesis_makes_other_images_and_resumes(student):
     quoted = f"'{student}'" if "(" in student else student
     options = f"{QUICK},student={quoted},student_iterations=6,competition=20"
@@ -379,13 +379,16 @@ def test_check_finds_nothing_wrong():
         ("images_per_class=0", "images_per_class"),
         ("student=network", "give both"),
         ("competition=1", "give both"),
+        ("student=resnet,competition=1", "unknown backbone 'resnet'"),
+        ("student='unet(depth=2,wide=1)',competition=1", "wide"),
+        ("student='unet(depth=deep)',competition=1", "depth"),
         ("replay_loss=l1", "replay_loss"),
         ("source=web", "source"),
         ("paste=2", "paste"),
     ],
 )
 def test_options_that_cannot_be_are_refused_by_name(options, message):
-    with pytest.raises(SettingError, match=message):
+    with pytest.raises(DenseCLError, match=message):
         made(options, steps=0)
 
 

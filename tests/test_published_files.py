@@ -7,7 +7,7 @@ import pytest
 
 from densecl.catalogue import benchmark_recipe, published_files
 from densecl.data.voc import CLASS_NAMES
-from densecl.models import BACKBONES, check_arguments
+from densecl.models import check_backbone
 from densecl.recipe import SECTIONS, check_keys
 from densecl.reporting.published import PARTS, canonical, read_all
 from densecl.runner.plan import make_plan
@@ -134,7 +134,7 @@ def test_what_rows_say_of_runs_is_something_a_run_can_have():
             check_keys(section, values)
         if row.backbone and row.name not in IMAGE_TASKS:
             call = parse_one(row.backbone, "backbone")
-            check_arguments(call.name, BACKBONES[call.name], call.arguments)
+            check_backbone(call.name, call.arguments)
         if row.grouping:
             benchmark_recipe(row.benchmark)
 

@@ -50,20 +50,27 @@ def build_backbone(name: str, arguments: Mapping[str, Any] | None = None) -> Bac
         SettingError: an argument of a wrong type or value.
         DataError: weights that cannot be fetched, read or do not fit.
     """
+    checked = check_backbone(name, arguments or {})
+    return BACKBONES[name](**checked)
+
+
+def check_backbone(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments with lists as tuples, after names and types have been compared with the class's signature.
+
+    Raises:
+        UnknownNameError: no such backbone or argument. SettingError: an argument of a wrong type.
+    """
     if name not in BACKBONES:
         raise UnknownNameError("backbone", name, BACKBONES)
-    return BACKBONES[name](**check_arguments(name, BACKBONES[name], arguments or {}))
-
-
-def check_arguments(name: str, cls: type, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments with lists as tuples, after names and types have been compared with `cls.__init__`."""
-    known = [key for key in inspect.signature(cls.__init__).parameters if key != "self"]
-    hints = get_type_hints(cls.__init__)
+    known = [key for key in inspect.signature(BACKBONES[name].__init__).parameters if key != "self"]
+    hints = get_type_hints(BACKBONES[name].__init__)
     checked = {}
     for key, value in arguments.items():
         if key not in known:
             raise UnknownNameError(f"key of backbone {name}", key, known)
         value = tuple(value) if isinstance(value, list) else value
+        if key == "weights" and value is None:  # the grammar reads `none` as nothing
+            value = "none"
         try:
             checked[key] = TypeAdapter(hints[key]).validate_python(value, strict=True)
         except ValidationError as error:

@@ -15,7 +15,7 @@ from densecl.catalogue import benchmark_recipe
 from densecl.data import open_dataset
 from densecl.data.dataset import DenseDataset
 from densecl.errors import SettingError, UnknownNameError
-from densecl.models import BACKBONES, check_arguments
+from densecl.models import BACKBONES, check_backbone
 from densecl.models.encoders import weights_place
 from densecl.recipe import SECTIONS, RunSettings, build, build_sections, merge
 from densecl.runner.methods import Method, Part, parse_method
@@ -179,13 +179,11 @@ def resolve_backbone(name: str, arguments: Mapping[str, Any], weights: str | Non
         raise UnknownNameError("backbone", name, BACKBONES)
     parameters = inspect.signature(BACKBONES[name]).parameters
     defaults = {key: parameter.default for key, parameter in parameters.items()}
-    if "weights" in arguments and arguments["weights"] is None:  # the grammar reads `none` as nothing
-        arguments = {**arguments, "weights": "none"}
     if weights is not None:
         if "weights" not in defaults and weights != "none":
             raise SettingError(f"--weights {weights}: {name} has no encoder to load weights into", "leave it out")
         arguments = {**arguments, **({"weights": weights} if "weights" in defaults else {})}
-    return {**defaults, **check_arguments(name, BACKBONES[name], arguments)}
+    return {**defaults, **check_backbone(name, arguments)}
 
 
 def _with_values(method: Method, values: Mapping[str, Mapping[str, Any]]) -> Method:

@@ -13,7 +13,7 @@ from densecl.data.places import cache_folder
 from densecl.errors import SettingError
 from densecl.inversion import Bank, Inversion, Request, load_bank, open_bank
 from densecl.inversion.statistics import matched_layers
-from densecl.models import build_backbone
+from densecl.models import build_backbone, check_backbone
 from densecl.models.network import Network, Output
 from densecl.seeding import derive, generator
 from densecl.spec import parse_one
@@ -96,6 +96,9 @@ class DeepInversion(Plugin):
                 f"deepinversion(student={self.student}, competition={self.competition:g}) competes with nobody, or not",
                 "give both a student and a weight of the competition, or neither",
             )
+        if self.student not in ("none", "network"):
+            call = parse_one(self.student, "backbone")
+            check_backbone(call.name, call.arguments)
         self._banks: list[dict[str, Any]] = []  # what is replayed in this step: labels, key and hash of each bank
         self._step = 0  # that `_banks` are of
         self._renewed = False  # whether they compete with the network in training
@@ -113,7 +116,7 @@ class DeepInversion(Plugin):
         """Make or find the images: at the start of a step, and where a killed one goes on."""
         if strategy.step == 0:
             return
-        middle = self.student == "network" and not self._renewed and 2 * strategy.epoch >= strategy._length[0]
+        middle = self.student == "network" and not self._renewed and 2 * strategy.epoch >= strategy.planned[0]
         if self._step != strategy.step:
             self._banks, self._step, self._renewed, self._pool = self._wanted(strategy), strategy.step, False, None
         elif middle:

@@ -45,7 +45,7 @@ class PackNet(ByTask):
     def optimizer_step(self) -> None:
         """Prune when the step's first part is over."""
         super().optimizer_step()
-        if self.iterations == self._prune_at(self._length[1]):
+        if self.iterations == self._prune_at(self.planned[1]):
             self._prune()
 
     def leave(self, task: str) -> None:

@@ -114,7 +114,7 @@ class ResBlock(ByTask):
         """Whether the iteration is the autoencoder's."""
         if self.training == "alternating":
             return self.iterations % 2 == 0
-        return self.iterations < round(self.share * self._length[1])
+        return self.iterations < round(self.share * self.planned[1])
 
     def _prepare(self, doing: str) -> None:
         """Let one of both be trained; the other one's parameters get no gradient."""

@@ -57,7 +57,7 @@ class Loop(SupervisedTemplate):
         network: being trained. teacher: the frozen one of the previous step, None at step 0.
         step: counted from 0. n_old: outputs that existed before the step, output 0 included.
         scenario: the stream. settings: of training. seed: of the run.
-        loss_terms: the named parts of the last loss. iterations: trained in this step.
+        loss_terms: the named parts of the last loss. iterations: trained in this step. planned: its (epochs, iterations).
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Loop(SupervisedTemplate):
         self.loss_terms: dict[str, Tensor] = {}
         self.step, self.n_old, self.epoch, self.iterations = -1, 0, 0, 0
         self.after_epoch: Callable[[], None] | None = None  # the runner's, to keep a checkpoint
-        self._length = (0, 0)
+        self.planned = (0, 0)
         self._class_weights: Tensor | None = None
         self._resumed: dict[str, Any] | None = None
         self._guard = LossGuard(self.precision.scaler is not None)
@@ -186,7 +186,7 @@ class Loop(SupervisedTemplate):
         )
         pin = self.device.type == "cuda"
         self.dataloader = make_loader(self.scenario.training, self._batches, self.workers, pin)
-        self._length = self.length(experience)
+        self.planned = self.length(experience)
         self.epoch, self.iterations = 0, 0
         self._guard = LossGuard(self.precision.scaler is not None)
 
@@ -201,22 +201,22 @@ class Loop(SupervisedTemplate):
         groups = self.param_groups()
         factors = [group.pop("factor", None) for group in groups]  # functions: no part of a state
         self.optimizer = self.make_optimizer(groups)
-        self._schedule = make_schedule(self.optimizer, self.settings, self._length[1], factors)
+        self._schedule = make_schedule(self.optimizer, self.settings, self.planned[1], factors)
         if self._resumed is not None:
             self._restore(self._resumed)
             self._resumed = None
-        self.train_epochs = self._length[0] - self.epoch
+        self.train_epochs = self.planned[0] - self.epoch
         self._class_weights = None
         if self.settings.class_weights and self.task.kind == "segmentation":
             frequencies = label_frequencies(self.scenario, experience.images)
             self._class_weights = class_weights(frequencies, self.settings.class_weights).to(self.device)
         if self.events:
-            self.events.step_started(self.step, *self._length, len(self._batches), self.iterations)
+            self.events.step_started(self.step, *self.planned, len(self._batches), self.iterations)
 
     def _before_training_epoch(self, **kwargs: Any) -> None:
         process = (distributed.rank(),) if distributed.rank() else ()  # dropout must not be the same in all processes
         torch.manual_seed(derive(self.seed, "epoch", self.step, self.epoch, *process))
-        self._batches.set_epoch(self.epoch, self._length[1] - self.iterations)
+        self._batches.set_epoch(self.epoch, self.planned[1] - self.iterations)
         self.train_mode()
         super()._before_training_epoch(**kwargs)
 

@@ -4,11 +4,10 @@ Defaults are the ones of the field's reference recipe (MiB, PLOP: section 4 of C
 holds only what a benchmark changes.
 """
 
-import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -21,7 +20,8 @@ from pydantic import (
     model_validator,
 )
 
-from densecl.errors import RecipeError, SettingError, UnknownNameError
+from densecl.errors import RecipeError, SettingError
+from densecl.faults import first_fault
 from densecl.task_recipe import Count, Positive, Size, TaskSettings
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -30,8 +30,6 @@ Triple = tuple[float, float, float]
 Overlay = dict[str, Any]
 
 LENGTHS = ("epochs", "iterations")
-# how pydantic names the branches of a union in the place of a fault
-BRANCH = re.compile(r"(int|float|str|bool)|(tuple|list|dict|literal|constrained|function)[-\[].*")
 
 
 class Settings(BaseModel):
@@ -289,35 +287,6 @@ def build(model: type[Model], values: Mapping[str, Any], prefix: str = "") -> Mo
         return model.model_validate(dict(values))
     except ValidationError as error:
         raise SettingError(first_fault(error, model, prefix)) from error
-
-
-def first_fault(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:
-    """The first fault of a pydantic error as one line that names key, value and what to do."""
-    fault = error.errors(include_url=False)[0]
-    parts = [str(part) for part in fault["loc"] if not BRANCH.fullmatch(str(part))]
-    key = ".".join([prefix, *parts] if prefix else parts) or model.__name__
-    if fault["type"] == "extra_forbidden":
-        owner = model
-        for part in parts[:-1]:
-            if part.isdigit():  # an entry of a list, whose model is known
-                continue
-            inner = _inner_model(owner.model_fields[part].annotation) if part in owner.model_fields else None
-            if inner is None:
-                break
-            owner = inner
-        known = [field.alias or name for name, field in owner.model_fields.items() if name != "source"]
-        return str(UnknownNameError("key", key, [".".join([*key.split(".")[:-1], name]) for name in known]))
-    if fault["type"] == "missing":
-        return f"the key '{key}' is missing"
-    message = fault["msg"].removeprefix("Value error, ")
-    return f"'{key}' cannot be {fault['input']!r}: {message[:1].lower()}{message[1:]}"
-
-
-def _inner_model(annotation: Any) -> type[BaseModel] | None:
-    """The model that a field holds: itself, or where it is optional or a list."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((model for inner in get_args(annotation) if (model := _inner_model(inner)) is not None), None)
 
 
 def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 import torch
+from data_trees import few_drawn
 from tiny_runs import run_words, tiny_voc
 
 from densecl.cli import main
@@ -55,16 +56,12 @@ def report_runs(tmp_path_factory):
     """A folder with tiny runs of every kind (`results`), their caches and their report. Change nothing in it."""
     from report_runs import make_runs
 
-    from densecl.data import figures, shapes, tints
-
     root = tmp_path_factory.mktemp("report")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DENSECL_CACHE", str(root / "cache"))
-        for module in (shapes, figures, tints):
-            few = {split: (n, seed) for n, (split, (_, seed)) in zip((12, 4, 6), module.SPLITS.items(), strict=True)}
-            patch.setattr(module, "SPLITS", few)
+        few_drawn(patch, 12, 4, 6)
         make_runs(root)
     torch.set_num_threads(threads)
     return root

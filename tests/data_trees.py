@@ -3,7 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
+
+from densecl.data import DRAWN, drawn_set
 
 LISTS = Path("ImageSets", "Segmentation")
 
@@ -52,3 +55,11 @@ def camvid_tree(root: Path, prefix: str = "CamVid/") -> Path:
             lines.append(f"{prefix}{split}/{split}{k}.png {prefix}{split}annot/{split}{k}.png\n")
         (folder / f"{split}.txt").write_text("".join(lines))
     return folder
+
+
+def few_drawn(patch: pytest.MonkeyPatch, train: int, val: int, test: int) -> None:
+    """Let the drawn data sets have so few images."""
+    for name in DRAWN:
+        drawn = drawn_set(name)
+        counts = zip((train, val, test), drawn.SPLITS.items(), strict=True)
+        patch.setattr(drawn, "SPLITS", {split: (n, seed) for n, (split, (_, seed)) in counts})

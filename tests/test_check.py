@@ -1,11 +1,12 @@
 """`densecl check`: each fault of a method is one finding in words."""
 
 import pytest
-import torch
 
 from densecl.cli import main
 from densecl.errors import DenseCLError
 from densecl.runner.check import check_method
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 HEAD = """
 import math
@@ -17,14 +18,6 @@ from densecl.losses import distillation
 
 class Mine({base}):
 """
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from data_trees import few_drawn
 from safetensors.torch import load
 from tiny_runs import BACKBONE, CLASSES, SETTINGS, run_words
 
 import densecl
 from densecl.cli import main
-from densecl.data import shapes
 from densecl.reporting.record import read_record
 from densecl.spec import parse_one
 
@@ -324,7 +324,7 @@ def test_cite_reads_what_a_run_is_named_by(capsys):
 def test_data_path_and_make(voc, tmp_path, monkeypatch, capsys):
     assert main(["data", "path", "voc2012", "--data", str(voc)]) == 0
     assert capsys.readouterr().out == f"{voc / 'VOCdevkit' / 'VOC2012'}\n"
-    monkeypatch.setattr(shapes, "SPLITS", {"train": (4, 1), "val": (2, 2), "test": (2, 3)})
+    few_drawn(monkeypatch, 4, 2, 2)
     assert main(["data", "make", "shapes"]) == 0
     made = Path(capsys.readouterr().out.strip())
     assert made.parent == tmp_path / "cache"

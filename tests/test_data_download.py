@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torchvision.datasets
-from data_trees import LISTS, camvid_tree, noise_image, palette_mask, voc_tree
+from data_trees import LISTS, camvid_tree, few_drawn, noise_image, palette_mask, voc_tree
 from PIL import Image
 from scipy.io import savemat
 
-from densecl.data import download, locate, shapes
+from densecl.data import download, locate
 from densecl.data.class_index import class_index, scan
 from densecl.data.dataset import DenseDataset
+from densecl.data.shapes import Shapes
 from densecl.data.verify import Finding, verify
 from densecl.data.voc import VOC
 from densecl.errors import DataError, RunError
@@ -155,8 +156,8 @@ def test_camvid_is_told_how_to_get_and_shapes_is_drawn(tmp_path, monkeypatch):
     folder = camvid_tree(tmp_path)
     assert download.get("camvid", tmp_path) == folder
     monkeypatch.setenv("DENSECL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(shapes, "SPLITS", {"train": (2, 1), "val": (2, 2), "test": (2, 3)})
-    assert download.get("shapes") == download.make("shapes") == tmp_path / "cache" / f"shapes-{shapes.VERSION}"
+    few_drawn(monkeypatch, 2, 2, 2)
+    assert download.get("shapes") == download.make("shapes") == tmp_path / "cache" / f"shapes-{Shapes.VERSION}"
     assert download.make("shapes", tmp_path / "here") == locate("shapes", tmp_path / "here")
     with pytest.raises(DataError, match="camvid is not drawn"):
         download.make("camvid")

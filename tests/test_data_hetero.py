@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_trees import noise_image, voc_tree
+from data_trees import few_drawn, noise_image, voc_tree
 from PIL import Image
 
-from densecl.data import download, figures, open_dataset, shapes, styles, tints
+from densecl.data import DRAWN, download, drawing, drawn_set, figures, open_dataset, shapes, styles, tints
 from densecl.data.class_index import class_index
 from densecl.data.folder import ImageFolder
 from densecl.data.styles import style_image
@@ -27,7 +27,7 @@ MODULES = {"figures": figures, "tints": tints}
 @pytest.fixture(scope="module")
 def drawings():
     return {
-        name: {split: module.draw(n, seed) for split, (n, seed) in module.SPLITS.items()}
+        name: {split: module.draw(n, seed) for split, (n, seed) in drawn_set(name).SPLITS.items()}
         for name, module in MODULES.items()
     }
 
@@ -39,13 +39,13 @@ def test_pixels_are_pinned(drawings, name):
         digest.update(drawings[name][split].images.tobytes())
         digest.update(drawings[name][split].masks.tobytes())
     assert digest.hexdigest() == PIXELS[name]
-    assert PIXELS[name].startswith(MODULES[name].VERSION)
+    assert PIXELS[name].startswith(drawn_set(name).VERSION)
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_drawing_does_not_depend_on_how_many_are_drawn_at_once(monkeypatch, name):
     whole = MODULES[name].draw(30, 5)
-    monkeypatch.setattr(MODULES[name], "_CHUNK", 7)
+    monkeypatch.setattr(drawing, "CHUNK", 7)
     assert np.array_equal(MODULES[name].draw(30, 5).images, whole.images)
 
 
@@ -108,30 +108,27 @@ def test_predicting_grey_is_far_from_right(drawings):
 
 def test_figures_and_tints_are_drawn_into_the_cache_once(tmp_path, monkeypatch):
     monkeypatch.setenv("DENSECL_CACHE", str(tmp_path))
+    few_drawn(monkeypatch, 4, 2, 3)
     for name, module in MODULES.items():
-        monkeypatch.setattr(module, "SPLITS", {"train": (4, 1), "val": (2, 2), "test": (3, 3)})
         assert [len(open_dataset(name, split)) for split in ("train", "val", "test", "trainval")] == [4, 2, 3, 6]
-        folder = tmp_path / f"{name}-{module.VERSION}"
+        folder = tmp_path / f"{name}-{drawn_set(name).VERSION}"
         before = (folder / "JPEGImages" / "train_0000.png").stat().st_mtime_ns
         dataset = open_dataset(name, "test")
         assert (folder / "JPEGImages" / "train_0000.png").stat().st_mtime_ns == before
-        drawn = module.draw(3, 3)
+        drawn = module.draw(*drawn_set(name).SPLITS["test"])
         assert np.array_equal(dataset.read(1).image.permute(1, 2, 0).numpy(), drawn.images[1])
         assert np.array_equal(dataset.read(1).mask.numpy(), drawn.masks[1])
         assert dataset.class_names == module.CLASS_NAMES
         assert open_dataset(name, "val", folder).root == folder
         assert download.make(name) == folder
-        assert dataset.content == f"{name} {module.VERSION} test"
+        assert dataset.content == f"{name} {drawn_set(name).VERSION} test"
         assert not any(finding.level == "error" for finding in verify(name))
 
 
 def test_a_drawn_folder_is_not_taken_for_another_set(tmp_path, monkeypatch):
-    for module in MODULES.values():
-        monkeypatch.setattr(module, "SPLITS", {"train": (2, 1), "val": (1, 2), "test": (1, 3)})
-    folder = figures.write(tmp_path / "drawn")
-    assert figures.find(folder) == folder
-    assert tints.find(folder) is None
-    assert shapes.find(folder) is None
+    few_drawn(monkeypatch, 2, 1, 1)
+    folder = drawn_set("figures").write(tmp_path / "drawn")
+    assert {name: drawn_set(name).find(folder) for name in DRAWN} == {"figures": folder, "shapes": None, "tints": None}
 
 
 # ---- folders of images

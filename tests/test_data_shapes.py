@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data_trees import few_drawn
 
-from densecl.data import open_dataset, shapes
+from densecl.data import drawing, open_dataset, shapes
+from densecl.data.drawing import Drawing
 from densecl.data.palette import palette
+from densecl.data.shapes import Shapes
 
 # SHA-256 of all images, then all masks, of train, val and test. VERSION is its beginning.
 PIXELS = "8d327f03ea67da8746719c95fc8fdb4b99a4c0794d1923a5a8254577ca7e48d6"
@@ -17,12 +20,12 @@ PIXELS = "8d327f03ea67da8746719c95fc8fdb4b99a4c0794d1923a5a8254577ca7e48d6"
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return shapes.write(tmp_path_factory.mktemp("cache") / "shapes")
+    return Shapes.write(tmp_path_factory.mktemp("cache") / "shapes")
 
 
 @pytest.fixture(scope="module")
-def drawings() -> dict[str, shapes.Drawing]:
-    return {split: shapes.draw(n, seed) for split, (n, seed) in shapes.SPLITS.items()}
+def drawings() -> dict[str, Drawing]:
+    return {split: shapes.draw(n, seed) for split, (n, seed) in Shapes.SPLITS.items()}
 
 
 def test_pixels_are_pinned(drawings):
@@ -31,12 +34,12 @@ def test_pixels_are_pinned(drawings):
         digest.update(drawings[split].images.tobytes())
         digest.update(drawings[split].masks.tobytes())
     assert digest.hexdigest() == PIXELS
-    assert PIXELS.startswith(shapes.VERSION)
+    assert PIXELS.startswith(Shapes.VERSION)
 
 
 def test_what_is_read_back_is_what_was_drawn(tree, drawings):
-    for split, (n, _) in shapes.SPLITS.items():
-        dataset = shapes.Shapes(tree, split)
+    for split, (n, _) in Shapes.SPLITS.items():
+        dataset = Shapes(tree, split)
         assert len(dataset) == n
         for i in range(n):
             sample = dataset.read(i)
@@ -81,7 +84,7 @@ def test_void_separates_every_object_from_all_else_and_is_one_pixel_wide(drawing
 
 def test_drawing_does_not_depend_on_how_many_are_drawn_at_once(monkeypatch):
     whole = shapes.draw(30, 5)
-    monkeypatch.setattr(shapes, "_CHUNK", 7)
+    monkeypatch.setattr(drawing, "CHUNK", 7)
     assert np.array_equal(shapes.draw(30, 5).images, whole.images)
 
 
@@ -108,15 +111,11 @@ def test_palette_is_vocs():
     ]  # fmt: skip
 
 
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shapes, "SPLITS", {"train": (4, 1), "val": (2, 2), "test": (3, 3)})
-
-
 def test_open_dataset_draws_into_the_cache_once(tmp_path, monkeypatch):
-    small(monkeypatch)
+    few_drawn(monkeypatch, 4, 2, 3)
     monkeypatch.setenv("DENSECL_CACHE", str(tmp_path))
     assert [len(open_dataset("shapes", split)) for split in ("train", "val", "test", "trainval")] == [4, 2, 3, 6]
-    folder = tmp_path / f"shapes-{shapes.VERSION}"
+    folder = tmp_path / f"shapes-{Shapes.VERSION}"
     assert (folder / "classes.txt").read_text().split("\n")[:-1] == list(shapes.CLASS_NAMES)
     marker = folder / "JPEGImages" / "train_0000.png"
     before = marker.stat().st_mtime_ns
@@ -126,25 +125,25 @@ def test_open_dataset_draws_into_the_cache_once(tmp_path, monkeypatch):
 
 
 def test_several_writers_at_once_leave_one_whole_folder(tmp_path, monkeypatch):
-    small(monkeypatch)
-    threads = [threading.Thread(target=shapes.write, args=(tmp_path / "shapes",)) for _ in range(6)]
+    few_drawn(monkeypatch, 4, 2, 3)
+    threads = [threading.Thread(target=Shapes.write, args=(tmp_path / "shapes",)) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(shapes.Shapes(tmp_path / "shapes", "test")) == 3
+    assert len(Shapes(tmp_path / "shapes", "test")) == 3
     assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == ["shapes"]
 
 
 def test_an_interrupted_drawing_leaves_nothing(tmp_path, monkeypatch):
-    small(monkeypatch)
+    few_drawn(monkeypatch, 4, 2, 3)
 
-    def fail(n: int, seed: int) -> shapes.Drawing:
+    def fail(n: int, seed: int) -> Drawing:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(shapes, "draw", fail)
+        patch.setattr(Shapes, "draw", fail)
         with pytest.raises(KeyboardInterrupt):
-            shapes.write(tmp_path / "shapes")
+            Shapes.write(tmp_path / "shapes")
     assert not [p for p in tmp_path.iterdir() if p.is_dir()]
-    assert shapes.write(tmp_path / "shapes").is_dir()
+    assert Shapes.write(tmp_path / "shapes").is_dir()

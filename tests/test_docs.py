@@ -9,12 +9,12 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from data_trees import few_drawn
 from documents import blocks, commands, parsed, resolve, write_files
 
 import densecl
 from densecl.catalogue import benchmark_recipe, entries, strategy_recipes
 from densecl.cli import main
-from densecl.data import shapes
 from densecl.metrics import GROUPINGS
 from densecl.recipe import BenchmarkRecipe, StrategyRecipe, read_recipe
 from densecl.runner.methods import parse_method
@@ -62,7 +62,7 @@ def few_images(tmp_path_factory):
     """A cache of its own with a small drawn data set."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DENSECL_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(shapes, "SPLITS", {name: (IMAGES[name], seed) for name, (_, seed) in shapes.SPLITS.items()})
+        few_drawn(patch, **IMAGES)
         yield
 
 

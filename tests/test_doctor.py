@@ -11,7 +11,8 @@ import pytest
 from packaging.requirements import Requirement
 
 from densecl.cli import main
-from densecl.data import find, shapes
+from densecl.data import find
+from densecl.data.shapes import Shapes
 from densecl.runner import doctor
 from densecl.runner.doctor import machine, material, software
 
@@ -88,7 +89,7 @@ def test_finding_draws_nothing(tmp_path):
     assert find("shapes") is None
     assert find("voc2012") is None
     assert not (tmp_path / "cache").exists()
-    written = shapes.folder()
+    written = Shapes.folder()
     assert str(written).startswith(str(tmp_path / "cache"))
 
 

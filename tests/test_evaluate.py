@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from tiny_runs import run_words
+from tiny_runs import refused, run_words
 
 from densecl.cli import main
 from densecl.reporting.record import read_record
@@ -20,14 +20,6 @@ def evaluation(capsys, folder, *more):
     shown = capsys.readouterr()
     assert shown.err == ""
     return json.loads(shown.out)
-
-
-def refused(capsys, words, *named):
-    assert main([str(word) for word in words]) == 2
-    shown = capsys.readouterr()
-    assert shown.out == ""
-    assert shown.err.count("\n") == 1
-    assert all(str(name) in shown.err for name in named), shown.err
 
 
 @pytest.mark.parametrize("step", [0, 1])

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from data_trees import few_drawn
 from PIL import Image
-from tiny_runs import run_words
+from tiny_runs import refused, run_words
 
 import densecl
 from densecl.cli import main
@@ -23,14 +24,6 @@ from densecl.runner.predict import unique_names
 from densecl.runner.tiny import tiny_scenario, tiny_strategy
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def refused(capsys, words, *named):
-    assert main([str(word) for word in words]) == 2
-    shown = capsys.readouterr()
-    assert shown.out == ""
-    assert shown.err.count("\n") == 1
-    assert all(str(name) in shown.err for name in named), shown.err
 
 
 @pytest.fixture
@@ -331,14 +324,10 @@ def test_a_method_that_is_told_the_step_predicts_that_steps_classes(voc, tmp_pat
 @pytest.fixture(scope="module")
 def sequence(tmp_path_factory):
     """The folder of a run of five tasks."""
-    from densecl.data import figures, shapes, tints
-
     root = tmp_path_factory.mktemp("sequence")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DENSECL_CACHE", str(root / "cache"))
-        for module in (shapes, figures, tints):
-            few = {split: (n, seed) for n, (split, (_, seed)) in zip((8, 4, 4), module.SPLITS.items(), strict=True)}
-            patch.setattr(module, "SPLITS", few)
+        few_drawn(patch, 8, 4, 4)
         words = ["run", "-b", "shapes-5tasks", "-s", "piggyback", "--backbone", "unet(width=4,depth=2)", "--quiet"]
         words += ["--device", "cpu", "--set", "training.iterations=1", "--set", "training.batch=4"]
         assert main([*words, "--output", str(root / "o")]) == 0

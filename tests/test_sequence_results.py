@@ -3,15 +3,12 @@
 import json
 
 import pytest
+from data_trees import few_drawn
 from PIL import Image
 
 from densecl.cli import main
 from densecl.reporting.record import Record, Stored, read_record
 from densecl.reporting.table import rows
-
-COLOURS = {"name": "colours", "kind": "colorization", "data": "tints"}
-FIGURES = {"name": "figures", "kind": "segmentation", "data": "figures"}
-SWIRLS = {"name": "swirls", "kind": "style_transfer", "data": "tints", "style": "swirls", "loss_network": "random"}
 
 
 @pytest.fixture(autouse=True)
@@ -131,12 +128,8 @@ def test_a_score_that_is_no_number_is_refused():
 @pytest.fixture
 def drawn(tmp_path, monkeypatch):
     """The drawn data sets, with few images each."""
-    from densecl.data import figures, shapes, tints
-
     monkeypatch.setenv("DENSECL_CACHE", str(tmp_path / "cache"))
-    for module in (shapes, figures, tints):
-        few = {split: (n, seed) for n, (split, (_, seed)) in zip((12, 4, 6), module.SPLITS.items(), strict=True)}
-        monkeypatch.setattr(module, "SPLITS", few)
+    few_drawn(monkeypatch, 12, 4, 6)
     return tmp_path
 
 

@@ -1,10 +1,14 @@
 """A VOC tree of a few small images, and settings under which a whole run on it takes seconds."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
 from data_trees import LISTS, palette_mask
 from PIL import Image
+
+from densecl.cli import main
 
 SIZE = 32
 BACKBONE = (
@@ -57,3 +61,12 @@ def tiny_voc(root: Path) -> Path:
             Image.fromarray(pixels).save(folder / "JPEGImages" / f"{name}.jpg")
             palette_mask(folder / "SegmentationClass" / f"{name}.png", mask)
     return folder
+
+
+def refused(capsys: pytest.CaptureFixture[str], words: Sequence[object], *named: object) -> None:
+    """Assert that a command refuses its words in one line that has these names."""
+    assert main([str(word) for word in words]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.count("\n") == 1
+    assert all(str(name) in shown.err for name in named), shown.err

@@ -1,14 +1,13 @@
 """Measurements as tables for a terminal or a text file."""
 
-import io
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from densecl.bench.rows import Goal, Row
 from densecl.bench.suite import Report
+from densecl.reporting.console import text_console
 
 LEGEND = (
     "Of each pair ours is above, the reference below. Times and ratios are medians over the turns; below a ratio the "
@@ -27,15 +26,7 @@ def render(report: Report, *, width: int = 80, colour: bool = False, machine: bo
         machine: begin with what it was measured on.
         legend: end with what the columns mean.
     """
-    console = Console(
-        file=io.StringIO(),
-        width=width,
-        force_terminal=colour,
-        color_system="standard" if colour else None,
-        legacy_windows=False,
-        emoji=False,
-        highlight=False,
-    )
+    console = text_console(width, colour)
     with console.capture() as capture:
         if machine:
             for line in machine_lines(report):

@@ -3,12 +3,13 @@
 import importlib
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from densecl.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from densecl.data.dataset import DenseDataset
+    from densecl.data.drawn import DrawnVOC
 
 DRAWN = ("shapes", "figures", "tints")
 NAMES = ("voc", "camvid", *DRAWN, "ade20k", "cityscapes", "coco", "folder")
@@ -40,7 +41,7 @@ def canonical(name: str) -> str:
 
 def advice(name: str) -> str:
     """How to get a data set, and where to put it."""
-    return _module(canonical(name)).hint()
+    return _source(canonical(name)).hint()
 
 
 def locate(name: str, root: Path | None = None) -> Path:
@@ -61,7 +62,7 @@ def locate(name: str, root: Path | None = None) -> Path:
     from densecl.data import places
 
     name = canonical(name)
-    reader = _module(name)
+    reader = _source(name)
     if name in DRAWN:
         return (reader.find(Path(root).expanduser()) if root is not None else None) or reader.write()
     if name == "folder":
@@ -78,7 +79,7 @@ def find(name: str, root: Path | None = None) -> Path | None:
     from densecl.data import places
 
     name = canonical(name)
-    reader = _module(name)
+    reader = _source(name)
     if name in DRAWN:
         return (reader.find(Path(root).expanduser()) if root is not None else None) or reader.find(reader.folder())
     try:
@@ -100,7 +101,21 @@ def open_dataset(name: str, split: str, root: Path | None = None) -> "DenseDatas
         DataError: the data is missing or incomplete.
     """
     name = canonical(name)
-    return getattr(_module(name), _CLASSES[name])(locate(name, root), split)
+    return _class(name)(locate(name, root), split)
+
+
+def drawn_set(name: str) -> "type[DrawnVOC]":
+    """The class of one of `DRAWN`."""
+    return _class(canonical(name))
+
+
+def _source(name: str) -> Any:
+    """What knows a data set's places (`hint`, `find`, `FOLDERS`): its module, of the drawn ones the class."""
+    return _class(name) if name in DRAWN else _module(name)
+
+
+def _class(name: str) -> Any:
+    return getattr(_module(name), _CLASSES[name])
 
 
 def _module(name: str) -> ModuleType:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from densecl.data import DRAWN, canonical, coco, figures, locate, shapes, tints, voc
+from densecl.data import DRAWN, canonical, coco, drawn_set, locate, voc
 from densecl.data.class_index import for_each
 from densecl.data.palette import write_mask
 from densecl.data.places import data_folder, names_in
@@ -66,9 +66,9 @@ def make(name: str, root: Path | None = None, progress: Progress | None = None) 
         parts = sorted((locate(name, root) / "annotations").glob("instances_*2017.json"))
         folders = [coco.paint(file.parent.parent, file.stem.removeprefix("instances_"), progress) for file in parts]
         return folders[0].parent
-    drawn = {"shapes": shapes, "figures": figures, "tints": tints}.get(canonical(name))
-    if drawn is None:
+    if canonical(name) not in DRAWN:
         raise DataError(f"{name} is not drawn", f"get it with `densecl data get {name}`")
+    drawn = drawn_set(name)
     return drawn.write(None if root is None else drawn.folder(Path(root).expanduser()))
 
 

@@ -11,10 +11,12 @@ import numpy as np
 from filelock import FileLock
 from PIL import Image
 
+from densecl.data.dataset import VOID
 from densecl.data.palette import write_mask
 from densecl.files import write_error
 
 SIZE = 48  # side of every drawn image in pixels
+CHUNK = 125  # images drawn at once: bounds the memory, does not change the pixels
 MARK = "classes.txt"  # the file that tells a drawn folder from other VOC trees
 
 
@@ -31,6 +33,78 @@ class Frame(NamedTuple):
     x: np.ndarray
     y: np.ndarray
     radius: np.ndarray
+
+
+class Canvas(NamedTuple):
+    """B images being drawn."""
+
+    pixels: np.ndarray  # (B, 48, 48, 3) float64, 0..1
+    instances: np.ndarray  # (B, 48, 48) uint8, number of the object seen at a pixel, 0 of none
+    masks: np.ndarray  # (B, 48, 48) uint8 labels
+
+    def paint(
+        self,
+        slot: int,
+        which: np.ndarray,
+        inside: np.ndarray,
+        colours: np.ndarray,
+        labels: np.ndarray | int,
+        light: np.ndarray | None = None,
+        dark: float = 1.0,
+    ) -> None:
+        """Paint object `slot` of some images over what is there.
+
+        Args:
+            slot: the object's number.
+            which: (K,) positions of the images.
+            inside: (K, 48, 48) bool, where the object is.
+            colours: (B, 3) of every image's object.
+            labels: (B,) of every image's object, or one for all.
+            light: (K, 48, 48) bool, where it has its full colour; None: everywhere.
+            dark: what the colour is multiplied by elsewhere.
+        """
+        image, row, column = np.nonzero(inside)
+        colour = colours[which[image]]
+        if light is not None:
+            colour = colour * np.where(light[inside], 1.0, dark)[:, None]
+        self.pixels[which[image], row, column] = colour
+        self.instances[which[image], row, column] = slot
+        self.masks[which[image], row, column] = labels if isinstance(labels, int) else labels[which[image]]
+
+
+def compose(
+    rng: np.random.Generator,
+    things: np.ndarray,
+    present: np.ndarray,
+    slots: Iterable[int],
+    background: Callable[[slice], np.ndarray],
+    draw_slot: Callable[[np.ndarray, np.ndarray, int, Canvas], None],
+    grain: float,
+) -> Drawing:
+    """Draw N images of S objects each, later ones over earlier ones, with a pixel of void around each.
+
+    Args:
+        rng: draws the grain, after everything else.
+        things: (N, S, ...) uniform numbers of each object.
+        present: (N, S) bool, which objects are there.
+        slots: number of each object.
+        background: the pixels (B, 48, 48, 3) of a part of the images before any object.
+        draw_slot: draws one object of each image, from its numbers (B, ...), whether it is there (B,), and its slot.
+        grain: standard deviation of the noise over all.
+    """
+    n = len(things)
+    drawing = Drawing(np.empty((n, SIZE, SIZE, 3), np.uint8), np.empty((n, SIZE, SIZE), np.uint8))
+    for start in range(0, n, CHUNK):
+        part = slice(start, min(start + CHUNK, n))
+        pixels, masks = background(part), drawing.masks[part]
+        masks[:] = 0
+        canvas = Canvas(pixels, np.zeros(masks.shape, np.uint8), masks)
+        for k, slot in enumerate(slots):
+            draw_slot(things[part, k], present[part, k], slot, canvas)
+        pixels += grain * noise(rng, pixels.shape)
+        drawing.images[part] = np.clip(np.floor(pixels * 255), 0, 255)
+        masks[border(canvas.instances)] = VOID
+    return drawing
 
 
 def noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:

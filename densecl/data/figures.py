@@ -5,25 +5,14 @@ fills. None of the outlines occurs in `shapes`. An image has 1 to 3 objects, up 
 pixel of void around each object.
 """
 
-from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
-from densecl.data.dataset import VOID
-from densecl.data.drawing import SIZE, Drawing, border, find_tree, frame, hsv_to_rgb, noise, write_tree, write_whole
-from densecl.data.places import cache_folder
-from densecl.data.voc import VOC
+from densecl.data.drawing import SIZE, Canvas, Drawing, compose, frame, hsv_to_rgb
+from densecl.data.drawn import DrawnVOC
 
-VERSION = "3c4765f6"  # the first digits of the hash of all pixels, as in `shapes`
-SPLITS = {"train": (2000, 11), "val": (250, 12), "test": (500, 13)}  # name -> (images, seed)
 CLASS_NAMES = ("square", "bar", "half-disc", "star")
-
-_CHUNK = 125  # images drawn at once: bounds the memory, does not change the pixels
-
-
-def hint() -> str:
-    """How to get it."""
-    return "draw it with `densecl data make figures`"
 
 
 def draw(n: int, seed: int) -> Drawing:
@@ -38,21 +27,14 @@ def draw(n: int, seed: int) -> Drawing:
     lines = rng.random((n, 3, 4))  # angle, point (2), brightness
     things = rng.random((n, 3, 9))
     present = np.stack([scene[:, 8] >= 0, scene[:, 8] >= 0.5, scene[:, 8] >= 0.9], axis=1)  # (N, 3)
-    drawing = Drawing(np.empty((n, SIZE, SIZE, 3), np.uint8), np.empty((n, SIZE, SIZE), np.uint8))
-    for start in range(0, n, _CHUNK):
-        part = slice(start, min(start + _CHUNK, n))
+
+    def background(part: slice) -> np.ndarray:
         pixels = _gradient(scene[part])  # (B, 48, 48, 3)
         for k in range(3):
             _draw_line(lines[part, k], scene[part, 7] >= (k + 1) / 4, pixels)
-        instances = np.zeros(pixels.shape[:3], np.uint8)
-        masks = drawing.masks[part]
-        masks[:] = 0
-        for slot in range(3):
-            _draw_slot(things[part, slot], present[part, slot], slot + 1, pixels, instances, masks)
-        pixels += 0.03 * noise(rng, pixels.shape)
-        drawing.images[part] = np.clip(np.floor(pixels * 255), 0, 255)
-        masks[border(instances)] = VOID
-    return drawing
+        return pixels
+
+    return compose(rng, things, present, (1, 2, 3), background, _draw_slot, grain=0.03)
 
 
 def outline(figure: int, x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
@@ -81,41 +63,6 @@ def outline(figure: int, x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np
     return distance < radius * (0.65 + 0.35 * cosine * ((16 * square - 20) * square + 5))
 
 
-def folder(parent: Path | None = None) -> Path:
-    """Where the data set lies below `parent` (default: the cache), drawn or not."""
-    return (parent or cache_folder()) / f"figures-{VERSION}"
-
-
-def find(root: Path) -> Path | None:
-    """The drawn data set in or at `root`; None when there is none."""
-    return find_tree((folder(root), root), CLASS_NAMES)
-
-
-def write(root: Path | None = None) -> Path:
-    """Draw the data set in VOC layout, unless it is there; as `shapes.write`."""
-    return write_whole(folder() if root is None else Path(root), _write_tree)
-
-
-class Figures(VOC):
-    """The drawn figures, read by the VOC reader: 2000 train, 250 val, 500 test images; val is for tuning."""
-
-    def __init__(self, root: Path, split: str):
-        """Read a folder that `write` made.
-
-        Args:
-            root: that folder.
-            split: train, val, test or trainval.
-        """
-        super().__init__(
-            root, split, name="figures", class_names=CLASS_NAMES, advice=f"delete the folder {root}; it is drawn again"
-        )
-
-    @property
-    def content(self) -> str:
-        """The version of the drawing, which pins the pixels."""
-        return f"figures {VERSION} {self.split}"
-
-
 def _gradient(scene: np.ndarray) -> np.ndarray:
     """(B, 48, 48, 3) from one colour to another across the image, of (B, 7 or more) uniform numbers."""
     one, other = (
@@ -136,18 +83,14 @@ def _draw_line(lines: np.ndarray, active: np.ndarray, pixels: np.ndarray) -> Non
     pixels[on] = np.broadcast_to(lines[:, 3, None, None], on.shape)[on][:, None]
 
 
-def _draw_slot(
-    things: np.ndarray, active: np.ndarray, slot: int, pixels: np.ndarray, instances: np.ndarray, masks: np.ndarray
-) -> None:
+def _draw_slot(things: np.ndarray, active: np.ndarray, slot: int, canvas: Canvas) -> None:
     """Draw object `slot` (from 1) of B images over what is there; as `shapes` does.
 
     Args:
         things: (B, 9) uniform numbers: radius, angle, centre (2), hue, saturation, brightness, fill, class.
         active: (B,) bool, which images have this object.
         slot: its number.
-        pixels: (B, 48, 48, 3) float64, changed in place.
-        instances: (B, 48, 48) uint8, number of the object seen at a pixel, changed in place.
-        masks: (B, 48, 48) uint8 labels, changed in place.
+        canvas: drawn on.
     """
     figure = (things[:, 8] * len(CLASS_NAMES)).astype(np.intp)
     colour = hsv_to_rgb(things[:, 4], 0.3 + 0.7 * things[:, 5], 0.5 + 0.5 * things[:, 6])
@@ -159,12 +102,14 @@ def _draw_slot(
         pattern = fill[which, None, None]
         light = (pattern == 0) | ((pattern == 1) & (x % 4 < 2)) | ((pattern == 2) & (x % 9 < 4.5))
         light |= (pattern == 3) & ((x % 8 < 4) ^ (y % 8 < 4))
-        image, row, column = np.nonzero(inside)
-        pixels[which[image], row, column] = colour[which[image]] * np.where(light[inside], 1.0, 0.4)[:, None]
-        instances[which[image], row, column] = slot
-        masks[which[image], row, column] = kind + 1
+        canvas.paint(slot, which, inside, colour, kind + 1, light, 0.4)
 
 
-def _write_tree(root: Path) -> None:
-    """Draw all splits into `root`, an empty folder."""
-    write_tree(root, ((split, draw(n, seed)) for split, (n, seed) in SPLITS.items()), CLASS_NAMES)
+class Figures(DrawnVOC):
+    """The drawn figures, read by the VOC reader: 2000 train, 250 val, 500 test images; val is for tuning."""
+
+    NAME = "figures"
+    VERSION = "3c4765f6"
+    CLASSES = CLASS_NAMES
+    SPLITS = MappingProxyType({"train": (2000, 11), "val": (250, 12), "test": (500, 13)})
+    draw = staticmethod(draw)

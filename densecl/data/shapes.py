@@ -5,17 +5,13 @@ to 3 objects on a varied background, later ones cover earlier ones, and half of 
 counts as background. Every object is surrounded by one pixel of void, as in VOC.
 """
 
-from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
-from densecl.data.dataset import VOID
-from densecl.data.drawing import SIZE, Drawing, border, find_tree, frame, hsv_to_rgb, noise, write_tree, write_whole
-from densecl.data.places import cache_folder
-from densecl.data.voc import VOC
+from densecl.data.drawing import SIZE, Canvas, Drawing, compose, frame, hsv_to_rgb, noise
+from densecl.data.drawn import DrawnVOC
 
-VERSION = "8d327f03"  # the first digits of the hash of all pixels (pinned in a test): a changed pixel is a new folder
-SPLITS = {"train": (2000, 1), "val": (250, 2), "test": (500, 3)}  # name -> (images, seed)
 HUES = ("red", "lime", "green", "blue", "purple")  # at 0, 1/5, ... of the colour circle
 SHAPES = ("disc", "cross", "triangle", "ring")
 # Class c is hue ORDER[c - 1] // 4 and shape ORDER[c - 1] % 4: shuffled once, so that each step of a stream mixes both.
@@ -23,12 +19,6 @@ ORDER = (3, 8, 12, 13, 14, 16, 10, 15, 1, 6, 0, 7, 4, 18, 5, 19, 17, 2, 9, 11)
 CLASS_NAMES = tuple(f"{HUES[pair // 4]} {SHAPES[pair % 4]}" for pair in ORDER)
 
 _BLOCK = 8  # pixels of a background block, and of a period of stripes
-_CHUNK = 125  # images drawn at once: bounds the memory, does not change the pixels
-
-
-def hint() -> str:
-    """How to get it."""
-    return "draw it with `densecl data make shapes`"
 
 
 def draw(n: int, seed: int) -> Drawing:
@@ -47,21 +37,12 @@ def draw(n: int, seed: int) -> Drawing:
     active = np.stack(
         [things[:, 0, 8] < 0.5, scene[:, 3] >= 0, scene[:, 3] >= 0.5, scene[:, 3] >= 0.9], axis=1
     )  # (N, 4)
-    drawing = Drawing(np.empty((n, SIZE, SIZE, 3), np.uint8), np.empty((n, SIZE, SIZE), np.uint8))
-    for start in range(0, n, _CHUNK):
-        part = slice(start, min(start + _CHUNK, n))
-        count = part.stop - start
-        colour = hsv_to_rgb(scene[part, 0], 0.3 * scene[part, 1], 0.25 + 0.5 * scene[part, 2])
-        pixels = colour[:, None, None] + blocks[part].repeat(_BLOCK, 1).repeat(_BLOCK, 2)[..., None]  # (B, 48, 48, 3)
-        instances = np.zeros((count, SIZE, SIZE), np.uint8)
-        masks = drawing.masks[part]
-        masks[:] = 0
-        for slot in range(4):
-            _draw_slot(things[part, slot], active[part, slot], slot, pixels, instances, masks)
-        pixels += 0.04 * noise(rng, pixels.shape)
-        drawing.images[part] = np.clip(np.floor(pixels * 255), 0, 255)
-        masks[border(instances)] = VOID
-    return drawing
+    colours = hsv_to_rgb(scene[:, 0], 0.3 * scene[:, 1], 0.25 + 0.5 * scene[:, 2])
+
+    def background(part: slice) -> np.ndarray:
+        return colours[part, None, None] + blocks[part].repeat(_BLOCK, 1).repeat(_BLOCK, 2)[..., None]
+
+    return compose(rng, things, active, range(4), background, _draw_slot, grain=0.04)
 
 
 def outline(shape: int, x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
@@ -86,63 +67,14 @@ def outline(shape: int, x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.
     return inside & (distance > 0.25 * radius * radius) if SHAPES[shape] == "ring" else inside
 
 
-def folder(parent: Path | None = None) -> Path:
-    """Where the data set lies below `parent` (default: the cache), drawn or not."""
-    return (parent or cache_folder()) / f"shapes-{VERSION}"
-
-
-def find(root: Path) -> Path | None:
-    """The drawn data set in or at `root`; None when there is none."""
-    return find_tree((folder(root), root), CLASS_NAMES)
-
-
-def write(root: Path | None = None) -> Path:
-    """Draw the data set in VOC layout, unless it is there.
-
-    Args:
-        root: the folder to make; default `folder()`.
-
-    Returns:
-        The folder.
-
-    Raises:
-        RunError: it cannot be written.
-    """
-    return write_whole(folder() if root is None else Path(root), _write_tree)
-
-
-class Shapes(VOC):
-    """The embedded data set, read by the VOC reader: 2000 train, 250 val, 500 test images; val is for tuning."""
-
-    def __init__(self, root: Path, split: str):
-        """Read a folder that `write` made.
-
-        Args:
-            root: that folder.
-            split: train, val, test or trainval.
-        """
-        super().__init__(
-            root, split, name="shapes", class_names=CLASS_NAMES, advice=f"delete the folder {root}; it is drawn again"
-        )
-
-    @property
-    def content(self) -> str:
-        """The version of the drawing, which pins the pixels; how PNG packs them differs between machines."""
-        return f"shapes {VERSION} {self.split}"
-
-
-def _draw_slot(
-    things: np.ndarray, active: np.ndarray, slot: int, pixels: np.ndarray, instances: np.ndarray, masks: np.ndarray
-) -> None:
+def _draw_slot(things: np.ndarray, active: np.ndarray, slot: int, canvas: Canvas) -> None:
     """Draw object `slot` of B images over what is there; slot 0 is the grey object, which stays background.
 
     Args:
         things: (B, 9) uniform numbers: radius, angle, centre (2), hue, saturation, brightness, fill, kind.
         active: (B,) bool, which images have this object.
         slot: its number.
-        pixels: (B, 48, 48, 3) float64, changed in place.
-        instances: (B, 48, 48) uint8, number of the object seen at a pixel, changed in place.
-        masks: (B, 48, 48) uint8 labels, changed in place.
+        canvas: drawn on.
     """
     grey = slot == 0
     label = np.zeros(len(things), np.intp) if grey else 1 + (things[:, 8] * 20).astype(np.intp)
@@ -160,13 +92,14 @@ def _draw_slot(
         light_x, light_y = x % _BLOCK < _BLOCK / 2, y % _BLOCK < _BLOCK / 2
         pattern = fill[which, None, None]
         light = (pattern == 0) | ((pattern == 1) & light_x) | ((pattern == 2) & (light_x ^ light_y))
-        image, row, column = np.nonzero(inside)
-        shade = np.where(light[inside], 1.0, 0.6)
-        pixels[which[image], row, column] = colour[which[image]] * shade[:, None]
-        instances[which[image], row, column] = slot
-        masks[which[image], row, column] = label[which[image]]
+        canvas.paint(slot, which, inside, colour, label, light, 0.6)
 
 
-def _write_tree(root: Path) -> None:
-    """Draw all splits into `root`, an empty folder."""
-    write_tree(root, ((split, draw(n, seed)) for split, (n, seed) in SPLITS.items()), CLASS_NAMES)
+class Shapes(DrawnVOC):
+    """The embedded data set, read by the VOC reader: 2000 train, 250 val, 500 test images; val is for tuning."""
+
+    NAME = "shapes"
+    VERSION = "8d327f03"
+    CLASSES = CLASS_NAMES
+    SPLITS = MappingProxyType({"train": (2000, 1), "val": (250, 2), "test": (500, 3)})
+    draw = staticmethod(draw)

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from densecl.errors import RecipeError, UnknownNameError
+from densecl.faults import first_fault
 
 Certainty = Literal["read", "computed", "from memory"]
 Part = Literal["base", "added", "all"]
@@ -160,23 +161,10 @@ def _row(
     try:
         return Reported.model_validate({**merged, **own})
     except ValidationError as error:
-        raise RecipeError(f"{place}.rows[{number}]: {_fault(error)}") from error
+        raise RecipeError(f"{place}.rows[{number}]: {first_fault(error, Reported)}") from error
 
 
 def _nested(base: Any, overlay: Any) -> Any:
     if not (isinstance(base, dict) and isinstance(overlay, dict)):
         return overlay
     return {**base, **{key: _nested(base.get(key), value) for key, value in overlay.items()}}
-
-
-def _fault(error: ValidationError) -> str:
-    fault = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in fault["loc"])
-    if fault["type"] == "missing":
-        return f"the key '{key}' is missing"
-    if fault["type"] == "extra_forbidden":
-        return f"unknown key '{key}'"
-    message = " ".join(fault["msg"].removeprefix("Value error, ").split())
-    if not key:
-        return message
-    return f"'{key}' cannot be {fault['input']!r}: {message[:1].lower()}{message[1:]}"

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from densecl.errors import RecordError
+from densecl.faults import first_fault, one_line, shown
 from densecl.files import write_text
 
 SCHEMA = 1
@@ -151,15 +152,15 @@ def read_record(path: Path) -> Record:
     except OSError as error:
         raise RecordError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
-        raise RecordError(f"{path} is not JSON: {_one_line(error)}") from error
+        raise RecordError(f"{path} is not JSON: {one_line(error)}") from error
     if not isinstance(content, dict) or "schema" not in content:
         raise RecordError(f"{path} is not a record of densecl: it has no 'schema'")
     if content["schema"] != SCHEMA:
-        raise RecordError(f"{path} has schema {_short(content['schema'])}, and this version of densecl reads {SCHEMA}")
+        raise RecordError(f"{path} has schema {shown(content['schema'])}, and this version of densecl reads {SCHEMA}")
     try:
         return Record.model_validate(content, strict=True)
     except ValidationError as error:
-        raise RecordError(f"{path}: {_first_fault(error)}") from error
+        raise RecordError(f"{path}: {first_fault(error, Record)}") from error
     except RecursionError as error:
         raise RecordError(f"{path} is nested too deeply") from error
 
@@ -202,22 +203,3 @@ def _below(key: str, other: str) -> bool:
 
 def _number_or_none(value: Any) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
-
-
-def _first_fault(error: ValidationError) -> str:
-    fault = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in fault["loc"])
-    if fault["type"] == "extra_forbidden":
-        return f"unknown key '{key}'"
-    if fault["type"] == "missing":
-        return f"the key '{key}' is missing"
-    return f"'{key}' cannot be {_short(fault['input'])}: {_one_line(fault['msg'].removeprefix('Value error, '))}"
-
-
-def _short(value: Any) -> str:
-    text = _one_line(repr(value))
-    return text if len(text) <= 40 else text[:37] + "..."
-
-
-def _one_line(message: object) -> str:
-    return " ".join(str(message).split())

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Literal, get_args
 
-from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -23,6 +22,7 @@ from densecl.reporting.cells import (
     spread_of,
 )
 from densecl.reporting.columns import Cell
+from densecl.reporting.console import text_console
 from densecl.reporting.latex import latex
 from densecl.reporting.markdown import markdown
 from densecl.reporting.table import Table
@@ -67,15 +67,7 @@ def render(
 
 
 def _terminal(table: Table, width: int, colour: bool, spread: str) -> str:
-    console = Console(
-        file=io.StringIO(),
-        width=width,
-        force_terminal=colour,
-        color_system="standard" if colour else None,
-        legacy_windows=False,
-        emoji=False,
-        highlight=False,
-    )
+    console = text_console(width, colour)
     wide = console.options.update(width=UNLIMITED)
     # what a narrow screen costs, in order: the second blank, the notes beside names, ±; at last names are folded
     choices = product((spread, None), (footnotes(table), footnotes(table, 0)), (2, 1))

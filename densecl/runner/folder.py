@@ -13,16 +13,19 @@ from densecl.files import write_error
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the run's folder; the lock of a process that died is free."""
+def locked(folder: Path, busy: RunError | None = None) -> Iterator[None]:
+    """Hold a folder; the lock of a process that died is free.
+
+    Raises:
+        RunError: it cannot be made, or another process holds it: `busy`, by default in words about a run.
+    """
     lock = filelock.FileLock(folder / ".lock", timeout=0)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except filelock.Timeout as error:
-        raise RunError(
-            f"the run folder {folder} is in use by another process", "wait for it, or use another --output"
-        ) from error
+        message = f"the run folder {folder} is in use by another process"
+        raise (busy or RunError(message, "wait for it, or use another --output")) from error
     except OSError as error:
         raise write_error(folder, error) from error
     try:

@@ -1,15 +1,14 @@
 """`densecl inspect`: a run on one screen: settings, steps, scores of each class, what is taken for what, files."""
 
-import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from densecl.errors import RecordError
+from densecl.reporting.console import text_console
 from densecl.reporting.layout import ranges
 from densecl.reporting.record import FILE_NAME, Record, find_records, flatten, read_record
 from densecl.reporting.render import humanise
@@ -107,15 +106,7 @@ def describe_run(folder: Path, *, width: int | None = None, colour: bool = False
     blocks = [_settings(record)]
     blocks += _sequence(record) if record.tasks else [_steps(record), *_classes(record, width)]
     blocks += [*_confusions(record), _files(folder)]
-    console = Console(
-        file=io.StringIO(),
-        width=width,
-        force_terminal=colour,
-        color_system="standard" if colour else None,
-        legacy_windows=False,
-        emoji=False,
-        highlight=False,
-    )
+    console = text_console(width, colour)
     with console.capture() as capture:
         console.print(_heading(record))
         for block in blocks:

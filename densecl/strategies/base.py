@@ -79,7 +79,7 @@ class Strategy(Loop):
         """The optimiser of a step for what `param_groups` gives: as the settings of training say."""
         return make_optimizer(groups, self.settings, self.step)
 
-    def longer(self) -> float:
+    def longer(self, step: int) -> float:
         """How many times the settings' epochs or iterations a step takes; for methods that train in two phases."""
         return 1.0
 

@@ -8,6 +8,7 @@ from densecl.masking import packnet
 from densecl.strategies.by_task import ByTask
 from densecl.strategies.storage import formula_bytes
 from densecl.streams.scenario import DenseExperience
+from densecl.training.schedule import two_parts
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -34,7 +35,7 @@ class PackNet(ByTask):
         if experience.step > 0:
             self.freeze(packnet.trained(self.network))
 
-    def longer(self) -> float:
+    def longer(self, step: int) -> float:
         """Training, then retraining of what is left."""
         return 1 + self.retrain
 
@@ -63,14 +64,11 @@ class PackNet(ByTask):
         packnet.prune(self.network, self.prune if self.step else self.first_prune)
 
     def _prune_at(self, iterations: int) -> int:
-        return max(1, round(iterations / self.longer()))
+        return max(1, round(iterations / self.longer(self.step)))
 
     def _factor(self, iterations: int, i: int) -> float:
         """Polynomial decay of both parts, with the settings' warm-up in the first."""
-        cut = self._prune_at(iterations)
-        start, length, peak = (0, cut, 1.0) if i < cut else (cut, iterations - cut, self.retrain_lr)
-        ramp = min(1.0, (i + 1) / self.settings.warmup) if self.settings.warmup else 1.0
-        return peak * ramp * max(0.0, 1 - (i - start) / max(length, 1)) ** self.settings.power
+        return two_parts(self.settings, iterations, i, self._prune_at(iterations), self.retrain_lr)
 
     def model_bytes(self) -> int:
         """By formula: one network, the bits of an owner a weight."""

@@ -16,6 +16,7 @@ from densecl.strategies.storage import formula_bytes
 from densecl.streams.scenario import DenseExperience
 from densecl.tasks.pixels import encode
 from densecl.training.batch import Batch
+from densecl.training.schedule import two_parts
 
 AUTOENCODER = "autoencoder"  # the head that gives the image back; a child of the network
 
@@ -23,8 +24,8 @@ AUTOENCODER = "autoencoder"  # the head that gives the image back; a child of th
 class ResBlock(ByTask):
     """Encoder and decoder learn to give back the first task's images and are fixed; a task has blocks and a head.
 
-    The slides name three ways to train and describe none; these are our reading. All act in step 0, whose iterations
-    they share out; later tasks train blocks and head alone.
+    The slides name three ways to train and describe none; these are our reading. All act in step 0, which is longer by
+    the autoencoder's iterations; later tasks train blocks and head alone.
 
     two-stage: first the autoencoder without blocks, then blocks and head of the first task on the fixed autoencoder.
     sequential: first the autoencoder, then all of it together with blocks and head, for the first task.
@@ -34,7 +35,7 @@ class ResBlock(ByTask):
     first_step: ClassVar[Literal["own", "shared"]] = "own"
     blocks: Annotated[int, Field(ge=1)] = 6  # of each task; 6 and 9 in the slides
     training: Literal["two-stage", "sequential", "alternating"] = "two-stage"
-    share: Annotated[float, Field(gt=0, lt=1)] = 0.5  # of step 0's iterations that are the autoencoder's
+    first: Annotated[float, Field(gt=0)] = 0.5  # the autoencoder's own iterations, in lengths of step 0; not by turns
 
     def configure(self, values: dict[str, Any]) -> None:
         """As `Strategy.configure`; the backbone gets so many blocks, drawn from the run's seed."""
@@ -54,6 +55,12 @@ class ResBlock(ByTask):
         assert isinstance(backbone, ResBlockNet)
         return backbone
 
+    def longer(self, step: int) -> float:
+        """The autoencoder first, then the first task; by turns, as many iterations of either."""
+        if step > 0:
+            return 1.0
+        return 2.0 if self.training == "alternating" else 1 + self.first
+
     def enter(self, experience: DenseExperience) -> None:
         """Step 0 has the autoencoder's head; later ones have blocks of their own, and nothing else is trained."""
         self._doing = None
@@ -66,7 +73,10 @@ class ResBlock(ByTask):
 
     def param_groups(self) -> list[dict[str, Any]]:
         """In step 0 all parameters, whichever are trained at the moment: what is not has no gradient."""
-        return super().param_groups() if self.step else [{"params": list(self.network.parameters())}]
+        if self.step:
+            return super().param_groups()
+        group: dict[str, Any] = {"params": list(self.network.parameters())}
+        return [group if self.training == "alternating" else {**group, "factor": self._factor}]
 
     def train_mode(self) -> None:
         """As usual; what is fixed in step 0 is fixed again before the next batch."""
@@ -114,7 +124,14 @@ class ResBlock(ByTask):
         """Whether the iteration is the autoencoder's."""
         if self.training == "alternating":
             return self.iterations % 2 == 0
-        return self.iterations < round(self.share * self.planned[1])
+        return self.iterations < self._first(self.planned[1])
+
+    def _first(self, iterations: int) -> int:
+        """The iterations of the autoencoder alone, of all of step 0."""
+        return max(1, round(iterations * self.first / (1 + self.first)))
+
+    def _factor(self, iterations: int, i: int) -> float:
+        return two_parts(self.settings, iterations, i, self._first(iterations))
 
     def _prepare(self, doing: str) -> None:
         """Let one of both be trained; the other one's parameters get no gradient."""

@@ -57,7 +57,8 @@ class Loop(SupervisedTemplate):
         network: being trained. teacher: the frozen one of the previous step, None at step 0.
         step: counted from 0. n_old: outputs that existed before the step, output 0 included.
         scenario: the stream. settings: of training. seed: of the run.
-        loss_terms: the named parts of the last loss. iterations: trained in this step. planned: its (epochs, iterations).
+        loss_terms: the named parts of the last loss. iterations: trained in this step.
+        planned: (epochs, iterations) of this step.
     """
 
     def __init__(
@@ -118,7 +119,7 @@ class Loop(SupervisedTemplate):
     term_names: list[str]
     extend_keys: Callable[[list[SampleKey], int, int], list[SampleKey]]
     make_optimizer: Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
-    longer: Callable[[], float]
+    longer: Callable[[int], float]
     needs_teacher: bool
     changes_targets: bool
     compiled_hooks: tuple[str, ...]
@@ -155,7 +156,7 @@ class Loop(SupervisedTemplate):
     def length(self, experience: DenseExperience) -> tuple[int, int]:
         """(epochs, iterations) of a step: what the settings say, `longer` times."""
         images, given = len(experience.images.indices), self.settings.length(experience.step)
-        return step_length(images, self.settings.batch, *given, self.longer())
+        return step_length(images, self.settings.batch, *given, self.longer(experience.step))
 
     def _compile(self) -> None:
         """Compile network and losses; anew each step, since the graphs have other outputs now."""

@@ -61,6 +61,21 @@ def make_schedule(
     return LambdaLR(optimizer, [of(factor) for factor in factors] if factors else common)
 
 
+def two_parts(settings: TrainingSettings, iterations: int, i: int, cut: int, peak: float = 1.0) -> float:
+    """A `factor`'s value: polynomial decay twice, with the settings' warm-up in the first part.
+
+    Args:
+        settings: of training.
+        iterations: of the step.
+        i: the iteration.
+        cut: the second part's first iteration.
+        peak: what the second part begins with.
+    """
+    start, length, top = (0, cut, 1.0) if i < cut else (cut, iterations - cut, peak)
+    ramp = min(1.0, (i + 1) / settings.warmup) if settings.warmup else 1.0
+    return top * ramp * max(0.0, 1 - (i - start) / max(length, 1)) ** settings.power
+
+
 def halfway(iterations: int, i: int) -> float:
     """A group's `factor`: a tenth of the rate from half of the iterations on (Mallya et al., ECCV 2018, section 4)."""
     return 1.0 if i < iterations / 2 else 0.1

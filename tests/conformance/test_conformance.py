@@ -19,6 +19,8 @@ from densecl.runner.plan import make_plan
 from densecl.runner.resume import Checkpoints, find_point, go_on
 from densecl.runner.tiny import tiny_network, tiny_strategy, tiny_stream
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 NAMED = [entry.name if entry.kind == "strategy" else f"finetune+{entry.name}" for entry in entries("strategies")]
 METHODS = [name for name in NAMED if "classes" in parse_method(name).strategy.cls.streams] + [
     "mib+replay",
@@ -31,14 +33,6 @@ NETWORKS = {
     "resblock": {"width": 4, "blocks": 1, "norm": "batch"},
     "unet": {"width": 4, "depth": 2, "norm": "batch"},
 }
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,8 @@ from densecl.runner.resume import Checkpoints, find_point, go_on
 from densecl.runner.tiny import tiny_backbone, tiny_network, tiny_sequence, tiny_strategy
 from densecl.training.batch import normalise
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 NAMED = [entry.name if entry.kind == "strategy" else f"finetune+{entry.name}" for entry in entries("strategies")]
 
 
@@ -37,14 +39,6 @@ KEEPING = [
     if parse_method(name).strategy.name in ("decoder", "piggyback", "packnet", "resblock", "scratch", "classifier")
 ]
 UNET = {"width": 4, "depth": 2, "norm": "batch"}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def made(text, seed=0):

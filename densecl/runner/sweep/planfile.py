@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
 from densecl.errors import DenseCLError, RecipeError, SettingError
-from densecl.recipe import Count, Settings, first_fault
+from densecl.faults import first_fault
+from densecl.recipe import Count, Settings
 from densecl.spec import format_value
 
 OPTIONS = ("weights", "validation", "precision")

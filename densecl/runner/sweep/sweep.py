@@ -1,19 +1,16 @@
 """A whole sweep: the plan read, every run checked, then carried out by an engine until all have ended."""
 
-import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from densecl.errors import RunError, UnknownNameError
-from densecl.files import write_error
 from densecl.reporting.progress import Progress
 from densecl.reporting.record import Record
 from densecl.reporting.render import humanise
+from densecl.runner.folder import locked
 from densecl.runner.sweep import launch
 from densecl.runner.sweep.describe import describe, runs
 from densecl.runner.sweep.display import Display
@@ -159,7 +156,8 @@ def carry_out(prepared: Prepared, *, quiet: bool = True) -> Result:
     """
     jobs = prepared.jobs
     failed: list[Ended] = []
-    with launch.terminable(), _locked(prepared.output), Display(jobs, quiet) as display:
+    busy = RunError(f"another sweep is running in {prepared.output}", "wait for it, or give this one another --output")
+    with launch.terminable(), locked(prepared.output / FOLDER, busy), Display(jobs, quiet) as display:
         open_jobs = [job for job in jobs if job.state() != "finished"]
         done = len(jobs) - len(open_jobs)
         display.line(f"{runs(len(jobs))}, {done} finished; logs in {prepared.folder}")
@@ -190,22 +188,3 @@ def _engine(prepared: Prepared, jobs: Sequence[Job], display: Display) -> Engine
 
 def _path(path: Path | str | None) -> Path | None:
     return None if path is None else Path(path)
-
-
-@contextlib.contextmanager
-def _locked(output: Path) -> Iterator[None]:
-    """Hold a folder of results against a second sweep; the lock of one that died is free."""
-    lock = filelock.FileLock(output / FOLDER / ".lock", timeout=0)
-    try:
-        (output / FOLDER).mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except filelock.Timeout as error:
-        raise RunError(
-            f"another sweep is running in {output}", "wait for it, or give this one another --output"
-        ) from error
-    except OSError as error:
-        raise write_error(output / FOLDER, error) from error
-    try:
-        yield
-    finally:
-        lock.release()

@@ -1,0 +1,65 @@
+"""Pydantic's faults in the words of our own errors: one line that names key, value and what to do."""
+
+import re
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from densecl.errors import UnknownNameError
+
+# how pydantic names the branches of a union in the place of a fault
+BRANCH = re.compile(r"(int|float|str|bool)|(tuple|list|dict|literal|constrained|function)[-\[].*")
+LONGEST = 40  # characters of a value in a message
+
+
+def first_fault(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:
+    """The first fault as one line.
+
+    Args:
+        error: what pydantic raised.
+        model: what was validated; its names are suggested for an unknown key.
+        prefix: of the key, such as the section of a recipe.
+    """
+    fault = error.errors(include_url=False)[0]
+    parts = [str(part) for part in fault["loc"] if not BRANCH.fullmatch(str(part))]
+    key = ".".join([prefix, *parts] if prefix else parts)
+    if fault["type"] == "extra_forbidden":
+        place = key.rpartition(".")[0]
+        known = [f"{place}.{name}" if place else name for name in _known(model, parts)]
+        return str(UnknownNameError("key", key, known))
+    if fault["type"] == "missing":
+        return f"the key '{key}' is missing"
+    message = one_line(fault["msg"].removeprefix("Value error, "))
+    if not key:  # of the whole, whose message says which keys it is about
+        return message
+    return f"'{key}' cannot be {shown(fault['input'])}: {message[:1].lower()}{message[1:]}"
+
+
+def shown(value: Any) -> str:
+    """A value in a message: on one line, and not at any length."""
+    text = one_line(repr(value))
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+
+
+def one_line(message: object) -> str:
+    """Text without line breaks."""
+    return " ".join(str(message).split())
+
+
+def _known(model: type[BaseModel], parts: list[str]) -> list[str]:
+    """The keys beside an unknown one."""
+    for part in parts[:-1]:
+        if part.isdigit():  # an entry of a list, whose model is known
+            continue
+        inner = _inner_model(model.model_fields[part].annotation) if part in model.model_fields else None
+        if inner is None:
+            break
+        model = inner
+    return [field.alias or name for name, field in model.model_fields.items() if name != "source"]
+
+
+def _inner_model(annotation: Any) -> type[BaseModel] | None:
+    """The model that a field holds: itself, or where it is optional or a list."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((model for inner in get_args(annotation) if (model := _inner_model(inner)) is not None), None)

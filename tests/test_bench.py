@@ -1,46 +1,20 @@
-"""The bench's own arithmetic, from clocks that are told what to show; every kind in tiny sizes; the command."""
+"""The bench's rows and goals; every kind in tiny sizes."""
 
-import json
 import math
-from contextlib import nullcontext
-from dataclasses import replace
 
 import pytest
 import torch
+from bench_parts import Clock, a_row
 
-from densecl.bench import KINDS, goals, suite, timing, trees
+from densecl.bench import KINDS, goals, suite, trees
 from densecl.bench.peak import EpochClock, matmul_peak, measure_share, training_flops
 from densecl.bench.rows import Bench, Goal, Missing, Row, Sense, row
-from densecl.bench.suite import Report
-from densecl.bench.table import number, render, time_text
-from densecl.bench.timing import Form, Spent, in_turn, stopwatch
-from densecl.cli import main
+from densecl.bench.timing import Form, Spent
 from densecl.data.voc import VOC
 from densecl.errors import DataError
 from densecl.models import Network, UNet
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-class Clock:
-    """A stopwatch whose times are those that the work says it took."""
-
-    def __init__(self):
-        self.now = 0.0
-
-    def work(self, *seconds):
-        """Work that takes these times, one after the other, and the last ever after."""
-        left = list(seconds)
-
-        def work(*_):
-            self.now += left.pop(0) if len(left) > 1 else left[0]
-
-        return work
-
-    def __call__(self, work):
-        start = self.now
-        work()
-        return Spent(self.now - start, (self.now - start) / 2)
 
 
 @pytest.fixture
@@ -52,81 +26,6 @@ def clock():
 def _no_data(tmp_path, tmp_path_factory, monkeypatch):
     monkeypatch.setenv("DENSECL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))  # drawn once for all tests
     monkeypatch.setenv("DENSECL_DATA", str(tmp_path / "nothing"))
-
-
-# ---- timing
-
-
-def test_forms_take_turns_and_every_second_turn_is_the_other_way_round(clock):
-    order = []
-    forms = [Form(name, lambda name=name: order.append(name)) for name in "ab"]
-    spent = in_turn(forms, 3, clock, warmup=2)
-    assert "".join(order) == "aabb" + "ab" + "ba" + "ab"
-    assert [len(turns) for turns in spent] == [3, 3]
-
-
-def test_warm_up_is_not_counted(clock):
-    (spent,) = in_turn([Form("a", clock.work(100.0, 2.0, 3.0))], 2, clock)
-    assert [each.seconds for each in spent] == [2.0, 3.0]
-
-
-def test_short_work_is_repeated_and_one_call_is_what_counts(clock):
-    calls = []
-    work = clock.work(0.004)
-    (spent,) = in_turn([Form("a", lambda: (calls.append(1), work()))], 2, clock, least=0.02)
-    assert len(calls) == 1 + 2 * 5
-    assert [each.seconds for each in spent] == pytest.approx([0.004, 0.004])
-
-
-def test_what_is_prepared_is_handed_over_and_not_timed(clock):
-    made, used, work = [], [], clock.work(1.0)
-
-    def prepare():
-        clock.now += 50
-        made.append(len(made))
-        return made[-1]
-
-    (spent,) = in_turn([Form("a", lambda given: (used.append(given), work()), prepare)], 2, clock, least=9.0)
-    assert [each.seconds for each in spent] == [1.0, 1.0]
-    assert used == made == [0, 1, 2]
-
-
-def test_a_part_of_the_work_counts_as_often_as_its_form_says(clock):
-    (spent,) = in_turn([Form("a", clock.work(2.0), scale=8.0)], 1, clock)
-    assert spent == [Spent(16.0, 8.0)]
-
-
-def test_the_clock_of_a_cpu_measures_time_and_work():
-    waited = stopwatch(torch.device("cpu"))(lambda: timing.time.sleep(0.05))
-    assert 0.05 <= waited.seconds < 5
-    assert waited.processor < 0.05
-
-
-def test_the_clock_of_a_gpu_is_two_events_of_its_own_with_nothing_else_under_way(monkeypatch):
-    said = []
-
-    class Event:
-        def __init__(self, enable_timing):
-            assert enable_timing
-            self.name = "start" if "start" not in said else "end"
-            said.append(self.name)
-
-        def record(self):
-            said.append(f"record {self.name}")
-
-        def synchronize(self):
-            said.append(f"wait for {self.name}")
-
-        def elapsed_time(self, other):
-            assert (self.name, other.name) == ("start", "end")
-            return 250.0  # milliseconds
-
-    monkeypatch.setattr(torch.cuda, "Event", Event)
-    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda: said.append("wait for all"))
-    spent = stopwatch(torch.device("cuda"))(lambda: said.append("work"))
-    assert spent.seconds == 0.25
-    assert said == ["start", "end", "wait for all", "record start", "work", "record end", "wait for end"]
 
 
 # ---- rows
@@ -156,10 +55,6 @@ def test_the_median_of_paired_ratios_is_not_the_ratio_of_medians():
     made = row("losses", "work", ("a", "b"), (ours, theirs), Sense.SPEED)
     assert (made.ratio, made.reference_seconds / made.seconds) == (2.0, 1.5)
     assert made.processor_ratio is None
-
-
-def a_row(sense=Sense.SPEED, ratio=2.0, seconds=1.0, **more):
-    return Row("losses", "work", "ours", "textbook", sense, seconds, 2.0, ratio, 1.0, 3.0, 2.0, 5, **more)
 
 
 @pytest.mark.parametrize(
@@ -351,110 +246,3 @@ def test_a_tree_that_was_named_is_used_or_missed(voc, tmp_path):
     assert trees.find_tree(voc).note == ""
     with pytest.raises(DataError, match="absent"):
         trees.find_tree(tmp_path / "absent")
-
-
-# ---- table and command
-
-
-def a_report(*found, load=0.1, **more):
-    machine = {"densecl": "1", "torch": "2", "cpu": "CPU", "gpu": None, "cores": 2, "threads": 1, "load": load}
-    made = [each for each in found if isinstance(each, Row)]
-    return Report(machine, rows=made, missing=[each for each in found if isinstance(each, Missing)], **more)
-
-
-def test_the_table_says_which_way_is_better_and_fits_80_columns():
-    long = "a name of a form that is much longer than what there is room for in a narrow table"
-    speed = replace(a_row(goal=Goal(ratio=2.5, memory=0.6), memory_ratio=0.3, note="half of it"), ours=long)
-    text = render(a_report(speed, a_row(Sense.COST, 1.01, goal=Goal(ratio=1.03)), Missing("losses", "no compiler")))
-    assert "losses: times as fast as the reference (more is better)" in text
-    assert "losses: cost over the bare limit (less is better)" in text
-    assert "[1] half of it" in text
-    assert "NOT MET" in text
-    assert "left out of losses: no compiler" in text
-    assert max(map(len, text.splitlines())) <= 80
-    assert "\x1b" not in text
-    assert "\x1b" in render(a_report(speed), colour=True)
-
-
-def test_the_table_says_what_makes_its_figures_doubtful():
-    assert "other programs were running (load 4.0)" in render(a_report(a_row(), load=4.0))
-    assert "other programs" not in render(a_report(a_row(), load=None))
-    assert "small sizes" in render(a_report(a_row(), small=True))
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0 µs"), (1.5e-6, "1.5 µs"), (0.9994e-3, "999 µs"), (0.0123, "12.3 ms"), (1, "1 s"), (1234.5, "1234 s")],
-)
-def test_times_have_the_unit_that_suits_them(seconds, text):
-    assert time_text(seconds) == text
-
-
-@pytest.mark.parametrize(("ratio", "text"), [(4530.4, "4530"), (12.34, "12.3"), (1.006, "1.01"), (0.0421, "0.042")])
-def test_ratios_have_the_digits_that_count(ratio, text):
-    assert number(ratio) == text
-
-
-def test_the_command_writes_json_with_the_machine(tmp_path, capsys):
-    path = tmp_path / "bench.json"
-    assert main(["bench", "losses", "--small", "--repeats", "2", "-o", str(path)]) == 0
-    shown = capsys.readouterr()
-    assert shown.out == ""
-    assert "measuring losses" in shown.err
-    written = json.loads(path.read_text())
-    assert written["schema"] == suite.SCHEMA
-    assert written["small"] is True
-    assert written["environment"].keys() >= {"cpu", "cores", "threads", "load", "torch", "device", "gpu", "python"}
-    assert written["environment"]["threads"] == torch.get_num_threads()
-    assert [line["kind"] for line in written["missing"]] == ["losses"]
-    first = written["rows"][0]
-    assert first.keys() == {
-        "kind", "what", "ours", "reference", "sense", "seconds", "reference_seconds", "ratio", "low", "high",
-        "processor_ratio", "repeats", "memory_ratio", "goal", "note", "more_is_better", "met",
-    }  # fmt: skip
-    assert first["sense"] == "times as fast as the reference"
-    assert first["repeats"] == 2
-
-
-def test_the_command_prints_a_table(capsys):
-    assert main(["bench", "masking", "--small", "--repeats", "1"]) == 0
-    out = capsys.readouterr().out
-    assert out.startswith("densecl ")
-    assert "masking: cost over the bare limit (less is better)" in out
-    assert out.count("Of each pair ours is above") == 1
-
-
-def test_json_on_the_screen_is_json_alone(capsys):
-    assert main(["bench", "masking", "--small", "--repeats", "1", "--json"]) == 0
-    assert {each["kind"] for each in json.loads(capsys.readouterr().out)["rows"]} == {"masking"}
-
-
-@pytest.mark.parametrize(
-    ("words", "named"),
-    [
-        (["los"], "did you mean 'losses'"),
-        (["losses", "--repeats", "0"], "--repeats"),
-        (["losses", "--device", "cuda:9"], "cuda:9"),
-        (["index", "--data", "absent"], "absent"),
-        (["losses", "-o", "."], "is a folder"),
-    ],
-)
-def test_bad_words_are_refused_in_one_line(capsys, words, named, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert main(["bench", *words]) == 2
-    shown = capsys.readouterr()
-    assert shown.out == ""
-    assert shown.err.count("\n") == 1
-    assert named in shown.err
-
-
-def test_all_goes_through_the_kinds_and_drops_nothing(monkeypatch, capsys):
-    one = {kind: replace(a_row(), kind=kind) for kind in KINDS}
-    monkeypatch.setattr(suite, "measure", lambda kind, bench, small: iter([one[kind], Missing(kind, "a line")]))
-    heard = []
-    report = suite.run(KINDS, Bench(1), finished=lambda kind, so_far: heard.append((kind, len(so_far.of(kind).rows))))
-    assert [each.kind for each in report.rows] == list(KINDS)
-    assert len(report.missing) == len(KINDS)
-    assert heard == [(kind, 1) for kind in KINDS]
-    assert main(["bench", "--json"]) == 0
-    assert len(json.loads(capsys.readouterr().out)["rows"]) == len(KINDS)

@@ -6,11 +6,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from densecl.bench import goals
-from densecl.bench.harness import SMALL_BACKBONE, decode_all
+from densecl.bench.harness import SMALL_BACKBONE, decode_all, shapes_plan
 from densecl.bench.rows import Bench, Row, Sense
 from densecl.bench.timing import Form
 from densecl.runner.build import build_network, build_scenario, build_strategy
-from densecl.runner.plan import Plan, make_plan
+from densecl.runner.plan import Plan
 from densecl.runner.resume import Checkpoints
 from densecl.strategies.base import Strategy
 from densecl.streams.scenario import Scenario
@@ -31,14 +31,7 @@ def measure(
     """
     with TemporaryDirectory() as name:
         folder = Path(name)
-        plan = make_plan(
-            "shapes15-5",
-            "finetune",
-            backbone=backbone,
-            assignments=settings,
-            device=str(bench.device),
-            output=folder,
-        )
+        plan = shapes_plan(bench, folder, settings, backbone)
         scenario, _ = build_scenario(plan)
         decode_all(scenario)
         made = bench.compare(

@@ -1,6 +1,6 @@
 """What the training loop costs over a bare PyTorch loop: same data, network, loss, optimiser and order, run in turn."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,6 +34,18 @@ SMALL = {"iterations": 2, "settings": ("training.batch=4",), "backbone": SMALL_B
 KIND = "harness"
 
 
+def shapes_plan(bench: Bench, folder: Path, assignments: Sequence[str], backbone: str | None) -> Plan:
+    """Fine-tuning on `shapes15-5` with these settings, to be kept in `folder`."""
+    return make_plan(
+        "shapes15-5",
+        "finetune",
+        backbone=backbone,
+        assignments=assignments,
+        device=str(bench.device),
+        output=folder,
+    )
+
+
 def measure(
     bench: Bench, iterations: int = 60, settings: tuple[str, ...] = (), backbone: str | None = None, tested: int = 500
 ) -> Iterator[Row | Missing]:
@@ -50,14 +62,7 @@ def measure(
     """
     with TemporaryDirectory() as folder:
         assignments = [f"training.iterations={iterations}", "training.augmentation=flip", *settings]
-        plan = make_plan(
-            "shapes15-5",
-            "finetune",
-            backbone=backbone,
-            assignments=assignments,
-            device=str(bench.device),
-            output=Path(folder),
-        )
+        plan = shapes_plan(bench, Path(folder), assignments, backbone)
         scenario, _ = build_scenario(plan)
         decode_all(scenario)
         trained: dict[str, Strategy | Network] = {}

@@ -1,5 +1,6 @@
 """How long training waits for its loader, and what the parts of loading cost beside bare ones."""
 
+import gc
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -130,6 +131,9 @@ def _waiting(bench: Bench, plan: Plan, scenario: Scenario, workers: int, note: s
     waited, trained = [], []
     for _ in range(bench.repeats):
         spent, waiting = _train(plan, scenario, workers)
+        # patched into itself, the strategy is a circle that holds an iterator over processes that have ended; the next
+        # workers, forked off this one, would collect it and complain
+        gc.collect()
         waited.append(waiting.later)
         first = waiting.first
         trained.append(Spent(spent.seconds - first.seconds, spent.processor - first.processor))

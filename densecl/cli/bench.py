@@ -22,7 +22,9 @@ def bench(
         bool, typer.Option("--small", help="Tiny sizes: tries every measurement in seconds, judges nothing.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with the machine it was measured on.")] = False,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write instead of the screen.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write the table to, or as FILE.json JSON.")
+    ] = None,
 ) -> None:
     """Measure speed as ratios to named reference forms, run in turn in one process.
 
@@ -50,9 +52,10 @@ def bench(
     from densecl.bench.table import render
     from densecl.runner.plan import usable_device
 
+    printed = output is None and as_json
     as_json = as_json or (output is not None and output.suffix == ".json")
     screen = sys.stdout.isatty()
-    width = shutil.get_terminal_size((80, 24)).columns if screen and output is None else 80
+    width = shutil.get_terminal_size((80, 24)).columns if screen else 80
     kinds, shown = KINDS if kind == "all" else (kind,), False
 
     def started(name: str) -> None:
@@ -60,7 +63,7 @@ def bench(
 
     def finished(name: str, report: Report) -> None:
         nonlocal shown
-        if not as_json and output is None:
+        if not printed:
             last = name == kinds[-1]
             typer.echo(render(report.of(name), width=width, colour=screen, machine=not shown, legend=last), nl=not last)
             shown = True
@@ -70,5 +73,5 @@ def bench(
     text = json.dumps(report.as_json(), indent=1) + "\n" if as_json else render(report)
     if output is not None:
         write_text(output, text)
-    elif as_json:
+    elif printed:
         typer.echo(text, nl=False)

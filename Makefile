@@ -27,11 +27,12 @@ demo: $(RUN) ## finetune and mib on the embedded benchmark, then the table (a fe
 test: $(DEV) ## the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)
 
-check: $(DEV) ## what CI runs: format, lint, the arrows between the rooms, types, tests
+check: $(DEV) ## all there is to check: format, lint, the arrows between the rooms, types, dead code, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/pyright
+	$(BIN)/vulture
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)
 
 docs: $(DOCS) ## the pages of docs/ as HTML in build/docs; a warning is an error

@@ -1,6 +1,5 @@
 """Headless Chromium, driven over the DevTools protocol through a pipe: what a page does, logs and asks for."""
 
-import base64
 import contextlib
 import fcntl
 import json
@@ -88,14 +87,6 @@ class Page:
         self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile)
         theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", features=[theme])
-
-    def screenshot(self, path: Path, *, whole: bool = False, top: float = 0, height: float | None = None) -> None:
-        """What is seen, or the whole page, or a part of it, as PNG."""
-        options: dict[str, Any] = {"format": "png", "captureBeyondViewport": whole or height is not None}
-        if height is not None:
-            width = self.evaluate("innerWidth")
-            options["clip"] = {"x": 0, "y": top, "width": width, "height": height, "scale": 1}
-        path.write_bytes(base64.b64decode(self.send("Page.captureScreenshot", **options)["data"]))
 
     def requests(self) -> list[str]:
         """Addresses asked for, other than files and data inside the page."""

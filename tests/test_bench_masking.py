@@ -1,8 +1,8 @@
 import torch
+from size_formulas import unet_counts
 
 from densecl.bench.masking import SMALL, measure
 from densecl.bench.rows import Bench, Sense
-from densecl.masking.sizes import unet_counts
 
 torch.set_num_threads(1)
 

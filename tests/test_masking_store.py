@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import safetensors.torch
+import size_formulas
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -154,7 +155,7 @@ def test_shapes_are_named_alike_for_masks_and_owners():
 def test_counts_by_formula_are_those_of_the_network(width, depth):
     with torch.device("meta"):
         backbone = UNet(width, depth, norm="instance")
-    counts = sizes.unet_counts(width, depth)
+    counts = size_formulas.unet_counts(width, depth)
     decoder = sum(p.numel() for name in backbone.decoder_parts for p in getattr(backbone, name).parameters())
     assert counts.decoder == decoder
     assert counts.encoder == sum(p.numel() for p in backbone.down.parameters())
@@ -163,8 +164,8 @@ def test_counts_by_formula_are_those_of_the_network(width, depth):
 
 
 def test_the_sizes_of_the_papers_follow_from_the_counts():
-    counts, mib = sizes.unet_counts(), sizes.mebibytes
-    head81, head21 = sizes.head_parameters(64, 81), sizes.head_parameters(64, 21)
+    counts, mib = size_formulas.unet_counts(), size_formulas.mebibytes
+    head81, head21 = size_formulas.head_parameters(64, 81), size_formulas.head_parameters(64, 21)
     assert counts.backbone + head81 == 14_786_193
     mask = sizes.mask_bytes(counts.weights)
     assert mib(4 * (counts.backbone + head81)) == pytest.approx(56.405, abs=5e-4)
@@ -179,17 +180,17 @@ def test_the_sizes_of_the_papers_follow_from_the_counts():
     ("tasks", "scratch", "decoder", "piggyback"), [(3, 169.2, 97.4, 60.0), (5, 282.0, 138.4, 63.6)]
 )
 def test_totals_as_the_papers_add_their_rounded_rows(tasks, scratch, decoder, piggyback):
-    counts, head, mib = sizes.unet_counts(), sizes.head_parameters(64, 81), sizes.mebibytes
+    counts, head, mib = size_formulas.unet_counts(), size_formulas.head_parameters(64, 81), size_formulas.mebibytes
     whole = mib(4 * (counts.backbone + head))
     rows = whole, mib(4 * (counts.decoder + head)), mib(sizes.mask_bytes(counts.weights) + 4 * head)
-    assert [sizes.rounded_total(whole, row, tasks) for row in rows] == [scratch, decoder, piggyback]
+    assert [size_formulas.rounded_total(whole, row, tasks) for row in rows] == [scratch, decoder, piggyback]
 
 
 @pytest.mark.parametrize(("outputs", "exact"), [((81, 21, 2), 59.9), ((81, 21, 2, 3, 3), 63.5)])
 def test_exact_totals_of_piggyback(outputs, exact):
-    heads = [sizes.head_parameters(64, n) for n in outputs]
-    total = sizes.sequence_bytes("piggyback", sizes.unet_counts(), heads)
-    assert round(sizes.mebibytes(total), 1) == exact
+    heads = [size_formulas.head_parameters(64, n) for n in outputs]
+    total = sizes.sequence_bytes("piggyback", size_formulas.unet_counts(), heads)
+    assert round(size_formulas.mebibytes(total), 1) == exact
 
 
 def test_sequences_are_sums_of_what_each_method_keeps():

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from size_formulas import block_parameters, head_parameters
 from torch import nn
 
-from densecl.masking.sizes import block_parameters, head_parameters
 from densecl.models import Network, ResBlockNet
 
 torch.set_num_threads(1)

@@ -3,8 +3,8 @@
 import pytest
 import torch
 from safetensors.torch import save
+from size_formulas import MIB, rounded_total
 
-from densecl.masking.sizes import MIB, rounded_total
 from densecl.models import Network, UNet
 from densecl.runner.methods import parse_method
 from densecl.runner.tasks import file_bytes, stored

@@ -1,14 +1,12 @@
 """What tables of every form share: the text of a cell, the name of a row, remarks and numbered footnotes."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 from densecl.reporting.columns import Cell, Column, rounded
 from densecl.reporting.ranking import FEWEST, LEVEL
 from densecl.reporting.statistics import interval
 from densecl.reporting.table import Row, Table
 
-Spread = Literal["std", "interval"]
 SPREADS: Mapping[str, str] = {
     "std": "mean ± standard deviation (n-1) over seeds",
     "interval": "mean ± half of its 95 % interval over seeds (Student's t)",

@@ -57,7 +57,7 @@ def read_indices(path: Location) -> np.ndarray:
         with Image.open(path) as image:
             # PIL stretches grey values of fewer than 8 bits to 0..255; the mode "L" does not show it, the raw mode
             # does.
-            raw_mode = image.tile[0].args if image.tile else image.mode
+            raw_mode = image.tile[0][3] if image.tile else image.mode
             stretched = image.mode == "L" and isinstance(raw_mode, str) and raw_mode != "L"
             if image.mode in ("P", "L") and not stretched:
                 return np.array(image)

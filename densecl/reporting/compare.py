@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from densecl.errors import RecordError, SettingError, UnknownNameError
@@ -9,8 +10,18 @@ from densecl.reporting.arrange import choose_columns, sort_rows
 from densecl.reporting.filters import chosen
 from densecl.reporting.provenance import refuse
 from densecl.reporting.record import Found, find_records
+from densecl.reporting.render import render
 from densecl.reporting.setups import averaged_keys
 from densecl.reporting.table import Table, rows
+
+
+class ShownTable(Table):
+    """A table whose text is what a wide terminal shows; `densecl.reporting.render.render` has more forms."""
+
+    def __str__(self) -> str:
+        """The table, its title and its notes."""
+        return render([self])
+
 
 RUNS = "name a folder with runs, or start one with densecl run"
 
@@ -30,7 +41,7 @@ def table(
     sort: str | None = None,
     columns: Sequence[str] = (),
     complain: Callable[[str], None] | None = None,
-) -> list[Table]:
+) -> list[ShownTable]:
     """Compare what was run: one table a benchmark, in which a row is a set-up.
 
     Runs are one row when they differ by seed alone; runs with other settings have rows of their own. Runs of equal
@@ -53,7 +64,7 @@ def table(
         complain: told of each record that cannot be read; None warns.
 
     Returns:
-        Tables whose `str` is what a terminal shows; `densecl.reporting.render.render` has more forms.
+        Tables that can be printed.
 
     Raises:
         RecordError: no such folder, or no runs in it that meet the conditions.
@@ -90,7 +101,9 @@ def table(
         from densecl.reporting.published import read_all
 
         tables = beside(tables, read_all(list(against)), group)
-    return choose_columns(tables, columns) if columns else tables
+    if columns:
+        tables = choose_columns(tables, columns)
+    return [ShownTable(**{field.name: getattr(table, field.name) for field in fields(table)}) for table in tables]
 
 
 def _read(folder: Path, complain: Callable[[str], None]) -> list[Found]:

@@ -53,12 +53,6 @@ class Table:
     notes: tuple[str, ...] = ()
     layout: Layout | None = field(default=None, repr=False, compare=False)
 
-    def __str__(self) -> str:
-        """As a wide terminal shows it."""
-        from densecl.reporting.render import render
-
-        return render([self])
-
 
 def rows(
     records: Sequence[Record],

@@ -52,6 +52,7 @@ def run_folder(place):
 def test_names_of_the_catalogue_are_offered():
     assert offered("densecl run -b ") == names("benchmarks", None)
     assert offered("densecl run --benchmark voc15") == [n for n in names("benchmarks", None) if n.startswith("voc15")]
+    assert offered("densecl table -b camvid6-") == [n for n in names("benchmarks", None) if n.startswith("camvid6-")]
     assert offered("densecl run -s ") == names("strategies", False)
     assert offered("densecl run --backbone ") == list(BACKBONES)
     assert "mib" in offered("densecl show mi")

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from densecl.cli import completion
 from densecl.cli.options import Catalogue
 
 SUFFIXES = {".md": "markdown", ".csv": "csv", ".tex": "latex"}
@@ -24,7 +25,13 @@ def table(
         typer.Option(help="Numbers of papers beside ours: published, or a TOML file or folder of one's own."),
     ] = None,
     benchmark: Annotated[
-        list[str] | None, typer.Option("--benchmark", "-b", help="Show this benchmark alone; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--benchmark",
+            "-b",
+            help="Show this benchmark alone; may be repeated.",
+            autocompletion=completion.benchmarks,
+        ),
     ] = None,
     filter: Annotated[
         list[str] | None,

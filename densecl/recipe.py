@@ -70,7 +70,8 @@ class StreamSettings(Settings):
         """A setting that decides nothing is not recorded, and does not tell runs apart."""
         content = handler(self)
         if self.kind == "tasks":
-            unused = ["setting", "labels", "order", "partition_seed"]
+            judged = any(task.kind == "style_transfer" and task.loss_network != "random" for task in self.tasks)
+            unused = ["setting", "labels", "order", "partition_seed", *([] if judged else ["loss_weights"])]
         else:
             unused = ["tasks", "loss_weights", *(["partition_seed"] if self.setting != "partitioned" else [])]
         return {key: value for key, value in content.items() if key not in unused}

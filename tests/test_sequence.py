@@ -130,6 +130,13 @@ def test_none_typed_for_the_loss_networks_weights_is_a_random_network():
     assert make_plan("shapes-5tasks", "finetune").settings.stream.loss_weights == "torchvision"
 
 
+def test_weights_of_a_loss_network_are_recorded_where_one_is_used():
+    vgg = {**SWIRLS, "loss_network": "vgg16"}
+    for tasks, recorded in (([FIGURES], False), ([FIGURES, SWIRLS], False), ([FIGURES, vgg], True)):
+        stream = build(StreamSettings, {"kind": "tasks", "tasks": tasks}, "stream")
+        assert ("loss_weights" in stream.model_dump()) is recorded
+
+
 def test_streams_of_classes_are_recorded_as_before():
     assert set(StreamSettings().model_dump()) == {"split", "kind", "setting", "labels", "order"}
 

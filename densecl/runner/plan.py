@@ -70,7 +70,7 @@ class Plan:
         content["images"] = [reader.content for pair in self.readers for reader in pair]
         if self.settings.stream.tasks:
             content["stream"]["tasks"] = tasks_by_content(self.settings)
-            content["stream"].pop("loss_weights")
+            content["stream"].pop("loss_weights", None)
         content["version"] = HASH_VERSION
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:8]
 

@@ -84,6 +84,14 @@ def test_an_edited_method_is_another_run(tmp_path):
     assert len(hashes) == 2
 
 
+def test_where_a_method_lies_tells_no_runs_apart(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text("from densecl import Strategy\nclass Mine(Strategy):\n    weight: float = 1.0\n")
+    monkeypatch.chdir(tmp_path)
+    near, far = (plan(strategy=f"{folder}mine.py:Mine") for folder in ("", f"{tmp_path}/"))
+    assert near.hash == far.hash
+    assert near.folder.parts[-4:] == far.folder.parts[-4:]
+
+
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [

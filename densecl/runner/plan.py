@@ -66,6 +66,8 @@ class Plan:
         """Eight hex digits over all that decides the numbers; not over paths, device and workers."""
         content = self.settings.model_dump(mode="json", exclude=EXCLUDED)
         content["backbone_values"] = self.backbone_by_content
+        content["strategy"] = _without_folder(content["strategy"])
+        content["plugins"] = {_without_folder(name): values for name, values in content["plugins"].items()}
         content["sources"] = [part.source for part in (self.method.strategy, *self.method.plugins)]
         content["images"] = [reader.content for pair in self.readers for reader in pair]
         if self.settings.stream.tasks:
@@ -184,6 +186,12 @@ def resolve_backbone(name: str, arguments: Mapping[str, Any], weights: str | Non
             raise SettingError(f"--weights {weights}: {name} has no encoder to load weights into", "leave it out")
         arguments = {**arguments, **({"weights": weights} if "weights" in defaults else {})}
     return {**defaults, **check_backbone(name, arguments)}
+
+
+def _without_folder(reference: str) -> str:
+    """A method's name; `folder/mine.py:Mine` as `mine.py:Mine`: its source decides, not where it lies."""
+    file, colon, name = reference.rpartition(":")
+    return f"{Path(file).name}:{name}" if colon else reference
 
 
 def _with_values(method: Method, values: Mapping[str, Mapping[str, Any]]) -> Method:

@@ -8,6 +8,7 @@ With one process every function here does nothing.
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -64,6 +65,9 @@ def join() -> None:
 def leave() -> None:
     """Part from the other processes."""
     if dist.is_initialized():
+        # Destroying joins gloo's threads while it holds the GIL, and up to torch 2.6 at least a thread that has just
+        # finished the last collective wants the GIL to drop its tensors: both wait for ever. Let it have it first.
+        time.sleep(0.2)
         dist.destroy_process_group()
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from densecl.errors import RecordError
-from densecl.reporting.record import Evaluation, Record, StepRecord, find_records, identity, read_record
+from densecl.reporting.record import APART, Evaluation, Record, StepRecord, find_records, identity, read_record
 
 
 def make_record(**changes):
@@ -158,3 +158,13 @@ def test_runs_that_differ_by_seed_device_workers_or_place_of_data_are_one_set_up
 def test_the_record_does_not_import_torch():
     code = "import sys, densecl.reporting.record; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_records_that_are_kept_apart_are_found_only_by_their_own_folder(tmp_path):
+    for place in ("mine/s0", "shipped/s0", "shipped/more/s1"):
+        (tmp_path / place).mkdir(parents=True)
+        written(tmp_path / place)
+    (tmp_path / "shipped" / APART).write_text("")
+    assert [found.path.parent for found in find_records(tmp_path)[0]] == [tmp_path / "mine/s0"]
+    assert len(find_records(tmp_path / "shipped")[0]) == 2
+    assert len(find_records(tmp_path / "shipped/more")[0]) == 1

@@ -5,7 +5,8 @@ Labels: 0 is background (or, without background, "other"), classes follow in ord
 
 import json
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -17,6 +18,7 @@ from densecl.files import write_text
 
 SCHEMA = 1
 FILE_NAME = "result.json"
+APART = ".apart"  # in a folder whose records are not those of the folder it lies in
 UNHASHED = ("data.root", "loader", "device")  # settings that must not change the numbers, hence not in a run's hash
 
 
@@ -166,16 +168,27 @@ def read_record(path: Path) -> Record:
 
 
 def find_records(folder: Path) -> tuple[list[Found], list[RecordError]]:
-    """Every `result.json` in and below `folder`, in order of path, and what is wrong with those that cannot be read."""
+    """Every `result.json` in and below `folder`, in order of path, and what is wrong with those that cannot be read.
+
+    A folder below it that holds a file named `APART` is left out, unless it is the one that was asked for.
+    """
     found: list[Found] = []
     faults: list[RecordError] = []
     folder = Path(folder)
-    for path in [folder] if folder.is_file() else sorted(folder.rglob(FILE_NAME)):
+    for path in [folder] if folder.is_file() else sorted(_record_files(folder)):
         try:
             found.append(Found(path, read_record(path)))
         except RecordError as error:
             faults.append(error)
     return found, faults
+
+
+def _record_files(folder: Path) -> Iterator[Path]:
+    for place, folders, files in os.walk(folder):
+        if APART in files and Path(place) != folder:
+            folders.clear()
+        elif FILE_NAME in files:
+            yield Path(place, FILE_NAME)
 
 
 def identity(record: Record, without: Sequence[str] = UNHASHED) -> dict[str, Any]:

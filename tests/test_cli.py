@@ -85,7 +85,7 @@ def refused_run(capsys, voc, named, *more, output=None, **which):
         ({}, ["--validation", "1"], ["'data.validation' cannot be 1"]),
         ({}, ["--weights", "absent.pth"], ["absent.pth"]),
         ({}, ["--seed", "x"], ["--seed", "valid integer"]),
-        ({}, ["--seed", "-1"], ["--seed", "-1"]),
+        ({}, ["--seed", "-1"], ["--seed"]),
         ({}, ["--workers", "-1"], ["--workers"]),
         ({}, ["--nonsense"], ["--nonsense"]),
         ({}, ["--catalogue", "absent"], ["the catalogue folder absent does not exist"]),

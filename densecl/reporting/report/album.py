@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-LIMIT = 1_100_000  # bytes of all pictures, before base64 adds a third
+LIMIT = 1_000_000  # bytes of all pictures, before base64 adds a third
 LARGEST = 20_000_000  # pixels of a file that is opened at all
 WIDEST = 960  # pixels kept of a picture's width
 

@@ -63,10 +63,12 @@ def tiny_voc(root: Path) -> Path:
     return folder
 
 
-def refused(capsys: pytest.CaptureFixture[str], words: Sequence[object], *named: object) -> None:
-    """Assert that a command refuses its words in one line that has these names."""
+def refused(capsys: pytest.CaptureFixture[str], words: Sequence[object], *named: object) -> str:
+    """Run a command that must be refused in one line that has these names, and return the line."""
     assert main([str(word) for word in words]) == 2
     shown = capsys.readouterr()
     assert shown.out == ""
+    assert shown.err.startswith("densecl: ")
     assert shown.err.count("\n") == 1
     assert all(str(name) in shown.err for name in named), shown.err
+    return shown.err

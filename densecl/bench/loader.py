@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from densecl.bench import goals
 from densecl.bench.harness import SMALL_BACKBONE
 from densecl.bench.rows import Bench, Row, Sense, row
-from densecl.bench.timing import Form, Spent
+from densecl.bench.timing import Form, Spent, stopwatch
 from densecl.bench.trees import USUAL, Drawn, find_tree
 from densecl.data.dataset import DenseDataset
 from densecl.data.labels import lookup_table, remap
@@ -152,7 +152,7 @@ def _waiting(bench: Bench, plan: Plan, scenario: Scenario, workers: int, note: s
 def _train(plan: Plan, scenario: Scenario, workers: int) -> tuple[Spent, Waiting]:
     """What the epochs of step 0 took, and the loader's share."""
     strategy: Strategy = build_strategy(plan, scenario, build_network(plan.settings), workers)
-    make, epoch = strategy.make_train_dataloader, strategy.training_epoch
+    make, epoch, watch = strategy.make_train_dataloader, strategy.training_epoch, stopwatch(strategy.device)
     found: list[Waiting] = []
     spent = Spent(0.0, 0.0)
 
@@ -163,11 +163,8 @@ def _train(plan: Plan, scenario: Scenario, workers: int) -> tuple[Spent, Waiting
 
     def timed(**keywords: Any) -> None:
         nonlocal spent
-        start, used = time.perf_counter(), time.process_time()
-        epoch(**keywords)
-        if strategy.device.type == "cuda":  # the last batch is still being trained on
-            torch.cuda.synchronize(strategy.device)
-        spent = Spent(spent.seconds + time.perf_counter() - start, spent.processor + time.process_time() - used)
+        one = watch(lambda: epoch(**keywords))
+        spent = Spent(spent.seconds + one.seconds, spent.processor + one.processor)
 
     strategy.make_train_dataloader = watched  # type: ignore[method-assign]
     strategy.training_epoch = timed  # type: ignore[method-assign]

@@ -32,17 +32,14 @@ def bench(
     forms are left out with a line where there is no compiler.
     """
     import json
-    import shutil
-    import sys
 
-    from densecl.errors import UnknownNameError
+    from densecl.cli.screen import columns_and_colour
+    from densecl.errors import SettingError, UnknownNameError
     from densecl.files import write_text
 
     if kind not in (*KINDS, "all"):
         raise UnknownNameError("measurement", kind, (*KINDS, "all"))
     if output is not None and output.is_dir():
-        from densecl.errors import SettingError
-
         raise SettingError(f"--output {output} is a folder", "name a file")
 
     import torch
@@ -52,10 +49,9 @@ def bench(
     from densecl.bench.table import render
     from densecl.runner.plan import usable_device
 
-    printed = output is None and as_json
+    tabled = output is not None or not as_json  # else JSON alone goes to the screen
     as_json = as_json or (output is not None and output.suffix == ".json")
-    screen = sys.stdout.isatty()
-    width = shutil.get_terminal_size((80, 24)).columns if screen else 80
+    columns, colour = columns_and_colour()
     kinds, shown = KINDS if kind == "all" else (kind,), False
 
     def started(name: str) -> None:
@@ -63,15 +59,18 @@ def bench(
 
     def finished(name: str, report: Report) -> None:
         nonlocal shown
-        if not printed:
+        if tabled:
             last = name == kinds[-1]
-            typer.echo(render(report.of(name), width=width, colour=screen, machine=not shown, legend=last), nl=not last)
+            part = render(report.of(name), width=columns or 80, colour=colour, machine=not shown, legend=last)
+            typer.echo(part, nl=not last)
             shown = True
 
     settings = Bench(repeats, torch.device(usable_device(device)), data, not small if compile is None else compile)
     report = run(kinds, settings, small=small, started=started, finished=finished)
+    if output is None and not as_json:
+        return
     text = json.dumps(report.as_json(), indent=1) + "\n" if as_json else render(report)
-    if output is not None:
-        write_text(output, text)
-    elif printed:
+    if output is None:
         typer.echo(text, nl=False)
+    else:
+        write_text(output, text)

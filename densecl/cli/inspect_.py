@@ -20,12 +20,8 @@ def inspect(
 
         typer.echo(describe_masks(run, task))
         return
-    import os
-    import shutil
-    import sys
-
+    from densecl.cli.screen import columns_and_colour
     from densecl.runner.inspect_run import describe_run
 
-    screen = sys.stdout.isatty()
-    width = shutil.get_terminal_size().columns if screen else None
-    typer.echo(describe_run(run, width=width, colour=screen and os.environ.get("TERM") != "dumb"), nl=False)
+    width, colour = columns_and_colour()
+    typer.echo(describe_run(run, width=width, colour=colour), nl=False)

@@ -35,11 +35,8 @@ def sweep(
     Finished runs are not repeated, killed ones go on, and a first step that several share is trained once and first. A
     run that fails does not stop the others; the exit code is then 1. Ctrl-C stops, the same command goes on.
     """
-    import os
-    import shutil
-    import sys
-
     from densecl.cli import complain
+    from densecl.cli.screen import columns_and_colour
     from densecl.reporting.render import render
     from densecl.reporting.table import rows
     from densecl.runner.sweep.sweep import carry_out, prepare
@@ -61,9 +58,7 @@ def sweep(
         return
     result = carry_out(prepared, quiet=quiet)
     if result.records:
-        screen = sys.stdout.isatty()
-        width = shutil.get_terminal_size().columns if screen else None
-        colour = screen and os.environ.get("TERM") != "dumb"
+        width, colour = columns_and_colour()
         typer.echo(render(rows(result.records), "terminal", width=width, colour=colour), nl=False)
     if result.failed:
         names = "; ".join(f"run {ended.job.number} ({ended.job})" for ended in result.failed)

@@ -68,10 +68,7 @@ def table(
     it; unfinished runs, those that are told the task at test time and joint are
     shown but not ranked. Runs with other settings have rows of their own.
     """
-    import os
-    import shutil
-    import sys
-
+    from densecl.cli.screen import columns_and_colour
     from densecl.files import write_text
     from densecl.reporting.compare import table as compare
     from densecl.reporting.render import render
@@ -96,9 +93,7 @@ def table(
         write_text(output, render(tables, form, spread=spread))
         typer.echo(f"wrote {output}", err=True)
         return
-    screen = sys.stdout.isatty()
-    width = shutil.get_terminal_size().columns if screen else None
-    colour = screen and os.environ.get("TERM") != "dumb"
+    width, colour = columns_and_colour()
     typer.echo(render(tables, form, width=width, colour=colour, spread=spread), nl=False)
 
 

@@ -16,6 +16,7 @@ from densecl.data.palette import write_mask
 from densecl.files import write_error
 
 SIZE = 48  # side of every drawn image in pixels
+BLOCK = 8  # side of a background block, and a period of stripes, in pixels
 CHUNK = 125  # images drawn at once: bounds the memory, does not change the pixels
 MARK = "classes.txt"  # the file that tells a drawn folder from other VOC trees
 
@@ -105,6 +106,12 @@ def compose(
         drawing.images[part] = np.clip(np.floor(pixels * 255), 0, 255)
         masks[border(canvas.instances)] = VOID
     return drawing
+
+
+def blocky(rng: np.random.Generator, colours: np.ndarray, contrast: float) -> Callable[[slice], np.ndarray]:
+    """Backgrounds for `compose`: a colour an image, (N, 3), in blocks whose brightness varies by `contrast`."""
+    shades = contrast * noise(rng, (len(colours), SIZE // BLOCK, SIZE // BLOCK))
+    return lambda part: colours[part, None, None] + shades[part].repeat(BLOCK, 1).repeat(BLOCK, 2)[..., None]
 
 
 def noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:

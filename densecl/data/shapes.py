@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from densecl.data.drawing import SIZE, Canvas, Drawing, compose, frame, hsv_to_rgb, noise
+from densecl.data.drawing import BLOCK, Canvas, Drawing, blocky, compose, frame, hsv_to_rgb
 from densecl.data.drawn import DrawnVOC
 
 HUES = ("red", "lime", "green", "blue", "purple")  # at 0, 1/5, ... of the colour circle
@@ -17,8 +17,6 @@ SHAPES = ("disc", "cross", "triangle", "ring")
 # Class c is hue ORDER[c - 1] // 4 and shape ORDER[c - 1] % 4: shuffled once, so that each step of a stream mixes both.
 ORDER = (3, 8, 12, 13, 14, 16, 10, 15, 1, 6, 0, 7, 4, 18, 5, 19, 17, 2, 9, 11)
 CLASS_NAMES = tuple(f"{HUES[pair // 4]} {SHAPES[pair % 4]}" for pair in ORDER)
-
-_BLOCK = 8  # pixels of a background block, and of a period of stripes
 
 
 def draw(n: int, seed: int) -> Drawing:
@@ -33,16 +31,11 @@ def draw(n: int, seed: int) -> Drawing:
     rng = np.random.default_rng(seed)
     scene = rng.random((n, 4))  # hue, saturation and brightness of the background; number of objects
     things = rng.random((n, 4, 9))  # slot 0: the grey object; slots 1..3: objects
-    blocks = 0.08 * noise(rng, (n, SIZE // _BLOCK, SIZE // _BLOCK))
     active = np.stack(
         [things[:, 0, 8] < 0.5, scene[:, 3] >= 0, scene[:, 3] >= 0.5, scene[:, 3] >= 0.9], axis=1
     )  # (N, 4)
     colours = hsv_to_rgb(scene[:, 0], 0.3 * scene[:, 1], 0.25 + 0.5 * scene[:, 2])
-
-    def background(part: slice) -> np.ndarray:
-        return colours[part, None, None] + blocks[part].repeat(_BLOCK, 1).repeat(_BLOCK, 2)[..., None]
-
-    return compose(rng, things, active, range(4), background, _draw_slot, grain=0.04)
+    return compose(rng, things, active, range(4), blocky(rng, colours, 0.08), _draw_slot, grain=0.04)
 
 
 def outline(shape: int, x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
@@ -89,7 +82,7 @@ def _draw_slot(things: np.ndarray, active: np.ndarray, slot: int, canvas: Canvas
         which = np.flatnonzero(active & (shape == kind))
         x, y, radius = frame(things[which, :4])  # (K, 48, 48)
         inside = outline(kind, x, y, radius)
-        light_x, light_y = x % _BLOCK < _BLOCK / 2, y % _BLOCK < _BLOCK / 2
+        light_x, light_y = x % BLOCK < BLOCK / 2, y % BLOCK < BLOCK / 2
         pattern = fill[which, None, None]
         light = (pattern == 0) | ((pattern == 1) & light_x) | ((pattern == 2) & (light_x ^ light_y))
         canvas.paint(slot, which, inside, colour, label, light, 0.6)

@@ -9,13 +9,11 @@ from types import MappingProxyType
 import numpy as np
 
 from densecl.data import shapes
-from densecl.data.drawing import SIZE, Canvas, Drawing, compose, frame, hsv_to_rgb, noise
+from densecl.data.drawing import Canvas, Drawing, blocky, compose, frame, hsv_to_rgb
 from densecl.data.drawn import DrawnVOC
 
 CLASS_NAMES = ("disc", "triangle", "ring", "square", "cross")
 HUES = (0.0, 0.33, 0.62, 0.14, 0.83)  # of each class, give or take 0.03 of the circle
-
-_BLOCK = 8  # pixels of a background block
 
 
 def draw(n: int, seed: int) -> Drawing:
@@ -28,16 +26,11 @@ def draw(n: int, seed: int) -> Drawing:
     rng = np.random.default_rng(seed)
     scene = rng.random((n, 2))  # brightness of the background; number of objects
     things = rng.random((n, 3, 8))
-    blocks = 0.05 * noise(rng, (n, SIZE // _BLOCK, SIZE // _BLOCK))
     present = np.stack([scene[:, 1] >= 0, scene[:, 1] >= 0.4, scene[:, 1] >= 0.8], axis=1)  # (N, 3)
     brightness = 0.2 + 0.7 * scene[:, 0]
     hue = np.where(brightness < 0.5, 0.6, 0.09)  # dark ones are blue, light ones orange
     colours = hsv_to_rgb(hue, np.full_like(hue, 0.3), brightness)
-
-    def background(part: slice) -> np.ndarray:
-        return colours[part, None, None] + blocks[part].repeat(_BLOCK, 1).repeat(_BLOCK, 2)[..., None]
-
-    return compose(rng, things, present, (1, 2, 3), background, _draw_slot, grain=0.03)
+    return compose(rng, things, present, (1, 2, 3), blocky(rng, colours, 0.05), _draw_slot, grain=0.03)
 
 
 def outline(figure: int, x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:

@@ -68,7 +68,7 @@ def unbiased_cross_entropy(
         folded &= hidden.view(-1, 1, 1)
     index = torch.where(folded | ~valid, 0, target)
     w = pixel_weights(weight, valid, logits.dtype)
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling():  # of the formula a compiler makes one pass
         return _formula(logits, index, folded, w, n_old)
     if analytic(logits):
         return _UnbiasedCrossEntropy.apply(logits, index, folded, w, n_old)  # pyright: ignore[reportReturnType]

@@ -53,7 +53,7 @@ def unbiased_distillation(logits: Tensor, teacher_logits: Tensor, *, weight: Ten
     n_old = _check(logits, teacher_logits)
     logits, teacher = widen(logits), teacher_logits.detach()
     w = _all_pixels(logits, weight) / n_old
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling():  # of the formula a compiler makes one pass
         return _formula(logits, teacher, w)
     if analytic(logits):
         return _UnbiasedDistillation.apply(logits, teacher, w)  # pyright: ignore[reportReturnType]

@@ -61,8 +61,8 @@ def blocks(logits: Tensor) -> Iterator[Block]:
 
 
 def analytic(logits: Tensor) -> bool:
-    """Whether a loss shall make its gradient itself; a compiler is given the formula, of which it makes one pass."""
-    return torch.is_grad_enabled() and logits.requires_grad and not torch.compiler.is_compiling()
+    """Whether a loss shall make its gradient itself, beside its value."""
+    return torch.is_grad_enabled() and logits.requires_grad
 
 
 def scale_(gradient: Tensor, factor: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from pathlib import Path
 
 from densecl.errors import RecordError, SettingError, UnknownNameError
@@ -103,7 +102,7 @@ def table(
         tables = beside(tables, read_all(list(against)), group)
     if columns:
         tables = choose_columns(tables, columns)
-    return [ShownTable(**{field.name: getattr(table, field.name) for field in fields(table)}) for table in tables]
+    return [ShownTable(**vars(one)) for one in tables]
 
 
 def _read(folder: Path, complain: Callable[[str], None]) -> list[Found]:

@@ -15,10 +15,13 @@ def poly(iterations: int, power: float, warmup: int) -> Callable[[int], float]:
     """Iteration -> factor of the learning rate: (1 - i / n)^power (Chen et al., DeepLab), with linear warm-up."""
 
     def factor(i: int) -> float:
-        ramp = min(1.0, (i + 1) / warmup) if warmup else 1.0
-        return ramp * max(0.0, 1 - i / iterations) ** power
+        return _ramp(i, warmup) * max(0.0, 1 - i / iterations) ** power
 
     return factor
+
+
+def _ramp(i: int, warmup: int) -> float:
+    return min(1.0, (i + 1) / warmup) if warmup else 1.0
 
 
 def make_optimizer(groups: list[dict[str, Any]], settings: TrainingSettings, step: int) -> torch.optim.Optimizer:
@@ -72,8 +75,7 @@ def two_parts(settings: TrainingSettings, iterations: int, i: int, cut: int, pea
         peak: what the second part begins with.
     """
     start, length, top = (0, cut, 1.0) if i < cut else (cut, iterations - cut, peak)
-    ramp = min(1.0, (i + 1) / settings.warmup) if settings.warmup else 1.0
-    return top * ramp * max(0.0, 1 - (i - start) / max(length, 1)) ** settings.power
+    return top * _ramp(i, settings.warmup) * max(0.0, 1 - (i - start) / max(length, 1)) ** settings.power
 
 
 def halfway(iterations: int, i: int) -> float:

@@ -20,6 +20,7 @@ from densecl.recipe import SECTIONS, BenchmarkRecipe, StrategyRecipe, build_sect
 from densecl.reporting.compare import table
 from densecl.reporting.markdown import escape, markdown
 from densecl.reporting.published import Reported, canonical, read_all
+from densecl.reporting.record import flatten
 from densecl.reporting.table import Table
 from densecl.strategies.base import Plugin, Strategy
 from densecl.strategies.hyperparameters import hyperparameters
@@ -319,17 +320,9 @@ def _sections(sections: Mapping[str, Any]) -> list[str]:
     return [
         f"- `{key} = {_plain(value)}`"
         for section in SECTIONS
-        for key, value in _leaves(sections.get(section, {}), section)
+        for key, value in flatten(sections.get(section, {}), f"{section}.").items()
         if key != "stream.tasks"
     ]
-
-
-def _leaves(tree: Mapping[str, Any], prefix: str) -> Iterable[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}.{key}")
-        else:
-            yield f"{prefix}.{key}", value
 
 
 def _plain(value: Any) -> str:

@@ -1,10 +1,13 @@
 import json
+import re
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
+import densecl
 from densecl.errors import RecordError
 from densecl.reporting.record import APART, Evaluation, Record, StepRecord, find_records, identity, read_record
 
@@ -168,3 +171,6 @@ def test_records_that_are_kept_apart_are_found_only_by_their_own_folder(tmp_path
     assert [found.path.parent for found in find_records(tmp_path)[0]] == [tmp_path / "mine/s0"]
     assert len(find_records(tmp_path / "shipped")[0]) == 2
     assert len(find_records(tmp_path / "shipped/more")[0]) == 1
+    shutil.rmtree(tmp_path / "mine")
+    with pytest.raises(RecordError, match=f"or name {re.escape(str(tmp_path / 'shipped'))}$"):
+        densecl.table(tmp_path)

@@ -8,7 +8,7 @@ from densecl.errors import RecordError, SettingError, UnknownNameError
 from densecl.reporting.arrange import choose_columns, sort_rows
 from densecl.reporting.filters import chosen
 from densecl.reporting.provenance import refuse
-from densecl.reporting.record import Found, find_records
+from densecl.reporting.record import APART, Found, find_records
 from densecl.reporting.render import render
 from densecl.reporting.setups import averaged_keys
 from densecl.reporting.table import Table, rows
@@ -113,5 +113,6 @@ def _read(folder: Path, complain: Callable[[str], None]) -> list[Found]:
         complain(f"left out: {fault}")
     if not found:
         what = "none of its records can be read" if faults else "it holds no result.json"
-        raise RecordError(f"nothing to show in {folder}: {what}", RUNS)
+        apart = ", ".join(sorted(str(mark.parent) for mark in folder.rglob(APART)))
+        raise RecordError(f"nothing to show in {folder}: {what}", RUNS + (f", or name {apart}" if apart else ""))
     return found

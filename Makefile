@@ -4,7 +4,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test check docs soak clean
+.PHONY: help demo test quick check docs bench soak clean
 
 BIN := .venv/bin
 RUN := .venv/.installed
@@ -35,12 +35,15 @@ check: $(DEV) ## all there is to check: format, lint, the arrows between the roo
 	$(BIN)/vulture
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)
 
+bench: $(RUN) ## speed of losses, loop and class index against plain PyTorch (ARGS="losses --repeats 9")
+	PYTHONPATH=tools $(BIN)/python -m bench $(ARGS)
+
 docs: $(DOCS) ## the pages of docs/ as HTML in build/docs; a warning is an error
 	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -W --keep-going -q -b html docs build/docs
 	@echo "open build/docs/index.html"
 
 soak: $(DEV) ## kill real runs at N random moments (default 25) and let them go on to the same bits
-	OMP_NUM_THREADS=1 $(BIN)/python tests/kill_runs.py $(or $(N),25)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/helpers/kill_runs.py $(or $(N),25)
 
 clean: ## remove caches, builds and the demo's results; .venv, data and results/ stay
 	rm -rf build dist demo .pytest_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info

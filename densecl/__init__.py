@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from densecl import data, inversion, losses, metrics, models, streams
+    from densecl.finished.predict import predict
     from densecl.models.network import Output
-    from densecl.reporting.compare import table
-    from densecl.runner.predict import predict
-    from densecl.runner.report import report
+    from densecl.report.make import report
     from densecl.runner.run import run
-    from densecl.runner.sweep.sweep import sweep
     from densecl.strategies.base import Plugin, Strategy
     from densecl.streams.scenario import Scenario
+    from densecl.sweep.sweep import sweep
+    from densecl.tables.compare import table
     from densecl.training.batch import Batch
 
 __version__ = "0.1.0"
@@ -46,11 +46,11 @@ _HOMES = {
     "Plugin": "densecl.strategies.base",
     "Scenario": "densecl.streams.scenario",
     "Strategy": "densecl.strategies.base",
-    "predict": "densecl.runner.predict",
-    "report": "densecl.runner.report",
+    "predict": "densecl.finished.predict",
+    "report": "densecl.report.make",
     "run": "densecl.runner.run",
-    "sweep": "densecl.runner.sweep.sweep",
-    "table": "densecl.reporting.compare",
+    "sweep": "densecl.sweep.sweep",
+    "table": "densecl.tables.compare",
 }
 
 

@@ -4,10 +4,10 @@ import shutil
 
 import pytest
 import torch
-from data_trees import few_drawn
-from tiny_runs import run_words, tiny_voc
 
+from data_trees import few_drawn
 from densecl.cli import main
+from tiny_runs import run_words, tiny_voc
 
 
 @pytest.fixture

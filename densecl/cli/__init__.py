@@ -16,7 +16,6 @@ from typer.core import TyperGroup
 from densecl import __version__
 from densecl.cli import data
 from densecl.cli.bank import bank
-from densecl.cli.bench import bench
 from densecl.cli.check import check
 from densecl.cli.doctor import doctor
 from densecl.cli.evaluate import evaluate
@@ -67,7 +66,6 @@ app.command("bank")(bank)
 app.command("check")(check)
 app.command("inspect")(inspect)
 app.add_typer(data.app, name="data")
-app.command("bench")(bench)
 app.command("doctor")(doctor)
 
 

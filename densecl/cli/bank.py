@@ -26,7 +26,7 @@ def bank(
     import json
 
     from densecl.data.places import cache_folder
-    from densecl.runner.judge import judged
+    from densecl.finished.judge import judged
 
     found = judged(run, judge)
     if as_json:

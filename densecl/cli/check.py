@@ -18,7 +18,7 @@ def check(
     catalogue: Catalogue = None,
 ) -> None:
     """Train a method for seconds on a tiny stream and say in words what is wrong with it."""
-    from densecl.runner.check import check_method
+    from densecl.check.check import check_method
 
     findings = check_method(strategy, catalogue)
     for finding in findings:

@@ -77,8 +77,8 @@ def runs(incomplete: str) -> list[str]:
 
 def _entries(kind: str, context: typer.Context) -> list[tuple[str, str, str]]:
     """(name, summary, kind) of all names; none where a recipe cannot be read."""
-    from densecl.catalogue import entries
     from densecl.errors import DenseCLError
+    from densecl.settings.catalogue import entries
 
     try:
         return [(entry.name, entry.summary, entry.kind) for entry in entries(kind, context.params.get("catalogue"))]

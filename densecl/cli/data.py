@@ -22,7 +22,7 @@ Folder = Annotated[Path | None, typer.Option("--data", help="Folder of the data 
 def make(name: Name, data: Folder = None) -> None:
     """Draw an embedded data set, or paint the masks of coco."""
     from densecl.data import download
-    from densecl.reporting.progress import Progress
+    from densecl.listeners.progress import Progress
 
     with Progress().scan("masks") as scan:
         place = download.make(name, data, scan)
@@ -33,7 +33,7 @@ def make(name: Name, data: Folder = None) -> None:
 def get(name: Name, data: Folder = None) -> None:
     """Download a data set and prepare it."""
     from densecl.data import download
-    from densecl.reporting.progress import Progress
+    from densecl.listeners.progress import Progress
 
     with Progress().scan("files") as scan:
         place = download.get(name, data, scan)
@@ -52,7 +52,7 @@ def path(name: Name, data: Folder = None) -> None:
 def verify(name: Name, data: Folder = None) -> None:
     """Check that lists, images and masks are complete and legal; exit code 2 when they are not."""
     from densecl.data import verify as checks
-    from densecl.reporting.progress import Progress
+    from densecl.listeners.progress import Progress
     from densecl.streams import golden
 
     with Progress().scan("masks") as scan:

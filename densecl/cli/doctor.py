@@ -22,7 +22,7 @@ def doctor(
     import json
     import os
 
-    from densecl.runner.doctor import examine, runnable
+    from densecl.about.doctor import examine, runnable
 
     findings = examine(data, catalogue)
     able = runnable(findings)

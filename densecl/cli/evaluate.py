@@ -23,7 +23,7 @@ def evaluate(
     ] = False,
 ) -> None:
     """Evaluate the kept weights of a finished step; nothing is trained or changed."""
-    from densecl.runner.reevaluate import reevaluate, summary
+    from densecl.finished.evaluate import reevaluate, summary
 
     scored = reevaluate(
         run, step=step, task=task, preset=evaluation, data=data, device=device, workers=workers, catalogue=catalogue

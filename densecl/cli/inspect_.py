@@ -16,12 +16,12 @@ def inspect(
 ) -> None:
     """Look into a run: settings, steps, scores of each class, what is taken for what, files. Nothing is changed."""
     if masks or task is not None:
-        from densecl.runner.inspect_masks import describe_masks
+        from densecl.finished.inspect_masks import describe_masks
 
         typer.echo(describe_masks(run, task))
         return
     from densecl.cli.screen import columns_and_colour
-    from densecl.runner.inspect_run import describe_run
+    from densecl.finished.inspect_run import describe_run
 
     width, colour = columns_and_colour()
     typer.echo(describe_run(run, width=width, colour=colour), nl=False)

@@ -16,7 +16,7 @@ def list_(
     catalogue: Catalogue = None,
 ) -> None:
     """List benchmarks, strategies (and plugins) and backbones."""
-    from densecl.catalogue import entries
+    from densecl.settings.catalogue import entries
 
     for number, name in enumerate([kind] if kind else ["benchmarks", "strategies", "backbones"]):
         found = entries(name, catalogue)

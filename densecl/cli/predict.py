@@ -33,7 +33,7 @@ def predict(
     the image with a legend. For tasks that make pictures: NAME.TASK.png. Images of any kind and size; of an animation
     the first frame. All are opened before anything is written.
     """
-    from densecl.runner.predict import describe, predictions
+    from densecl.finished.predict import describe, predictions
 
     for prediction in predictions(
         run, images, output, step=step, task=task, size=size, device=device, catalogue=catalogue

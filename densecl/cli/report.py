@@ -15,7 +15,7 @@ def report(
     Means over seeds have 95 % intervals, rows are tested against the best. Records and pictures that cannot be read are
     left out by name.
     """
-    from densecl.runner.report import report as write
+    from densecl.report.make import report as write
 
     for note in write(folder, output):
         typer.echo(f"densecl: left out: {note}", err=True)

@@ -63,7 +63,7 @@ def run(
 ) -> None:
     """Train every step, evaluate after each, and record it; a finished run is not repeated."""
     from densecl.errors import SettingError
-    from densecl.runner.listen import listeners
+    from densecl.listeners.listen import listeners
     from densecl.runner.plan import make_plan
     from densecl.training import distributed
 
@@ -94,9 +94,9 @@ def run(
 
         typer.echo(describe(plan, events.scan("scanning masks")))
         return
-    from densecl.reporting.render import render
-    from densecl.reporting.table import rows
     from densecl.runner.run import execute
+    from densecl.tables.forms.text import render
+    from densecl.tables.table import rows
 
     record = execute(plan, fresh=fresh, share=not no_share, keep_checkpoints=keep_checkpoints, events=events)
     distributed.leave()

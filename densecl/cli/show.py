@@ -16,7 +16,7 @@ def show(
     catalogue: Catalogue = None,
 ) -> None:
     """Show a benchmark's steps and recipe, a strategy's hyper-parameters and paper, or a backbone's settings."""
-    from densecl.runner.describe import show_name
+    from densecl.about.describe import show_name
 
     typer.echo(show_name(name, data, catalogue))
 
@@ -31,6 +31,6 @@ def cite(
     catalogue: Catalogue = None,
 ) -> None:
     """Print the BibTeX entries of what a run used."""
-    from densecl.runner.describe import bibtex
+    from densecl.about.describe import bibtex
 
     typer.echo(bibtex(name, catalogue))

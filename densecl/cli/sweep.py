@@ -37,9 +37,9 @@ def sweep(
     """
     from densecl.cli import complain
     from densecl.cli.screen import columns_and_colour
-    from densecl.reporting.render import render
-    from densecl.reporting.table import rows
-    from densecl.runner.sweep.sweep import carry_out, prepare
+    from densecl.sweep.sweep import carry_out, prepare
+    from densecl.tables.forms.text import render
+    from densecl.tables.table import rows
 
     prepared = prepare(
         plan,

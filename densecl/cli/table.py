@@ -70,8 +70,8 @@ def table(
     """
     from densecl.cli.screen import columns_and_colour
     from densecl.files import write_text
-    from densecl.reporting.compare import table as compare
-    from densecl.reporting.render import render
+    from densecl.tables.compare import table as compare
+    from densecl.tables.forms.text import render
 
     tables = compare(
         folder,
@@ -99,8 +99,8 @@ def table(
 
 def _published(name: str, catalogue: Path | None) -> list[Path]:
     """The files that `--against` means."""
-    from densecl.catalogue import published_files
     from densecl.errors import SettingError
+    from densecl.settings.catalogue import published_files
 
     place = Path(name)
     if name == "published":

@@ -17,7 +17,7 @@ from filelock import FileLock
 
 from densecl.data.class_index import for_each
 from densecl.data.dataset import VOID, DenseDataset
-from densecl.data.palette import write_mask
+from densecl.data.indexed_png import write_mask
 from densecl.data.places import cache_folder, check_files, data_folder, names_in
 from densecl.errors import DataError, UnknownNameError
 from densecl.files import write_error, write_text

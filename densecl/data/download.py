@@ -12,7 +12,7 @@ import numpy as np
 
 from densecl.data import DRAWN, canonical, coco, drawn_set, locate, voc
 from densecl.data.class_index import for_each
-from densecl.data.palette import write_mask
+from densecl.data.indexed_png import write_mask
 from densecl.data.places import data_folder, names_in
 from densecl.errors import DataError, RunError
 from densecl.files import write_error, write_text

@@ -12,7 +12,7 @@ from filelock import FileLock
 from PIL import Image
 
 from densecl.data.dataset import VOID
-from densecl.data.palette import write_mask
+from densecl.data.indexed_png import write_mask
 from densecl.files import write_error
 
 SIZE = 48  # side of every drawn image in pixels

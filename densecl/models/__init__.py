@@ -7,13 +7,13 @@ from typing import Any, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from densecl.errors import SettingError, UnknownNameError
-from densecl.models.bisenet import BiSeNet
-from densecl.models.deeplabv3 import DeepLabV3
-from densecl.models.fcn import FCN
+from densecl.models.backbones.bisenet import BiSeNet
+from densecl.models.backbones.deeplabv3 import DeepLabV3
+from densecl.models.backbones.fcn import FCN
+from densecl.models.backbones.resblock import ResBlockNet
+from densecl.models.backbones.unet import UNet
 from densecl.models.heads import Heads
 from densecl.models.network import Backbone, Features, Network, Output
-from densecl.models.resblock import ResBlockNet
-from densecl.models.unet import UNet
 
 __all__ = [
     "FCN",

@@ -14,11 +14,11 @@ from densecl.data.dataset import DenseDataset
 from densecl.errors import SettingError
 from densecl.models import build_backbone
 from densecl.models.network import Network
-from densecl.recipe import RunSettings
 from densecl.runner.methods import build_plugins
 from densecl.runner.plan import Plan
 from densecl.runner.sequence import evaluation_transform, sources
 from densecl.seeding import derive
+from densecl.settings.recipe import RunSettings
 from densecl.strategies.base import Strategy
 from densecl.streams.protocol import Steps
 from densecl.streams.scenario import Scenario, class_incremental, domain_incremental, task_sequence

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from densecl.errors import RunError
 from densecl.models.network import Network
-from densecl.recipe import RunSettings
+from densecl.settings.recipe import RunSettings
 from densecl.tensors import read_tensors, save_tensors
 
 

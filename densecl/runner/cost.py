@@ -6,11 +6,11 @@ from collections.abc import Callable
 import torch
 
 from densecl.models.network import Network
-from densecl.recipe import RunSettings
-from densecl.reporting.render import humanise
 from densecl.runner.build import build_network, build_scenario, build_strategy
 from densecl.runner.plan import Plan
+from densecl.settings.recipe import RunSettings
 from densecl.strategies.base import Strategy
+from densecl.tables.forms.text import humanise
 from densecl.training.precision import Precision
 
 PIXELS = 2**18  # at most, of the images that are measured together

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from densecl import __version__
-from densecl.reporting.record import Record, TaskRecord
+from densecl.records.record import Record, TaskRecord
 from densecl.runner.build import is_resumable
 from densecl.runner.plan import Plan
 from densecl.streams.scenario import Scenario

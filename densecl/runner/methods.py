@@ -12,12 +12,12 @@ from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
-from densecl.catalogue import load_class, strategy_recipes
 from densecl.errors import SettingError, SpecError, UnknownNameError
-from densecl.recipe import SectionOverlay, StrategyRecipe
-from densecl.spec import Call, parse
+from densecl.settings.arguments import resolve
+from densecl.settings.catalogue import load_class, strategy_recipes
+from densecl.settings.grammar import Call, parse
+from densecl.settings.recipe import SectionOverlay, StrategyRecipe
 from densecl.strategies.base import Plugin, Strategy
-from densecl.strategies.hyperparameters import resolve
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

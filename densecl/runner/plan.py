@@ -11,16 +11,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from densecl.catalogue import benchmark_recipe
 from densecl.data import open_dataset
 from densecl.data.dataset import DenseDataset
 from densecl.errors import SettingError, UnknownNameError
 from densecl.models import BACKBONES, check_backbone
 from densecl.models.encoders import weights_place
-from densecl.recipe import SECTIONS, RunSettings, build, build_sections, merge
 from densecl.runner.methods import Method, Part, parse_method
 from densecl.runner.sequence import check_kinds, tasks_by_content
-from densecl.spec import Call, parse_assignment, parse_one
+from densecl.settings.catalogue import benchmark_recipe
+from densecl.settings.grammar import Call, parse_assignment, parse_one
+from densecl.settings.recipe import SECTIONS, RunSettings, build, build_sections, merge
 from densecl.streams import protocol
 
 EXCLUDED: Any = {"data": {"root"}, "loader": True, "device": True}  # must not change the numbers

@@ -15,15 +15,15 @@ from typing import Any
 import torch
 
 from densecl.errors import DataError, DenseCLError, RecordError, RunError
-from densecl.reporting.events import Listeners, Start
-from densecl.reporting.record import FILE_NAME, Evaluation, Record, StepRecord, read_record
+from densecl.listeners.events import Listeners, Start
+from densecl.listeners.listen import lengths, listeners
+from densecl.records.record import FILE_NAME, Evaluation, Record, StepRecord, read_record
 from densecl.runner import pictures
 from densecl.runner.build import build_network, build_scenario, build_strategy, is_resumable
 from densecl.runner.checkpoint import save_weights
 from densecl.runner.environment import new_record, peak_memory
 from densecl.runner.evaluation import confusion_of_all, ious, measure_all, score, when_learnt
 from densecl.runner.folder import check_space, locked, remove
-from densecl.runner.listen import lengths, listeners
 from densecl.runner.plan import Plan, make_plan
 from densecl.runner.resume import Checkpoints, find_point, go_on
 from densecl.runner.share import FirstStep, may_share, train_or_load

@@ -10,9 +10,9 @@ from densecl.data.class_index import class_index
 from densecl.data.dataset import DenseDataset
 from densecl.errors import SettingError
 from densecl.models.encoders import weights_place
-from densecl.recipe import EvaluationSettings, RunSettings, TaskSettings
 from densecl.runner.methods import Method
 from densecl.seeding import derive
+from densecl.settings.recipe import EvaluationSettings, RunSettings, TaskSettings
 from densecl.streams.samples import Transform
 from densecl.streams.sequence import TaskSource, check_names
 from densecl.tasks import Task, segmentation

@@ -25,18 +25,7 @@ from densecl.streams.scenario import Scenario
 from densecl.tensors import read_tensors, save_tensors
 from densecl.training import distributed
 
-SOURCES = (
-    "training",
-    "models",
-    "losses",
-    "streams",
-    "tasks",
-    "data",
-    "strategies/base.py",
-    "runner/build.py",
-    "recipe.py",
-    "seeding.py",
-)
+ROOMS = ("strategies", "training", "inversion", "streams", "tasks", "data", "masking", "settings", "models", "losses")
 LIBRARIES = ("torch", "torchvision", "timm", "numpy", "pillow")
 
 
@@ -134,10 +123,8 @@ def source_hash() -> str:
     """Of the code that trains step 0."""
     root = Path(densecl.__file__).parent
     digest = hashlib.sha256()
-    for source in SOURCES:
-        place = root / source
-        for path in [place] if place.is_file() else sorted(place.rglob("*.py")):
-            digest.update(path.read_bytes())
+    for path in [*sorted(root.glob("*.py")), *(path for room in ROOMS for path in sorted((root / room).rglob("*.py")))]:
+        digest.update(path.read_bytes())
     return digest.hexdigest()
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from densecl.files import atomic_path
 from densecl.masking import binary, packnet
 from densecl.masking.store import save_masks
-from densecl.reporting.record import Stored
+from densecl.records.record import Stored
 from densecl.strategies.base import Strategy
 from densecl.streams.scenario import Scenario
 from densecl.training.batch import normalise

@@ -21,7 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from densecl.models.network import Output
 from densecl.seeding import derive
-from densecl.strategies.hyperparameters import resolve
+from densecl.settings.arguments import resolve
 from densecl.strategies.storage import formula_bytes
 from densecl.streams.samples import SampleKey
 from densecl.streams.scenario import DenseExperience

@@ -16,7 +16,7 @@ from densecl.inversion.statistics import matched_layers
 from densecl.models import build_backbone, check_backbone
 from densecl.models.network import Network, Output
 from densecl.seeding import derive, generator
-from densecl.spec import parse_one
+from densecl.settings.grammar import parse_one
 from densecl.strategies.base import Plugin, Strategy
 from densecl.strategies.synthetic import (
     WEIGHTS,

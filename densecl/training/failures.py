@@ -1,7 +1,7 @@
 """What torch says when training cannot go on, in words that say what to do."""
 
 from densecl.errors import DenseCLError, RunError
-from densecl.recipe import RunSettings
+from densecl.settings.recipe import RunSettings
 
 WORKER = "Original Traceback"
 

@@ -16,8 +16,8 @@ from avalanche.training.templates import SupervisedTemplate
 from torch import Tensor, nn
 
 from densecl.models.network import Network, Output
-from densecl.recipe import TrainingSettings
 from densecl.seeding import derive
+from densecl.settings.recipe import TrainingSettings
 from densecl.streams.samples import SampleKey
 from densecl.streams.scenario import DenseExperience, Scenario
 from densecl.tasks import Task

@@ -6,7 +6,7 @@ import torch
 from avalanche.core import BasePlugin
 
 from densecl.errors import SettingError
-from densecl.recipe import TrainingSettings
+from densecl.settings.recipe import TrainingSettings
 from densecl.tasks import Task
 from densecl.training import distributed
 

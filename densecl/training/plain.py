@@ -4,8 +4,8 @@ import torch
 
 from densecl.losses import cross_entropy
 from densecl.models.network import Network
-from densecl.recipe import TrainingSettings
 from densecl.seeding import derive
+from densecl.settings.recipe import TrainingSettings
 from densecl.streams.scenario import Scenario
 from densecl.training.batch import normalise
 from densecl.training.loader import EpochBatches, make_loader

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
-from densecl.recipe import TrainingSettings
+from densecl.settings.recipe import TrainingSettings
 
 Factor = Callable[[int, int], float]
 

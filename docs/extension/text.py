@@ -14,17 +14,17 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
-from densecl.catalogue import BACKBONES, entries, load_class, published_files, recipe_files, strategy_recipes
 from densecl.models import BACKBONES as CLASSES
-from densecl.recipe import SECTIONS, BenchmarkRecipe, StrategyRecipe, build_sections, merge, read_recipe
-from densecl.reporting.compare import table
-from densecl.reporting.markdown import escape, markdown
-from densecl.reporting.published import Reported, canonical, read_all
-from densecl.reporting.record import flatten
-from densecl.reporting.table import Table
+from densecl.records.published import Reported, canonical, read_all
+from densecl.records.record import flatten
+from densecl.settings.arguments import hyperparameters
+from densecl.settings.catalogue import BACKBONES, entries, load_class, published_files, recipe_files, strategy_recipes
+from densecl.settings.recipe import SECTIONS, BenchmarkRecipe, StrategyRecipe, build_sections, merge, read_recipe
 from densecl.strategies.base import Plugin, Strategy
-from densecl.strategies.hyperparameters import hyperparameters
 from densecl.streams import golden
+from densecl.tables.compare import table
+from densecl.tables.forms.markdown import escape, markdown
+from densecl.tables.table import Table
 from densecl.training.loader import step_length
 from densecl.training.loop import Loop
 

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from densecl.files import write_text
-from densecl.reporting.compare import table
-from densecl.reporting.table import Row
+from densecl.tables.compare import table
+from densecl.tables.table import Row
 
 HERE = Path(__file__).parent
 RECORDS = HERE.parents[1] / "results" / "embedded" / "deepinversion"

@@ -8,16 +8,16 @@ import copy
 
 import pytest
 import torch
-from two_processes import agree, seen_by, trained_by_two
 
-from densecl.catalogue import BACKBONES, entries
-from densecl.runner.check import check_method
+from densecl.check.check import check_method
+from densecl.check.tiny import tiny_network, tiny_strategy, tiny_stream
 from densecl.runner.checkpoint import load_weights, save_weights
 from densecl.runner.evaluation import confusion_of_all
 from densecl.runner.methods import parse_method
 from densecl.runner.plan import make_plan
 from densecl.runner.resume import Checkpoints, find_point, go_on
-from densecl.runner.tiny import tiny_network, tiny_strategy, tiny_stream
+from densecl.settings.catalogue import BACKBONES, entries
+from two_processes import agree, seen_by, trained_by_two
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

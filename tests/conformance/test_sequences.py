@@ -4,16 +4,16 @@ import copy
 
 import pytest
 import torch
-from two_processes import agree, seen_by, trained_by_two
 
-from densecl.catalogue import entries
-from densecl.recipe import RunSettings
+from densecl.check.tiny import tiny_backbone, tiny_network, tiny_sequence, tiny_strategy
 from densecl.runner.checkpoint import load_weights, save_weights
 from densecl.runner.evaluation import measure_all
 from densecl.runner.methods import parse_method
 from densecl.runner.resume import Checkpoints, find_point, go_on
-from densecl.runner.tiny import tiny_backbone, tiny_network, tiny_sequence, tiny_strategy
+from densecl.settings.catalogue import entries
+from densecl.settings.recipe import RunSettings
 from densecl.training.batch import normalise
+from two_processes import agree, seen_by, trained_by_two
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from densecl.bench.index import measure_index
-from densecl.bench.rows import Bench
+from bench.index import measure_index
+from bench.rows import Bench
 from densecl.data import open_dataset
 from densecl.data.class_index import class_index
 from densecl.data.transforms import AUGMENTATIONS, augmentation

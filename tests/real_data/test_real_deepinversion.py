@@ -4,12 +4,12 @@ import os
 from pathlib import Path
 
 import pytest
-from tiny_runs import BACKBONE, flags
 
 from densecl.cli import main
 from densecl.inversion import bank
-from densecl.reporting.record import read_record
+from densecl.records.record import read_record
 from densecl.tensors import read_tensors
+from tiny_runs import BACKBONE, flags
 
 SHARED = Path(os.environ.get("DENSECL_SHARED") or Path(__file__).parents[3] / "shared") / "data"
 pytestmark = [

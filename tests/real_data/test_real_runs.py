@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_runs import BACKBONE, flags
 
 from densecl.cli import main
 from densecl.data import open_dataset
-from densecl.reporting.record import read_record
+from densecl.records.record import read_record
+from tiny_runs import BACKBONE, flags
 
 SHARED = Path(os.environ.get("DENSECL_SHARED") or Path(__file__).parents[3] / "shared") / "data"
 pytestmark = [

@@ -1,0 +1,1 @@
+"""Answers about what is here: `show`, `cite`, `doctor`."""

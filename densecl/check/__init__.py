@@ -1,0 +1,1 @@
+"""`densecl check`: a method, data set, backbone or task of one's own, tried in seconds."""

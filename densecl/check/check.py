@@ -1,0 +1,256 @@
+"""Trying a method on a tiny stream: `densecl check mine.py:Mine`. Findings are said in words."""
+
+import contextlib
+import inspect
+from collections.abc import Iterator
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from densecl.check.tiny import TRAINING, tiny_strategy, tiny_stream
+from densecl.check.watch import Finding, watch
+from densecl.errors import DenseCLError, SettingError
+from densecl.losses import cross_entropy
+from densecl.runner.evaluation import confusion_of_all, measure_all
+from densecl.runner.methods import Method, Part, parse_method
+from densecl.settings.arguments import hyperparameters, resolve
+from densecl.strategies.base import Plugin, Strategy
+from densecl.streams.scenario import DenseExperience
+from densecl.training.batch import Batch
+
+VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+def check_method(text: str, catalogue: Path | None = None) -> list[str]:
+    """What is wrong with a strategy or a plugin, in words; empty when nothing is.
+
+    Raises:
+        DenseCLError: the text names nothing that can be tried.
+    """
+    method = _method(text, catalogue)
+    parts = (method.strategy, *method.plugins)
+    findings = [finding for part in parts if not part.stock for finding in _static(part)]
+    if findings:
+        return findings
+    for part in parts:
+        part.resolved()  # values in the text that do not fit are no fault of the method
+    with _one_thread():
+        try:
+            findings = _train(method) or _shared(method)
+        except Finding as finding:
+            findings = [str(finding)]
+    return list(dict.fromkeys(findings))
+
+
+def _method(text: str, catalogue: Path | None) -> Method:
+    """A plugin alone is tried on fine-tuning."""
+    try:
+        return parse_method(text, catalogue)
+    except DenseCLError as error:
+        if "only plugins" not in str(error):
+            raise
+        return parse_method(f"finetune+{text}", catalogue)
+
+
+def _static(part: Part) -> list[str]:
+    """Faults that can be seen without training."""
+    base = Strategy if issubclass(part.cls, Strategy) else Plugin
+    findings = []
+    for cls in (cls for cls in part.cls.__mro__ if cls is not base and issubclass(cls, base)):
+        findings += [*_attributes(cls, base), *_hooks(cls, base)]
+    if not findings:
+        try:
+            defaults = {key: default for key, (_, default) in hyperparameters(part.cls, base).items()}
+            resolve(part.cls, base, defaults, part.cls.__name__)
+        except SettingError as error:
+            findings.append(f"a default value that its annotation refuses: {error}")
+    if part.cls.first_step not in ("own", "shared"):  # type: ignore[attr-defined]
+        findings.append(f'{part.cls.__name__}.first_step is {part.cls.first_step!r}: write "own" or "shared"')  # type: ignore[attr-defined]
+    if issubclass(part.cls, Strategy) and not part.cls.kinds:
+        findings.append(f"{part.cls.__name__}.kinds is empty: name the tasks it can learn, such as 'segmentation'")
+    return findings
+
+
+def _attributes(cls: type, base: type) -> list[str]:
+    """Class attributes that look like hyper-parameters and are none."""
+    annotated = vars(cls).get("__annotations__", {})
+    findings = []
+    for name, value in vars(cls).items():
+        plain = isinstance(value, bool | int | float | str | tuple) and not name.isupper()  # capitals: a constant
+        if plain and not name.startswith("_") and name not in annotated and not hasattr(base, name):
+            findings.append(
+                f"{cls.__name__}.{name} has no annotation, so it is not a hyper-parameter: write "
+                f"'{name}: {type(value).__name__} = {value!r}'"
+            )
+    bare = [name for name in annotated if name not in vars(cls) and not name.startswith("_")]
+    return findings + [f"{cls.__name__}.{name} has no default value: every hyper-parameter needs one" for name in bare]
+
+
+def _hooks(cls: type, base: type) -> list[str]:
+    """Hooks that cannot be called as they will be, and methods that were perhaps meant to be hooks."""
+    functions = {name: value for name, value in vars(cls).items() if inspect.isfunction(value)}
+    called = {name for function in functions.values() for name in function.__code__.co_names}
+    hooks = [name for name, value in vars(base).items() if inspect.isfunction(value) and not name.startswith("_")]
+    findings = []
+    for name, function in functions.items():
+        theirs = getattr(base, name, None)
+        if inspect.isfunction(theirs) and name != "__init__":
+            wanted = [p.name for p in inspect.signature(theirs).parameters.values() if p.kind not in VARIABLE]
+            signature = inspect.signature(function)
+            try:
+                signature.bind(*wanted)
+            except TypeError:
+                findings.append(f"{cls.__name__}.{name}{signature} must be callable as {name}({', '.join(wanted)})")
+        elif theirs is None and not name.startswith("_") and name not in called:
+            near = get_close_matches(name, hooks, n=1, cutoff=0.85)
+            findings += [f"{cls.__name__}.{name} is no hook and nothing calls it: did you mean {n}?" for n in near]
+    return findings
+
+
+def _train(method: Method) -> list[str]:
+    """Train three tiny steps, looking at what each hook returns."""
+    scenario = tiny_stream(method)
+    with _named("making it", method):
+        strategy = tiny_strategy(method, scenario)
+    watch(strategy)
+    for experience in scenario.train_stream:
+        step = experience.step
+        before = {name: p.detach().clone() for name, p in strategy.network.named_parameters()}
+        with _named(f"step {step}", method):
+            strategy.train(experience, eval_streams=[])
+        findings = _trained(strategy, experience, before)
+        if findings:
+            return [f"step {step}: {finding}" for finding in findings]
+        with _named(f"evaluation of step {step}", method):
+            counted = _counted(strategy, step)
+        if not counted:
+            return [f"step {step}: the evaluation counted no pixel"]
+    return _state(strategy, method)
+
+
+def _counted(strategy: Strategy, step: int) -> bool:
+    """Whether an evaluation counts anything."""
+    scenario = strategy.scenario
+    if scenario.kind == "tasks":
+        return len(measure_all(strategy, step, 4, 0, [])) == step + 1
+    return confusion_of_all(strategy, step, 4).sum() > 0
+
+
+def _trained(strategy: Strategy, experience: DenseExperience, before: dict[str, Tensor]) -> list[str]:
+    """What a step must leave behind."""
+    findings = []
+    parameters = dict(strategy.network.named_parameters())
+    if strategy.network.n_outputs != experience.n_outputs:
+        findings.append(f"the network has {strategy.network.n_outputs} outputs, not {experience.n_outputs}")
+    bad = [name for name, p in parameters.items() if not torch.isfinite(p).all()]
+    if bad:
+        findings.append(f"the parameter {bad[0]} is not finite after training")
+    still = all(name in parameters and torch.equal(parameters[name], p) for name, p in before.items())
+    if experience.step == 0 and still:
+        findings.append("no parameter changed in training; does param_groups return what is to be trained?")
+    return findings
+
+
+def _state(strategy: Strategy, method: Method) -> list[str]:
+    """A state must survive being saved and loaded."""
+    findings = []
+    for name, owner in [(method.strategy.name, strategy), *((p.name, p) for p in strategy.dense_plugins)]:
+        with _named(f"{name}.state_dict", method):
+            state = owner.state_dict()
+        if not isinstance(state, dict):
+            findings.append(f"{name}.state_dict returned a {type(state).__name__}; it must return a dict")
+        elif wrong := _unsafe(state):
+            findings.append(
+                f"{name}.state_dict holds {wrong}: only tensors, numbers, strings and containers can be saved"
+            )
+        else:
+            with _named(f"{name}.load_state_dict", method):
+                owner.load_state_dict(state)
+    return findings
+
+
+def _unsafe(value: Any) -> str:
+    """The first type in a state that cannot be saved safely."""
+    if isinstance(value, dict):
+        return next((bad for item in (*value, *value.values()) if (bad := _unsafe(item))), "")
+    if isinstance(value, list | tuple | set):
+        return next((bad for item in value if (bad := _unsafe(item))), "")
+    return "" if value is None or isinstance(value, Tensor | bool | int | float | str) else f"a {type(value).__name__}"
+
+
+def _shared(method: Method) -> list[str]:
+    """`first_step = "shared"` promises that step 0 is plain cross-entropy training: compare with that."""
+
+    class Plain(Strategy):
+        oracle = method.strategy.cls.oracle  # type: ignore[attr-defined]  # on the same stream
+
+        def pixel_loss(self, logits: Tensor, batch: Batch) -> Tensor:
+            return cross_entropy(logits, batch.target, weight=batch.weight)
+
+    plain = replace(method.strategy, cls=Plain, values={}, recipe=None)
+    claims = [(method.strategy, Method(method.strategy, ()))]
+    claims += [(part, Method(plain, (part,))) for part in method.plugins if not part.stock]
+    claims = [(part, tried) for part, tried in claims if part.cls.first_step == "shared"]  # type: ignore[attr-defined]
+    if not claims:
+        return []
+    kind = "classes" if "classes" in method.strategy.cls.streams else "tasks"  # type: ignore[attr-defined]
+    wanted = _after_step_0(Method(plain, ()), kind)
+    return [
+        f'{part.name} says first_step = "shared", but its step 0 is not plain cross-entropy training: '
+        'its weights differ from it; let step 0 be plain, or write first_step = "own"'
+        for part, tried in claims
+        if not _equal(_after_step_0(tried, kind), wanted)
+    ]
+
+
+def _after_step_0(method: Method, kind: str) -> dict[str, Tensor]:
+    scenario = tiny_stream(method, kind)
+    # with weighted classes: a loss that forgets them would otherwise look plain
+    strategy = tiny_strategy(method, scenario, training=TRAINING.model_copy(update={"class_weights": 0.5}))
+    with _named("step 0", method):
+        strategy.train(scenario.train_stream[0], eval_streams=[])
+    return strategy.network.state_dict()
+
+
+def _equal(mine: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return mine.keys() == other.keys() and all(torch.equal(mine[key], other[key]) for key in other)
+
+
+@contextlib.contextmanager
+def _named(stage: str, method: Method) -> Iterator[None]:
+    """Any error of a method is a finding that says when it arose, and in which line of its file."""
+    try:
+        yield
+    except Finding:
+        raise
+    except DenseCLError as error:
+        raise Finding(f"{stage}: {_where(error, method)}{error}") from error
+    except Exception as error:
+        raise Finding(f"{stage}: {_where(error, method)}{type(error).__name__}: {error}") from error
+
+
+def _where(error: Exception, method: Method) -> str:
+    """'in mine.py:12, ' for the deepest line of the traceback in a user's file."""
+    files = {inspect.getfile(part.cls) for part in (method.strategy, *method.plugins) if part.source}
+    where, trace = "", error.__traceback__
+    while trace is not None:
+        name = trace.tb_frame.f_code.co_filename
+        if name in files:
+            where = f"in {Path(name).name}:{trace.tb_lineno}, "
+        trace = trace.tb_next
+    return where
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Tiny tensors are slower with more."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

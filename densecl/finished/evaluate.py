@@ -1,0 +1,217 @@
+"""Scoring the kept weights of a run again, under its own or another evaluation preset."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from densecl.errors import RecordError, SettingError, UnknownNameError
+from densecl.metrics.grouping import GROUPINGS, foreground_mean, harmonic_mean
+from densecl.records.record import FILE_NAME, Evaluation, Record, read_record
+from densecl.runner.build import build_network, build_scenario, build_strategy
+from densecl.runner.checkpoint import load_weights
+from densecl.runner.evaluation import confusion_of_all, ious, measure_all, score, when_learnt
+from densecl.runner.methods import parse_method
+from densecl.runner.plan import Plan, usable_device
+from densecl.runner.resume import Checkpoints
+from densecl.settings.grammar import Call, format_spec
+from densecl.settings.recipe import EvaluationSettings, RunSettings, build
+from densecl.strategies.base import Strategy
+from densecl.streams import protocol
+from densecl.streams.scenario import Scenario
+
+
+class Scored(NamedTuple):
+    """An evaluation, the step it is of, and the record of the run; of a sequence, the evaluations of all its tasks."""
+
+    evaluation: Evaluation
+    step: int
+    record: Record
+    all_tasks: tuple[Evaluation, ...] = ()
+
+
+def parse_preset(text: str) -> EvaluationSettings:
+    """`crop512` (shorter side 512, centre crop), `full` (whole image at its own resolution) or `size=N`.
+
+    Raises:
+        SettingError: anything else.
+    """
+    if text == "full":
+        return EvaluationSettings(size="full")
+    match = re.fullmatch(r"(?:crop|size=)([1-9]\d*)", text)
+    if match is None:
+        raise SettingError(f"unknown evaluation preset '{text}'", "known: crop512, full, size=N")
+    return EvaluationSettings(size=int(match[1]))
+
+
+def plan_of(
+    folder: Path, data: Path | None = None, device: str | None = None, catalogue: Path | None = None
+) -> tuple[Plan, Record]:
+    """The plan that a run folder was made by.
+
+    Raises:
+        RecordError: no readable record there. SettingError: no such device.
+    """
+    path = folder / FILE_NAME
+    if not path.is_file():
+        raise RecordError(f"{folder} is not a run: it has no {FILE_NAME}", "name the folder of one run")
+    record = read_record(path)
+    try:
+        settings = build(RunSettings, record.settings, "settings")
+    except SettingError as error:
+        raise RecordError(f"{path}: {error}") from error
+    updates: dict[str, Any] = {"data": settings.data.model_copy(update={"root": data or settings.data.root})}
+    if device is not None or (settings.device.startswith("cuda") and not torch.cuda.is_available()):
+        updates["device"] = usable_device(device or "cpu")
+    settings = settings.model_copy(update=updates)
+    calls = [Call(settings.strategy, settings.strategy_values), *(Call(n, v) for n, v in settings.plugins.items())]
+    method = parse_method(format_spec(tuple(calls)), catalogue)
+    if settings.stream.kind == "tasks":
+        return Plan(settings, method, tuple((k,) for k in range(len(settings.stream.tasks))), folder), record
+    order = settings.stream.order
+    if not isinstance(order, tuple):
+        raise RecordError(f"{path}: 'settings.stream.order' must be the list that the run used")
+    try:
+        steps = protocol.ordered(protocol.steps(settings.stream.split, len(order)), order)
+    except SettingError as error:
+        raise RecordError(f"{path}: {error}") from error
+    return Plan(settings, method, steps, folder), record
+
+
+def reevaluate(
+    folder: Path,
+    *,
+    step: int | None = None,
+    task: str | None = None,
+    preset: str | None = None,
+    data: Path | None = None,
+    device: str | None = None,
+    workers: int | None = None,
+    catalogue: Path | None = None,
+) -> Scored:
+    """Evaluate the weights of a finished step; heads grow as they did, nothing is trained.
+
+    Forgetting compares with the record's IoU, so it is known only under the run's own preset.
+
+    Raises:
+        RecordError, RunError, SettingError: no such run, step, weights or preset.
+    """
+    plan, record = plan_of(Path(folder), data, device, catalogue)
+    comparable = True
+    if preset is not None:
+        own = plan.settings.evaluation
+        evaluation = own.model_copy(update={"size": parse_preset(preset).size})
+        comparable = evaluation == own
+        plan = replace(plan, settings=plan.settings.model_copy(update={"evaluation": evaluation}))
+    step = finished_step(folder, record, step)
+    learnt_tasks = [found.task for found in record.steps[step].evaluations] if record.tasks else []
+    if task is not None and task not in learnt_tasks:
+        raise UnknownNameError("task", task, learnt_tasks, f"it was not learnt by step {step}")
+    strategy, scenario, found = restore(plan, Path(folder), step, record.hash)
+    workers = found if workers is None else workers
+    batch = plan.settings.evaluation.batch
+    if scenario.kind == "tasks":
+        learnt_then = when_learnt(record.steps) if comparable else []
+        evaluations = measure_all(strategy, step, batch, workers, learnt_then)
+        evaluations = [one for one in evaluations if task in (None, one.task)]
+        return Scored(evaluations[-1], step, record, tuple(evaluations))
+    matrix = confusion_of_all(strategy, step, batch, workers)
+    learnt = ious(record.steps) if comparable else []
+    return Scored(score(matrix, scenario, step, learnt), step, record)
+
+
+def finished_step(folder: Path, record: Record, step: int | None) -> int:
+    """The step that is asked for, by default the last one.
+
+    Raises:
+        SettingError: the run has not finished it.
+    """
+    last = len(record.steps) - 1
+    step = last if step is None else step
+    if not 0 <= step <= last:
+        raise SettingError(
+            f"{folder} has finished steps 0 to {last}, not {step}" if record.steps else f"{folder} has no finished step"
+        )
+    return step
+
+
+def restore(plan: Plan, folder: Path, step: int, run: str) -> tuple[Strategy, Scenario, int]:
+    """A run's strategy with the weights of a finished step, its scenario, and how many workers load that.
+
+    Raises:
+        DenseCLError: data or weights that cannot be read.
+    """
+    scenario, workers = build_scenario(plan)
+    return restored(plan, scenario, folder, step, run), scenario, workers
+
+
+def restored(plan: Plan, scenario: Scenario, folder: Path, step: int, run: str) -> Strategy:
+    """A run's strategy on a stream of its steps, with the weights of a finished one.
+
+    Raises:
+        DenseCLError: weights that cannot be read, or are of another network.
+    """
+    settings = plan.settings
+    if "weights" in settings.backbone_values:  # the kept weights replace them: do not download
+        values = {**settings.backbone_values, "weights": "none"}
+        settings = settings.model_copy(update={"backbone_values": values})
+    network = build_network(settings)
+    strategy = build_strategy(plan, scenario, network)
+    for experience in list(scenario.train_stream)[: step + 1]:
+        strategy.grow(experience)
+    load_weights(network, folder, step)
+    checkpoints = Checkpoints(folder, run)
+    if checkpoints.step_path(step).is_file():  # a `predict` may depend on what the method remembers
+        strategy.load_method_state(checkpoints.after_step(step))
+    checkpoints.close()
+    return strategy
+
+
+def summary(scored: Scored) -> str:
+    """The evaluation as text: groups, forgetting, then each class; of a sequence, each task's scores."""
+    if scored.all_tasks:
+        return _tasks(scored)
+    metrics = scored.evaluation.metrics
+    lines = [f"{scored.record.benchmark}  {scored.record.strategy}  after step {scored.step}"]
+    lines += [f"{name:10} {_percent(value)}" for name, value in metrics["miou"].items()]
+    lines += [f"{'forgetting':10} {_percent(metrics['forgetting'])}", "", *_groupings(scored), ""]
+    names = scored.record.class_names
+    lines += [f"{label:3} {names[label]:16} {_percent(value)}" for label, value in enumerate(metrics["iou"])]
+    return "\n".join(lines)
+
+
+def _tasks(scored: Scored) -> str:
+    lines = [f"{scored.record.benchmark}  {scored.record.strategy}  after step {scored.step}"]
+    for found in scored.all_tasks:
+        lines.append("")
+        lines.append(found.task)
+        for name, value in found.metrics.items():
+            if name == "miou":
+                lines.append(f"  {'mIoU':16} {_percent(value['all'])}")
+            elif name != "iou":
+                lines.append(f"  {name:16} " + ("-" if value is None else f"{value:.4g}"))
+    return "\n".join(lines)
+
+
+def _groupings(scored: Scored) -> list[str]:
+    """Base, added and all as each grouping of the field counts them."""
+    record, iou = scored.record, scored.evaluation.metrics["iou"]
+    joint = len(record.steps) == 1
+    groups = record.planned_steps if joint else record.planned_steps[: scored.step + 1]
+    base, added = groups[0], [label for group in groups[1:] for label in group]
+    background = [0] if record.has_background else []
+    lines = ["grouping       base  added    all"]
+    for name, group in GROUPINGS.items():
+        if group.extra != "average":  # that one is over steps, not of one
+            old = foreground_mean(iou, base + (background if group.base else []), background=True)
+            overall = foreground_mean(iou, base + added + (background if group.overall else []), background=True)
+            new = foreground_mean(iou, added) if added else None
+            third = f"  harmonic mean {_percent(harmonic_mean(old, new))}" if group.extra else ""
+            lines.append(f"{name:12} {_percent(old)}  {_percent(new)}  {_percent(overall)}{third}")
+    return lines
+
+
+def _percent(value: float | None) -> str:
+    return "    -" if value is None else f"{round(100 * value, 1) + 0.0:5.1f}"  # + 0.0: no -0.0

@@ -1,0 +1,218 @@
+"""The record of a run: `result.json`, rewritten after every step; all that tables and reports read.
+
+Labels: 0 is background (or, without background, "other"), classes follow in order of arrival. `class_names[label]`.
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+
+from densecl.errors import RecordError
+from densecl.files import write_text
+from densecl.settings.faults import first_fault, one_line, shown
+
+SCHEMA = 1
+FILE_NAME = "result.json"
+APART = ".apart"  # in a folder whose records are not those of the folder it lies in
+UNHASHED = ("data.root", "loader", "device")  # settings that must not change the numbers, hence not in a run's hash
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON holds it: tuples become lists, NumPy scalars Python's, NaN and infinity None."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if not isinstance(value, bool | int | float | str) and hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+Tree = Annotated[dict[str, Any], BeforeValidator(plain)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", serialize_by_alias=True, validate_by_name=True, validate_by_alias=True
+    )
+
+
+class Evaluation(_Model):
+    """Scores on the test stream of one task.
+
+    Segmentation has `miou` (all, base, added, previous, current; background counted where there is one), `iou` (one
+    value a label, None where a label is neither present nor predicted) and `forgetting`; other tasks their own scalars.
+    """
+
+    task: str
+    metrics: Tree
+    confusion: list[list[int]] | None = None  # rows: true labels, those not yet learnt included; columns: predictions
+
+    @field_validator("metrics")
+    @classmethod
+    def _readable(cls, metrics: dict[str, Any]) -> dict[str, Any]:
+        for key, kind in (("iou", list), ("miou", dict)):
+            found = metrics.get(key, kind())
+            if not isinstance(found, kind):
+                raise ValueError(f"{key} must be a {kind.__name__}")
+            if not all(_number_or_none(value) for value in (found.values() if isinstance(found, dict) else found)):
+                raise ValueError(f"{key} must hold numbers or null")
+        scalars = [key for key, value in metrics.items() if key not in ("iou", "miou") and not _number_or_none(value)]
+        if scalars:
+            raise ValueError(f"{scalars[0]} must be a number or null")
+        return metrics
+
+
+class TaskRecord(_Model):
+    """A task of a sequence: how it is ranked, and what decides its losses and scores."""
+
+    name: str
+    kind: str
+    primary: str  # the metric it is ranked by; of segmentation, the mean over all classes
+    higher_is_better: bool
+    class_names: list[str] = []
+    settings: Tree = {}
+
+
+class Stored(_Model):
+    """What must be kept to perform every task learnt so far."""
+
+    tensors: int = Field(ge=0)  # bytes of all values, each once
+    file: int = Field(ge=0)  # bytes of a safetensors file of them
+    formula: int | None = Field(default=None, ge=0)  # bytes from the counts of parameters, where the method has one
+
+
+class StepRecord(_Model):
+    """One finished step."""
+
+    step: int = Field(ge=0)
+    task: str
+    new_classes: list[int]  # labels
+    iterations: int = Field(ge=0)
+    seconds: float = Field(ge=0, allow_inf_nan=False)  # of training
+    peak_memory: int | None = None  # bytes on the accelerator
+    stored_bytes: int = Field(default=0, ge=0)  # kept from earlier steps: replayed samples, teachers, masks
+    model: Stored | None = None  # of a sequence of tasks
+    shared: bool = False  # the first step was loaded from another run's
+    notes: dict[str, Tree] = {}  # of plugins, by name: such as the banks of synthetic images that were replayed
+    evaluations: list[Evaluation] = []
+
+
+class Record(_Model):
+    """What a run did and measured."""
+
+    schema_version: Literal[1] = Field(default=SCHEMA, alias="schema")
+    densecl: str
+    benchmark: str
+    strategy: str
+    backbone: str
+    seed: int
+    hash: str
+    status: Literal["running", "finished", "interrupted", "failed"]
+    resumable: bool = True
+    oracle: str | None = None  # what the strategy must be told at test time
+    settings: Tree
+    environment: Tree
+    class_names: list[str]
+    has_background: bool
+    tasks: list[TaskRecord] = []  # of a sequence; empty for one task whose classes arrive over time
+    planned_steps: list[list[int]] = []  # labels of each step of the benchmark's stream, which `joint` trains as one
+    steps: list[StepRecord] = []
+
+    def write(self, path: Path) -> None:
+        """Write the record atomically.
+
+        Raises:
+            RunError: no space left, or the folder cannot be written.
+        """
+        content = plain(self.model_dump(mode="json", by_alias=True))
+        write_text(path, json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+class Found(NamedTuple):
+    """A record and the file it was read from."""
+
+    path: Path
+    record: Record
+
+
+def read_record(path: Path) -> Record:
+    """The record at `path`.
+
+    Raises:
+        RecordError: naming the file and its first fault.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecordError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"{path} is not JSON: {one_line(error)}") from error
+    if not isinstance(content, dict) or "schema" not in content:
+        raise RecordError(f"{path} is not a record of densecl: it has no 'schema'")
+    if content["schema"] != SCHEMA:
+        raise RecordError(f"{path} has schema {shown(content['schema'])}, and this version of densecl reads {SCHEMA}")
+    try:
+        return Record.model_validate(content, strict=True)
+    except ValidationError as error:
+        raise RecordError(f"{path}: {first_fault(error, Record)}") from error
+    except RecursionError as error:
+        raise RecordError(f"{path} is nested too deeply") from error
+
+
+def find_records(folder: Path) -> tuple[list[Found], list[RecordError]]:
+    """Every `result.json` in and below `folder`, in order of path, and what is wrong with those that cannot be read.
+
+    A folder below it that holds a file named `APART` is left out, unless it is the one that was asked for.
+    """
+    found: list[Found] = []
+    faults: list[RecordError] = []
+    folder = Path(folder)
+    for path in [folder] if folder.is_file() else sorted(_record_files(folder)):
+        try:
+            found.append(Found(path, read_record(path)))
+        except RecordError as error:
+            faults.append(error)
+    return found, faults
+
+
+def _record_files(folder: Path) -> Iterator[Path]:
+    for place, folders, files in os.walk(folder):
+        if APART in files and Path(place) != folder:
+            folders.clear()
+        elif FILE_NAME in files:
+            yield Path(place, FILE_NAME)
+
+
+def identity(record: Record, without: Sequence[str] = UNHASHED) -> dict[str, Any]:
+    """Settings under dotted keys, equal for runs that differ only by seed or by settings below a key of `without`."""
+    flat = flatten(record.settings)
+    return {
+        key: value for key, value in flat.items() if key != "seed" and not any(_below(key, other) for other in without)
+    }
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` as `{"a.b": 1}`."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _below(key: str, other: str) -> bool:
+    return key == other or key.startswith(other + ".")
+
+
+def _number_or_none(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))

@@ -1,0 +1,252 @@
+"""The figures of a report, as inline SVG. They take plain values; what is measured is decided elsewhere."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from densecl.report.style import COLOURS, GAIN, LOSS, Style
+from densecl.report.svg import GRID, SETTINGS, inline
+
+DPI = 72  # of SVG: an inch is 72 of its units, which the page shows as pixels
+LONGEST = 22  # letters of a class's name
+LETTER = 0.055  # height of a letter, as a share of the axis
+DODGE = 0.035  # steps between neighbouring series, so that their intervals do not hide each other
+
+
+class Series(NamedTuple):
+    """A line: `y[k]` after step `x[k]`, with half its interval where there is one."""
+
+    style: Style
+    x: Sequence[float]
+    y: Sequence[float]
+    half: Sequence[float | None]
+
+
+class Point(NamedTuple):
+    """A point with half the interval of its height; the letter is written beside it."""
+
+    style: Style
+    x: float
+    y: float
+    half: float | None = None
+
+
+class Axes(NamedTuple):
+    """What stands at the axes."""
+
+    x: str
+    y: str
+    title: str = ""
+
+
+def lines(prefix: str, title: str, axes: Axes, series: Sequence[Series]) -> str:
+    """Lines over steps; each ends in the letter of its row."""
+    with _figure(6.4, 3.7) as figure:
+        plot = _plot(figure, axes)
+        for index, one in enumerate(series):
+            shift = DODGE * (index - (len(series) - 1) / 2)
+            look = _look(one.style)
+            x = np.asarray(one.x, float) + (shift if len(one.x) > 1 else 0)
+            plot.plot(x, one.y, marker=one.style.marker, **look)
+            _bars(plot, x, one.y, one.half, look["color"])
+        plot.set_ylim(*limits([(y, half) for one in series for y, half in zip(one.y, one.half, strict=True)]))
+        plot.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
+        _letters_at_the_end(plot, series)
+        return inline(figure, prefix, title)
+
+
+def scatter(prefix: str, title: str, axes: Axes, points: Sequence[Point]) -> str:
+    """Points, each with the letter of its row; an axis whose values span a factor of 20 is logarithmic."""
+    with _figure(5.2, 3.5) as figure:
+        plot = _plot(figure, axes)
+        for one in points:
+            look = _look(one.style)
+            plot.plot([one.x], [one.y], marker=one.style.marker, markersize=7, linestyle="", color=look["color"])
+            _bars(plot, [one.x], [one.y], [one.half], look["color"])
+        values = [one.x for one in points]
+        if min(values) > 0 and max(values) > 20 * min(values):
+            plot.set_xscale("log")
+            plot.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            plot.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))  # not a formula of powers
+            plot.xaxis.set_minor_formatter(NullFormatter())
+        else:
+            right = 1.1 * max(values) or 1
+            plot.set_xlim(-0.03 * right if min(values) < 0.03 * right else 0, right)
+        plot.set_ylim(*limits([(one.y, one.half) for one in points]))
+        _letters_beside(plot, points)
+        return inline(figure, prefix, title)
+
+
+def agreement(prefix: str, title: str, axes: Axes, points: Sequence[Point]) -> str:
+    """Measured against reported values, with the line on which both agree."""
+    with _figure(5.2, 4.2) as figure:
+        plot = _plot(figure, axes)
+        ends = [value for one in points for value in (one.x, one.y)]
+        low, high = max(0.0, min(ends) - 5), max(ends) + 5
+        plot.plot([low, high], [low, high], color=GRID, linewidth=1, linestyle="--")
+        for one in points:
+            colour = COLOURS[one.style.colour]
+            plot.plot([one.x], [one.y], marker=one.style.marker, markersize=7, linestyle="", color=colour)
+            _bars(plot, [one.x], [one.y], [one.half], colour)
+        plot.set_xlim(low, high)
+        plot.set_ylim(low, high)
+        _letters_beside(plot, points)
+        return inline(figure, prefix, title)
+
+
+def heat_map(prefix: str, title: str, values: np.ndarray, names: Sequence[str], scale: float) -> str:
+    """Loss (one colour) and gain (the other) of each class after each step; the depth of a colour is the amount.
+
+    Args:
+        prefix: of the ids.
+        title: in words.
+        values: (classes, steps); NaN is drawn in faint grey.
+        names: of the classes.
+        scale: the amount that has full colour.
+    """
+    count, steps = values.shape
+    unit = 0.155 if count <= 40 else 6.2 / count  # inches a class
+    with _figure(1.35 + max(1.6, 0.24 * steps), 0.42 + unit * count) as figure:
+        plot = figure.add_subplot()
+        pixels = np.zeros((count, steps, 4))
+        amount = np.clip(np.abs(np.nan_to_num(values)) / scale, 0, 1)
+        pixels[..., :3] = np.where((values > 0)[..., None], to_rgb(LOSS), to_rgb(GAIN))
+        pixels[..., 3] = amount
+        pixels[np.isnan(values)] = (0.5, 0.5, 0.5, 0.16)
+        plot.imshow(pixels, aspect="auto", interpolation="nearest")
+        every = max(1, -(-count // 40))
+        shown = [name if len(name) <= LONGEST else name[: LONGEST - 1] + "…" for name in names[::every]]
+        plot.set_yticks(range(0, count, every), shown, fontsize=8)
+        plot.set_xticks(range(0, steps, max(1, -(-steps // 12))))
+        plot.tick_params(length=0, pad=3, labelsize=8)
+        plot.set_xlabel("after step", fontsize=8)
+        for side in plot.spines.values():
+            side.set_visible(True)
+            side.set_linewidth(0.5)
+        return inline(figure, prefix, title)
+
+
+@contextmanager
+def _figure(width: float, height: float) -> Iterator[Figure]:
+    """A figure of that many inches; what is drawn inside follows the report's settings."""
+    with rc_context(SETTINGS):
+        yield Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+
+
+def _plot(figure: Figure, axes: Axes) -> Any:
+    plot = figure.add_subplot()
+    plot.set_xlabel(axes.x)
+    plot.set_ylabel(axes.y)
+    if axes.title:
+        plot.set_title(axes.title)
+    plot.grid(True)
+    plot.set_axisbelow(True)
+    return plot
+
+
+def _look(style: Style) -> dict[str, Any]:
+    dash = tuple(float(part) for part in style.dash.split())
+    return {"color": COLOURS[style.colour], "linestyle": (0, dash) if dash else "-"}
+
+
+def _bars(plot: Any, x: Any, y: Any, halves: Sequence[float | None], colour: str) -> None:
+    """Intervals, where they are known."""
+    known = [k for k, half in enumerate(halves) if half is not None]
+    if known:
+        sizes = [halves[k] for k in known]
+        at = ([x[k] for k in known], [y[k] for k in known])
+        plot.errorbar(*at, yerr=sizes, fmt="none", ecolor=colour, elinewidth=1, alpha=0.55)
+
+
+def limits(points: Sequence[tuple[float, float | None]]) -> tuple[float, float]:
+    """The range of an axis that shows all means, and their intervals as far as these do not dwarf the differences.
+
+    Intervals from two seeds are huge; what reaches out by more than 60 % of the range of the means is cut off.
+
+    Args:
+        points: mean and half its interval.
+    """
+    low, high = min(mean for mean, _ in points), max(mean for mean, _ in points)
+    room = max(0.6 * (high - low), 0.02 * max(abs(low), abs(high)), 1e-9)
+    bottom = max(min(mean - (half or 0.0) for mean, half in points), low - room)
+    top = min(max(mean + (half or 0.0) for mean, half in points), high + room)
+    margin = 0.08 * max(top - bottom, room)
+    return bottom - margin if low < 0 else max(bottom - margin, -margin / 2), top + margin
+
+
+def _letters_at_the_end(plot: Any, series: Sequence[Series]) -> None:
+    """Each row's letter right of its last point, moved up or down until no two overlap."""
+    ends = [one for one in series if len(one.y)]
+    low, high = plot.get_ylim()
+    last = max((one.x[-1] for one in ends), default=0)
+    plot.set_xlim(plot.get_xlim()[0], last + 0.04 * max(last, 1) + DODGE * len(series) / 2)
+    share = min(LETTER, 1 / max(len(ends), 1))
+    heights = spread([one.y[-1] for one in ends], (high - low) * share, (low, high))
+    for height, one in zip(heights, ends, strict=True):
+        colour = COLOURS[one.style.colour]
+        plot.annotate(
+            one.style.letter,
+            (one.x[-1], one.y[-1]),
+            (1.03, height),
+            textcoords=plot.get_yaxis_transform(),
+            va="center",
+            fontsize=9 * share / LETTER,
+            fontweight="bold",
+            color=colour,
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "alpha": 0.5, "shrinkA": 1, "shrinkB": 3},
+        )
+    plot.set_ylim(low, high)
+
+
+def _letters_beside(plot: Any, points: Sequence[Point]) -> None:
+    """Each row's letter right of its point; those of points above each other are moved until no two overlap."""
+    places = plot.transData.transform([(one.x, one.y) for one in points])  # in pixels, whatever the axes' scale
+    size = plot.bbox.height * LETTER
+    columns: dict[int, list[int]] = {}
+    for index, (x, _) in enumerate(places):
+        near = next((k for k, members in columns.items() if abs(places[members[0]][0] - x) < 1.5 * size), index)
+        columns.setdefault(near, []).append(index)
+    for members in columns.values():
+        gap = min(size, plot.bbox.height / len(members))
+        inside = (plot.bbox.y0, plot.bbox.y1)
+        heights = spread([float(places[index][1]) for index in members], gap, inside)
+        for index, height in zip(members, heights, strict=True):
+            offset = (8, height - places[index][1])
+            at, letter = (points[index].x, points[index].y), points[index].style.letter
+            plot.annotate(letter, at, offset, textcoords="offset points", va="center", fontsize=9 * gap / size)
+
+
+def spread(positions: Sequence[float], gap: float, inside: tuple[float, float] | None = None) -> list[float]:
+    """The positions, moved as little as is needed for any two to be `gap` apart, in the same order.
+
+    Neighbours that are too close form a block that is centred on the mean of its members (isotonic regression).
+
+    Args:
+        positions: in any order.
+        gap: the least distance.
+        inside: none leaves this range, if it has room for all.
+    """
+    order = sorted(range(len(positions)), key=lambda index: positions[index])
+    blocks: list[list[float]] = []  # sum of positions less their offsets, count
+    for rank, index in enumerate(order):
+        blocks.append([positions[index] - rank * gap, 1])
+        while len(blocks) > 1 and blocks[-2][0] / blocks[-2][1] > blocks[-1][0] / blocks[-1][1]:
+            total, count = blocks.pop()
+            blocks[-1][0] += total
+            blocks[-1][1] += count
+    flat = [total / count for total, count in blocks for _ in range(int(count))]
+    if inside is not None:  # the best within bounds is the best without, clipped
+        low, high = inside
+        high = max(low, high - gap * (len(flat) - 1))
+        flat = [min(max(value, low), high) for value in flat]
+    result = [0.0] * len(positions)
+    for rank, index in enumerate(order):
+        result[index] = flat[rank] + rank * gap
+    return result

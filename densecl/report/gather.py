@@ -1,0 +1,80 @@
+"""Which runs stand behind each row of a benchmark's table, the best row first."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from densecl.records.layout import Layout, by_benchmark
+from densecl.records.record import Found, Record
+from densecl.report.style import Style, style
+from densecl.tables.group import set_ups
+from densecl.tables.table import Row, Table, rows
+
+
+@dataclass(frozen=True)
+class Member:
+    """A row of the benchmark's table and its runs, one a seed, in the order of `row.seeds`."""
+
+    row: Row
+    runs: tuple[Found, ...]
+    style: Style
+
+    @property
+    def label(self) -> str:
+        """Strategy and what sets it apart: `mib, batchnorm=train`."""
+        return ", ".join(part for part in (self.row.strategy, self.row.note, self.row.progress) if part)
+
+    @property
+    def records(self) -> list[Record]:
+        """Of the runs."""
+        return [found.record for found in self.runs]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """All that was run on one benchmark. `records` are all of them, copies of a run too."""
+
+    name: str
+    slug: str  # unique in the page
+    table: Table
+    layout: Layout
+    members: tuple[Member, ...]
+    records: tuple[Record, ...]
+
+    @property
+    def is_sequence(self) -> bool:
+        """Whether tasks arrive, not classes."""
+        return bool(self.records[0].tasks)
+
+
+def benchmarks(found: Sequence[Found]) -> list[Benchmark]:
+    """The benchmarks of all records, in order of name; letters and looks follow the order of rank."""
+    of_record = {id(one.record): one for one in found}
+    result = []
+    for number, ((_, layout), records) in enumerate(by_benchmark([one.record for one in found]).items()):
+        (table,) = rows(records)
+        runs = {id(one.runs[0]): one.runs for one in set_ups(records)}
+        ordered = sorted(table.rows, key=lambda row: rank_order(row, table, "all"))
+        members = tuple(
+            Member(row, tuple(of_record[id(record)] for record in runs[id(row.record)]), style(index))
+            for index, row in enumerate(ordered)
+        )
+        slug = f"{_slug(table.benchmark)}-{number}"
+        result.append(Benchmark(table.benchmark, slug, table, layout, members, tuple(records)))
+    return result
+
+
+def rank_order(row: Row, table: Table, heading: str) -> tuple[bool, bool, float]:
+    """Key that puts ranked rows first and the highest of a column on top; rows without it keep their order."""
+    mean = cell_mean(row, table, heading)
+    return not row.ranked, bool(row.progress), 0.0 if mean is None else -mean
+
+
+def cell_mean(row: Row, table: Table, heading: str) -> float | None:
+    """The row's value in a column; None where the table has none."""
+    cells = zip(table.columns, row.cells, strict=True)
+    return next((cell.mean for column, cell in cells if column.heading == heading), None)
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "benchmark"

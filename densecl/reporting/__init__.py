@@ -1,1 +1,0 @@
-"""Records, and what is made of them. Knows no training."""

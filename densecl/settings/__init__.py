@@ -1,0 +1,1 @@
+"""Settings: the grammar of names, recipes and the catalogue, arguments of classes."""

@@ -1,0 +1,195 @@
+"""Names -> recipes -> classes. Reads the checkout's recipe folders, else the wheel's copy, then a user's."""
+
+import importlib
+import importlib.util
+import os
+import re
+import sys
+import tomllib
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from densecl.errors import DenseCLError, RecipeError, UnknownNameError
+
+if TYPE_CHECKING:
+    from densecl.settings.recipe import BenchmarkRecipe, StrategyRecipe
+
+BACKBONES = {
+    "bisenet": "BiSeNet: spatial and context paths, on any timm encoder (Yu et al., ECCV 2018)",
+    "deeplabv3": "DeepLabV3: dilated encoder of timm and atrous pyramid pooling (Chen et al., 2017)",
+    "fcn": "FCN-32s: fully convolutional VGG-16, or any timm encoder (Long et al., CVPR 2015)",
+    "resblock": "encoder, residual blocks, decoder: the generator of Johnson et al. (ECCV 2016) and CycleGAN",
+    "unet": "U-Net: encoder-decoder with skips (Ronneberger et al., MICCAI 2015)",
+}
+SPLIT = re.compile(r"\d+-\d+s?$")
+
+
+class Entry(NamedTuple):
+    """What `densecl list` shows of a name; read without validation, hence fast."""
+
+    name: str
+    kind: str
+    summary: str
+
+
+def folders(extra: Path | None = None) -> list[Path]:
+    """Catalogue folders, each with `benchmarks/` and `strategies/`: ours, then a user's.
+
+    Raises:
+        RecipeError: a user's folder that does not exist.
+    """
+    package = Path(__file__).parents[1]
+    ours = package.parent if (package.parent / "benchmarks").is_dir() else package / "_catalogue"
+    result = [ours]
+    given = extra or os.environ.get("DENSECL_CATALOGUE")
+    if given:
+        given = Path(given).expanduser()
+        if not given.is_dir():
+            raise RecipeError(f"the catalogue folder {given} does not exist", "see --catalogue and DENSECL_CATALOGUE")
+        result.append(given)
+    return result
+
+
+def recipe_files(kind: str, extra: Path | None = None) -> list[Path]:
+    """All TOML files of `kind` ('benchmarks' or 'strategies'), ours first."""
+    return [path for folder in folders(extra) for path in sorted((folder / kind).glob("*.toml"))]
+
+
+def published_files(extra: Path | None = None) -> list[Path]:
+    """TOML files with numbers of papers: `results/published` of a checkout, `published` of the wheel or a user."""
+    places = [folder / part / "published" for folder in folders(extra) for part in ("results", "")]
+    return [path for place in places for path in sorted(place.glob("*.toml"))]
+
+
+def entries(kind: str, extra: Path | None = None) -> list[Entry]:
+    """What `densecl list KIND` shows.
+
+    Raises:
+        UnknownNameError: for a kind that is not benchmarks, strategies or backbones.
+    """
+    if kind == "backbones":
+        return [Entry(name, "backbone", summary) for name, summary in BACKBONES.items()]
+    if kind not in ("benchmarks", "strategies"):
+        raise UnknownNameError("kind", kind, ("benchmarks", "strategies", "backbones"))
+    result: list[Entry] = []
+    for path in recipe_files(kind, extra):
+        try:
+            content = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RecipeError(f"cannot read the recipe {path}: {error}") from error
+        summary = str(content.get("summary", ""))
+        if kind == "strategies":
+            result.append(Entry(str(content.get("name", path.stem)), str(content.get("kind", "strategy")), summary))
+        else:
+            family = str(content.get("family", path.stem))
+            result += [Entry(family + str(split), "benchmark", summary) for split in content.get("splits", ())]
+    return result
+
+
+def benchmark_recipe(name: str, extra: Path | None = None) -> tuple["BenchmarkRecipe", str]:
+    """The recipe of a benchmark's family and its split: 'voc15-5s' -> (voc, '15-5s').
+
+    Raises:
+        UnknownNameError: no family of that name, or what follows it is not a split.
+        RecipeError: a broken recipe.
+    """
+    from densecl.settings.recipe import BenchmarkRecipe, read_recipe
+
+    recipes: dict[str, BenchmarkRecipe] = {}
+    for path in recipe_files("benchmarks", extra):
+        recipe = read_recipe(path, BenchmarkRecipe)
+        _refuse_twice(recipe.family, recipes, path)
+        recipes[recipe.family] = recipe
+    for family, recipe in recipes.items():
+        rest = name.removeprefix(family)
+        counted = recipe.stream.get("kind") != "tasks" and SPLIT.match(rest)
+        if name.startswith(family) and (rest in recipe.splits or counted):
+            return recipe, rest
+    known = [entry.name for entry in entries("benchmarks", extra)]
+    raise UnknownNameError("benchmark", name, known, "any split A-B[s] of a family works too")
+
+
+def strategy_recipes(extra: Path | None = None) -> dict[str, "StrategyRecipe"]:
+    """All strategies and plugins by name."""
+    from densecl.settings.recipe import StrategyRecipe, read_recipe
+
+    recipes: dict[str, StrategyRecipe] = {}
+    for path in recipe_files("strategies", extra):
+        recipe = read_recipe(path, StrategyRecipe)
+        _refuse_twice(recipe.name, recipes, path)
+        recipes[recipe.name] = recipe
+    return recipes
+
+
+def _refuse_twice(name: str, recipes: dict[str, Any], path: Path) -> None:
+    if name in recipes:
+        raise RecipeError(f"{path} and {recipes[name].source} both define '{name}'", "rename one of them")
+
+
+def load_class(reference: str, base: Path | None = None) -> type:
+    """The class behind 'package.module:Class' or 'file.py:Class' (relative to `base`, else the working folder).
+
+    Raises:
+        DenseCLError: no such file, module or class, or the file does not import; names the file and the reason.
+    """
+    place, _, name = reference.rpartition(":")
+    if not place:
+        raise DenseCLError(f"'{reference}' names no class", "write module:Class or file.py:Class")
+    if place.endswith(".py"):
+        path = (base / place) if base is not None and not Path(place).is_absolute() else Path(place)
+        module = _module_of_file(path.resolve())
+    else:
+        try:
+            module = importlib.import_module(place)
+        except ImportError as error:
+            raise DenseCLError(f"cannot import {place}: {error}", f"needed by '{reference}'") from error
+    found = getattr(module, name, None)
+    if not isinstance(found, type):
+        classes = [
+            key
+            for key, value in vars(module).items()
+            if isinstance(value, type) and f"{value.__module__}.".startswith(f"{module.__name__}.")
+        ]
+        raise UnknownNameError(f"class in {place}", name, classes)
+    return found
+
+
+@cache
+def _module_of_file(path: Path) -> ModuleType:
+    """Import a user's file once, under a name of its own; its folder is importable while it loads."""
+    if not path.is_file():
+        raise DenseCLError(f"there is no file {path}", "give the path to a Python file that holds the class")
+    name = f"densecl_user_{path.stem}_{abs(hash(path)):x}"
+    specification = importlib.util.spec_from_file_location(name, path)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[name] = module  # pickling of data loaders and dataclasses look the module up
+    sys.path.insert(0, str(path.parent))
+    try:
+        specification.loader.exec_module(module)
+    except BaseException as error:
+        del sys.modules[name]
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        line = _line_of(error, path)
+        raise DenseCLError(
+            f"{path}{line} does not import: {type(error).__name__}: {error}".replace("\n", " ")
+        ) from error
+    finally:
+        sys.path.remove(str(path.parent))
+    return module
+
+
+def _line_of(error: BaseException, path: Path) -> str:
+    """':12' for the last line of `path` in the traceback, or of a syntax error in it."""
+    if isinstance(error, SyntaxError) and error.lineno is not None:
+        return f":{error.lineno}"
+    line, trace = "", error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(path):
+            line = f":{trace.tb_lineno}"
+        trace = trace.tb_next
+    return line

@@ -1,0 +1,331 @@
+"""Recipes (TOML) and the settings of a run as frozen pydantic models: unknown keys and wrong types are refused by name.
+
+Defaults are the ones of the field's reference recipe (MiB, PLOP: section 4 of Cermelli et al., CVPR 2020); a recipe
+holds only what a benchmark changes.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
+
+from densecl.errors import RecipeError, SettingError
+from densecl.settings.faults import first_fault
+from densecl.settings.task_recipe import Count, Positive, Size, TaskSettings
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Lengths = Count | Annotated[tuple[Count, ...], Field(min_length=1)]
+Triple = tuple[float, float, float]
+Overlay = dict[str, Any]
+
+LENGTHS = ("epochs", "iterations")
+
+
+class Settings(BaseModel):
+    """Base of all models here: immutable, and no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False)
+
+
+class DataSettings(Settings):
+    """Where images come from and how they are normalised."""
+
+    name: str = "voc"
+    split: Literal["train", "trainval"] = "train"  # the images that are trained on
+    root: Path | None = None  # not hashed: where the data lies must not change the numbers
+    validation: Fraction = 0.0  # share of the training images held out and evaluated instead of the test stream
+    validation_seed: int = 0  # which images; not the run's seed, so that all seeds are scored on the same
+    mean: Triple = (0.485, 0.456, 0.406)  # of RGB in 0..1
+    std: Triple = (0.229, 0.224, 0.225)
+
+
+class StreamSettings(Settings):
+    """Which classes and images a step has, and what becomes of the labels of others."""
+
+    split: str = "15-5"
+    # what arrives at a step: classes, images of another domain (city), or another task
+    kind: Literal["class", "domain", "tasks"] = "class"
+    tasks: tuple[TaskSettings, ...] = ()  # of a sequence
+    # of the loss networks of all style tasks that name none; see `TaskSettings`. The grammar reads `none` as nothing
+    loss_weights: Annotated[str, BeforeValidator(lambda value: "none" if value is None else value)] = "torchvision"
+    setting: Literal["overlapped", "disjoint", "sequential", "partitioned"] = "overlapped"
+    labels: Literal["plop2021", "mib2020", "strict"] = "plop2021"
+    order: tuple[int, ...] | int | None = None  # class ids in order of arrival, or the seed of a shuffle
+    # of the ties of `partitioned`; not the run's seed, so that runs with other seeds see the same data
+    partition_seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A setting that decides nothing is not recorded, and does not tell runs apart."""
+        content = handler(self)
+        if self.kind == "tasks":
+            judged = any(task.kind == "style_transfer" and task.loss_network != "random" for task in self.tasks)
+            unused = ["setting", "labels", "order", "partition_seed", *([] if judged else ["loss_weights"])]
+        else:
+            unused = ["tasks", "loss_weights", *(["partition_seed"] if self.setting != "partitioned" else [])]
+        return {key: value for key, value in content.items() if key not in unused}
+
+
+class LaterSettings(Settings):
+    """What changes after step 0; None: as in step 0. A list of lengths is of steps 1, 2, ...; its last goes on."""
+
+    lr: Positive | None = 0.001
+    epochs: Lengths | None = None
+    iterations: Lengths | None = None
+
+
+class TrainingSettings(Settings):
+    """Optimisation of each step."""
+
+    epochs: Count = 30
+    iterations: Count | None = None  # when given, the step's length instead of epochs
+    later: LaterSettings = LaterSettings()
+    batch: Annotated[int, Field(ge=2)] = 24  # BatchNorm learns nothing from one image
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: Positive = 0.01
+    momentum: Fraction = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    power: Annotated[float, Field(ge=0)] = 0.9  # of the polynomial decay, per iteration, restarted each step
+    warmup: Annotated[int, Field(ge=0)] = 0  # iterations of linear warm-up in each step
+    batchnorm: Literal["train", "frozen"] = "train"  # frozen: statistics fixed after step 0
+    class_weights: Annotated[float, Field(ge=0)] = 0.0  # p of frequency**-p, from the labels of the step; 0 is off
+    augmentation: Literal["none", "flip", "reference", "rescale", "crop", "jitter", "rotation", "rotation+jitter"] = (
+        "reference"
+    )
+    crop: Size | Literal["full"] = 512  # full: images as they are
+    scale: tuple[Positive, Positive] = (0.5, 2.0)
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    accumulation: Count = 1  # parts a batch is split into where memory is short; the batch, and its mean, stay whole
+    channels_last: bool = False  # memory format; often faster on GPUs
+    compile: bool = False  # torch.compile of the network, and on a GPU of the losses
+    deterministic: bool = False  # algorithms that give the same bits each time, where torch has them; a CPU always does
+
+    def length(self, step: int) -> tuple[int | None, int | None]:
+        """(epochs, iterations) of a step; exactly one is not None."""
+        iterations, epochs = self.iterations, self.epochs
+        if step > 0 and self.later.iterations is not None:
+            iterations = _at(self.later.iterations, step)
+        elif step > 0 and self.later.epochs is not None:
+            iterations, epochs = None, _at(self.later.epochs, step)
+        return (None, iterations) if iterations is not None else (epochs, None)
+
+    def rate(self, step: int) -> float:
+        """Learning rate at the start of a step."""
+        return self.later.lr if step > 0 and self.later.lr is not None else self.lr
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "TrainingSettings":
+        if self.scale[0] > self.scale[1]:
+            raise ValueError("scale must be (low, high)")
+        if self.augmentation not in ("none", "flip") and self.crop == "full":
+            raise ValueError(f"augmentation '{self.augmentation}' needs a crop size")
+        return self
+
+
+def _at(length: int | tuple[int, ...], step: int) -> int:
+    return length if isinstance(length, int) else length[min(step, len(length)) - 1]
+
+
+class EvaluationSettings(Settings):
+    """How the test stream is scored."""
+
+    size: Count | Literal["full"] = 512  # shorter side to `size`, then centre crop; full: the whole image as it is
+    batch: Count = 16
+
+
+class LoaderSettings(Settings):
+    """How samples are loaded; never changes a number."""
+
+    workers: Annotated[int, Field(ge=0)] | None = None  # None: 0 for small data kept in memory, else up to 4
+
+
+class RunSettings(Settings):
+    """Everything that decides a run."""
+
+    benchmark: str
+    strategy: str
+    strategy_values: dict[str, Any] = {}  # hyper-parameters, all of them
+    plugins: dict[str, dict[str, Any]] = {}
+    backbone: str
+    backbone_values: dict[str, Any] = {}
+    seed: Annotated[int, Field(ge=0)] = 0
+    data: DataSettings = DataSettings()
+    stream: StreamSettings = StreamSettings()
+    training: TrainingSettings = TrainingSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    loader: LoaderSettings = LoaderSettings()
+    device: str = "cpu"
+
+
+SECTIONS: dict[str, type[Settings]] = {
+    "data": DataSettings,
+    "stream": StreamSettings,
+    "training": TrainingSettings,
+    "evaluation": EvaluationSettings,
+    "loader": LoaderSettings,
+}
+
+
+class Sections(NamedTuple):
+    """The sections of a run's settings."""
+
+    data: DataSettings
+    stream: StreamSettings
+    training: TrainingSettings
+    evaluation: EvaluationSettings
+    loader: LoaderSettings
+
+
+def build_sections(tree: Mapping[str, Any]) -> Sections:
+    """All sections from plain values.
+
+    Raises:
+        SettingError: see `build`.
+    """
+    return Sections(**{name: build(model, tree.get(name, {}), name) for name, model in SECTIONS.items()})  # type: ignore[arg-type]
+
+
+class SectionOverlay(Settings):
+    """Sections that a recipe may change; values are checked when the settings are resolved."""
+
+    data: Overlay = {}
+    stream: Overlay = {}
+    training: Overlay = {}
+    evaluation: Overlay = {}
+    loader: Overlay = {}
+    strategy: Overlay = {}
+
+    def sections(self) -> dict[str, Overlay]:
+        """The sections that hold something."""
+        return {key: value for key, value in self.model_dump().items() if value}
+
+
+class BenchmarkRecipe(SectionOverlay):
+    """A data-set family: benchmarks are named family + split, such as `voc15-5s`."""
+
+    family: str
+    summary: str
+    classes: Count  # without background; of a domain-incremental stream, the domains; of a sequence, the tasks at most
+    splits: tuple[str, ...]  # those that `list` shows; any A-B[s] that fits the classes works
+    backbone: str
+    notes: str = ""
+    paper: str = ""
+    bibtex: str = ""
+    split: dict[str, SectionOverlay] = {}
+    backbones: dict[str, SectionOverlay] = {}
+    source: Path = Path()
+
+
+class StrategyRecipe(Settings):
+    """A method: where its class is, where it comes from, and what deviates from the paper."""
+
+    name: str
+    kind: Literal["strategy", "plugin"] = "strategy"
+    class_: str = Field(alias="class")
+    summary: str
+    paper: str = ""
+    bibtex: str = ""
+    deviations: tuple[str, ...] = ()
+    arguments: Overlay = {}  # of a stock Avalanche plugin's constructor
+    benchmarks: dict[str, SectionOverlay] = {}  # by benchmark name, * matches anything
+    networks: dict[str, str] = {}  # the backbone of a method that needs one of its own, by benchmark name as well
+    source: Path = Path()
+
+
+Model = TypeVar("Model", bound=Settings)
+
+
+def read_recipe(path: Path, model: type[Model]) -> Model:
+    """One recipe file.
+
+    Raises:
+        RecipeError: not TOML, an unknown or missing key, a wrong type; the message names file and key.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RecipeError(f"cannot read the recipe {path}: {error}") from error
+    try:
+        recipe = model.model_validate({**content, "source": path})
+    except ValidationError as error:
+        raise RecipeError(f"{path}: {first_fault(error, model)}") from error
+    overlays = [recipe] if isinstance(recipe, SectionOverlay) else []
+    for group in ("split", "backbones", "benchmarks"):
+        overlays += getattr(recipe, group, {}).values()
+    for overlay in overlays:
+        for section, values in overlay.sections().items():
+            if section in SECTIONS:
+                try:
+                    check_keys(section, values)
+                except SettingError as error:
+                    raise RecipeError(f"{path}: {error}") from error
+    return recipe
+
+
+def check_keys(section: str, values: Mapping[str, Any]) -> None:
+    """Refuse a key or value that `section` does not know.
+
+    Raises:
+        SettingError: naming key, value and what is allowed.
+    """
+    build(SECTIONS[section], dict(values), section)
+
+
+def build(model: type[Model], values: Mapping[str, Any], prefix: str = "") -> Model:
+    """A settings model from plain values, with errors in the words of the command line."""
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        raise SettingError(first_fault(error, model, prefix)) from error
+
+
+def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` overlaid by `overlay`, nested; a length of training given above replaces every length given below.
+
+    Otherwise `--set training.epochs=2` would do nothing on a benchmark whose recipe counts iterations.
+    """
+    result = {key: dict(value) if isinstance(value, Mapping) else value for key, value in base.items()}
+    training = overlay.get("training", {})
+    later = training.get("later", {}) if isinstance(training, Mapping) else {}
+    if any(key in training for key in LENGTHS):
+        _drop(result, ("training",))
+        _drop(result, ("training", "later"))
+    elif isinstance(later, Mapping) and any(key in later for key in LENGTHS):
+        _drop(result, ("training", "later"))
+    for key, value in overlay.items():
+        if isinstance(value, Mapping) and isinstance(result.get(key), Mapping):
+            result[key] = _nested(result[key], value)
+        else:
+            result[key] = value
+    return result
+
+
+def _nested(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in overlay.items():
+        old = result.get(key)
+        result[key] = _nested(old, value) if isinstance(value, Mapping) and isinstance(old, Mapping) else value
+    return result
+
+
+def _drop(tree: dict[str, Any], path: tuple[str, ...]) -> None:
+    """Remove the lengths at `path`, copying the levels on the way."""
+    node = tree
+    for part in path:
+        if not isinstance(node.get(part), Mapping):
+            return
+        node[part] = dict(node[part])
+        node = node[part]
+    for key in LENGTHS:
+        node.pop(key, None)

@@ -1,0 +1,97 @@
+"""How a sweep goes, on standard error: the table as it fills on a terminal, a line for each run elsewhere."""
+
+import shutil
+import time
+from collections.abc import Sequence
+
+from rich.live import Live
+from rich.text import Text
+
+from densecl.listeners.progress import make_console, say
+from densecl.records.record import Record
+from densecl.sweep.engine import Ended, Engine
+from densecl.sweep.jobs import Job
+from densecl.tables.forms.text import humanise, render
+from densecl.tables.table import rows
+
+REFRESH = 1.0  # seconds between looks at the records
+RUNNING_SHOWN = 8  # lines
+
+
+class Display:
+    """A context that shows the runs of a sweep.
+
+    Args:
+        jobs: all of them. quiet: show nothing.
+    """
+
+    def __init__(self, jobs: Sequence[Job], quiet: bool = False):
+        self.jobs, self.quiet = jobs, quiet
+        self.console = make_console()
+        self._live: Live | None = None
+        self._looked = 0.0
+        self._begun = time.monotonic()
+
+    def line(self, text: str) -> None:
+        """One line, unless quiet."""
+        if not self.quiet:
+            say(self.console, text)
+
+    def __enter__(self) -> "Display":
+        if self.console.is_interactive and not self.quiet:
+            self._live = Live(console=self.console, auto_refresh=False, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def ended(self, result: Ended, done: int, log: str) -> None:
+        """A run has ended, the `done`-th of all."""
+        place = f"[{done}/{len(self.jobs)}] {result.job}"
+        if not result.problem:
+            self.line(f"{place}: finished{_score(result.job)}")
+            return
+        self.line(f"{place}: failed, {result.problem}; {log} ends with")
+        for line in result.lines or ("(nothing)",):
+            self.line(f"    {line}")
+
+    def refresh(self, engine: Engine, failed: int) -> None:
+        """Show table and running jobs anew, if it is time to."""
+        now = time.monotonic()
+        if self._live is None or now - self._looked < REFRESH:
+            return
+        self._looked = now
+        found = [(job, job.record()) for job in self.jobs]
+        running = [job.number for job in engine.running()]
+        lines = [_how_far(job, record) for job, record in found if job.number in running]
+        more = len(lines) - RUNNING_SHOWN
+        finished = sum(record is not None and record.status == "finished" for _, record in found)
+        state = f"{finished} of {len(self.jobs)} finished, {len(running)} running, {engine.waiting()} waiting"
+        state += (f", {failed} failed" if failed else "") + f", {humanise(now - self._begun)}"
+        size = shutil.get_terminal_size()
+        records = [record for _, record in found if record is not None]
+        table = render(rows(records), width=size.columns, colour=True) if records else ""
+        below = [*lines[:RUNNING_SHOWN], *([f"and {more} more"] if more > 0 else []), state]
+        room = max(0, size.lines - len(below) - 2)
+        shown = table.splitlines()[:room]
+        self._live.update(Text.from_ansi("\n".join([*shown, "", *below])), refresh=True)
+
+
+def _how_far(job: Job, record: Record | None) -> str:
+    done = len(record.steps) if record is not None else 0
+    return f"running: {job}, step {min(done + 1, job.steps)} of {job.steps}"
+
+
+def _score(job: Job) -> str:
+    """The mIoU of a finished run, beside what the plan says a paper reports."""
+    record = job.record()
+    if record is None or not record.steps or not record.steps[-1].evaluations:
+        return ""
+    miou = (record.steps[-1].evaluations[0].metrics.get("miou") or {}).get("all")
+    reported = job.request.reported
+    beside = "" if reported is None else f" (reported {reported:.1f})"
+    seconds = humanise(sum(step.seconds for step in record.steps if not step.shared))
+    return f", {seconds} of training" + ("" if miou is None else f", mIoU {100 * miou:.1f}{beside}")

@@ -1,0 +1,262 @@
+"""A plan of many runs: read from TOML, checked, and expanded into single runs; nothing is resolved here."""
+
+import itertools
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+
+from densecl.errors import DenseCLError, RecipeError, SettingError
+from densecl.settings.faults import first_fault
+from densecl.settings.grammar import format_value
+from densecl.settings.recipe import Count, Settings
+
+OPTIONS = ("weights", "validation", "precision")
+TIME = re.compile(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)$")
+
+
+def _listed(value: Any) -> Any:
+    """One value for a list of one."""
+    return [value] if isinstance(value, str | int) else value
+
+
+def _some(value: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not value:
+        raise ValueError("the list is empty, which makes no run")
+    return value
+
+
+def _minutes(value: Any) -> Any:
+    """SLURM's `[days-]hours:minutes:seconds` as minutes, rounded up; a number is minutes."""
+    if not isinstance(value, str):
+        return value
+    found = TIME.match(value)
+    if found is None:
+        raise ValueError("write minutes, 'hours:minutes:seconds' or 'days-hours:minutes:seconds'")
+    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return (days * 24 + hours) * 60 + minutes + (seconds > 0)
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_some)]
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_listed), AfterValidator(_some)]
+Minutes = Annotated[Count, BeforeValidator(_minutes)]
+
+
+class Options(Settings):
+    """What a plan, a block of `settings` and one of `runs` may say of their runs."""
+
+    set: tuple[str, ...] | dict[str, Any] = ()
+    weights: str | None = None
+    validation: float | None = None
+    precision: str | None = None
+
+
+class Alternative(Options):
+    """A block of `settings`: values that belong together."""
+
+    backbone: str | None = None
+    reported: float | None = None  # in percent, as a paper prints it
+
+
+class Runs(Options):
+    """A product of lists; None: as in the plan."""
+
+    benchmarks: Names | None = None
+    strategies: Names | None = None
+    backbones: Names | None = None
+    seeds: Seeds | None = None
+    grid: dict[str, Any] | None = None
+    settings: Annotated[tuple[Alternative, ...], AfterValidator(_some)] | None = None
+
+
+class LocalSettings(Settings):
+    """Processes on this machine."""
+
+    jobs: Count | None = None  # at a time; None: a GPU each, or as many as the cores allow
+    threads: Count = 1  # of each; they are part of what decides the bits of a first step
+
+
+class SlurmSettings(Settings):
+    """What SLURM gives each run; None: the cluster's default."""
+
+    partition: str | None = None
+    time: Minutes = 24 * 60  # of one run; one that needs longer is put back into the queue and goes on
+    gpus: Annotated[int, Field(ge=0)] | str = 0  # a number, or with a kind: "a100:1"
+    cpus: Count = 1
+    mem: str | None = None  # "16G"
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    exclude: str | None = None  # nodes
+    array_parallelism: Count = 256  # runs at a time
+    timeouts: Annotated[int, Field(ge=0)] = 10  # how often a run may reach its time
+    setup: tuple[str, ...] = ()  # shell commands before each run: "module load cuda"
+    sbatch: dict[str, str | int | bool] = Field(default_factory=dict)  # any further option of sbatch: {nice = 100}
+    poll: Annotated[float, Field(gt=0)] = 10.0  # seconds between looks at the queue
+
+
+class SweepPlan(Runs):
+    """A whole plan; see `densecl.sweep` for the form."""
+
+    name: Annotated[str, Field(pattern=r"^\w[\w.-]*$")] = "sweep"  # of the folder of logs; the file's, when not given
+    summary: str = ""
+    paper: str = ""
+    data: Path | None = None
+    device: str | None = None
+    workers: Annotated[int, Field(ge=0)] | None = None
+    catalogue: Path | None = None
+    engine: Literal["local", "slurm"] = "local"
+    runs: Annotated[tuple[Runs, ...], AfterValidator(_some)] | None = None
+    local: LocalSettings = LocalSettings()
+    slurm: SlurmSettings = SlurmSettings()
+    source: str = "the plan"
+
+
+class Request(NamedTuple):
+    """One run as a plan asks for it."""
+
+    benchmark: str
+    strategy: str
+    backbone: str | None
+    seed: int
+    assignments: tuple[str, ...]
+    weights: str | None
+    validation: float | None
+    precision: str | None
+    reported: float | None
+    note: str  # what tells it apart from runs of the same benchmark, strategy and seed
+
+    def __str__(self) -> str:
+        return ", ".join(filter(None, (self.benchmark, self.strategy, f"seed {self.seed}", self.note)))
+
+
+def read_plan(plan: Path | str | Mapping[str, Any]) -> SweepPlan:
+    """A plan from a TOML file, or from the same as a dictionary.
+
+    Raises:
+        RecipeError: no TOML, an unknown key, a wrong type, an empty list; the message names file and key.
+    """
+    if isinstance(plan, Mapping):
+        content: dict[str, Any] = {**plan}
+        source = "the plan"
+    else:
+        path = Path(plan)
+        try:
+            content = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise RecipeError(f"cannot read the plan {path}: {error}", "see densecl sweep --help") from error
+        name = re.sub(r"[^\w.-]|^[.-]+", "_", path.stem)
+        content, source = {"name": name, **content}, str(path)
+    if "source" in content:
+        raise RecipeError(f"{source}: unknown key 'source'", "the source of a plan is its file")
+    try:
+        return SweepPlan.model_validate({**content, "source": source})
+    except ValidationError as error:
+        raise RecipeError(f"{source}: {first_fault(error, SweepPlan)}") from error
+
+
+def expand(plan: SweepPlan) -> list[Request]:
+    """All runs of a plan, in its order: the plan's own product, then each block of `runs`.
+
+    Raises:
+        RecipeError: no run at all, an axis without values; the message names file and key.
+    """
+    own = plan.strategies is not None or not plan.runs
+    blocks = [*([("", plan)] if own else []), *((f"runs.{k}.", block) for k, block in enumerate(plan.runs or ()))]
+    try:
+        return [request for prefix, block in blocks for request in _product(prefix, block, plan)]
+    except DenseCLError as error:
+        raise RecipeError(f"{plan.source}: {error}") from error
+
+
+def _product(prefix: str, block: Runs, plan: SweepPlan) -> Iterator[Request]:
+    benchmarks = block.benchmarks or plan.benchmarks
+    strategies = block.strategies or plan.strategies
+    for key, value in (("benchmarks", benchmarks), ("strategies", strategies)):
+        if value is None:
+            raise SettingError(f"the key '{prefix}{key}' is missing", f"write {key} = [...]")
+    assert benchmarks is not None
+    assert strategies is not None
+    backbones = block.backbones or plan.backbones or (None,)
+    seeds = block.seeds or plan.seeds or (0,)
+    always = assignments(plan.set, "set")
+    of_block = () if block is plan else assignments(block.set, f"{prefix}set")
+    lines = [()] if block.grid is None else _lines(axes(block.grid, f"{prefix}grid"))
+    settings = block.settings or (Alternative(),)
+    for index, alternative in enumerate(settings):
+        own = assignments(alternative.set, f"{prefix}settings.{index}.set")
+        options = {key: _nearest(key, alternative, block, plan) for key in OPTIONS}
+        differing = [f"{key}={value}" for key in OPTIONS if (value := getattr(alternative, key)) is not None]
+        for benchmark, strategy, backbone, line, seed in itertools.product(
+            benchmarks, strategies, backbones, lines, seeds
+        ):
+            body = alternative.backbone or backbone
+            varied = body is not None and (alternative.backbone is not None or len(backbones) > 1)
+            yield Request(
+                benchmark,
+                strategy,
+                body,
+                seed,
+                (*always, *of_block, *own, *line),
+                **options,
+                reported=alternative.reported,
+                note=" ".join((*((str(body),) if varied else ()), *differing, *of_block, *own, *line)),
+            )
+
+
+def _nearest(key: str, *levels: Options) -> Any:
+    """The first value that is given."""
+    return next((value for level in levels if (value := getattr(level, key)) is not None), None)
+
+
+def assignments(given: tuple[str, ...] | Mapping[str, Any], key: str) -> tuple[str, ...]:
+    """`set` as a list of texts, also where it was a table.
+
+    Raises:
+        SettingError: a value that `--set` cannot say, such as a date.
+    """
+    if not isinstance(given, Mapping):
+        return given
+    return tuple(f"{name}={_text(value, f'{key}.{name}')}" for name, value in _leaves(given))
+
+
+def axes(grid: Mapping[str, Any], key: str = "grid") -> list[tuple[str, tuple[str, ...]]]:
+    """(name, values as text) of each axis.
+
+    Raises:
+        SettingError: an axis that is no list, or an empty one.
+    """
+    if not grid:
+        raise SettingError(f"'{key}' is empty", "name an axis, such as training.lr = [0.01, 0.001], or leave it out")
+    result = []
+    for name, values in _leaves(grid):
+        if not isinstance(values, list | tuple):
+            raise SettingError(f"'{key}.{name}' cannot be {values!r}", f"an axis is a list: {name} = [{values!r}, ...]")
+        if not values:
+            raise SettingError(f"'{key}.{name}' is empty, which makes no run", "give it a value or leave it out")
+        result.append((name, tuple(_text(value, f"{key}.{name}") for value in values)))
+    return result
+
+
+def _lines(grid: Sequence[tuple[str, tuple[str, ...]]]) -> list[tuple[str, ...]]:
+    """Every choice of one value an axis, as assignments; the last axis changes fastest."""
+    return list(itertools.product(*([f"{name}={value}" for value in values] for name, values in grid)))
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _text(value: Any, key: str) -> str:
+    if isinstance(value, list | tuple):
+        return f"({', '.join(_text(item, key) for item in value)}{',' if len(value) == 1 else ''})"
+    if not isinstance(value, bool | int | float | str):
+        raise SettingError(f"'{key}' cannot be {value}", "write numbers, texts, true, false or lists of them")
+    return format_value(value)

@@ -1,0 +1,1 @@
+"""Tables: records selected, grouped, measured, ranked and laid out. Knows no training."""

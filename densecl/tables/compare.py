@@ -1,0 +1,118 @@
+"""A folder of runs -> tables: what `densecl table` prints and `densecl.table` returns."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from densecl.errors import RecordError, SettingError, UnknownNameError
+from densecl.records.record import APART, Found, find_records
+from densecl.tables.arrange import choose_columns, sort_rows
+from densecl.tables.forms.text import render
+from densecl.tables.group import averaged_keys
+from densecl.tables.provenance import refuse
+from densecl.tables.select import chosen
+from densecl.tables.table import Table, rows
+
+
+class ShownTable(Table):
+    """A table whose text is what a wide terminal shows; `densecl.tables.forms.text.render` has more forms."""
+
+    def __str__(self) -> str:
+        """The table, its title and its notes."""
+        return render([self])
+
+
+RUNS = "name a folder with runs, or start one with densecl run"
+
+
+def table(
+    folder: str | Path = "results",
+    *,
+    benchmark: Sequence[str] = (),
+    filter: Sequence[str] = (),
+    per_step: bool = False,
+    group: str | None = None,
+    labels: str | None = None,
+    layout: str | None = None,
+    against: Sequence[Path] = (),
+    over: Sequence[str] = (),
+    mix: bool = False,
+    sort: str | None = None,
+    columns: Sequence[str] = (),
+    complain: Callable[[str], None] | None = None,
+) -> list[ShownTable]:
+    """Compare what was run: one table a benchmark, in which a row is a set-up.
+
+    Runs are one row when they differ by seed alone; runs with other settings have rows of their own. Runs of equal
+    settings that come from another version of densecl, another source of the method, other images, another minor
+    version of torch or another kind of device are refused, unless `mix`; then a footnote says what was averaged.
+
+    Args:
+        folder: with runs, at any depth.
+        benchmark: show these alone.
+        filter: conditions that runs must meet, such as `setting=disjoint` or `training.lr<0.01`.
+        per_step: mIoU of all classes seen, after each step.
+        group: how classes are averaged: a name of `densecl.metrics.GROUPINGS`.
+        labels: score classes not learnt yet as under this label preset.
+        layout: `paper` prints sequences of tasks as Matsumoto and Yanai do.
+        against: TOML files of published numbers that are set beside ours.
+        over: settings to average over as over seeds, such as `stream.order`.
+        mix: average runs that are refused otherwise.
+        sort: a heading, with `:asc` or `:desc`.
+        columns: the headings to show, in order.
+        complain: told of each record that cannot be read; None warns.
+
+    Returns:
+        Tables that can be printed.
+
+    Raises:
+        RecordError: no such folder, or no runs in it that meet the conditions.
+        UnknownNameError, SettingError, SpecError: a name, value or combination that does not exist; runs that must
+            not be averaged.
+    """
+    if layout not in (None, "paper"):
+        raise SettingError(f"unknown layout '{layout}'", "known: paper")
+    if against and per_step:
+        raise SettingError("--against compares after the last step", "leave out --per-step")
+    found = _read(Path(folder), complain or warnings.warn)
+    paths = {id(record): path for path, record in found}
+    records = [record for _, record in found]
+    known = sorted({record.benchmark for record in records})
+    for name in benchmark:
+        if name not in known:
+            raise UnknownNameError("benchmark", name, known, f"nothing of it was run in {folder}")
+    records = [record for record in records if not benchmark or record.benchmark in benchmark]
+    records = chosen(records, filter)
+    if layout == "paper":
+        records = [record for record in records if record.tasks]
+        if not records or per_step:
+            raise SettingError(
+                "--layout paper is for the last step of task sequences",
+                "leave out --per-step" if per_step else f"{folder} holds no run of one",
+            )
+    if not mix:
+        refuse(records, averaged_keys(records, over), lambda record: str(paths[id(record)].parent))
+    tables = rows(records, per_step, group=group, labels=labels, paper=layout == "paper", over=over)
+    if sort is not None:
+        tables = sort_rows(tables, sort)
+    if against:  # below rows that are in order, and in columns that are all there
+        from densecl.records.published import read_all
+        from densecl.tables.against import against as beside
+
+        tables = beside(tables, read_all(list(against)), group)
+    if columns:
+        tables = choose_columns(tables, columns)
+    return [ShownTable(**vars(one)) for one in tables]
+
+
+def _read(folder: Path, complain: Callable[[str], None]) -> list[Found]:
+    if not folder.exists():
+        raise RecordError(f"the folder {folder} does not exist", RUNS)
+    found, faults = find_records(folder)
+    for fault in faults:
+        complain(f"left out: {fault}")
+    if not found:
+        what = "none of its records can be read" if faults else "it holds no result.json"
+        apart = ", ".join(sorted(str(mark.parent) for mark in folder.rglob(APART)))
+        raise RecordError(f"nothing to show in {folder}: {what}", RUNS + (f", or name {apart}" if apart else ""))
+    return found

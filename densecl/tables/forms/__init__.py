@@ -1,0 +1,1 @@
+"""Forms of a table: text, Markdown, LaTeX, CSV."""

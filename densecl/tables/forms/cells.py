@@ -1,0 +1,105 @@
+"""What tables of every form share: the text of a cell, the name of a row, remarks and numbered footnotes."""
+
+from collections.abc import Mapping, Sequence
+
+from densecl.tables.columns import Cell, Column, rounded
+from densecl.tables.intervals import interval
+from densecl.tables.rank import FEWEST, LEVEL
+from densecl.tables.table import Row, Table
+
+SPREADS: Mapping[str, str] = {
+    "std": "mean ± standard deviation (n-1) over seeds",
+    "interval": "mean ± half of its 95 % interval over seeds (Student's t)",
+}
+NARROW = "mean over seeds; a wider screen or fewer --columns show ±"
+CLOSE = "≈"
+LONG = 40  # characters of a note that a row still bears beside its name
+
+
+def humanise(seconds: float) -> str:
+    """`42s`, `3m 05s`, `2h 07m` or `5d 03h`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60:02d}s"
+    minutes = round(seconds / 60)
+    if minutes < 6000:
+        return f"{minutes // 60}h {minutes % 60:02d}m"
+    hours = round(seconds / 3600)
+    return f"{hours // 24}d {hours % 24:02d}h"
+
+
+def spread_of(cell: Cell, spread: str) -> float | None:
+    """Standard deviation, or half the width of the mean's interval, in the cell's unit; None for one run."""
+    if cell.std is None or spread == "std":
+        return cell.std
+    return interval([value for value in cell.values if value is not None])
+
+
+def cell_text(column: Column, cell: Cell, spread: str | None = "std") -> str:
+    """A cell's text, without a mark for the best; `spread` None leaves ± out."""
+    if cell.mean is None:
+        return "-"
+    if column.kind == "time":
+        return humanise(cell.mean)
+    share = column.kind == "share"
+    if cell.difference is not None:
+        return f"{100 * cell.mean:.1f} ({100 * cell.difference:+.1f})"
+    mark = CLOSE if cell.close else ""
+    text = mark + (f"{rounded(column, cell.mean):.1f}" if share else f"{cell.mean:.4g}")
+    width = None if spread is None else spread_of(cell, spread)
+    if width is None:
+        return text
+    return f"{text} ±{100 * width:.1f}" if share else f"{text} ±{width:.2g}"
+
+
+def footnotes(table: Table, longest: int = LONG) -> dict[str, int]:
+    """A number for each note that has more than `longest` characters, in the order of rows."""
+    long = dict.fromkeys(row.note for row in table.rows if len(row.note) > longest)
+    return {note: number for number, note in enumerate(long, start=1)}
+
+
+def label(row: Row, numbers: Mapping[str, int]) -> tuple[str, int | None]:
+    """The name of a row, and the number of the footnote that tells it from others."""
+    if row.source:
+        return f"reported by {row.source}", None
+    number = numbers.get(row.note)
+    parts = [
+        row.strategy + ("†" if row.oracle is not None else ""),
+        row.note if number is None else "",
+        f"({row.progress})" if row.progress else "",
+    ]
+    return " ".join(part for part in parts if part), number
+
+
+def seeds_text(row: Row) -> str:
+    """How many runs; nothing for what papers report."""
+    return "" if row.source else str(len(row.seeds))
+
+
+def remarks(table: Table, best: str, spread: str | None = "std") -> list[str]:
+    """What to know beside the numbers; `best` says how the best values are marked."""
+    result = list(table.notes)
+    cells = [cell for row in table.rows for cell in row.cells]
+    if any(cell.std is not None for cell in cells):
+        result.insert(1, NARROW if spread is None else SPREADS[spread])
+    if any(cell.best for cell in cells):
+        result.append(best)
+    if any(cell.close for cell in cells):
+        result.append(
+            f"{CLOSE} cannot be told from the best: paired t-test over at least {FEWEST} common seeds, "
+            f"p ≥ {LEVEL:g}, not corrected for the number of rows"
+        )
+    return result
+
+
+def shared_backbone(table: Table) -> str | None:
+    """The backbone of all rows: named once above a table, where columns are dear."""
+    names = {row.backbone for row in table.rows}
+    return names.pop() if len(names) == 1 else None
+
+
+def headings(table: Table) -> Sequence[str]:
+    """Of all columns, names of rows first."""
+    return ["strategy", "backbone", "seeds", *(column.heading for column in table.columns)]

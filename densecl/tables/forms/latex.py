@@ -1,0 +1,105 @@
+r"""Tables as LaTeX that pdflatex takes: booktabs, nothing else.
+
+Characters that LaTeX reads as commands are escaped, and those that its fonts do not hold are written by name, in plain
+ASCII where there is no name, since an unknown character stops pdflatex.
+"""
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+
+from densecl.tables.forms.cells import cell_text, footnotes, headings, label, remarks, seeds_text, shared_backbone
+from densecl.tables.table import Table
+
+NAMED = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "±": r"$\pm$",
+    "≈": r"$\approx$",
+    "≥": r"$\ge$",
+    "≤": r"$\le$",
+    "×": r"$\times$",
+    "·": r"$\cdot$",
+    "†": r"\textsuperscript{\dag}",
+    "–": "--",
+    "—": "---",
+    "…": r"\dots{}",
+    '"': "''",  # its own sign needs another font encoding
+}
+PAGE = 110  # characters of LaTeX in a line of a table, above which notes go below
+ACCENTED = re.compile("[À-ÖØ-öø-ÿ]")  # letters that LaTeX's own fonts compose
+
+
+def latex(tables: Sequence[Table], spread: str = "std") -> str:
+    r"""All tables, one `table` environment each, for a document that uses `booktabs`."""
+    return "\n".join(["% \\usepackage{booktabs}", *(_one(table, spread) for table in tables)])
+
+
+def _one(table: Table, spread: str) -> str:
+    shared = shared_backbone(table)
+    numbers = footnotes(table)
+    body = _body(table, spread, numbers, shared is None)
+    if max(sum(map(len, line)) for line in body) > PAGE:
+        numbers = footnotes(table, 0)
+        body = _body(table, spread, numbers, shared is None)
+    left = "l" if shared is not None else "ll"
+    lines = [
+        "\\begin{table}",
+        "  \\centering",
+        "  \\footnotesize",
+        "  \\setlength{\\tabcolsep}{3pt}",
+        f"  \\caption{{{escape(table.benchmark if shared is None else f'{table.benchmark}, {shared}')}}}",
+        f"  \\begin{{tabular}}{{@{{}}{left}{'r' * (len(body[0]) - len(left))}@{{}}}}",
+        "    \\toprule",
+        f"    {' & '.join(body[0])} \\\\",
+        "    \\midrule",
+    ]
+    lines += [f"    {{}}{' & '.join(line)} \\\\" for line in body[1:]]  # {}: else [ after \\ begins an option
+    lines += ["    \\bottomrule", "  \\end{tabular}", "  \\par\\smallskip", "  \\begin{minipage}{\\linewidth}"]
+    notes = ["; ".join(escape(remark) for remark in remarks(table, "best in bold", spread)) + "."]
+    notes += [f"{_reference(number)} {escape(note)}" for note, number in numbers.items()]
+    return "\n".join([*lines, *(f"    {note}\\par" for note in notes), "  \\end{minipage}", "\\end{table}", ""])
+
+
+def _body(table: Table, spread: str, numbers: Mapping[str, int], own_backbone: bool) -> list[list[str]]:
+    """The cells of all lines, headings first."""
+    names = [name for name in headings(table) if own_backbone or name != "backbone"]
+    lines = [[re.sub(r"(?<=[0-9])-(?=[0-9])", "--", escape(name)) for name in names]]
+    for row in table.rows:
+        name, number = label(row, numbers)
+        line = [escape(name) + ("" if number is None else _reference(number))]
+        line += [escape(row.backbone), seeds_text(row)] if own_backbone else [seeds_text(row)]
+        for column, cell in zip(table.columns, row.cells, strict=True):
+            text = _number(escape(cell_text(column, cell, spread)))
+            line.append(f"\\textbf{{{text}}}" if cell.best else text)
+        lines.append(line)
+    return lines
+
+
+def _reference(number: int) -> str:
+    return f"\\textsuperscript{{{number}}}"
+
+
+def _number(text: str) -> str:
+    """Minus signs as long as LaTeX sets them, and a dash where nothing was measured."""
+    return "--" if text == "-" else re.sub(r"-(?=[0-9.])", "$-$", text)
+
+
+def escape(text: str) -> str:
+    """`text` as LaTeX shows it literally; two hyphens stay two."""
+    return re.sub(r"-(?=-)", "-{}", "".join(map(_escape, text)))
+
+
+def _escape(character: str) -> str:
+    if character in NAMED:
+        return NAMED[character]
+    if character in "&%$#_{}":
+        return "\\" + character
+    if character.isascii() or ACCENTED.match(character):
+        return character
+    plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
+    return "".join(map(_escape, plain)) or "?"

@@ -1,0 +1,104 @@
+"""The class index says what the masks hold, and keeps its answer only as long as it is true."""
+
+import numpy as np
+import pytest
+
+from bench.index import measure_index
+from bench.rows import Bench
+from data_trees import camvid_tree, palette_mask, voc_tree
+from densecl.data.camvid import CamVid
+from densecl.data.class_index import class_index, for_each, scan
+from densecl.data.dataset import DenseDataset
+from densecl.data.voc import VOC
+from densecl.errors import DataError
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("DENSECL_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def voc(tmp_path):
+    return voc_tree(tmp_path, train=5, val=1)
+
+
+def no_scan(monkeypatch):
+    def fail(self, i):
+        raise AssertionError("scanned")
+
+    monkeypatch.setattr(DenseDataset, "read_labels", fail)
+
+
+def test_index_equals_the_unique_labels_of_each_mask(tmp_path, voc):
+    rng = np.random.default_rng(0)
+    for i in range(5):
+        palette_mask(
+            voc / "SegmentationClass" / f"2007_train_{i}.png", rng.choice([0, 3, 7, 20, 255], (6, 8)).astype(np.uint8)
+        )
+    for dataset in (VOC(voc, "train"), CamVid(camvid_tree(tmp_path / "c"), "train")):
+        index = class_index(dataset)
+        assert index.shape == (len(dataset), 256)
+        assert index.dtype == bool
+        for i in range(len(dataset)):
+            assert np.flatnonzero(index[i]).tolist() == np.unique(dataset.read_mask(i)).tolist()
+
+
+def test_second_call_does_not_scan(voc, monkeypatch):
+    dataset = VOC(voc, "train")
+    first = class_index(dataset)
+    no_scan(monkeypatch)
+    np.testing.assert_array_equal(class_index(dataset), first)
+    np.testing.assert_array_equal(class_index(dataset.cached()), first)
+
+
+def test_a_changed_mask_is_noticed(voc):
+    dataset = VOC(voc, "train")
+    assert not class_index(dataset)[2, 9]
+    palette_mask(dataset.mask_path(2), np.full((6, 8), 9, np.uint8))
+    assert np.flatnonzero(class_index(dataset)[2]).tolist() == [9]
+
+
+@pytest.mark.parametrize("broken", [b"", b"PK\x03\x04 no zip", "cut", "flipped"])
+def test_a_broken_kept_index_is_scanned_again(tmp_path, voc, broken):
+    dataset = VOC(voc, "train")
+    first = class_index(dataset)
+    (kept,) = (tmp_path / "cache" / "index").iterdir()
+    content = bytearray(kept.read_bytes())
+    if broken == "flipped":
+        content[200] ^= 0xFF
+    kept.write_bytes(content[: len(content) // 2] if broken == "cut" else content if broken == "flipped" else broken)
+    np.testing.assert_array_equal(class_index(dataset), first)
+    np.testing.assert_array_equal(class_index(dataset), first)
+
+
+def test_bad_masks_are_refused_by_name_and_nothing_is_kept(tmp_path, voc):
+    palette_mask(voc / "SegmentationClass" / "2007_train_3.png", np.full((6, 8), 99, np.uint8))
+    with pytest.raises(DataError, match=r"2007_train_3\.png holds the class id 99"):
+        class_index(VOC(voc, "train"))
+    palette_mask(voc / "SegmentationClass" / "2007_train_3.png", np.zeros((8, 6), np.uint8))
+    with pytest.raises(DataError, match=r"2007_train_3\.png is 6x8, its image"):
+        class_index(VOC(voc, "train"))
+    assert not (tmp_path / "cache" / "index").exists()
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_progress_reaches_the_total_whatever_the_workers(workers):
+    seen, calls = [], []
+    for_each(calls.append, 100, workers=workers, progress=lambda done, total: seen.append((done, total)))
+    assert sorted(calls) == list(range(100))
+    assert seen[-1] == (100, 100)
+    assert seen == sorted(seen)
+
+
+def test_an_empty_data_set_has_an_empty_index():
+    empty = DenseDataset("x", ".", "train", ids=(), images=(), masks=(), class_names=("a",))
+    assert scan(empty).shape == (0, 256)
+
+
+def test_bench_measures_both_and_keeps_nothing(tmp_path, voc):
+    scanned, kept = measure_index(Bench(2), VOC(voc, "train"))
+    assert "of 5 masks" in scanned.what
+    assert scanned.ratio > 0
+    assert kept.seconds < 0.1
+    assert not (tmp_path / "cache").exists()

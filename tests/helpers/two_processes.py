@@ -1,0 +1,141 @@
+"""Trains methods on the tiny stream and writes what each process saw; run by torchrun, and by one process to compare.
+
+torchrun --nproc-per-node=2 tests/helpers/two_processes.py FOLDER (classes|tasks) METHOD...
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from densecl.check.tiny import TRAINING, tiny_backbone, tiny_network, tiny_strategy, tiny_stream
+from densecl.runner.evaluation import confusion_of_all, measure_all
+from densecl.runner.methods import parse_method
+from densecl.settings.recipe import LaterSettings
+from densecl.streams.samples import UNCOUNTED
+from densecl.training import distributed
+
+SETTINGS = TRAINING.model_copy(update={"optimizer": "sgd", "lr": 0.02, "later": LaterSettings(lr=0.02)})
+
+
+def trained_by_two(folder, kind, methods):
+    """Train methods in two processes, then in one; `folder`, where they wrote what they saw."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "DENSECL_CACHE": str(folder / "cache")}
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    for launcher in (torchrun, [sys.executable]):
+        command = [*launcher, __file__, str(folder), kind, *methods]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
+        assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+def seen_by(folder, method):
+    """What one process saw, then what each of two did."""
+    names = ("0of1", "0of2", "1of2")
+    return tuple(json.loads((folder / f"{method}-{name}.json").read_text()) for name in names)
+
+
+def agree(one, both):
+    """Two processes end with equal bits, share out the images of one, and have its losses; both count alike."""
+    assert both[0]["weights"] == both[1]["weights"]
+    # each image of an epoch is in one of them, and the replayed ones are those of one process
+    assert len(one["seen"]) == len(both[0]["seen"]) == len(both[1]["seen"])
+    for alone, *shares in zip(one["seen"], both[0]["seen"], both[1]["seen"], strict=True):
+        assert alone[:2] == shares[0][:2] == shares[1][:2]
+        for own_or_replayed in (2, 3):
+            assert sorted(shares[0][own_or_replayed] + shares[1][own_or_replayed]) == sorted(alone[own_or_replayed])
+    # the sums of one process, to what float32 holds
+    assert one["losses"] == pytest.approx(both[0]["losses"], rel=2e-4)
+    assert both[0]["losses"] == both[1]["losses"]
+    assert both[0]["counted"] == both[1]["counted"]
+
+
+class Losses:
+    """The loop's events: keeps every iteration's loss, of all processes together."""
+
+    def __init__(self):
+        self.values = []
+
+    def step_started(self, step, epochs, iterations, batches, done):
+        """Nothing to keep."""
+
+    def iteration(self, epoch, iteration, loss_terms, samples, rates):
+        """Keep the sum of the terms."""
+        self.values.append(float(sum(term.detach() for term in loss_terms.values())))
+
+    def epoch_finished(self, epoch, iteration, loss_terms):
+        """Nothing to keep."""
+
+
+def still(strategy):
+    """Training with all statistics of BatchNorm fixed, so that two processes can do the sums of one."""
+
+    def train_mode():
+        strategy.network.train()
+        for module in strategy.network.modules():
+            if isinstance(module, _BatchNorm):
+                module.eval()
+
+    strategy.train_mode = train_mode
+
+
+def network_for(parsed):
+    """A network the method can use, whose normalisation can be `still`: resblock sets modes in the midst of a step."""
+    if parsed.strategy.name == "decoder":
+        return tiny_network("unet", width=4, depth=2)
+    if parsed.strategy.name == "resblock":
+        return tiny_network("resblock", width=4, blocks=1, norm="instance", head=1)
+    return tiny_backbone(parsed)
+
+
+def train(method, kind, folder):
+    """Train one method on a stream of classes or of tasks.
+
+    Writes its losses, samples, fingerprints of the weights, confusion matrices or scores, and last weights.
+    """
+    parsed = parse_method(method)
+    scenario = tiny_stream(parsed, kind)
+    strategy = tiny_strategy(parsed, scenario, network_for(parsed), SETTINGS)
+    strategy.events = losses = Losses()
+    still(strategy)
+    seen, weights, matrices = [], [], []
+    unpack = strategy._unpack_minibatch
+
+    def look():
+        unpack()
+        batch = strategy.mbatch
+        own, counted = batch.step == strategy.step, batch.index != UNCOUNTED
+        indices = (batch.index[own & counted].tolist(), batch.index[~own & counted].tolist())
+        seen.append([strategy.step, strategy.epoch, *indices])
+
+    strategy._unpack_minibatch = look
+    for experience in scenario.train_stream:
+        strategy.train(experience, eval_streams=[])
+        content = b"".join(t.numpy().tobytes() for t in strategy.network.state_dict().values())
+        weights.append(hashlib.sha256(content).hexdigest())
+        matrices.append(counted(strategy, experience.step))
+    name = f"{method}-{distributed.rank()}of{distributed.world()}"
+    found = {"losses": losses.values, "seen": seen, "weights": weights, "counted": matrices}
+    (folder / f"{name}.json").write_text(json.dumps(found))
+    torch.save(strategy.network.state_dict(), folder / f"{name}.pt")
+
+
+def counted(strategy, step):
+    """What an evaluation counts: pixels by truth and prediction, of a sequence the scores of each task."""
+    if strategy.scenario.kind == "tasks":
+        return [list(found.metrics.values()) for found in measure_all(strategy, step, 3, 0, [])]
+    return confusion_of_all(strategy, step, 3).tolist()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    distributed.join()
+    for each in sys.argv[3:]:
+        train(each, sys.argv[2], Path(sys.argv[1]))
+    distributed.leave()

@@ -1,0 +1,97 @@
+"""Progress on terminals as the system makes them."""
+
+import os
+import pty
+import re
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from test_progress import CODES, console, look
+
+from densecl.listeners.events import StepStart
+from densecl.listeners.progress import Progress
+from densecl.listeners.progress.estimate import Estimate
+
+PROBE = """
+import sys, time
+sys.path.insert(0, {tests!r})
+from test_progress import *
+progress = Progress()
+progress.scan("masks")(1, 2)
+start(progress)
+progress.step_started(StepStart(0, 2, 40, 20, 0))
+progress.looked(look(0, 1))
+time.sleep(0.7)
+progress.line("said")
+progress.run_finished("finished")
+"""
+
+
+def on_a_pty(**variables):
+    """What the probe writes to a terminal."""
+    main, other = pty.openpty()
+    environment = {
+        **os.environ,
+        "COLUMNS": "60",
+        "TERM": "xterm-256color",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }
+    environment = {**environment, **variables}
+    written = []
+
+    def read():
+        while True:
+            try:
+                part = os.read(main, 4096)
+            except OSError:  # Linux says so when the other end is closed
+                return
+            if not part:
+                return
+            written.append(part)
+
+    code = PROBE.format(tests=str(Path(__file__).parent))
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=other, stdout=other, env=environment)
+    os.close(other)
+    reader = threading.Thread(target=read)
+    reader.start()
+    assert process.wait(60) == 0
+    reader.join(10)
+    os.close(main)
+    return b"".join(written).decode()
+
+
+def test_a_terminal_that_is_dumb_gets_lines_without_codes():
+    shown = on_a_pty(TERM="dumb")
+    assert "\x1b" not in shown
+    assert re.search(r"^\d\d:\d\d:\d\d said", shown, re.MULTILINE)
+
+
+def test_without_colour_bars_are_drawn_in_one_colour():
+    shown = on_a_pty(NO_COLOR="1")
+    assert "run  ╸─" in CODES.sub("", shown)
+    assert not re.search(r"\x1b\[[0-9;]*3[0-9]m|\x1b\[[0-9;]*9[0-9]m", shown)
+
+
+def test_on_a_terminal_colours_and_bars_are_drawn_and_gone_at_the_end():
+    shown = on_a_pty()
+    assert re.search(r"\x1b\[[0-9;]*9[0-9]m", shown)
+    assert "epoch 1 of 2" in CODES.sub("", shown)
+    assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h") == 1
+    assert shown.index("\r\x1b[K") < shown.index("run")  # the scan's line went before the bars came
+    assert shown.endswith(3 * "\x1b[1A\x1b[2K")  # the bars' three lines
+
+
+def test_drawing_costs_little():
+    """A frame, of which two a second are drawn, takes a small part of half a second."""
+    clock = time.process_time
+    progress = Progress(console=console(True))
+    progress._estimate = Estimate((40, 40), 0.0)
+    progress.step_started(StepStart(1, 2, 40, 20, 0))
+    progress._look = look(1, 30)
+    begun = clock()
+    for _ in range(50):
+        progress.console.print(*progress.lines(80))
+    assert (clock() - begun) / 50 < 0.025

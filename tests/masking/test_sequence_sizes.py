@@ -1,0 +1,68 @@
+"""What a sequence of tasks costs to keep: by formula, by the tensors, by the file."""
+
+import pytest
+import torch
+from safetensors.torch import save
+
+from densecl.check.tiny import tiny_backbone, tiny_network, tiny_sequence, tiny_strategy
+from densecl.models import Network, UNet
+from densecl.runner.methods import parse_method
+from densecl.runner.tasks import file_bytes, stored
+from densecl.strategies.storage import counts, formula_bytes, numbers
+from size_formulas import MIB, rounded_total
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(one_thread):
+    pass
+
+
+def test_the_size_of_a_file_is_that_of_the_file():
+    tensors = {
+        "b.x": torch.zeros(3, 5),
+        "a": torch.zeros(7, dtype=torch.uint8),
+        "n": torch.tensor(3),
+        "e": torch.zeros(0),
+    }
+    assert file_bytes(tensors) == len(save(tensors))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["scratch", "decoder", "piggyback", "piggyback(masks=ternary)", "packnet", "resblock", "classifier", "finetune"],
+)
+def test_formula_tensors_and_file_agree(name):
+    method = parse_method(name)
+    network = tiny_backbone(method) if name == "resblock" else tiny_network("unet", width=4, depth=2, norm="batch")
+    strategy = tiny_strategy(method, tiny_sequence(), network)
+    for experience in strategy.scenario.train_stream:
+        strategy.train(experience, eval_streams=[])
+        found = stored(strategy)
+        kept = strategy.model_tensors()
+        assert found.file == len(save({key: tensor.contiguous() for key, tensor in kept.items()}))
+        # beside the formula: counters of BatchNorm, phases of PackNet, and packed bits that fill whole bytes
+        small = sum(t.numel() * t.element_size() for t in kept.values() if t.dtype == torch.int64)
+        packed = sum(t.dtype == torch.uint8 for t in kept.values())
+        assert 0 <= found.tensors - found.formula - small <= 2 * packed
+
+
+def test_the_full_u_net_has_the_sizes_of_the_papers():
+    network = Network(UNet(norm="instance"))
+    network.by_task()
+    for name, outputs in (("coco", 81), ("voc", 21), ("colorization", 2), ("starry-night", 3), ("scream", 3)):
+        network.task_heads.begin(name)
+        network.grow(outputs)
+    names = network.task_heads.names
+    whole = counts(network)
+    head = {name: sum(numbers(network.task_heads.of(name)).values()) for name in names}
+    assert whole.backbone + head["coco"] == 14_786_193
+    assert 4 * (whole.backbone + head["coco"]) / MIB == pytest.approx(56.405, abs=5e-4)
+    assert 4 * (whole.decoder + head["coco"]) / MIB == pytest.approx(20.528, abs=5e-4)
+    assert (whole.weights / 8 + 4 * head["voc"]) / MIB == pytest.approx(1.7666, abs=5e-5)
+    exact = {n: formula_bytes(network, "piggyback", names[:n]) / MIB for n in (3, 5)}
+    assert {n: round(size, 1) for n, size in exact.items()} == {3: 59.9, 5: 63.5}
+    papers = {"scratch": (169.2, 282.0), "decoder": (97.4, 138.4), "piggyback": (60.0, 63.6)}
+    for method, totals in papers.items():
+        first = formula_bytes(network, method, names[:1]) / MIB
+        further = formula_bytes(network, method, names[:2]) / MIB - first
+        assert (rounded_total(first, further, 3), rounded_total(first, further, 5)) == totals

@@ -1,0 +1,129 @@
+"""DeepLabV3: sizes, output strides, parameter counts against independent ones, errors; the recipe of the papers."""
+
+import pytest
+import torch
+from torchvision.models.segmentation import deeplabv3_resnet101
+
+from densecl.errors import SettingError, UnknownNameError
+from densecl.models import DeepLabV3, Network, build_backbone
+from densecl.models.backbones.deeplabv3 import AtrousPyramid
+from densecl.runner.plan import make_plan
+
+torch.set_num_threads(1)
+
+
+def count(module: torch.nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def small(**changes) -> DeepLabV3:
+    torch.manual_seed(0)
+    return DeepLabV3(**({"encoder": "resnet10t", "weights": "none", "width": 16} | changes))
+
+
+@pytest.mark.parametrize(("stride", "rates"), [(16, [6, 12, 18]), (8, [12, 24, 36])])
+def test_features_and_deep_stages_have_the_output_stride(stride, rates):
+    backbone = small(output_stride=stride).eval()
+    with torch.no_grad():
+        features = backbone(torch.randn(1, 3, 64, 96))
+    assert features.decoded.shape == (1, 16, 64 // stride, 96 // stride)
+    assert [x.shape[1] for x in features.encoded] == [64, 128, 256, 512]
+    assert [64 // x.shape[2] for x in features.encoded] == [4, 8, stride, stride]
+    holes = [b[0].dilation[0] for b in backbone.pyramid.branches if b[0].kernel_size == (3, 3)]
+    assert holes == rates
+
+
+@pytest.mark.parametrize("size", [(33, 47), (64, 64), (17, 50)])
+@pytest.mark.parametrize("encoder", ["mini", "resnet10t"])
+def test_logits_have_the_size_of_any_input_and_gradients_reach_all(encoder, size):
+    net = Network(small(encoder=encoder))
+    net.grow(4)
+    net.grow(2)
+    output = net(torch.randn(2, 3, *size))
+    assert output.logits.shape == (2, 6, *size)
+    assert output.auxiliary == ()
+    output.logits.square().mean().backward()
+    assert [name for name, p in net.named_parameters() if p.grad is None] == []
+
+
+def test_evaluation_takes_a_single_image():
+    net = Network(small()).eval()
+    net.grow(3)
+    with torch.no_grad():
+        assert net(torch.randn(1, 3, 40, 40)).logits.shape == (1, 3, 40, 40)
+
+
+def test_the_default_network_has_the_layers_of_the_paper_counted_by_hand():
+    # ResNet-101 without its classifier: 44,549,160 - 2048 x 1000 - 1000. ASPP: a 1x1 and three 3x3 convolutions and
+    # the pooled one from 2048 to 256 channels, a projection from 5 x 256 to 256, each with BatchNorm's scale and shift.
+    pyramid = 2 * 2048 * 256 + 3 * 9 * 2048 * 256 + 5 * 256 * 256 + 6 * 2 * 256
+    with torch.device("meta"):
+        net = Network(DeepLabV3(weights="none"))
+        net.grow(21)
+    assert count(net.backbone.encoder) == 44_549_160 - 2_049_000
+    assert count(net.backbone.pyramid) == pyramid
+    assert count(net) == 42_500_160 + pyramid + 21 * 256 + 21
+
+
+def test_torchvision_counts_the_same_but_for_its_further_convolution():
+    with torch.device("meta"):
+        net = Network(DeepLabV3(weights="none"))
+        net.grow(21)
+        theirs = deeplabv3_resnet101(weights=None, weights_backbone=None, num_classes=21, aux_loss=False)
+    further = 9 * 256 * 256 + 2 * 256  # a 3x3 convolution with BatchNorm between ASPP and the classifier
+    assert count(net) == count(theirs) - further
+
+
+def test_the_output_stride_changes_no_parameter():
+    assert {k: v.shape for k, v in small(output_stride=8).state_dict().items()} == {
+        k: v.shape for k, v in small(output_stride=16).state_dict().items()
+    }
+
+
+def test_the_pyramid_is_the_sum_of_its_parts_computed_one_by_one():
+    torch.manual_seed(0)
+    pyramid = AtrousPyramid(3, 2, (1, 2)).eval()
+    x = torch.randn(1, 3, 5, 7)
+    parts = []
+    with torch.no_grad():
+        for branch, rate in zip(pyramid.branches, (0, 1, 2), strict=True):
+            weight = branch[0].weight
+            y = torch.nn.functional.conv2d(x, weight, padding=rate, dilation=max(rate, 1))
+            parts.append((y / (1 + 1e-5) ** 0.5).relu())  # BatchNorm as built: mean 0, variance 1
+        mean = (pyramid.pooling[1][0].weight[:, :, 0, 0] @ x[0].mean((1, 2)) / (1 + 1e-5) ** 0.5).relu()
+        parts.append(mean[None, :, None, None].repeat(1, 1, 5, 7))
+        joined = torch.nn.functional.conv2d(torch.cat(parts, 1), pyramid.project[0].weight)
+        torch.testing.assert_close(pyramid(x), (joined / (1 + 1e-5) ** 0.5).relu())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"output_stride": 4}, "output_stride=4"),
+        ({"width": 0}, "width=0"),
+        ({"rates": ()}, r"rates=\(\)"),
+        ({"encoder": "mini", "output_stride": 8}, "output stride 16, not 8"),
+        ({"encoder": "vit_tiny_patch16_224", "weights": "none"}, "vit_tiny_patch16_224"),
+    ],
+)
+def test_what_makes_no_network_is_refused_by_name(arguments, message):
+    with pytest.raises(SettingError, match=message):
+        build_backbone("deeplabv3", arguments)
+    with pytest.raises(UnknownNameError, match="did you mean 'output_stride'"):
+        build_backbone("deeplabv3", {"output_strid": 16})
+
+
+def test_voc_with_deeplabv3_is_the_recipe_of_mib():
+    # section 4 of Cermelli et al., CVPR 2020, and their code
+    plan = make_plan("voc15-5s(labels=mib2020)", "mib", backbone="deeplabv3(encoder=resnet101)")
+    training, values = plan.settings.training, plan.settings.backbone_values
+    assert (training.epochs, training.later.epochs, training.iterations) == (30, None, None)
+    assert (training.batch, training.optimizer, training.momentum, training.weight_decay) == (24, "sgd", 0.9, 1e-4)
+    assert (training.lr, training.later.lr, training.power, training.warmup) == (0.01, 0.001, 0.9, 0)
+    assert (training.augmentation, training.crop, training.scale) == ("reference", 512, (0.5, 2.0))
+    assert plan.settings.evaluation.size == 512
+    assert plan.settings.stream.labels == "mib2020"
+    assert (values["encoder"], values["output_stride"], values["width"]) == ("resnet101", 16, 256)
+    assert values["weights"] == "timm"
+    assert plan.settings.strategy_values == {"distillation": 10.0}  # MiBv2's 100 on 15-1 is not the paper's
+    assert plan.steps == (tuple(range(1, 16)), (16,), (17,), (18,), (19,), (20,))

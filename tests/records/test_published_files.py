@@ -1,0 +1,165 @@
+"""The files of published numbers: readable, sourced, without duplicates, and right by their own arithmetic."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from densecl.data.voc import CLASS_NAMES
+from densecl.models import check_backbone
+from densecl.records.published import PARTS, canonical, read_all
+from densecl.runner.plan import make_plan
+from densecl.settings.catalogue import benchmark_recipe, published_files
+from densecl.settings.grammar import parse_one
+from densecl.settings.recipe import SECTIONS, check_keys
+from densecl.streams.protocol import steps
+from densecl.sweep.planfile import expand, read_plan
+
+ROOT = Path(__file__).parents[2]
+FILES = published_files()
+ROWS = read_all(FILES)
+IMAGE_TASKS = ("Matsumoto", "Piggyback")  # other networks and tasks than the benchmarks here have
+
+
+def of(name, benchmark, method, **more):
+    """The only row of a paper for a cell."""
+    found = [
+        r
+        for r in ROWS
+        if (r.name, r.benchmark, r.method) == (name, benchmark, method)
+        and all(getattr(r, key) == value for key, value in more.items())
+    ]
+    assert len(found) == 1
+    return found[0]
+
+
+def test_every_table_of_the_field_is_there():
+    papers = {
+        "MiB", "PLOP", "SDR", "RCIL", "SSUL", "DKD", "STAR", "Di Salvo", "Piggyback", "Matsumoto",
+        "REMINDER", "BARM", "CSSegmentation",
+    }  # fmt: skip
+    assert {row.name for row in ROWS} == papers
+    assert len(FILES) == len(papers)
+
+
+def test_no_cell_stands_twice():
+    keys = Counter(
+        (r.label, r.benchmark, r.setting, r.method, r.variant, r.backbone, r.task, r.after, str(r.settings))
+        for r in ROWS
+    )
+    assert [key for key, count in keys.items() if count > 1] == []
+    assert max(Counter(path.stem for path in FILES).values()) == 1
+
+
+def test_every_number_names_its_source():
+    for row in ROWS:
+        assert len(row.paper) > 10
+        assert row.source.strip()
+        assert row.table.strip()
+
+
+@pytest.mark.parametrize("row", [r for r in ROWS if r.values and r.grouping], ids=lambda r: f"{r.label}-{r.method}")
+def test_base_and_added_average_to_all(row):
+    values = row.values
+    if None in (values.base, values.added, values.all):
+        return
+    split = steps(canonical(row.benchmark)[1], len(CLASS_NAMES))
+    base, added = len(split[0]), sum(map(len, split[1:]))
+    assert base + added == 20
+    base += row.grouping == "with-bg"
+    mean = (base * values.base + added * values.added) / (base + added)
+    # each of base and added is rounded by half a unit, and so is all; computed splits were rounded to 0.1
+    unit = max(row.rounding, 0.1 if "computed" in (row.sure("base"), row.sure("added")) else 0)
+    agrees = abs(mean - values.all) <= unit + 1e-9
+    assert agrees == row.consistent
+
+
+def test_two_rows_are_known_to_disagree_with_themselves():
+    odd = {(r.name, r.benchmark, r.method) for r in ROWS if not r.consistent}
+    assert odd == {("SDR", "voc15-5", "sdr"), ("PLOP", "voc15-5", "plop")}
+
+
+def test_marks_of_doubt_are_kept():
+    memory = {(r.name, r.method, p) for r in ROWS if r.values for p in PARTS if r.sure(p) == "from memory"}
+    assert memory == {("SSUL", method, part) for method in ("ssul", "ssul-m") for part in ("base", "added")}
+    computed = {(r.benchmark, p) for r in ROWS if r.name == "DKD" for p in PARTS if r.sure(p) == "computed"}
+    assert computed == {(f"voc{s}", p) for s in ("19-1", "15-5", "15-1", "10-1") for p in ("base", "added")}
+    variants = [r.remark for r in ROWS if r.name == "SDR" and r.setting == "disjoint"]
+    assert len(variants) == 3
+    assert all("from memory" in remark for remark in variants)
+    zeros = [r for r in ROWS if r.table == "zeros of the masks"]
+    assert {r.certainty for r in zeros} == {"computed"}
+
+
+@pytest.mark.parametrize(
+    ("name", "benchmark", "method", "more", "values"),
+    [
+        ("MiB", "voc15-1", "mib", {"setting": "disjoint", "grouping": "fg-only"}, (46.2, 12.9, 37.9)),
+        ("MiB", "voc15-5", "mib", {"setting": "overlapped"}, (75.5, 49.4, 69.0)),
+        ("MiB", "voc19-1", "finetune", {"setting": "disjoint"}, (5.8, 12.3, 6.2)),
+        ("PLOP", "voc15-1", "plop", {}, (65.12, 21.11, 54.64)),
+        ("PLOP", "voc15-5", "mib", {"grouping": "with-bg"}, (76.37, 49.97, 70.08)),
+        ("SSUL", "voc15-1", "ssul-m", {}, (78.36, 49.01, 71.37)),
+        ("DKD", "voc10-1", "dkd", {}, (72.4, 47.3, 60.43)),
+        ("STAR", "voc19-1", "star-m", {}, (None, None, 77.02)),
+        ("RCIL", "voc15-1", "mib", {"setting": "disjoint"}, (None, None, 39.9)),
+        ("SSUL", "voc10-1", "plop", {}, (None, None, 30.45)),
+        ("Di Salvo", "voc15-5s", "mib", {}, (35, 9, 28)),
+        ("Di Salvo", "voc15-5", "mib+deepinversion", {"variant": "loss MSE"}, (37, 30, 36)),
+    ],
+)
+def test_cells_are_those_of_the_papers(name, benchmark, method, more, values):
+    found = of(name, benchmark, method, **more).values
+    assert (found.base, found.added, found.all) == values
+
+
+def test_piggyback_numbers_are_those_of_the_papers():
+    assert of("Matsumoto", "piggyback", "piggyback", table="Table 1", task=2, after=None).measures == {"mIoU %": 61.45}
+    assert of("Matsumoto", "piggyback", "finetune", table="Table 1", task=1, after=3).measures == {"mIoU %": 0.41}
+    assert of("Piggyback", "voc2011-fcn", "piggyback").measures["mIoU %"] == 61.41
+    size = of("Matsumoto", "piggyback", "piggyback", table="Table 1, model size after three tasks").measures["MiB"]
+    assert size == pytest.approx(56.405 + 2 * 1.7666, abs=0.1)  # a network, and two masks with a head of 21 classes
+
+
+def test_a_table_of_per_class_values_has_the_mean_that_the_facts_note():
+    row = of("Di Salvo", "voc15-5", "mib+deepinversion", variant="20k iterations")
+    assert len(row.measures) == 15
+    assert sum(row.measures.values()) / 15 == pytest.approx(34.5, abs=0.05)
+
+
+def test_what_rows_say_of_runs_is_something_a_run_can_have():
+    for row in ROWS:
+        for section, values in row.settings.items():
+            assert section in SECTIONS
+            check_keys(section, values)
+        if row.backbone and row.name not in IMAGE_TASKS:
+            call = parse_one(row.backbone, "backbone")
+            check_backbone(call.name, call.arguments)
+        if row.grouping:
+            benchmark_recipe(row.benchmark)
+
+
+def test_the_plan_of_a_papers_table_resolves_and_holds_its_numbers():
+    path = ROOT / "results" / "plans" / "disalvo-table1.toml"
+    resolved = [
+        (make_plan(r.benchmark, r.strategy, backbone=r.backbone, seed=r.seed, assignments=r.assignments), r.reported)
+        for r in expand(read_plan(path))
+    ]
+    found = {
+        (s.backbone_values["encoder"], s.training.batch, s.training.lr, s.training.augmentation, reported)
+        for s, reported in ((p.settings, reported) for p, reported in resolved)
+    }
+    published = {
+        (
+            parse_one(r.backbone, "backbone").arguments["encoder"],
+            r.settings["training"]["batch"],
+            r.settings["training"]["lr"],
+            r.settings["training"]["augmentation"],
+            r.measures["mIoU %"],
+        )
+        for r in ROWS
+        if r.label == "Di Salvo, Table 1"
+    }
+    assert found == published
+    assert len(found) == 9
+    assert {(p.settings.training.epochs, p.settings.training.crop) for p, _ in resolved} == {(20, 512)}

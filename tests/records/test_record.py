@@ -1,0 +1,176 @@
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import densecl
+from densecl.errors import RecordError
+from densecl.records.record import APART, Evaluation, Record, StepRecord, find_records, identity, read_record
+
+
+def make_record(**changes):
+    metrics = {"miou": {"all": 0.5, "base": 0.6, "added": None}, "iou": [0.9, 0.4, None], "forgetting": None}
+    evaluation = Evaluation(task="segmentation", metrics=metrics, confusion=[[5, 0, 0], [1, 2, 0], [0, 0, 0]])
+    step = StepRecord(step=0, task="segmentation", new_classes=[1], iterations=7, seconds=1.5, evaluations=[evaluation])
+    values = {
+        "densecl": "0.1.0",
+        "benchmark": "shapes15-5",
+        "strategy": "mib",
+        "backbone": "bisenet",
+        "seed": 0,
+        "hash": "0123abcd",
+        "status": "running",
+        "settings": {"training": {"lr": 0.01}, "seed": 0},
+        "environment": {"torch": "2.6"},
+        "class_names": ["background", "red disc", "red ring"],
+        "has_background": True,
+        "planned_steps": [[1], [2]],
+        "steps": [step],
+    }
+    return Record(**(values | changes))
+
+
+def written(tmp_path, record=None):
+    path = tmp_path / "result.json"
+    (record or make_record()).write(path)
+    return path, json.loads(path.read_text())
+
+
+def test_reading_undoes_writing(tmp_path):
+    record = make_record(oracle="task", class_names=["background", "étoile", "x"])
+    path, _ = written(tmp_path, record)
+    assert read_record(path) == record
+
+
+def test_the_file_names_its_schema_and_holds_no_nan(tmp_path):
+    metrics = {"miou": {"all": float("nan")}, "iou": [np.float64("nan"), np.float32(0.5)], "mse": float("inf")}
+    step = StepRecord(
+        step=0,
+        task="t",
+        new_classes=[1],
+        iterations=1,
+        seconds=1.0,
+        evaluations=[Evaluation(task="t", metrics=metrics)],
+    )
+    record = make_record(steps=[step])
+    path, content = written(tmp_path, record)
+    assert content["schema"] == 1
+    assert "schema_version" not in content
+    assert content["steps"][0]["evaluations"][0]["metrics"] == {"miou": {"all": None}, "iou": [None, 0.5], "mse": None}
+    assert read_record(path) == record
+
+
+def test_models_are_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        make_record().status = "finished"
+
+
+def test_writing_leaves_no_other_file(tmp_path):
+    path, _ = written(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def edited(content, keys, value):
+    target = content
+    for key in keys[:-1]:
+        target = target[key]
+    if value is ...:
+        del target[keys[-1]]
+    else:
+        target[keys[-1]] = value
+    return json.dumps(content)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "fault"),
+    [
+        (["schema"], 2, "has schema 2, and this version of densecl reads 1"),
+        (["schema"], ..., "not a record of densecl"),
+        (["colour"], 1, "unknown key 'colour'"),
+        (["steps", 0, "colour"], 1, "unknown key 'steps.0.colour'"),
+        (["seed"], ..., "the key 'seed' is missing"),
+        (["seed"], "zero", "'seed' cannot be 'zero'"),
+        (["seed"], True, "'seed' cannot be True"),
+        (["status"], "done", "'status' cannot be 'done'"),
+        (["steps", 0, "seconds"], -1, "'steps.0.seconds' cannot be -1"),
+        (["steps", 0, "evaluations", 0, "metrics", "iou"], "high", "iou must be a list"),
+        (["steps", 0, "evaluations", 0, "metrics", "iou"], ["high"], "iou must hold numbers or null"),
+        (["steps", 0, "evaluations", 0, "metrics", "miou"], [1], "miou must be a dict"),
+        (["steps", 0, "evaluations", 0, "metrics", "forgetting"], "x", "forgetting must be a number"),
+    ],
+)
+def test_a_broken_record_is_refused_naming_file_and_fault(tmp_path, keys, value, fault):
+    path, content = written(tmp_path)
+    path.write_text(edited(content, keys, value))
+    with pytest.raises(RecordError) as caught:
+        read_record(path)
+    assert str(path) in str(caught.value)
+    assert fault in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[1, 2]", b"null", b"\xff\xfe", b"[" * 100_000, b'{"schema": 1, "settings": ' + b'{"a":' * 500],
+)
+def test_what_is_no_record_is_refused(tmp_path, content):
+    path = tmp_path / "result.json"
+    path.write_bytes(content)
+    with pytest.raises(RecordError, match=r"result\.json"):
+        read_record(path)
+
+
+@pytest.mark.parametrize("depth", [300, 900, 100_000])
+def test_deep_nesting_never_ends_in_a_crash(tmp_path, depth):
+    path, content = written(tmp_path)
+    deep = '{"a":' * depth + "1" + "}" * depth
+    path.write_text(json.dumps(content | {"settings": "HERE"}).replace('"HERE"', deep))
+    found, faults = find_records(tmp_path)
+    assert len(found) + len(faults) == 1
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(RecordError, match="absent"):
+        read_record(tmp_path / "absent.json")
+
+
+def test_records_are_found_at_any_depth_and_broken_ones_do_not_hide_others(tmp_path):
+    for name in ("b/x", "a", "c"):
+        make_record(strategy=name).write(tmp_path / name / "result.json")
+    (tmp_path / "c" / "result.json").write_text("{")
+    (tmp_path / "other.json").write_text("{}")
+    found, faults = find_records(tmp_path)
+    assert [item.record.strategy for item in found] == ["a", "b/x"]
+    assert found[0].path == tmp_path / "a" / "result.json"
+    assert len(faults) == 1
+    assert str(tmp_path / "c") in str(faults[0])
+
+
+def test_runs_that_differ_by_seed_device_workers_or_place_of_data_are_one_set_up():
+    first = {"seed": 0, "device": "cpu", "data": {"root": "/a", "name": "voc"}, "loader": {"workers": 0}, "lr": 1}
+    second = {"seed": 1, "device": "cuda", "data": {"root": "/b", "name": "voc"}, "loader": {"workers": 4}, "lr": 1}
+    assert (
+        identity(make_record(settings=first)) == identity(make_record(settings=second)) == {"data.name": "voc", "lr": 1}
+    )
+
+
+def test_the_record_does_not_import_torch():
+    code = "import sys, densecl.records.record; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_records_that_are_kept_apart_are_found_only_by_their_own_folder(tmp_path):
+    for place in ("mine/s0", "shipped/s0", "shipped/more/s1"):
+        (tmp_path / place).mkdir(parents=True)
+        written(tmp_path / place)
+    (tmp_path / "shipped" / APART).write_text("")
+    assert [found.path.parent for found in find_records(tmp_path)[0]] == [tmp_path / "mine/s0"]
+    assert len(find_records(tmp_path / "shipped")[0]) == 2
+    assert len(find_records(tmp_path / "shipped/more")[0]) == 1
+    shutil.rmtree(tmp_path / "mine")
+    with pytest.raises(RecordError, match=f"or name {re.escape(str(tmp_path / 'shipped'))}$"):
+        densecl.table(tmp_path)

@@ -1,0 +1,254 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from densecl import losses
+from densecl.check.tiny import TRAINING, tiny_network, tiny_scenario, tiny_strategy
+from densecl.errors import RunError
+from densecl.runner.methods import parse_method
+from densecl.settings.recipe import LaterSettings, TrainingSettings
+from densecl.training.batch import Batch
+from densecl.training.schedule import make_optimizer, make_schedule
+
+
+def strategy_at(step, text="mib", training=TRAINING):
+    scenario = tiny_scenario()
+    strategy = tiny_strategy(parse_method(text), scenario, training=training)
+    for experience in scenario.train_stream[:step]:
+        strategy.train(experience, eval_streams=[])
+    strategy.grow(scenario.train_stream[step])
+    strategy.before_step(scenario.train_stream[step])
+    return strategy, scenario
+
+
+def some_batch(step=1, size=32):
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(4, 3, size, size, generator=generator)
+    target = torch.randint(0, 4, (4, size, size), generator=generator)
+    target[target == 1] = 0
+    target[:, 0] = 255
+    steps = torch.tensor([step, step, 0, 0])
+    return Batch(image, target, None, steps, torch.arange(4))
+
+
+def test_mib_folds_old_labels_only_in_samples_of_the_current_step():
+    strategy, _ = strategy_at(1)
+    batch = some_batch()
+    strategy.network.eval()
+    logits = strategy.network(batch.image).logits
+    loss = strategy.pixel_loss(logits, batch)
+    log_p = logits.detach().double().log_softmax(1).numpy()
+    target = batch.target.numpy()
+    total, count = 0.0, 0
+    for b in range(4):
+        for y, x in np.ndindex(32, 32):
+            label = target[b, y, x]
+            if label == 255:
+                continue
+            old = b < 2 and label < strategy.n_old
+            total -= math.log(np.exp(log_p[b, : strategy.n_old, y, x]).sum()) if old else log_p[b, label, y, x]
+            count += 1
+    assert loss.item() == pytest.approx(total / count, rel=1e-5)
+
+
+def test_mib_starts_new_outputs_as_shares_of_background_on_every_head():
+    scenario = tiny_scenario()
+    strategy = tiny_strategy(parse_method("mib"), scenario)
+    strategy.train(scenario.train_stream[0], eval_streams=[])
+    image = some_batch().image
+    strategy.network.train()
+    for module in strategy.network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+    before = strategy.network(image)
+    strategy.grow(scenario.train_stream[1])
+    strategy.before_step(scenario.train_stream[1])
+    strategy.network.train()
+    for module in strategy.network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+    after = strategy.network(image)
+    assert len(after.auxiliary) == len(before.auxiliary) == 2
+    for old, new in zip((before.logits, *before.auxiliary), (after.logits, *after.auxiliary), strict=True):
+        p, q = old.softmax(1), new.softmax(1)
+        torch.testing.assert_close(q[:, 0] + q[:, 3], p[:, 0])
+        torch.testing.assert_close(q[:, 1:3], p[:, 1:3])
+
+
+def test_regularisers_are_the_weighted_losses_of_the_papers():
+    batch = some_batch()
+    for text, expected in {
+        "lwf(weight=7)": lambda o, t: 7 * losses.distillation(o.logits, t.logits),
+        "ilt(weight=7,features=3)": lambda o, t: (
+            7 * losses.distillation(o.logits, t.logits) + 3 * (o.encoded[-1] - t.encoded[-1]).square().mean()
+        ),
+        "mib(distillation=7)": lambda o, t: 7 * losses.unbiased_distillation(o.logits, t.logits),
+    }.items():
+        strategy, _ = strategy_at(1, text)
+        output, teacher_output = strategy.network(batch.image), strategy.teach(batch.image)
+        torch.testing.assert_close(
+            strategy.regulariser(output, batch, teacher_output), expected(output, teacher_output)
+        )
+
+
+def test_the_task_loss_sums_the_main_and_both_auxiliary_maps():
+    strategy, _ = strategy_at(0, "finetune")
+    batch = some_batch()
+    batch = batch._replace(target=batch.target.clamp(max=2).where(batch.target == 255, batch.target.clamp(max=2)))
+    batch.target[batch.target == 255] = 0
+    output = strategy.network.train()(batch.image)
+    maps = [output.logits, *output.auxiliary]
+    expected = sum(nn.functional.cross_entropy(m, batch.target) for m in maps)
+    assert len(maps) == 3
+    torch.testing.assert_close(strategy.task_loss(output, batch, None), expected)
+
+
+def test_the_teacher_is_the_evaluated_network_of_the_previous_step_and_does_not_learn():
+    scenario = tiny_scenario()
+    strategy = tiny_strategy(parse_method("lwf"), scenario)
+    strategy.train(scenario.train_stream[0], eval_streams=[])
+    kept = {key: value.clone() for key, value in strategy.network.state_dict().items()}
+    strategy.train(scenario.train_stream[1], eval_streams=[])
+    teacher = strategy.teacher
+    assert all(torch.equal(kept[key], value) for key, value in teacher.state_dict().items())
+    assert not teacher.training
+    assert not any(p.requires_grad for p in teacher.parameters())
+
+
+def test_fine_tuning_computes_no_teacher_output():
+    strategy, _ = strategy_at(1, "finetune")
+    assert strategy.teach(some_batch().image) is None
+
+
+def statistics(network):
+    return [m.running_mean.clone() for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+
+
+@pytest.mark.parametrize(("setting", "moves"), [("train", True), ("frozen", False)])
+def test_batchnorm_statistics_move_after_step_0_only_when_trained(setting, moves):
+    scenario = tiny_scenario()
+    strategy = tiny_strategy(parse_method("mib"), scenario, training=TRAINING.model_copy(update={"batchnorm": setting}))
+    strategy.train(scenario.train_stream[0], eval_streams=[])
+    first = statistics(strategy.network)
+    assert any(mean.abs().sum() > 0 for mean in first)
+    strategy.train(scenario.train_stream[1], eval_streams=[])
+    same = all(torch.equal(a, b) for a, b in zip(first, statistics(strategy.network), strict=True))
+    assert same is not moves
+
+
+def test_replay_keeps_a_balanced_memory_and_draws_only_earlier_steps():
+    scenario = tiny_scenario()
+    strategy = tiny_strategy(parse_method("mib+replay(memory=8,ratio=0.5)"), scenario)
+    replay = strategy.dense_plugins[0]
+    seen = []
+    extend = replay.extend_keys
+
+    def watch(owner, keys, epoch, iteration):
+        result = extend(owner, keys, epoch, iteration)
+        seen.append((owner.step, len(keys), result[len(keys) :]))
+        return result
+
+    replay.extend_keys = watch
+    for experience in scenario.train_stream:
+        strategy.train(experience, eval_streams=[])
+        assert len(replay.keys) <= 8
+    assert all(not added for step, _, added in seen if step == 0)
+    later = [(step, n, added) for step, n, added in seen if step > 0]
+    assert all(len(added) == round(n / 2) for _, n, added in later)
+    assert all(key.source < step and key.step == step for step, _, added in later for key in added)
+    per_class = [len(keys) for keys in replay._stored.values()]
+    assert per_class == [2, 2, 2, 2]
+
+
+def test_ewc_holds_what_mattered():
+    scenario = tiny_scenario()
+    moved = {}
+    for weight in (0.0, 1e6):
+        strategy = tiny_strategy(parse_method(f"finetune+ewc(weight={weight})"), scenario)
+        strategy.train(scenario.train_stream[0], eval_streams=[])
+        ewc = strategy.dense_plugins[0]
+        anchor, importance = dict(ewc.anchor), {k: v.clone() for k, v in ewc.importance.items()}
+        strategy.train(scenario.train_stream[1], eval_streams=[])
+        parameters = dict(strategy.network.named_parameters())
+        moved[weight] = sum(float((f * (parameters[k] - anchor[k]) ** 2).sum()) for k, f in importance.items())
+    assert moved[1e6] < 0.2 * moved[0.0]
+
+
+def test_ewc_importance_is_the_mean_squared_gradient_of_single_images():
+    scenario = tiny_scenario()
+    strategy = tiny_strategy(parse_method("finetune+ewc(images=3)"), scenario)
+    strategy.train(scenario.train_stream[0], eval_streams=[])
+    ewc, network = strategy.dense_plugins[0], strategy.network.eval()
+    from densecl.seeding import generator
+
+    dataset = scenario.train_stream[0].dataset
+    chosen = generator(0, "fisher", 0).permutation(len(dataset))[:3]
+    name, parameter = next((n, p) for n, p in network.named_parameters() if n.startswith("heads"))
+    expected = torch.zeros_like(parameter)
+    for position in chosen.tolist():
+        image, target = dataset[position][:2]
+        loss = nn.functional.cross_entropy(network(image[None]).logits, target[None], ignore_index=255)
+        expected += torch.autograd.grad(loss, parameter)[0] ** 2 / 3
+    torch.testing.assert_close(ewc.importance[name], expected)
+
+
+def test_the_learning_rate_is_polynomial_per_iteration_after_a_linear_warm_up():
+    settings = TrainingSettings(iterations=10, lr=1.0, warmup=4, later=LaterSettings(lr=0.5))
+    for step, rate in ((0, 1.0), (2, 0.5)):
+        optimizer = make_optimizer([{"params": [nn.Parameter(torch.zeros(1))]}], settings, step)
+        schedule = make_schedule(optimizer, settings, 10)
+        rates = []
+        for _ in range(10):
+            rates.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            schedule.step()
+        expected = [rate * min(1, (i + 1) / 4) * (1 - i / 10) ** 0.9 for i in range(10)]
+        assert rates == pytest.approx(expected)
+
+
+def test_parameters_may_have_their_first_gradient_after_others_did():
+    """As in training by turns; the fused kernel of SGD fails on it by itself."""
+    settings = TRAINING.model_copy(update={"optimizer": "sgd", "lr": 0.1, "warmup": 0})
+    ours = [nn.Parameter(torch.tensor([1.0, 2.0])), nn.Parameter(torch.tensor([3.0]))]
+    theirs = [nn.Parameter(p.detach().clone()) for p in ours]
+    plain = torch.optim.SGD(
+        theirs, lr=0.1, momentum=settings.momentum, nesterov=True, weight_decay=settings.weight_decay, foreach=False
+    )
+    for parameters, optimizer in ((ours, make_optimizer([{"params": ours}], settings, 0)), (theirs, plain)):
+        for turn in ((0,), (0,), (0, 1), (1,), (0, 1)):
+            optimizer.zero_grad(set_to_none=True)
+            sum(parameters[k].square().sum() for k in turn).backward()
+            optimizer.step()
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-6, atol=0)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_term():
+    scenario = tiny_scenario()
+    strategy = tiny_strategy(parse_method("lwf"), scenario)
+    strategy.train(scenario.train_stream[0], eval_streams=[])
+    strategy.regulariser = lambda *_: torch.tensor(float("nan"))
+    with pytest.raises(RunError, match=r"step 1, epoch 0, iteration 0: regulariser is nan"):
+        strategy.train(scenario.train_stream[1], eval_streams=[])
+
+
+def test_iterations_can_be_counted_instead_of_epochs():
+    scenario = tiny_scenario()
+    training = TRAINING.model_copy(update={"iterations": 7, "later": LaterSettings(iterations=3)})
+    strategy = tiny_strategy(parse_method("finetune"), scenario, training=training)
+    done = []
+    for experience in scenario.train_stream:
+        strategy.train(experience, eval_streams=[])
+        done.append(strategy.iterations)
+    assert done == [7, 3, 3]
+
+
+def test_joint_trains_all_labels_in_one_step():
+    scenario = tiny_scenario(joint=True)
+    assert len(scenario.train_stream) == 1
+    assert scenario.train_stream[0].new_classes == (1, 2, 3, 4)
+    assert scenario.groups == ((1, 2), (3,), (4,))
+    assert tiny_network().n_outputs == 0

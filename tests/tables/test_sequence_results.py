@@ -1,0 +1,183 @@
+"""Sequences of tasks: their tables, and a whole run through the command line."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from data_trees import few_drawn
+from densecl.cli import main
+from densecl.records.record import Record, Stored, read_record
+from densecl.tables.table import rows
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(one_thread):
+    pass
+
+
+# ---- tables
+
+
+def record(strategy, scores, sizes, seed=0):
+    """Of three tasks: mIoU, mIoU, MSE; `scores[j][i]` of task i after task j, `sizes[j]` bytes by formula."""
+    tasks = [
+        {"name": "coco", "kind": "segmentation", "primary": "miou", "higher_is_better": True},
+        {"name": "voc", "kind": "segmentation", "primary": "miou", "higher_is_better": True},
+        {"name": "tint", "kind": "colorization", "primary": "mse", "higher_is_better": False},
+    ]
+
+    def metrics(i, j):
+        lost = None if i == j else (scores[i][i] - scores[j][i]) * (1 if i < 2 else -1)
+        own = {"miou": {"all": scores[j][i]}, "iou": [scores[j][i]]} if i < 2 else {"mse": scores[j][i], "ssim": 0.9}
+        return {**own, "forgetting": lost}
+
+    steps = [
+        {
+            "step": j,
+            "task": tasks[j]["name"],
+            "new_classes": [],
+            "iterations": 1,
+            "seconds": 1.0,
+            "model": Stored(tensors=sizes[j], file=sizes[j] + 100, formula=sizes[j]),
+            "evaluations": [{"task": tasks[i]["name"], "metrics": metrics(i, j)} for i in range(j + 1)],
+        }
+        for j in range(3)
+    ]
+    return Record(
+        densecl="0",
+        benchmark="piggyback-3tasks",
+        strategy=strategy,
+        backbone="unet",
+        seed=seed,
+        hash=f"{seed}",
+        status="finished",
+        oracle="task",
+        settings={},
+        environment={},
+        class_names=[],
+        has_background=True,
+        tasks=tasks,
+        steps=steps,
+    )
+
+
+MIB = 2**20
+PIGGYBACK = record(
+    "piggyback",
+    [[0.2], [0.2, 0.6], [0.2, 0.6, 240.0]],
+    [round(56.405 * MIB), round(58.172 * MIB), round(59.934 * MIB)],
+)
+
+
+def values(table):
+    return {c.heading: cell.mean for c, cell in zip(table.columns, table.rows[0].cells, strict=True)}
+
+
+def test_the_papers_layout_adds_rounded_rows_and_the_plain_one_is_exact():
+    paper = values(rows([PIGGYBACK], paper=True)[0])
+    assert (paper["size task 1"], paper["size task 2"], paper["size task 3"], paper["size total"]) == (
+        56.4,
+        1.8,
+        1.8,
+        60.0,
+    )
+    assert values(rows([PIGGYBACK])[0])["size"] == pytest.approx(59.934, abs=1e-3)
+
+
+def test_the_matrix_has_every_task_after_every_later_one():
+    tuned = record("finetune", [[0.2], [0.01, 0.6], [0.0, 0.1, 230.0]], [1, 2, 3])
+    matrix = values(rows([tuned], per_step=True)[0])
+    assert matrix == {
+        "coco after 1": 0.2,
+        "coco after 2": 0.01,
+        "coco after 3": 0.0,
+        "voc after 2": 0.6,
+        "voc after 3": 0.1,
+        "tint after 3": 230.0,
+    }
+    plain = values(rows([tuned])[0])
+    assert (plain["coco mIoU"], plain["voc mIoU"], plain["tint MSE"]) == (0.0, 0.1, 230.0)
+    assert plain["coco forgetting"] == pytest.approx(0.2)
+    assert values(rows([tuned], paper=True)[0])["coco mIoU"] == 0.2
+
+
+def test_methods_of_a_sequence_are_ranked_though_they_are_told_the_task():
+    tuned = record("finetune", [[0.2], [0.01, 0.6], [0.0, 0.1, 230.0]], [1, 2, 3])
+    table = rows([PIGGYBACK, tuned])[0]
+    best = {
+        column.heading: row.strategy
+        for index, column in enumerate(table.columns)
+        for row in table.rows
+        if row.cells[index].best
+    }
+    assert best["coco mIoU"] == "piggyback"
+    assert best["tint MSE"] == "finetune"
+
+
+def test_a_score_that_is_no_number_is_refused():
+    content = json.loads(json.dumps(PIGGYBACK.model_dump(mode="json", by_alias=True)))
+    content["steps"][2]["evaluations"][2]["metrics"]["mse"] = "low"
+    with pytest.raises(ValueError, match="mse must be a number"):
+        Record.model_validate(content)
+
+
+# ---- a whole run
+
+
+@pytest.fixture
+def drawn(tmp_path, monkeypatch):
+    """The drawn data sets, with few images each."""
+    monkeypatch.setenv("DENSECL_CACHE", str(tmp_path / "cache"))
+    few_drawn(monkeypatch, 12, 4, 6)
+    return tmp_path
+
+
+def test_a_run_keeps_masks_and_pictures_and_can_be_looked_into(drawn, capsys):
+    words = ["run", "-b", "shapes-5tasks", "-s", "piggyback", "--backbone", "unet(width=4,depth=2)", "--device", "cpu"]
+    words += ["--output", str(drawn / "o"), "--set", "training.iterations=2", "--set", "training.batch=4"]
+    assert main(words) == 0
+    path = next((drawn / "o").rglob("result.json"))
+    found = read_record(path)
+    assert found.status == "finished"
+    assert [len(step.evaluations) for step in found.steps] == [1, 2, 3, 4, 5]
+    # nothing is forgotten, to the bit
+    scores = [[evaluation.metrics for evaluation in step.evaluations] for step in found.steps]
+    for j in range(5):
+        for i in range(j):
+            assert scores[j][i] == {**scores[i][i], "forgetting": 0.0}
+    folder = path.parent
+    assert sorted(file.stem for file in (folder / "masks").iterdir()) == ["colours", "figures", "swirls", "waves"]
+    picture = Image.open(folder / "pictures" / "step4-waves.png")
+    assert picture.size == (3 * 48, 4 * 48)
+    capsys.readouterr()
+    assert main(["inspect", str(folder), "--masks"]) == 0
+    assert "swirls, waves" in capsys.readouterr().out
+    assert main(["inspect", str(folder), "--masks", "--task", "shapes"]) == 2
+    assert "'shapes'" in capsys.readouterr().err
+    assert main(["evaluate", str(folder), "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert [evaluation["metrics"] for evaluation in again] == [
+        evaluation.model_dump(mode="json")["metrics"] for evaluation in found.steps[-1].evaluations
+    ]
+    assert main(["evaluate", str(folder), "--step", "1", "--task", "waves"]) == 2
+    assert "waves" in capsys.readouterr().err
+    for more in ([], ["--per-step"], ["--layout", "paper", "-b", "shapes-5tasks"]):
+        assert main(["table", str(drawn / "o"), *more]) == 0
+    other = folder / "masks" / "waves.safetensors"
+    (folder / "masks" / "figures.safetensors").rename(other)
+    shown = main([*words, "--backbone", "unet(width=6,depth=2)"])
+    assert shown == 0
+    wide = next(p.parent for p in (drawn / "o").rglob("result.json") if p.parent != folder)
+    other.rename(wide / "masks" / "figures.safetensors")
+    capsys.readouterr()
+    assert main(["inspect", str(wide), "--masks"]) == 2
+    assert "backbone.down.0.0.weight" in capsys.readouterr().err
+
+
+def test_plan_and_recipe_are_shown(drawn, capsys):
+    assert main(["show", "shapes-5tasks"]) == 0
+    assert "swirls: style transfer on tints" in capsys.readouterr().out
+    words = ["run", "-b", "shapes-3tasks", "-s", "packnet", "--dry-run", "--device", "cpu", "--output", str(drawn)]
+    assert main([*words, "--set", "training.batch=4", "--backbone", "unet(width=4,depth=2)"]) == 0
+    assert "colours: colorization on tints" in capsys.readouterr().out

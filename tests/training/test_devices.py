@@ -1,0 +1,139 @@
+"""Memory format, deterministic mode, mixed precision and compilation change speed, not what is learnt."""
+
+import shutil
+
+import pytest
+import torch
+
+from densecl.check.tiny import TRAINING, tiny_network, tiny_scenario, tiny_strategy
+from densecl.errors import RunError, SettingError
+from densecl.runner.methods import parse_method
+from densecl.training.loop import Loop
+
+
+def weights(network=None, **changes):
+    scenario = tiny_scenario()
+    training = TRAINING.model_copy(update=changes)
+    strategy = tiny_strategy(parse_method("mib"), scenario, network or tiny_network(), training)
+    for experience in list(scenario.train_stream)[:2]:
+        strategy.train(experience, eval_streams=[])
+    return strategy.network.state_dict()
+
+
+def small_network():
+    """Compiling takes most of the time."""
+    return tiny_network("unet", width=2, depth=1, norm="batch")
+
+
+@pytest.fixture
+def _deterministic_again():
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("_deterministic_again")
+@pytest.mark.parametrize(
+    ("changes", "tolerance"),
+    # AdamW makes a step of the rate of a gradient that is all rounding: 16 iterations of 1e-3 may differ by twice that
+    [({"deterministic": True}, 0), ({"channels_last": True}, 3.2e-2), ({"precision": "bf16"}, 0.3)],
+)
+def test_a_setting_of_speed_gives_nearly_the_same_weights(changes, tolerance):
+    plain, other = weights(), weights(**changes)
+    assert plain.keys() == other.keys()
+    for key, value in plain.items():
+        if value.is_floating_point():
+            assert other[key].dtype == value.dtype
+            torch.testing.assert_close(other[key], value, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")
+def test_compilation_keeps_names_and_values():
+    changes = {"iterations": 2, "augmentation": "none"}
+    plain = weights(small_network(), **changes)
+    compiled = weights(small_network(), **changes, compile=True)
+    assert plain.keys() == compiled.keys()
+    for key, value in plain.items():
+        torch.testing.assert_close(compiled[key], value, rtol=1e-2, atol=1e-2)
+
+
+class Terms:
+    """Hears the loss terms of each iteration."""
+
+    def __init__(self):
+        self.heard = []
+
+    def step_started(self, *_): ...
+
+    def epoch_finished(self, *_): ...
+
+    def iteration(self, _epoch, _iteration, terms, *_):
+        self.heard.append({name: float(term.detach()) for name, term in terms.items()})
+
+
+@pytest.fixture
+def graphs(monkeypatch):
+    """Compiling without a C++ compiler; the number of graphs made so far is its length."""
+    made = []
+
+    def backend(graph, _inputs):
+        made.append(graph)
+        return graph.forward
+
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function: compile_(function, backend=backend))
+    yield made
+    torch.compiler.reset()
+
+
+@pytest.mark.parametrize("method", ["mib", "ilt"])
+def test_compiled_losses_are_the_same_as_those_that_are_not(monkeypatch, graphs, method):
+    terms = []
+    for compiled in (False, True):
+        monkeypatch.setattr(Loop, "compiles_losses", compiled)
+        training = TRAINING.model_copy(update={"iterations": 2, "compile": compiled})
+        strategy = tiny_strategy(parse_method(method), tiny_scenario(), small_network(), training)
+        strategy.events = Terms()
+        for experience in list(strategy.scenario.train_stream)[:2]:
+            strategy.train(experience, eval_streams=[])
+        terms.append(strategy.events.heard)
+    assert len(graphs) >= 5  # network and loss of step 0; those and the regulariser of step 1
+    assert terms[1][2].keys() >= {"task", "regulariser"}
+    for plain, fused in zip(*terms, strict=True):
+        assert fused == pytest.approx(plain, rel=2e-3)
+
+
+def test_a_stream_of_more_steps_than_torch_compiles_graphs_for_is_compiled_to_its_end(graphs):
+    names = ("recompile_limit", "cache_size_limit")  # the second in older versions
+    limit = next(name for name in names if hasattr(torch._dynamo.config, name))
+    training = TRAINING.model_copy(update={"iterations": 1, "compile": True})
+    strategy = tiny_strategy(parse_method("finetune"), tiny_scenario(), small_network(), training)
+    with torch._dynamo.config.patch({limit: 1}):
+        for step, experience in enumerate(strategy.scenario.train_stream):
+            strategy.train(experience, eval_streams=[])
+            assert len(graphs) == step + 1
+
+
+def test_fp16_is_refused_without_a_gpu():
+    with pytest.raises(SettingError, match="fp16 needs a CUDA device"):
+        weights(precision="fp16")
+
+
+@pytest.mark.parametrize(("overflowing", "raises"), [(range(2, 6), False), (range(2, 40), True)])
+def test_an_overflow_that_the_scaler_skips_is_not_taken_for_a_loss_that_diverges(overflowing, raises):
+    scenario = tiny_scenario()
+    training = TRAINING.model_copy(update={"iterations": 48})
+    strategy = tiny_strategy(parse_method("lwf"), scenario, tiny_network(), training)
+    strategy.train(scenario.train_stream[0], eval_streams=[])
+    strategy.precision.scaler = torch.amp.GradScaler("cpu")  # as fp16 has on a GPU
+    regulariser = strategy.regulariser
+
+    def sometimes_too_large(*arguments):
+        return regulariser(*arguments) * (float("inf") if strategy.iterations in overflowing else 1)
+
+    strategy.regulariser = sometimes_too_large
+    if raises:
+        with pytest.raises(RunError, match=r"iteration 21: regulariser is nan or infinite"):
+            strategy.train(scenario.train_stream[1], eval_streams=[])
+    else:
+        strategy.train(scenario.train_stream[1], eval_streams=[])
+        assert all(torch.isfinite(p).all() for p in strategy.network.parameters())

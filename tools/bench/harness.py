@@ -1,0 +1,164 @@
+"""What the training loop costs over a bare PyTorch loop: same data, network, loss, optimiser and order, run in turn."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from bench import goals
+from bench.peak import measure_share
+from bench.rows import Bench, Missing, Row, Sense
+from bench.timing import Form
+from densecl.losses import cross_entropy
+from densecl.models.network import Network
+from densecl.runner.build import build_network, build_scenario, build_strategy
+from densecl.runner.evaluation import confusion
+from densecl.runner.plan import Plan, make_plan
+from densecl.seeding import derive
+from densecl.strategies.base import Strategy
+from densecl.streams.samples import TestSamples
+from densecl.streams.scenario import Scenario
+from densecl.training.batch import normalise
+from densecl.training.loader import EpochBatches, collate, make_loader
+from densecl.training.schedule import make_optimizer, make_schedule
+
+SMALL_BACKBONE = (
+    "bisenet(encoder=mini, encoder_widths=(4,8,8,8), weights=none, width=8, spatial=(8,8), spatial_width=8,"
+    "context_width=8, fusion=1)"
+)
+SMALL = {"iterations": 2, "settings": ("training.batch=4",), "backbone": SMALL_BACKBONE, "tested": 8}
+KIND = "harness"
+
+
+def shapes_plan(bench: Bench, folder: Path, assignments: Sequence[str], backbone: str | None) -> Plan:
+    """Fine-tuning on `shapes15-5` with these settings, to be kept in `folder`."""
+    return make_plan(
+        "shapes15-5",
+        "finetune",
+        backbone=backbone,
+        assignments=assignments,
+        device=str(bench.device),
+        output=folder,
+    )
+
+
+def measure(
+    bench: Bench, iterations: int = 60, settings: tuple[str, ...] = (), backbone: str | None = None, tested: int = 500
+) -> Iterator[Row | Missing]:
+    """Training and evaluation of step 0 of `shapes15-5`; with a GPU, what share of its peak training reaches.
+
+    Both loops train the same iterations from the same weights; the note says whether the final ones are equal.
+
+    Args:
+        bench: how.
+        iterations: of a turn.
+        settings: further assignments, such as "training.batch=4".
+        backbone: default that of the benchmark.
+        tested: images that are evaluated.
+    """
+    with TemporaryDirectory() as folder:
+        assignments = [f"training.iterations={iterations}", "training.augmentation=flip", *settings]
+        plan = shapes_plan(bench, Path(folder), assignments, backbone)
+        scenario, _ = build_scenario(plan)
+        decode_all(scenario)
+        trained: dict[str, Strategy | Network] = {}
+
+        def ours(strategy: Strategy) -> None:
+            strategy.train(scenario.train_stream[0], eval_streams=[])
+            trained["ours"] = strategy
+
+        def bare(network: Network) -> None:
+            trained["bare"] = bare_loop(network, plan, scenario, iterations)
+
+        loops = bench.compare(
+            KIND,
+            f"training, {iterations} iterations of shapes15-5",
+            Form("our loop", ours, lambda: build_strategy(plan, scenario, build_network(plan.settings))),
+            Form("bare PyTorch loop", bare, lambda: build_network(plan.settings)),
+            Sense.COST,
+            goal=goals.LOOP,
+        )
+        strategy, network = trained["ours"], trained["bare"]
+        assert isinstance(strategy, Strategy)
+        assert isinstance(network, Network)
+        yield replace(loops, note=f"final weights of both {_equality(strategy.network, network)}")
+        yield _evaluation(bench, plan, scenario, strategy, tested)
+    if bench.device.type == "cuda":
+        yield from measure_share(bench)
+    else:
+        yield Missing(KIND, "the share of the device's peak is measured on a GPU alone")
+
+
+def decode_all(scenario: Scenario) -> None:
+    """Decode the training images of step 0 once, as after the first epoch of any run."""
+    for index in scenario.train_stream[0].images.indices:
+        scenario.training.reader.read(int(index))
+
+
+def bare_loop(network: Network, plan: Plan, scenario: Scenario, iterations: int) -> Network:
+    """Training as one would write it by hand."""
+    s, device = plan.settings, torch.device(plan.settings.device)
+    experience = scenario.train_stream[0]
+    torch.manual_seed(derive(s.seed, "head", 0))
+    network.grow(experience.n_outputs)
+    network.to(device)
+    mean, std = (part.to(device) for part in scenario.normalisation)
+    batches = EpochBatches(len(experience.images.indices), s.training.batch, s.seed, 0)
+    loader = make_loader(scenario.training, batches, 0, pin=device.type == "cuda")
+    optimizer = make_optimizer([{"params": list(network.parameters())}], s.training, 0)
+    schedule = make_schedule(optimizer, s.training, iterations)
+    network.train()
+    done, epoch = 0, 0
+    while done < iterations:
+        torch.manual_seed(derive(s.seed, "epoch", 0, epoch))
+        batches.set_epoch(epoch, iterations - done)
+        for batch in loader:
+            image, target = batch.image.to(device, non_blocking=True), batch.target.to(device, non_blocking=True).long()
+            output = network(normalise(image, mean, std))
+            loss = cross_entropy(output.logits, target)
+            for logits in output.auxiliary:
+                loss = loss + cross_entropy(logits, target)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            done += 1
+        epoch += 1
+    return network
+
+
+def bare_evaluation(strategy: Strategy, samples: TestSamples, n: int, batch: int) -> Tensor:
+    """The confusion matrix (n, n) as one would write it by hand, for images of one size."""
+    network, device = strategy.network.eval(), strategy.device
+    counts = torch.zeros(256 * n, dtype=torch.int64, device=device)
+    mean, std = (part.to(device) for part in strategy.scenario.normalisation)
+    with torch.no_grad():
+        for part in DataLoader(samples, batch_size=batch, collate_fn=collate):
+            image, target = part.image.to(device), part.target.to(device).long()
+            prediction = network(normalise(image, mean, std)).logits.argmax(1)
+            counts += torch.bincount((target * n + prediction).flatten(), minlength=256 * n)
+    return counts.view(256, n)[:n].cpu()  # rows from n on are void
+
+
+def _evaluation(bench: Bench, plan: Plan, scenario: Scenario, strategy: Strategy, tested: int) -> Row:
+    n, batch, whole = len(scenario.class_names), plan.settings.evaluation.batch, scenario.test
+    samples = TestSamples(whole.reader, whole.indices[:tested], whole.table, whole.transform)
+    return bench.compare(
+        KIND,
+        f"evaluation, {len(samples)} images of shapes15-5",
+        Form("our evaluation", lambda: confusion(strategy, samples, n, batch)),
+        Form("bare PyTorch loop", lambda: bare_evaluation(strategy, samples, n, batch)),
+        Sense.COST,
+    )
+
+
+def _equality(a: Network, b: Network) -> str:
+    ours, theirs = a.state_dict(), b.state_dict()
+    if all(torch.equal(ours[key], theirs[key]) for key in theirs):
+        return "are equal bit for bit"
+    furthest = max(float((ours[key].float() - theirs[key].float()).abs().max()) for key in theirs)
+    return f"differ by up to {furthest:.1e}"

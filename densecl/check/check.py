@@ -11,16 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from densecl.check.tiny import TRAINING, tiny_strategy, tiny_stream
+from densecl.check.tiny import TRAINING, tiny_loop, tiny_stream
 from densecl.check.watch import Finding, watch
 from densecl.errors import DenseCLError, SettingError
 from densecl.losses import cross_entropy
-from densecl.runner.evaluation import confusion_of_all, measure_all
+from densecl.runner.evaluation import evaluate
 from densecl.runner.methods import Method, Part, parse_method
 from densecl.settings.arguments import hyperparameters, resolve
 from densecl.strategies.base import Plugin, Strategy
-from densecl.streams.scenario import DenseExperience
+from densecl.streams.experiences import Experience
 from densecl.training.batch import Batch
+from densecl.training.loop import Loop
 
 VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -115,37 +116,29 @@ def _train(method: Method) -> list[str]:
     """Train three tiny steps, looking at what each hook returns."""
     scenario = tiny_stream(method)
     with _named("making it", method):
-        strategy = tiny_strategy(method, scenario)
-    watch(strategy)
-    for experience in scenario.train_stream:
+        loop = tiny_loop(method, scenario)
+    watch(loop)
+    for experience in scenario.experiences:
         step = experience.step
-        before = {name: p.detach().clone() for name, p in strategy.network.named_parameters()}
+        before = {name: p.detach().clone() for name, p in loop.network.named_parameters()}
         with _named(f"step {step}", method):
-            strategy.train(experience, eval_streams=[])
-        findings = _trained(strategy, experience, before)
+            loop.train([experience])
+        findings = _trained(loop, experience, before)
         if findings:
             return [f"step {step}: {finding}" for finding in findings]
         with _named(f"evaluation of step {step}", method):
-            counted = _counted(strategy, step)
-        if not counted:
+            evaluations = evaluate(loop, step, 4)
+        if not any(map(sum, evaluations[-1].confusion or [[1]])):
             return [f"step {step}: the evaluation counted no pixel"]
-    return _state(strategy, method)
+    return _state(loop, method)
 
 
-def _counted(strategy: Strategy, step: int) -> bool:
-    """Whether an evaluation counts anything."""
-    scenario = strategy.scenario
-    if scenario.kind == "tasks":
-        return len(measure_all(strategy, step, 4, 0, [])) == step + 1
-    return confusion_of_all(strategy, step, 4).sum() > 0
-
-
-def _trained(strategy: Strategy, experience: DenseExperience, before: dict[str, Tensor]) -> list[str]:
+def _trained(loop: Loop, experience: Experience, before: dict[str, Tensor]) -> list[str]:
     """What a step must leave behind."""
     findings = []
-    parameters = dict(strategy.network.named_parameters())
-    if strategy.network.n_outputs != experience.n_outputs:
-        findings.append(f"the network has {strategy.network.n_outputs} outputs, not {experience.n_outputs}")
+    parameters = dict(loop.network.named_parameters())
+    if loop.network.n_outputs != experience.n_outputs:
+        findings.append(f"the network has {loop.network.n_outputs} outputs, not {experience.n_outputs}")
     bad = [name for name, p in parameters.items() if not torch.isfinite(p).all()]
     if bad:
         findings.append(f"the parameter {bad[0]} is not finite after training")
@@ -155,10 +148,10 @@ def _trained(strategy: Strategy, experience: DenseExperience, before: dict[str, 
     return findings
 
 
-def _state(strategy: Strategy, method: Method) -> list[str]:
+def _state(loop: Loop, method: Method) -> list[str]:
     """A state must survive being saved and loaded."""
     findings = []
-    for name, owner in [(method.strategy.name, strategy), *((p.name, p) for p in strategy.dense_plugins)]:
+    for name, owner in [(method.strategy.name, loop.strategy), *((p.name, p) for p in loop.plugins)]:
         with _named(f"{name}.state_dict", method):
             state = owner.state_dict()
         if not isinstance(state, dict):
@@ -210,10 +203,10 @@ def _shared(method: Method) -> list[str]:
 def _after_step_0(method: Method, kind: str) -> dict[str, Tensor]:
     scenario = tiny_stream(method, kind)
     # with weighted classes: a loss that forgets them would otherwise look plain
-    strategy = tiny_strategy(method, scenario, training=TRAINING.model_copy(update={"class_weights": 0.5}))
+    loop = tiny_loop(method, scenario, training=TRAINING.model_copy(update={"class_weights": 0.5}))
     with _named("step 0", method):
-        strategy.train(scenario.train_stream[0], eval_streams=[])
-    return strategy.network.state_dict()
+        loop.train(scenario.experiences[:1])
+    return loop.network.state_dict()
 
 
 def _equal(mine: dict[str, Tensor], other: dict[str, Tensor]) -> bool:

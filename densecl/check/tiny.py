@@ -11,11 +11,11 @@ from densecl.models import build_backbone
 from densecl.models.network import Network
 from densecl.runner.methods import Method, build_plugins
 from densecl.settings.recipe import LaterSettings, TrainingSettings
-from densecl.strategies.base import Strategy
 from densecl.streams import protocol
 from densecl.streams.scenario import Scenario, TaskSource, class_incremental, task_sequence
 from densecl.tasks import segmentation
 from densecl.tasks.colorization import colorization
+from densecl.training.loop import Loop
 
 SIZE, IMAGES = 32, 24
 TRAINING = TrainingSettings(
@@ -91,9 +91,9 @@ def tiny_sequence(*, size: int = SIZE, seed: int = 0) -> Scenario:
 
 def tiny_stream(method: Method, kind: str = "") -> Scenario:
     """A stream that a method can learn: of classes where it can learn those, unless a `kind` is asked for."""
-    cls: Any = method.strategy.cls
-    kind = kind or ("classes" if "classes" in cls.streams else "tasks")
-    return tiny_sequence() if kind == "tasks" else tiny_scenario(joint=cls.joint, by_task=method.told)
+    streams = method.strategy.cls.streams  # type: ignore[attr-defined]
+    kind = kind or ("classes" if "classes" in streams else "tasks")
+    return tiny_sequence() if kind == "tasks" else tiny_scenario(joint=method.joint, by_task=method.told)
 
 
 def tiny_backbone(method: Method) -> Network:
@@ -112,17 +112,23 @@ def tiny_network(backbone: str = "bisenet", **values: Any) -> Network:
     return Network(build_backbone(backbone, values))
 
 
-def tiny_strategy(
+def tiny_loop(
     method: Method,
     scenario: Scenario,
     network: Network | None = None,
     training: TrainingSettings = TRAINING,
     seed: int = 0,
-) -> Strategy:
-    """A strategy with its plugins on the tiny stream."""
-    plugins = build_plugins(method)
-    strategy = method.strategy.cls(
-        network=network or tiny_backbone(method), scenario=scenario, settings=training, seed=seed, plugins=plugins
+    **options: Any,
+) -> Loop:
+    """The loop of a method with its plugins on the tiny stream."""
+    return Loop(
+        method.strategy.cls(**method.strategy.resolved()),
+        network or tiny_backbone(method),
+        scenario.stream,
+        scenario.normalisation,
+        training,
+        scenario=scenario,
+        seed=seed,
+        plugins=build_plugins(method),
+        **options,
     )
-    strategy.configure(method.strategy.resolved())
-    return strategy

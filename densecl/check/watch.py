@@ -11,14 +11,16 @@ from densecl.metrics.confusion import INTEGERS
 from densecl.models.network import Output
 from densecl.strategies.base import Plugin, Strategy
 from densecl.training.batch import Batch
+from densecl.training.loop import Loop
 
 
 class Finding(Exception):
     """Something wrong with a method, said in words."""
 
 
-def watch(strategy: Strategy) -> None:
+def watch(loop: Loop) -> None:
     """Wrap the hooks of a strategy and of its plugins: a value they must not return raises `Finding`."""
+    strategy = loop.strategy
 
     def loss(name: str, value: Any, *_arguments: Any, **_keywords: Any) -> None:
         look_at_loss(name, value, strategy.step)
@@ -29,7 +31,7 @@ def watch(strategy: Strategy) -> None:
 
     for name in ("pixel_loss", "task_loss"):
         _wrap(strategy, name, functools.partial(loss, name))
-    if type(strategy).regulariser is not Strategy.regulariser:
+    if strategy.overrides("regulariser"):
         _wrap(strategy, "regulariser", functools.partial(loss, "regulariser"))
     _wrap(strategy, "prepare_batch", _look_at_batch)
     _wrap(strategy, "predict", _look_at_labels)
@@ -37,7 +39,7 @@ def watch(strategy: Strategy) -> None:
     _wrap(strategy, "param_groups", _look_at_groups)
     for name in ("before_step", "after_step"):
         _keep_heads(strategy, strategy, name, name)
-    for plugin in strategy.dense_plugins:
+    for plugin in loop.plugins:
         name = plugin.name or type(plugin).__name__
         _wrap(plugin, "loss", functools.partial(term, f"{name}.loss"))
         for hook in ("before_step", "after_step"):

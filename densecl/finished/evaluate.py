@@ -10,17 +10,18 @@ import torch
 from densecl.errors import RecordError, SettingError, UnknownNameError
 from densecl.metrics.grouping import GROUPINGS, foreground_mean, harmonic_mean
 from densecl.records.record import FILE_NAME, Evaluation, Record, read_record
-from densecl.runner.build import build_network, build_scenario, build_strategy
+from densecl.runner.build import build_loop, build_network, build_scenario
 from densecl.runner.checkpoint import load_weights
-from densecl.runner.evaluation import confusion_of_all, ious, measure_all, score, when_learnt
+from densecl.runner.evaluation import evaluate
 from densecl.runner.methods import parse_method
 from densecl.runner.plan import Plan, usable_device
 from densecl.runner.resume import Checkpoints
 from densecl.settings.grammar import Call, format_spec
 from densecl.settings.recipe import EvaluationSettings, RunSettings, build
-from densecl.strategies.base import Strategy
 from densecl.streams import protocol
 from densecl.streams.scenario import Scenario
+from densecl.streams.stream import Stream
+from densecl.training.loop import Loop
 
 
 class Scored(NamedTuple):
@@ -109,17 +110,13 @@ def reevaluate(
     learnt_tasks = [found.task for found in record.steps[step].evaluations] if record.tasks else []
     if task is not None and task not in learnt_tasks:
         raise UnknownNameError("task", task, learnt_tasks, f"it was not learnt by step {step}")
-    strategy, scenario, found = restore(plan, Path(folder), step, record.hash)
-    workers = found if workers is None else workers
-    batch = plan.settings.evaluation.batch
-    if scenario.kind == "tasks":
-        learnt_then = when_learnt(record.steps) if comparable else []
-        evaluations = measure_all(strategy, step, batch, workers, learnt_then)
-        evaluations = [one for one in evaluations if task in (None, one.task)]
-        return Scored(evaluations[-1], step, record, tuple(evaluations))
-    matrix = confusion_of_all(strategy, step, batch, workers)
-    learnt = ious(record.steps) if comparable else []
-    return Scored(score(matrix, scenario, step, learnt), step, record)
+    scenario, own_workers = build_scenario(plan)
+    loop = restored(plan, scenario, Path(folder), step, record.hash)
+    workers = own_workers if workers is None else workers
+    before = record.steps if comparable else []
+    evaluations = evaluate(loop, step, plan.settings.evaluation.batch, workers, before)
+    evaluations = [evaluation for evaluation in evaluations if task in (None, evaluation.task)]
+    return Scored(evaluations[-1], step, record, tuple(evaluations) if record.tasks else ())
 
 
 def finished_step(folder: Path, record: Record, step: int | None) -> int:
@@ -137,18 +134,8 @@ def finished_step(folder: Path, record: Record, step: int | None) -> int:
     return step
 
 
-def restore(plan: Plan, folder: Path, step: int, run: str) -> tuple[Strategy, Scenario, int]:
-    """A run's strategy with the weights of a finished step, its scenario, and how many workers load that.
-
-    Raises:
-        DenseCLError: data or weights that cannot be read.
-    """
-    scenario, workers = build_scenario(plan)
-    return restored(plan, scenario, folder, step, run), scenario, workers
-
-
-def restored(plan: Plan, scenario: Scenario, folder: Path, step: int, run: str) -> Strategy:
-    """A run's strategy on a stream of its steps, with the weights of a finished one.
+def restored(plan: Plan, scenario: Scenario | Stream, folder: Path, step: int, run: str) -> Loop:
+    """A run's loop on a stream of its steps, with or without data, and with the weights of a finished step.
 
     Raises:
         DenseCLError: weights that cannot be read, or are of another network.
@@ -157,16 +144,15 @@ def restored(plan: Plan, scenario: Scenario, folder: Path, step: int, run: str) 
     if "weights" in settings.backbone_values:  # the kept weights replace them: do not download
         values = {**settings.backbone_values, "weights": "none"}
         settings = settings.model_copy(update={"backbone_values": values})
-    network = build_network(settings)
-    strategy = build_strategy(plan, scenario, network)
-    for experience in list(scenario.train_stream)[: step + 1]:
-        strategy.grow(experience)
-    load_weights(network, folder, step)
+    loop = build_loop(plan, scenario, build_network(settings))
+    for entered in loop.stream.steps[: step + 1]:
+        loop.enter(entered)
+    load_weights(loop.network, folder, step)
     checkpoints = Checkpoints(folder, run)
     if checkpoints.step_path(step).is_file():  # a `predict` may depend on what the method remembers
-        strategy.load_method_state(checkpoints.after_step(step))
+        loop.load_method_state(checkpoints.after_step(step))
     checkpoints.close()
-    return strategy
+    return loop
 
 
 def summary(scored: Scored) -> str:

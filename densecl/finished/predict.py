@@ -13,14 +13,13 @@ from densecl.data.photo import find_photos, read_photo
 from densecl.errors import RunError, SettingError, UnknownNameError
 from densecl.files import write_error
 from densecl.finished.evaluate import finished_step, plan_of, restored
-from densecl.finished.imageless import imageless
 from densecl.records.overlay import overlay, percent, shares
 from densecl.records.record import Record
+from densecl.runner.build import recorded_stream
 from densecl.runner.checkpoint import weights_path
 from densecl.runner.pictures import save_image, save_labels
 from densecl.runner.plan import Plan
-from densecl.runner.predictor import Predictor, Size, labels_of_outputs
-from densecl.streams.scenario import Scenario
+from densecl.runner.predictor import Predictor, Size
 
 MASK, OVERLAY = "mask", "overlay"
 Images = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
@@ -114,12 +113,12 @@ def predictions(
         read_photo(file)  # all of them, before anything is written
     if output is not None:
         _check_writable(Path(output))
-    scenario = imageless(plan, record)
-    strategy = restored(plan, scenario, folder, step, record.hash)
-    if scenario.by_task:
-        strategy.select_task(index)
-    predictor = Predictor(strategy, scenario.tasks[index], labels_of_outputs(scenario, index), wanted)
-    yield from _predictions(predictor, _names(scenario, index), files, places)
+    stream = recorded_stream(plan, record)
+    loop = restored(plan, stream, folder, step, record.hash)
+    loop.strategy.select_task(index)
+    predictor = Predictor(loop, stream.tasks[index], stream.labels_of(index), wanted)
+    names = stream.names[index] if stream.kind == "tasks" else stream.class_names
+    yield from _predictions(predictor, names, files, places)
 
 
 def _predictions(
@@ -198,11 +197,6 @@ def _size(plan: Plan, task: int | None) -> Size:
     """At which size the run's evaluation looks at images."""
     own = None if task is None else plan.settings.stream.tasks[task].size
     return plan.settings.evaluation.size if own is None else own
-
-
-def _names(scenario: Scenario, index: int) -> tuple[str, ...]:
-    """Class names by label."""
-    return scenario.names[index] if scenario.kind == "tasks" else scenario.class_names
 
 
 def _check_weights(folder: Path, record: Record, step: int) -> None:

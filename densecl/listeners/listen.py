@@ -5,8 +5,8 @@ import importlib.util
 from densecl.errors import SettingError
 from densecl.listeners.events import Listener, Listeners
 from densecl.listeners.progress import Progress
-from densecl.strategies.base import Strategy
 from densecl.training.distributed import is_main
+from densecl.training.loop import Loop
 
 
 def listeners(
@@ -36,9 +36,9 @@ def listeners(
     return Listeners([*found, progress])
 
 
-def lengths(strategy: Strategy) -> tuple[int, ...]:
+def lengths(loop: Loop) -> tuple[int, ...]:
     """Planned iterations of each step."""
-    return tuple(strategy.length(experience)[1] for experience in strategy.scenario.train_stream)
+    return tuple(loop.length(experience)[1] for experience in loop.scenario.experiences)
 
 
 def _require(package: str) -> None:

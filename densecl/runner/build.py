@@ -1,7 +1,6 @@
-"""From a plan to the objects of a run: scenario, network, strategy."""
+"""From a plan to the objects of a run: stream, scenario, network, loop."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,82 +10,105 @@ from densecl.data import transforms
 from densecl.data.cityscapes import by_city, domains
 from densecl.data.class_index import class_index
 from densecl.data.dataset import DenseDataset
-from densecl.errors import SettingError
+from densecl.errors import RecordError, SettingError
 from densecl.models import build_backbone
 from densecl.models.network import Network
+from densecl.records.record import Record
 from densecl.runner.methods import build_plugins
 from densecl.runner.plan import Plan
-from densecl.runner.sequence import evaluation_transform, sources
+from densecl.runner.sequence import bare_task, build_task
 from densecl.seeding import derive
-from densecl.settings.recipe import RunSettings
-from densecl.strategies.base import Strategy
+from densecl.settings.recipe import EvaluationSettings, RunSettings
 from densecl.streams.protocol import Steps
-from densecl.streams.scenario import Scenario, class_incremental, domain_incremental, task_sequence
+from densecl.streams.samples import Transform
+from densecl.streams.scenario import (
+    Scenario,
+    TaskSource,
+    Transforms,
+    class_incremental,
+    domain_incremental,
+    normalisation,
+    task_sequence,
+)
+from densecl.streams.stream import Stream, class_stream, task_stream
 from densecl.training.loader import choose_workers
-from densecl.training.loop import Events
+from densecl.training.loop import Events, Loop
 
 MEMORY = 256 * 2**20  # bytes of decoded images that are kept rather than decoded every epoch
 
 
 def build_scenario(plan: Plan, progress: Callable[[int, int], None] | None = None) -> tuple[Scenario, int]:
-    """The stream, and how many worker processes load it; `progress` hears (done, total) while masks are scanned.
+    """The stream with its data, and how many worker processes load it; `progress` hears (done, total) of masks scanned.
 
     The test stream's masks are scanned too: a broken one must not end a run at its first evaluation.
 
     Raises:
-        DataError, SettingError: see `class_incremental`.
+        DataError, SettingError: see `class_incremental` and `task_sequence`.
     """
     s = plan.settings
-    if s.stream.kind == "tasks":
-        return _build_sequence(plan, progress)
-    train, test = plan.train, plan.test
-    in_memory = s.loader.workers in (None, 0) and train.fits_in_memory(MEMORY) and test.fits_in_memory(MEMORY)
-    if in_memory:
-        train, test = train.cached(), test.cached()
-    class_index(test, progress=progress)
-    training = s.training
-    crop = None if training.crop == "full" else training.crop
+    readers = plan.readers
+    in_memory = s.loader.workers in (None, 0) and all(
+        reader.fits_in_memory(MEMORY // len(readers)) for pair in readers for reader in pair
+    )
     common: dict[str, Any] = {
-        "labels": s.stream.labels,
-        "joint": plan.method.strategy.cls.joint,  # type: ignore[attr-defined]
         "validation": s.data.validation,
         "validation_seed": s.data.validation_seed,
-        "augment": transforms.augmentation(training.augmentation, crop, training.scale),
-        "plain": None if crop is None else transforms.ResizeCenterCrop(crop),
-        "evaluate": evaluation_transform(s.evaluation),
         "mean": s.data.mean,
         "std": s.data.std,
         "seed": s.seed,
-        "presence": class_index(train, progress=progress),
+    }
+    workers = choose_workers(s.loader.workers, in_memory)
+    if s.stream.kind == "tasks":
+        return task_sequence(_sources(plan, in_memory, progress), **common), workers
+    train, test = (reader.cached() if in_memory else reader for reader in readers[0])
+    class_index(test, progress=progress)
+    presence = class_index(train, progress=progress)
+    common |= {
+        "labels": s.stream.labels,
+        "joint": plan.method.joint,
+        "presence": presence,
+        "transforms": _transforms(s, s.training.crop, s.evaluation),
     }
     if s.stream.kind == "domain":
-        scenario = domain_incremental(train, test, domains_of(train, plan.steps), **common)
-    else:
-        setting = {"setting": s.stream.setting, "partition_seed": s.stream.partition_seed}
-        scenario = class_incremental(train, test, plan.steps, by_task=plan.method.told, **setting, **common)
-    return scenario, choose_workers(s.loader.workers, in_memory)
+        return domain_incremental(train, test, _domains(train, plan.steps), **common), workers
+    common |= {"setting": s.stream.setting, "partition_seed": s.stream.partition_seed, "by_task": plan.method.told}
+    return class_incremental(train, test, plan.steps, **common), workers
 
 
-def _build_sequence(plan: Plan, progress: Callable[[int, int], None] | None) -> tuple[Scenario, int]:
-    """As `build_scenario`, of tasks."""
-    s = plan.settings
-    made = sources(s, plan.readers, progress)
-    readers = [reader for source in made for reader in (source.train, source.test)]
-    in_memory = s.loader.workers in (None, 0) and all(reader.fits_in_memory(MEMORY // len(made)) for reader in readers)
-    if in_memory:
-        made = [replace(source, train=source.train.cached(), test=source.test.cached()) for source in made]
-    scenario = task_sequence(
-        made,
-        validation=s.data.validation,
-        validation_seed=s.data.validation_seed,
-        mean=s.data.mean,
-        std=s.data.std,
-        seed=s.seed,
+def _sources(plan: Plan, in_memory: bool, progress: Callable[[int, int], None] | None) -> list[TaskSource]:
+    """The tasks of a sequence with their readers and transforms; masks that are looked at have been scanned."""
+    s, networks = plan.settings, {}
+    sources = []
+    for task, (train, test) in zip(s.stream.tasks, plan.readers, strict=True):
+        if task.kind == "segmentation":
+            for reader in (train, test):
+                class_index(reader, progress=progress)
+        else:
+            train, test = train.without_masks(), test.without_masks()
+        built = build_task(task, s, train, networks)
+        if in_memory:
+            train, test = train.cached(), test.cached()
+        evaluation = s.evaluation if task.size is None else s.evaluation.model_copy(update={"size": task.size})
+        crop = s.training.crop if task.crop is None else task.crop
+        sources.append(TaskSource(built, train, test, _transforms(s, crop, evaluation)))
+    return sources
+
+
+def _transforms(settings: RunSettings, crop: Any, evaluation: EvaluationSettings) -> Transforms:
+    training, size = settings.training, None if crop == "full" else crop
+    return Transforms(
+        augment=transforms.augmentation(training.augmentation, size, training.scale),
+        plain=None if size is None else transforms.ResizeCenterCrop(size),
+        evaluate=evaluation_transform(evaluation),
     )
-    return scenario, choose_workers(s.loader.workers, in_memory)
 
 
-def domains_of(train: DenseDataset, steps: Steps) -> list[np.ndarray]:
+def evaluation_transform(settings: EvaluationSettings) -> Transform | None:
+    """Shorter side to `size` and centre crop, or None for whole images."""
+    return None if settings.size == "full" else transforms.ResizeCenterCrop(settings.size)
+
+
+def _domains(train: DenseDataset, steps: Steps) -> list[np.ndarray]:
     """Indices of the images of each step of a domain-incremental stream.
 
     Raises:
@@ -94,12 +116,39 @@ def domains_of(train: DenseDataset, steps: Steps) -> list[np.ndarray]:
     """
     if train.name != "cityscapes":
         raise SettingError(f"stream.kind=domain: {train.name} has no domains", "cityscapes has its cities")
-    found, counted = len(by_city(train)), sum(map(len, steps))
-    if found != counted:
+    cities, counted = len(by_city(train)), sum(map(len, steps))
+    if cities != counted:
         raise SettingError(
-            f"the split counts {counted} cities and {train.root} has {found}", "get all of Cityscapes' fine annotations"
+            f"the split counts {counted} cities and {train.root} has {cities}",
+            "get all of Cityscapes' fine annotations",
         )
     return domains(train, steps)
+
+
+def recorded_stream(plan: Plan, record: Record) -> Stream:
+    """The stream of a recorded run, without opening its data: what a network needs to grow as it did.
+
+    Raises:
+        RecordError: the record's settings name other tasks than the record.
+    """
+    if record.tasks:
+        if [task.name for task in plan.settings.stream.tasks] != [task.name for task in record.tasks]:
+            raise RecordError("the record's 'tasks' are not those of its 'settings.stream.tasks'", "run it again")
+        pairs = zip(plan.settings.stream.tasks, record.tasks, strict=True)
+        return task_stream(
+            [bare_task(settings, known.class_names) for settings, known in pairs],
+            [known.class_names for known in record.tasks],
+        )
+    return class_stream(
+        plan.settings.data.name,
+        record.planned_steps or [step.new_classes for step in record.steps],
+        record.class_names,
+        has_background=record.has_background,
+        setting="domain" if plan.settings.stream.kind == "domain" else plan.settings.stream.setting,
+        labels=plan.settings.stream.labels,
+        joint=plan.method.joint,
+        by_task=plan.method.told,
+    )
 
 
 def build_network(settings: RunSettings) -> Network:
@@ -108,26 +157,31 @@ def build_network(settings: RunSettings) -> Network:
     return Network(build_backbone(settings.backbone, settings.backbone_values))
 
 
-def build_strategy(
-    plan: Plan, scenario: Scenario, network: Network, workers: int = 0, events: Events | None = None
-) -> Strategy:
-    """The strategy with its plugins and hyper-parameters."""
+def build_loop(
+    plan: Plan,
+    scenario: Scenario | Stream,
+    network: Network,
+    workers: int = 0,
+    events: Events | None = None,
+) -> Loop:
+    """The loop with the strategy, its plugins and hyper-parameters; on a stream alone it can only predict."""
     s = plan.settings
-    plugins = build_plugins(plan.method)
-    strategy = plan.method.strategy.cls(
-        network=network,
-        scenario=scenario,
-        settings=s.training,
+    with_data = isinstance(scenario, Scenario)
+    return Loop(
+        plan.method.strategy.cls(**plan.method.strategy.resolved()),
+        network,
+        scenario.stream if with_data else scenario,
+        normalisation(s.data.mean, s.data.std),
+        s.training,
+        scenario=scenario if with_data else None,
+        plugins=build_plugins(plan.method),
         seed=s.seed,
         device=s.device,
         workers=workers,
-        plugins=plugins,
         events=events,
     )
-    strategy.configure(plan.method.strategy.resolved())
-    return strategy
 
 
 def is_resumable(plan: Plan) -> bool:
-    """Whether every plugin can give and take its state."""
+    """True if every plugin can give and take its state."""
     return not any(part.stock for part in plan.method.plugins)

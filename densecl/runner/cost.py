@@ -6,10 +6,9 @@ from collections.abc import Callable
 import torch
 
 from densecl.models.network import Network
-from densecl.runner.build import build_network, build_scenario, build_strategy
+from densecl.runner.build import build_loop, build_network, build_scenario
 from densecl.runner.plan import Plan
 from densecl.settings.recipe import RunSettings
-from densecl.strategies.base import Strategy
 from densecl.tables.forms.text import humanise
 from densecl.training.precision import Precision
 
@@ -28,67 +27,45 @@ def describe(plan: Plan, progress: Callable[[int, int], None] | None = None) -> 
     s = plan.settings
     scenario, _ = build_scenario(plan, progress)
     network = build_network(without_download(s))
-    strategy = build_strategy(plan, scenario, network)
-    if scenario.kind == "tasks":
-        return _describe_tasks(plan, strategy)
-    held = f"{len(scenario.test)} held out, test images not used" if s.data.validation else f"{len(plan.test)} test"
-    lines = [
-        f"{s.benchmark}  {plan.method.name}  {s.backbone}  seed {s.seed}",
-        f"folder     {plan.folder}",
-        f"data       {plan.train.root} ({len(plan.train)} train, {held})",
-        f"stream     {s.stream.setting}, {s.stream.labels} labels",
-        "",
-        "step  images  epochs  iterations  classes",
-    ]
+    loop = build_loop(plan, scenario, network)
+    stream, sequence = scenario.stream, scenario.stream.kind == "tasks"
+    lines = [f"{s.benchmark}  {plan.method.name}  {s.backbone}  seed {s.seed}", f"folder     {plan.folder}"]
+    if sequence:
+        lines += ["stream     a sequence of tasks", "", "step  images  test  epochs  iterations  outputs  task"]
+    else:
+        tests = len(scenario.tests[0]) if s.data.validation else len(plan.test)
+        held = f"{tests} held out, test images not used" if s.data.validation else f"{tests} test"
+        lines += [
+            f"data       {plan.train.root} ({len(plan.train)} train, {held})",
+            f"stream     {s.stream.setting}, {s.stream.labels} labels",
+            "",
+            "step  images  epochs  iterations  classes",
+        ]
     total = 0
-    for experience in scenario.train_stream:
-        images = len(experience.images.indices)
-        epochs, iterations = strategy.length(experience)
+    for experience, reader in zip(scenario.experiences, scenario.training.readers, strict=True):
+        epochs, iterations = loop.length(experience)
         total += iterations
-        names = ", ".join(scenario.class_names[label] for label in experience.new_classes)
-        names = names if len(names) < 60 else names[:57] + "..."
-        lines.append(f"{experience.step:4}  {images:6}  {epochs:6}  {iterations:10}  {names}")
-    if scenario.by_task:
-        network.task_heads.begin(scenario.tasks[0].name)
-    network.grow(len(scenario.class_names))
-    return "\n".join([*lines, *_cost(plan, network, total)])
-
-
-def _describe_tasks(plan: Plan, strategy: Strategy) -> str:
-    """The same of a sequence of tasks."""
-    s, scenario, network = plan.settings, strategy.scenario, strategy.network
-    lines = [
-        f"{s.benchmark}  {plan.method.name}  {s.backbone}  seed {s.seed}",
-        f"folder     {plan.folder}",
-        "stream     a sequence of tasks",
-        "",
-        "step  images  test  epochs  iterations  outputs  task",
-    ]
-    total = 0
-    for experience, tests, reader in zip(scenario.train_stream, scenario.tests, scenario.training.readers, strict=True):
-        images = len(experience.images.indices)
-        epochs, iterations = strategy.length(experience)
-        total += iterations
-        task = experience.task
-        kind = f"{task.name}: {task.kind.replace('_', ' ')} on {reader.name}"  # type: ignore[attr-defined]
-        counts = f"{experience.step:4}  {images:6}  {len(tests):4}  {epochs:6}  {iterations:10}  {task.outputs:7}"
-        lines.append(f"{counts}  {kind}")
-    network.task_heads.begin(scenario.tasks[0].name)
-    network.grow(scenario.train_stream[0].n_outputs)
-    return "\n".join([*lines, *_cost(plan, network, total)])
-
-
-def _cost(plan: Plan, network: Network, total: int) -> list[str]:
-    s = plan.settings
+        number, task, images = experience.step, experience.task, len(experience.images.indices)
+        if sequence:
+            kind = f"{task.name}: {task.kind.replace('_', ' ')} on {reader.name}"  # type: ignore[attr-defined]
+            tests = len(scenario.tests_of(number))
+            lines.append(f"{number:4}  {images:6}  {tests:4}  {epochs:6}  {iterations:10}  {task.outputs:7}  {kind}")
+        else:
+            names = ", ".join(stream.class_names[label] for label in experience.new_classes)
+            names = names if len(names) < 60 else names[:57] + "..."
+            lines.append(f"{number:4}  {images:6}  {epochs:6}  {iterations:10}  {names}")
+    for step in stream.steps[:1] if stream.by_task else stream.steps:  # the network at its largest
+        loop.enter(step)
     parameters = sum(p.numel() for p in network.parameters())
     seconds = measure(plan, network)
-    return [
+    lines += [
         "",
         f"network    {parameters:,} parameters",
         f"training   {total:,} iterations of {s.training.batch} images on {s.device}, {s.training.precision}",
         f"estimate   {humanise(total * seconds)} ({seconds:.2f} s an iteration, forward and backward measured here,",
         "           without loading, teacher and evaluation)",
     ]
+    return "\n".join(lines)
 
 
 def without_download(settings: RunSettings) -> RunSettings:

@@ -15,14 +15,15 @@ from densecl.records.record import Record, TaskRecord
 from densecl.runner.build import is_resumable
 from densecl.runner.plan import Plan
 from densecl.streams.scenario import Scenario
+from densecl.streams.stream import Stream
 from densecl.training import distributed
 
 
 def new_record(plan: Plan, scenario: Scenario, workers: int) -> Record:
     """The record of a run that begins."""
-    s = plan.settings
+    s, stream = plan.settings, scenario.stream
     settings = s.model_dump(mode="json")
-    if scenario.kind == "classes":
+    if stream.kind == "classes":
         settings["stream"]["order"] = [c for step in plan.steps for c in step]  # as used, also when made from a seed
     return Record(
         densecl=__version__,
@@ -37,7 +38,7 @@ def new_record(plan: Plan, scenario: Scenario, workers: int) -> Record:
         settings=settings,
         environment=_environment(torch.device(s.device), workers)
         | {
-            "later": list(scenario.settings.later),  # images of each step that also hold classes of later steps
+            "later": list(scenario.later),  # images of each step that also hold classes of later steps
             "stream": scenario.fingerprint,
             "sources": {p.name: p.source for p in (plan.method.strategy, *plan.method.plugins) if p.source},
             "images": {
@@ -45,16 +46,16 @@ def new_record(plan: Plan, scenario: Scenario, workers: int) -> Record:
                 "test": sum(map(len, scenario.tests)),
             },
         },
-        class_names=list(scenario.class_names),
-        has_background=scenario.has_background,
-        tasks=task_records(scenario),
-        planned_steps=[list(group) for group in scenario.groups],
+        class_names=list(stream.class_names),
+        has_background=stream.has_background,
+        tasks=task_records(stream),
+        planned_steps=[list(group) for group in stream.groups],
     )
 
 
-def task_records(scenario: Scenario) -> list[TaskRecord]:
+def task_records(stream: Stream) -> list[TaskRecord]:
     """The tasks of a sequence; none for a class-incremental stream."""
-    if scenario.kind == "classes":
+    if stream.kind == "classes":
         return []
     return [
         TaskRecord(
@@ -65,7 +66,7 @@ def task_records(scenario: Scenario) -> list[TaskRecord]:
             class_names=list(names),
             settings=task.settings,
         )
-        for task, names in zip(scenario.tasks, scenario.names, strict=True)
+        for task, names in zip(stream.tasks, stream.names, strict=True)
     ]
 
 

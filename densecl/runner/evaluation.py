@@ -1,4 +1,4 @@
-"""Scoring a network on the test stream: one confusion matrix with every true class as a row."""
+"""Scores on the test stream: one evaluation of a class-incremental stream, one a task of a sequence."""
 
 import math
 from collections import defaultdict
@@ -10,17 +10,38 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from densecl.metrics import ConfusionMatrix
 from densecl.metrics.forgetting import forgetting
 from densecl.metrics.grouping import fold_unseen, iou_from_confusion, step_metrics, unseen_under
 from densecl.records.record import Evaluation, StepRecord, plain
-from densecl.strategies.base import Strategy
 from densecl.streams.samples import LoadedSample, TestSamples
-from densecl.streams.scenario import Scenario
+from densecl.streams.stream import Stream
+from densecl.tasks import Metrics, Task
+from densecl.tasks.segmentation import SegmentationMetrics
 from densecl.training import distributed
 from densecl.training.batch import normalise
+from densecl.training.loop import Loop
 
 Group = tuple[Tensor, Tensor]
+
+
+def evaluate(
+    loop: Loop, step: int, batch: int, workers: int = 0, before: Sequence[StepRecord] = ()
+) -> list[Evaluation]:
+    """The evaluations after a step; afterwards the network is that of the step again.
+
+    Args:
+        loop: whose network has learnt the step.
+        step: number of the step.
+        batch: images at a time.
+        workers: processes that load them.
+        before: records of the steps before it, to measure forgetting against; where there are none, it is unknown.
+    """
+    evaluations = []
+    for heads in loop.stream.evaluations(step):
+        counts = [count(loop, head, batch, workers) for head in heads]
+        evaluations.append(score(loop.stream, heads, counts, step, before))
+    loop.strategy.select_task(step)
+    return evaluations
 
 
 def by_size(samples: list[LoadedSample]) -> list[Group]:
@@ -34,126 +55,97 @@ def by_size(samples: list[LoadedSample]) -> list[Group]:
 
 
 @torch.no_grad()
-def confusion(strategy: Strategy, samples: TestSamples, n_labels: int, batch: int, workers: int = 0) -> np.ndarray:
-    """(n_labels, n_labels) counts of pixels, true label by predicted label, over all samples.
+def count(loop: Loop, head: int, batch: int, workers: int = 0, samples: TestSamples | None = None) -> Metrics:
+    """The gathered scores of a head on its test samples, or on others.
 
     Several processes count each image once, in one of them, and all get the sum.
+
+    Raises:
+        UnknownNameError: the head's task was never learnt.
     """
-    network = strategy.network.eval()
-    matrix = ConfusionMatrix(n_labels)
+    strategy, task, labels = loop.strategy, loop.stream.tasks[head], loop.stream.labels_of(head)
+    samples = loop.scenario.tests_of(head) if samples is None else samples
+    strategy.select_task(head)
+    network, metrics = loop.network.eval(), empty_metrics(task, len(labels))
     own = Subset(samples, range(distributed.rank(), len(samples), distributed.world()))
-    loader = DataLoader(own, batch_size=batch, collate_fn=by_size, num_workers=workers)
-    for groups in loader:
-        for image, target in groups:
-            image = normalise(image.to(strategy.device), *strategy.normalisation)
-            with strategy.precision.autocast():
-                output = network(image)
-            matrix.update(strategy.predict(output), target.to(strategy.device))
-    return distributed.total(matrix.matrix).numpy()
+    for groups in DataLoader(own, batch_size=batch, collate_fn=by_size, num_workers=workers):
+        for image, mask in groups:
+            image = image.to(loop.device)
+            prepared = task.prepare(image, mask.to(loop.device))
+            with loop.precision.autocast():
+                output = network(normalise(prepared.image, *loop.normalisation))
+            found = strategy.predict(output) if labels else output.logits.float()
+            metrics.update(found, image, prepared.target)
+    metrics.sums = distributed.total(metrics.sums)
+    return metrics
 
 
-def confusion_of_all(strategy: Strategy, step: int, batch: int, workers: int = 0) -> np.ndarray:
-    """The confusion matrix of a class-incremental stream after a step, over all its labels.
+def empty_metrics(task: Task, labels: int) -> Metrics:
+    """An empty gathering of scores; of segmentation, over so many labels."""
+    return SegmentationMetrics(labels, task.has_background) if labels else task.metrics()  # type: ignore[return-value]
 
-    A method that is told the step answers for each one learnt on that step's own test samples (`streams.told`);
-    afterwards the network is that of `step` again.
-    """
-    scenario = strategy.scenario
-    n_labels = len(scenario.class_names)
-    if not scenario.by_task:
-        return confusion(strategy, scenario.test, n_labels, batch, workers)
-    whole = np.zeros((n_labels, n_labels), dtype=np.int64)
-    for index, group in enumerate(scenario.groups[: step + 1]):
-        strategy.select_task(index)
-        labels = [0, *group]
-        whole[np.ix_(labels, labels)] += confusion(strategy, scenario.tests[index], len(labels), batch, workers)
-    strategy.select_task(step)
+
+def confusion(loop: Loop, step: int, batch: int, workers: int = 0) -> np.ndarray:
+    """(n, n) counts of a class-incremental stream after a step: true label by predicted label, over all its labels."""
+    [heads] = loop.stream.evaluations(step)
+    return confusion_of(loop.stream, heads, [count(loop, head, batch, workers) for head in heads])
+
+
+def confusion_of(stream: Stream, heads: Sequence[int], counts: Sequence[Metrics]) -> np.ndarray:
+    """The counts of several heads, each over labels of its own, as one matrix over all labels of the stream."""
+    n = len(stream.class_names)
+    whole = np.zeros((n, n), dtype=np.int64)
+    for head, metrics in zip(heads, counts, strict=True):
+        whole[np.ix_(stream.labels_of(head), stream.labels_of(head))] += metrics.sums.numpy()
     return whole
 
 
-def score(matrix: np.ndarray, scenario: Scenario, step: int, learnt: list[np.ndarray]) -> Evaluation:
-    """The record's evaluation of one step.
+def score(
+    stream: Stream, heads: Sequence[int], counts: Sequence[Metrics], step: int, before: Sequence[StepRecord] = ()
+) -> Evaluation:
+    """One evaluation as records keep it.
 
     Args:
-        matrix: confusion matrix over all labels.
-        scenario: the stream.
+        stream: the steps.
+        heads: that answered, see `Stream.evaluations`.
+        counts: of each head.
         step: just trained.
-        learnt: the IoU by label after each earlier step, to measure forgetting against.
+        before: see `evaluate`.
     """
-    groups = scenario.groups
-    last = len(groups) - 1 if len(scenario.settings.steps) == 1 else step  # joint has learnt all groups in one
-    unseen = unseen_under(scenario.settings.labels)
-    seen = sum(len(group) for group in groups[: last + 1])
+    if stream.kind == "classes":
+        matrix = confusion_of(stream, heads, counts)
+        return Evaluation(
+            task=stream.tasks[heads[-1]].name,
+            metrics=class_metrics(matrix, stream, step, before),
+            confusion=matrix.tolist(),
+        )
+    [head], [metrics] = heads, counts
+    task, now = stream.tasks[head], metrics.compute()
+    lost = None
+    if head < min(step, len(before)) and head < len(before[head].evaluations):
+        lost = task.forgetting(before[head].evaluations[head].metrics, now)
+    return Evaluation(
+        task=task.name,
+        metrics=plain({**now, "forgetting": None if lost is None or math.isnan(lost) else lost}),
+        confusion=metrics.sums.tolist() if task.kind == "segmentation" else None,
+    )
+
+
+def class_metrics(matrix: np.ndarray, stream: Stream, step: int, before: Sequence[StepRecord]) -> dict[str, Any]:
+    """Scores of a class-incremental stream by name, from its confusion matrix over all labels."""
+    groups, learnt = stream.groups, stream.learnt(step)
+    unseen = unseen_under(stream.labels)
+    seen = sum(map(len, learnt))
     iou = iou_from_confusion(fold_unseen(matrix, seen, unseen))
-    miou = step_metrics(matrix, groups, last, has_background=scenario.has_background, unseen=unseen)
-    previous = [label for group in groups[:step] for label in group]
     when_learnt = {
-        label: float(learnt[k][label]) for k, group in enumerate(groups[:step]) for label in group if k < len(learnt)
+        label: value
+        for k, group in enumerate(groups[:step])
+        for label in group
+        if k < len(before) and (value := before[k].evaluations[0].metrics["iou"][label]) is not None
     }
-    metrics: dict[str, Any] = {
-        "miou": miou,
+    previous = [label for group in groups[:step] for label in group]
+    return {
+        "miou": step_metrics(matrix, groups, len(learnt) - 1, has_background=stream.has_background, unseen=unseen),
         "iou": [None if label > seen or np.isnan(value) else float(value) for label, value in enumerate(iou)],
         "forgetting": forgetting(when_learnt, iou, previous) if previous else None,
     }
-    task = scenario.tasks[min(step, len(scenario.tasks) - 1)]
-    return Evaluation(task=task.name, metrics=metrics, confusion=matrix.tolist())
-
-
-@torch.no_grad()
-def measure(strategy: Strategy, index: int, batch: int, workers: int = 0) -> Evaluation:
-    """The scores of one task of a sequence, without forgetting.
-
-    Several processes count each image once, in one of them, and all get the whole.
-
-    Raises:
-        UnknownNameError: the task was never learnt.
-    """
-    scenario = strategy.scenario
-    task, samples = scenario.tasks[index], scenario.tests[index]
-    strategy.select_task(index)
-    network = strategy.network.eval()
-    metrics = task.metrics()
-    own = Subset(samples, range(distributed.rank(), len(samples), distributed.world()))
-    loader = DataLoader(own, batch_size=batch, collate_fn=by_size, num_workers=workers)
-    for groups in loader:
-        for image, mask in groups:
-            image = image.to(strategy.device)
-            prepared = task.prepare(image, mask.to(strategy.device))
-            with strategy.precision.autocast():
-                logits = network(normalise(prepared.image, *strategy.normalisation)).logits.float()
-            metrics.update(logits, image, prepared.target)
-    metrics.sums = distributed.total(metrics.sums)
-    confused = metrics.sums.tolist() if task.kind == "segmentation" else None
-    return Evaluation(task=task.name, metrics=metrics.compute(), confusion=confused)
-
-
-def measure_all(
-    strategy: Strategy, step: int, batch: int, workers: int, learnt: Sequence[Evaluation | None]
-) -> list[Evaluation]:
-    """The scores of every task learnt up to a step; afterwards the network is that of the step's task again.
-
-    Args:
-        strategy: that has learnt them.
-        step: of the last one.
-        batch: images at a time.
-        workers: that load them.
-        learnt: what each task scored when it was learnt, to measure forgetting against; None where that is unknown.
-    """
-    found = []
-    for index, task in enumerate(strategy.scenario.tasks[: step + 1]):
-        now = measure(strategy, index, batch, workers)
-        before = learnt[index] if index < min(step, len(learnt)) else None
-        lost = None if before is None else task.forgetting(before.metrics, now.metrics)
-        metrics = {**now.metrics, "forgetting": None if lost is None or math.isnan(lost) else lost}
-        found.append(now.model_copy(update={"metrics": plain(metrics)}))
-    return found
-
-
-def when_learnt(steps: Sequence[StepRecord]) -> list[Evaluation | None]:
-    """What each task of a sequence scored after its own step."""
-    return [step.evaluations[k] if k < len(step.evaluations) else None for k, step in enumerate(steps)]
-
-
-def ious(steps: list[StepRecord]) -> list[np.ndarray]:
-    """IoU by label after each recorded step, NaN where there is none."""
-    return [np.array([np.nan if v is None else v for v in step.evaluations[0].metrics["iou"]]) for step in steps]

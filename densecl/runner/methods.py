@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import inspect
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -16,12 +15,10 @@ from densecl.errors import SettingError, SpecError, UnknownNameError
 from densecl.settings.arguments import resolve
 from densecl.settings.catalogue import load_class, strategy_recipes
 from densecl.settings.grammar import Call, parse
-from densecl.settings.recipe import SectionOverlay, StrategyRecipe
+from densecl.settings.recipe import RunSettings, SectionOverlay, StrategyRecipe
 from densecl.strategies.base import Plugin, Strategy
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    from avalanche.core import BasePlugin
+from densecl.streams.stream import check_names
+from densecl.training.stock import check_stock
 
 
 @dataclass(frozen=True)
@@ -83,6 +80,11 @@ class Method:
         return "+".join([self.strategy.name, *(plugin.name for plugin in self.plugins)])
 
     @property
+    def joint(self) -> bool:
+        """True if all steps are trained as one."""
+        return self.strategy.cls.joint  # type: ignore[attr-defined]
+
+    @property
     def told(self) -> bool:
         """Whether it must be told the task, or the step of a class-incremental stream, that is asked for."""
         return self.strategy.cls.oracle == "task"  # type: ignore[attr-defined]
@@ -124,14 +126,19 @@ def _part(call: Call, recipes: dict[str, StrategyRecipe]) -> Part:
 
 
 def _checked(part: Part) -> Part:
-    if not issubclass(part.cls, Strategy | BasePlugin):
+    if not issubclass(part.cls, Strategy | Plugin) and not _is_stock(part.cls):
         raise SettingError(
             f"'{part.reference}' is neither a strategy nor a plugin", "subclass densecl.Strategy or densecl.Plugin"
         )
     return part
 
 
-def build_plugins(method: Method) -> list[BasePlugin]:
+def _is_stock(cls: type) -> bool:
+    """True for a plugin of Avalanche, or of a user on Avalanche's callbacks."""
+    return any(base.__module__.startswith("avalanche.") and base.__name__ == "BasePlugin" for base in cls.__mro__)
+
+
+def build_plugins(method: Method) -> list[Any]:
     """The plugins of a method, each with the name of its loss term.
 
     Raises:
@@ -148,6 +155,51 @@ def build_plugins(method: Method) -> list[BasePlugin]:
             names.add(plugin.name)
         plugins.append(plugin)
     return plugins
+
+
+def check_fits(method: Method, settings: RunSettings) -> None:
+    """Check that a method can learn a stream and its tasks, before any data is read.
+
+    Raises:
+        SettingError: naming method and task, and why.
+    """
+    tasks, benchmark = settings.stream.tasks, settings.benchmark
+    strategy: Any = method.strategy.cls
+    for task in tasks:
+        if task.kind not in strategy.kinds:
+            kinds = ", ".join(sorted(strategy.kinds))
+            raise SettingError(
+                f"{method.strategy.name} cannot learn {task.kind} ('{task.name}')", f"it learns: {kinds}"
+            )
+    kind = "tasks" if settings.stream.kind == "tasks" else "classes"
+    if kind == "tasks":
+        check_names([task.name for task in tasks])
+    if method.told and settings.stream.kind == "domain":
+        raise SettingError(
+            f"{method.strategy.name} learns tasks, and all steps of {benchmark} are one task in images of other kinds",
+            "use a stream of tasks or of classes",
+        )
+    for part in (method.strategy, *method.plugins):
+        if part.stock:
+            check_stock(part.name, part.cls, part.values, settings.data.validation)
+        streams = getattr(part.cls, "streams", {"classes"})
+        # steps of a method that is told them are tasks: heads by task are what a plugin must know
+        if kind in streams and not (method.told and part is not method.strategy and "tasks" not in streams):
+            continue
+        if kind == "tasks":
+            raise SettingError(
+                f"{part.name} learns classes that arrive over time, and {benchmark} is a sequence of tasks",
+                "see `densecl list strategies` for those of task sequences, such as piggyback",
+            )
+        if part is not method.strategy and kind in streams:
+            raise SettingError(
+                f"{part.name} cannot be joined to {method.strategy.name}, whose steps have heads of their own",
+                "it needs a strategy with one head for all classes, such as finetune",
+            )
+        raise SettingError(
+            f"{part.name} learns a sequence of tasks, and {benchmark} is one task whose classes arrive over time",
+            "use a benchmark of several tasks, such as shapes-3tasks",
+        )
 
 
 def _source_hash(cls: type) -> str:

@@ -1,8 +1,10 @@
-"""Pictures of a class-incremental run: the same few test images, their truth, and what was predicted after each step.
+"""Pictures of a run: a few test images, their truth, and what was predicted after each step, in `RUN/pictures`.
 
-They are chosen by the benchmark's data alone, so all runs of a benchmark show the same ones. In `RUN/pictures`:
-`images.png` (RGB), `truth.png` and `step0.png`, `step1.png`, ... (labels of `class_names`, 255 void, in a palette of
-VOC's colours), all of the same tiles side by side, and `pictures.json` with their number, size and indices.
+Of a class-incremental run: `images.png` (RGB), `truth.png` and `step0.png`, `step1.png`, ... (labels of `class_names`,
+255 void, in a palette of VOC's colours), all of the same tiles side by side, and `pictures.json` with their number,
+size and indices. The images are chosen by the benchmark's data alone, so all runs of a benchmark show the same ones.
+
+Of a sequence of tasks: `step0-TASK.png` has the first images of each task, input, output and truth in a row.
 """
 
 import json
@@ -10,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -18,42 +21,68 @@ from densecl.data.decode import present
 from densecl.errors import RunError
 from densecl.files import atomic_path, write_text
 from densecl.palette import palette
-from densecl.runner.predictor import labels_of, labels_of_outputs, see
+from densecl.runner.predictor import labels_of, see
 from densecl.seeding import derive
-from densecl.strategies.base import Strategy
 from densecl.streams.samples import TestSamples
 from densecl.streams.scenario import Scenario
+from densecl.training.batch import normalise
+from densecl.training.loop import Loop
 
 FOLDER = "pictures"
 COUNT = 6  # images
+ROWS = 4  # images of each task of a sequence
 CANDIDATES = 48  # images whose masks are looked at to choose them
 SIDE = 160  # pixels of the longer side of a tile, at most
 
 
-def keep_step(strategy: Strategy, folder: Path, step: int, say: Callable[[str], None]) -> None:
-    """Write the pictures after a step of a class-incremental run; the network stays what it is.
+def keep(loop: Loop, folder: Path, step: int, say: Callable[[str], None]) -> None:
+    """Write the pictures after a step; the network stays what it is.
 
     A folder that cannot be written is said and does not end the run: nothing depends on pictures.
     """
-    scenario = strategy.scenario
-    if scenario.kind == "tasks":  # see `runner.tasks.keep_pictures`
-        return
-    samples = all_tests(scenario)
-    chosen = choose(samples)
-    loaded = [samples[position] for position in chosen]
-    predicted = [predict_seen(strategy, step, sample.image, sample.target.numpy()) for sample in loaded]
+    place = folder / FOLDER
+    try:
+        if loop.stream.kind == "classes":
+            _keep_tiles(loop, place, step)
+            return
+        for (head,) in loop.stream.evaluations(step):
+            name = loop.stream.tasks[head].name
+            pixels = task_picture(loop, head).permute(1, 2, 0).contiguous().numpy()
+            save_image(Image.fromarray(pixels), place / f"step{step}-{name}.png")
+        loop.strategy.select_task(step)
+    except RunError as error:
+        say(f"no pictures of step {step}: {error}")
+
+
+def _keep_tiles(loop: Loop, place: Path, step: int) -> None:
+    samples = all_tests(loop.scenario)
+    loaded = [samples[position] for position in choose(samples)]
+    predicted = [predict_seen(loop, step, sample.image, sample.target.numpy()) for sample in loaded]
     images = [sample.image.permute(1, 2, 0).numpy() for sample in loaded]
     truth = [sample.target.numpy() for sample in loaded]
     width, height = tile_size([labels.shape for labels in truth])
-    place = folder / FOLDER
     about = {"indices": [sample.index for sample in loaded], "tile": [width, height], "count": len(loaded)}
-    try:
-        save_image(Image.fromarray(tiles(images, (width, height), 255)), place / "images.png")
-        save_labels(tiles(truth, (width, height), VOID), place / "truth.png")
-        save_labels(tiles(predicted, (width, height), VOID), place / f"step{step}.png")
-        write_text(place / "pictures.json", json.dumps(about) + "\n")
-    except RunError as error:
-        say(f"no pictures of step {step}: {error}")
+    save_image(Image.fromarray(tiles(images, (width, height), 255)), place / "images.png")
+    save_labels(tiles(truth, (width, height), VOID), place / "truth.png")
+    save_labels(tiles(predicted, (width, height), VOID), place / f"step{step}.png")
+    write_text(place / "pictures.json", json.dumps(about) + "\n")
+
+
+@torch.no_grad()
+def task_picture(loop: Loop, head: int, count: int = ROWS) -> Tensor:
+    """The first test images of a task as (3, H, W) uint8: rows of input, output and truth."""
+    task, samples = loop.stream.tasks[head], loop.scenario.tests_of(head)
+    loop.strategy.select_task(head)
+    network = loop.network.eval()
+    rows = []
+    for sample in (samples[position] for position in range(min(count, len(samples)))):
+        image, mask = sample.image[None].to(loop.device), sample.target[None].to(loop.device)
+        output = network(normalise(task.prepare(image, mask).image, *loop.normalisation))
+        shown = task.picture(image[0], output.logits[0].float(), mask[0])
+        rows.append(torch.cat([part.cpu() for part in shown], 2))
+    width = max(row.shape[2] for row in rows)
+    rows = [torch.nn.functional.pad(row, (0, width - row.shape[2])) for row in rows]
+    return torch.cat(rows, 1)
 
 
 def choose(samples: TestSamples, count: int = COUNT) -> list[int]:
@@ -84,34 +113,33 @@ def all_tests(scenario: Scenario) -> TestSamples:
 
     A stream for methods that are told the step has them by step, with the labels of that step's classes alone.
     """
-    if not scenario.by_task:
-        return scenario.test
-    table = scenario.test.table.clone()
+    first = scenario.tests[0]
+    if not scenario.stream.by_task:
+        return first
+    table = first.table.clone()
     table[table != 0] = VOID
-    for samples, labels in zip(scenario.tests, scenario.groups, strict=True):
+    for samples, labels in zip(scenario.tests, scenario.stream.groups, strict=True):
         for number, label in enumerate(labels, start=1):
             table[samples.table == number] = label
     indices = np.unique(np.concatenate([samples.indices for samples in scenario.tests]))
-    return TestSamples(scenario.test.reader, indices, table, scenario.test.transform)
+    return TestSamples(first.reader, indices, table, first.transform)
 
 
-def predict_seen(strategy: Strategy, step: int, image: Tensor, truth: np.ndarray) -> np.ndarray:
+def predict_seen(loop: Loop, step: int, image: Tensor, truth: np.ndarray) -> np.ndarray:
     """(H, W) uint8 labels of an image (3, H, W) of the test stream after a step.
 
     A method that is told the step is asked for each one learnt that the image holds classes of, as in its evaluation;
     what later ones see lies on top.
     """
-    scenario = strategy.scenario
-    if not scenario.by_task:
-        return labels_of(strategy, see(strategy, scenario.tasks[step], image)).astype(np.uint8)
-    result = np.zeros(truth.shape, np.uint8)
-    for index, labels in enumerate(scenario.groups[: step + 1]):
-        if np.isin(truth, labels).any():
-            strategy.select_task(index)
-            own = labels_of(strategy, see(strategy, scenario.tasks[index], image))
-            found = np.array(labels_of_outputs(scenario, index), np.uint8)[own]
-            result = np.where(found == 0, result, found)
-    strategy.select_task(step)
+    stream, result = loop.stream, np.zeros(truth.shape, np.uint8)
+    [heads] = stream.evaluations(step)
+    for head in heads:
+        labels = np.array(stream.labels_of(head), np.uint8)
+        if not stream.by_task or np.isin(truth, labels[1:]).any():
+            loop.strategy.select_task(head)
+            predicted = labels[labels_of(loop, see(loop, stream.tasks[head], image))]
+            result = np.where(predicted == 0, result, predicted)
+    loop.strategy.select_task(step)
     return result
 
 

@@ -16,8 +16,8 @@ from densecl.data.dataset import DenseDataset
 from densecl.errors import SettingError, UnknownNameError
 from densecl.models import BACKBONES, check_backbone
 from densecl.models.encoders import weights_place
-from densecl.runner.methods import Method, Part, parse_method
-from densecl.runner.sequence import check_kinds, tasks_by_content
+from densecl.runner.methods import Method, Part, check_fits, parse_method
+from densecl.runner.sequence import tasks_by_content
 from densecl.settings.catalogue import benchmark_recipe
 from densecl.settings.grammar import Call, parse_assignment, parse_one
 from densecl.settings.recipe import SECTIONS, RunSettings, build, build_sections, merge
@@ -163,7 +163,7 @@ def make_plan(
             **sections._asdict(),
         },
     )
-    check_kinds(method, settings)
+    check_fits(method, settings)
     if settings.stream.kind == "tasks":
         steps: protocol.Steps = tuple((k,) for k in range(len(settings.stream.tasks)))
     else:

@@ -1,4 +1,4 @@
-"""What a strategy says of one image of any size."""
+"""Predictions of a strategy for one image of any size."""
 
 import math
 from collections.abc import Sequence
@@ -12,10 +12,9 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as transform
 
 from densecl.models.network import Output
-from densecl.strategies.base import Strategy
-from densecl.streams.scenario import Scenario
 from densecl.tasks import Task
 from densecl.training.batch import normalise
+from densecl.training.loop import Loop
 from densecl.training.precision import widened
 
 Size = int | Literal["full"]
@@ -31,13 +30,13 @@ class Predictor:
     """A strategy that answers for single images; its network is that of the task already.
 
     Attributes:
-        strategy: with the weights that are asked for.
+        loop: with the weights that are asked for.
         task: what its network outputs.
         labels: of segmentation, the run's label of each output.
         size: as of `EvaluationSettings`: of the shorter side, or "full".
     """
 
-    strategy: Strategy
+    loop: Loop
     task: Task
     labels: tuple[int, ...]
     size: Size
@@ -51,24 +50,12 @@ class Predictor:
         """
         image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
         height, width = image.shape[1:]
-        output = see(self.strategy, self.task, resized(image, seen_size(height, width, self.size)))
+        output = see(self.loop, self.task, resized(image, seen_size(height, width, self.size)))
         if self.task.kind == "segmentation":
-            return np.array(self.labels, np.uint8)[labels_of(self.strategy, output, (height, width))]
+            return np.array(self.labels, np.uint8)[labels_of(self.loop, output, (height, width))]
         logits = _scaled(output.logits.float(), (height, width))[0].cpu()
         made = self.task.picture(image, logits, torch.zeros(height, width, dtype=torch.uint8)).output
         return made.permute(1, 2, 0).contiguous().numpy()
-
-
-def labels_of_outputs(scenario: Scenario, index: int) -> tuple[int, ...]:
-    """The label that each output of a network stands for, when it is asked for a task, or after a step.
-
-    A step of a class-incremental stream that is a task of its own counts its classes from 1.
-    """
-    if scenario.kind == "tasks":
-        return tuple(range(len(scenario.names[index])))
-    if scenario.by_task:
-        return (0, *scenario.groups[index])
-    return tuple(range(len(scenario.class_names)))
 
 
 def seen_size(height: int, width: int, size: Size) -> tuple[int, int]:
@@ -92,35 +79,35 @@ def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
     return image if tuple(image.shape[1:]) == size else transform.resize_image(image, list(size))
 
 
-def see(strategy: Strategy, task: Task, image: Tensor) -> Output:
+def see(loop: Loop, task: Task, image: Tensor) -> Output:
     """The network's output on one image (3, H, W) uint8, under the precision of the run; nothing else changes."""
-    network = strategy.network.eval()
-    batch = image[None].to(strategy.device)
+    network = loop.network.eval()
+    batch = image[None].to(loop.device)
     prepared = task.prepare(
         batch, torch.zeros(batch.shape[0], *batch.shape[2:], dtype=torch.uint8, device=batch.device)
     )
-    with torch.no_grad(), strategy.precision.autocast():
-        output = network(normalise(prepared.image, *strategy.normalisation))
+    with torch.no_grad(), loop.precision.autocast():
+        output = network(normalise(prepared.image, *loop.normalisation))
     return widened(output)
 
 
-def labels_of(strategy: Strategy, output: Output, size: tuple[int, int] | None = None) -> np.ndarray:
+def labels_of(loop: Loop, output: Output, size: tuple[int, int] | None = None) -> np.ndarray:
     """(H, W) int64: the outputs that the strategy gives to an image's pixels.
 
     Args:
-        strategy: whose `predict` decides.
+        loop: whose strategy decides by `predict`.
         output: of `see`.
         size: (height, width) of the result; its logits are scaled to it bilinearly, in bands where they are many.
     """
     if size is None or tuple(output.logits.shape[-2:]) == size:
-        return strategy.predict(output)[0].cpu().numpy()
+        return loop.strategy.predict(output)[0].cpu().numpy()
     channels, (height, width) = output.logits.shape[1], size
     rows = max(1, BAND // (channels * width))
     if rows >= height:
         bands: Sequence[Tensor] = [_scaled(output.logits, size)]
     else:
         bands = (band(output.logits, size, top, min(top + rows, height)) for top in range(0, height, rows))  # type: ignore[assignment]
-    return np.concatenate([strategy.predict(output._replace(logits=part))[0].cpu().numpy() for part in bands])
+    return np.concatenate([loop.strategy.predict(output._replace(logits=part))[0].cpu().numpy() for part in bands])
 
 
 def band(logits: Tensor, size: tuple[int, int], top: int, bottom: int) -> Tensor:

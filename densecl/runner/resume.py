@@ -18,8 +18,7 @@ import torch
 from densecl.errors import RunError
 from densecl.files import atomic_path
 from densecl.runner.checkpoint import read_weights
-from densecl.strategies.base import Strategy
-from densecl.streams.scenario import Scenario
+from densecl.training.loop import Loop
 
 MAGIC = b"densecl checkpoint 1\n"
 NAME = re.compile(r"step(\d+)-epoch(\d+)\.ckpt$")
@@ -209,15 +208,15 @@ def find_point(folder: Path, checkpoints: Checkpoints, finished: int, steps: int
     return Point(finished, weights if finished else None, method, state)
 
 
-def go_on(strategy: Strategy, scenario: Scenario, point: Point, say: Callable[[str], None]) -> None:
-    """Bring a strategy, as built and not trained, to a point; its next `train` goes on from there."""
-    for experience in list(scenario.train_stream)[: point.finished]:
-        strategy.grow(experience)
+def go_on(loop: Loop, point: Point, say: Callable[[str], None]) -> None:
+    """Bring a loop, as built and not trained, to a point; its next `train` goes on from there."""
+    for step in loop.stream.steps[: point.finished]:
+        loop.enter(step)
     if point.weights is not None and point.method is not None:
-        strategy.network.load_state_dict(point.weights)
-        strategy.load_method_state(point.method)
+        loop.network.load_state_dict(point.weights)
+        loop.load_method_state(point.method)
     if point.state is not None:
-        strategy.resume(point.state)
+        loop.resume(point.state)
         epoch, iterations = point.state["epoch"], point.state["iterations"]
         say(f"going on in step {point.finished} after epoch {epoch} ({iterations} iterations)")
     elif point.finished:

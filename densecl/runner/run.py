@@ -17,22 +17,22 @@ import torch
 from densecl.errors import DataError, DenseCLError, RecordError, RunError
 from densecl.listeners.events import Listeners, Start
 from densecl.listeners.listen import lengths, listeners
-from densecl.records.record import FILE_NAME, Evaluation, Record, StepRecord, read_record
+from densecl.records.record import FILE_NAME, Record, StepRecord, read_record
 from densecl.runner import pictures
-from densecl.runner.build import build_network, build_scenario, build_strategy, is_resumable
+from densecl.runner.build import build_loop, build_network, build_scenario, is_resumable
 from densecl.runner.checkpoint import save_weights
 from densecl.runner.environment import new_record, peak_memory
-from densecl.runner.evaluation import confusion_of_all, ious, measure_all, score, when_learnt
+from densecl.runner.evaluation import evaluate
 from densecl.runner.folder import check_space, locked, remove
+from densecl.runner.keep import content, keep_masks, stored
 from densecl.runner.plan import Plan, make_plan
 from densecl.runner.resume import Checkpoints, find_point, go_on
 from densecl.runner.share import FirstStep, may_share, train_or_load
-from densecl.runner.tasks import content, keep_masks, keep_pictures, stored
-from densecl.strategies.base import Strategy
-from densecl.streams.scenario import DenseExperience, Scenario
+from densecl.streams.experiences import Experience
 from densecl.training import distributed
 from densecl.training.distributed import from_main, is_main
 from densecl.training.failures import explained
+from densecl.training.loop import Loop
 
 
 def run(
@@ -99,30 +99,30 @@ def execute(
     with distributed.first_on_each_host():
         scenario, workers = build_scenario(plan, events.scan("scanning masks"))
     network = build_network(plan.settings)
-    strategy = build_strategy(plan, scenario, network, workers, events)
-    check_space(folder, network, len(scenario.train_stream))
+    loop = build_loop(plan, scenario, network, workers, events)
+    steps = len(scenario.experiences)
+    check_space(folder, network, steps)
     with locked(folder) if is_main() else contextlib.nullcontext():
         # another run may have finished it while the masks were scanned
         if not fresh and (done := from_main(lambda: _finished(result, events))):
             return done
         record = new_record(plan, scenario, workers)
         checkpoints = Checkpoints(folder, plan.hash, keep_checkpoints, writes=is_main())
-        steps = len(scenario.train_stream)
-        events.line(f"{plan.folder}: {steps} step{'s' * (steps > 1)}, {content(scenario)}")
-        work = Work(plan, scenario, strategy, checkpoints, workers, events)
+        events.line(f"{plan.folder}: {steps} step{'s' * (steps > 1)}, {content(loop.stream)}")
+        work = Work(plan, loop, checkpoints, workers, events)
         try:
             with events, _terminable():
                 record, spent = (record, 0.0) if fresh or not record.resumable else work.go_on(result, record)
                 resumed = bool(record.steps) or spent > 0
-                events.run_started(Start(plan.folder, record, lengths(strategy), resumed))
+                events.run_started(Start(plan.folder, record, lengths(loop), resumed))
                 if not resumed and is_main():
                     shutil.rmtree(folder / "weights", ignore_errors=True)
                     shutil.rmtree(folder / pictures.FOLDER, ignore_errors=True)
                     shutil.rmtree(checkpoints.folder, ignore_errors=True)
-                complete = len(record.steps) == len(scenario.train_stream)
+                complete = len(record.steps) == steps
                 record = record.model_copy(update={"status": "finished" if complete else "running"})
                 _write(record, result)
-                for experience in list(scenario.train_stream)[len(record.steps) :]:
+                for experience in scenario.experiences[len(record.steps) :]:
                     record = work.step(experience, record, share=share, spent=spent)
                     _write(record, result)
                     checkpoints.prune(experience.step)
@@ -149,8 +149,7 @@ class Work:
     """What carrying out a plan has at hand."""
 
     plan: Plan
-    scenario: Scenario
-    strategy: Strategy
+    loop: Loop
     checkpoints: Checkpoints
     workers: int
     events: Listeners
@@ -158,15 +157,15 @@ class Work:
     def go_on(self, result: Path, new: Record) -> tuple[Record, float]:
         """A record with the steps a killed run finished, and the seconds it spent in the next one.
 
-        The strategy is brought there. A run that goes on in another number of processes says so in its record.
+        The loop is brought there. A run that goes on in another number of processes says so in its record.
         """
         old = from_main(lambda: self._old(result, new))
         if old.environment.get("stream") != new.environment["stream"]:
             self.events.line("the data has changed since the run began: it starts over")
             return new, 0.0
-        say, folder, steps = self.events.line, self.plan.folder, len(self.scenario.train_stream)
+        say, folder, steps = self.events.line, self.plan.folder, len(self.loop.stream.steps)
         point = from_main(lambda: find_point(folder, self.checkpoints, len(old.steps), steps, say))
-        go_on(self.strategy, self.scenario, point, say)
+        go_on(self.loop, point, say)
         before, world = old.environment.get("world", 1), distributed.world()
         earlier = list(old.environment.get("earlier_worlds", []))
         if before != world and (point.finished or point.state):
@@ -187,17 +186,17 @@ class Work:
             self.events.line(f"refused: {error}")
             return new
 
-    def train(self, experience: DenseExperience, spent: float) -> None:
+    def train(self, experience: Experience, spent: float) -> None:
         """Train a step, with a checkpoint after each epoch; `spent` seconds went into it before."""
         start = time.perf_counter() - spent
 
         def keep() -> None:
-            self.checkpoints.save_epoch({**self.strategy.state(), "seconds": time.perf_counter() - start})
+            self.checkpoints.save_epoch({**self.loop.state(), "seconds": time.perf_counter() - start})
 
-        self.strategy.after_epoch = keep if is_resumable(self.plan) else None
-        self.strategy.train(experience, eval_streams=[])
+        self.loop.after_epoch = keep if is_resumable(self.plan) else None
+        self.loop.train([experience])
 
-    def step(self, experience: DenseExperience, record: Record, *, share: bool, spent: float) -> Record:
+    def step(self, experience: Experience, record: Record, *, share: bool, spent: float) -> Record:
         """Train, evaluate and keep one step; the record with it."""
         try:
             return self._step(experience, record, share, spent)
@@ -207,58 +206,45 @@ class Work:
                 raise
             raise shown from error
 
-    def _step(self, experience: DenseExperience, record: Record, share: bool, spent: float) -> Record:
-        plan, scenario, strategy = self.plan, self.scenario, self.strategy
-        if strategy.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(strategy.device)
-        if experience.step == 0 and share:
+    def _step(self, experience: Experience, record: Record, share: bool, spent: float) -> Record:
+        plan, loop, number = self.plan, self.loop, experience.step
+        if loop.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(loop.device)
 
-            def train() -> None:
-                self.train(experience, spent)
+        def train() -> None:
+            self.train(experience, spent)
 
-            trained = train_or_load(plan, scenario, strategy, train, self.events.line)
+        if number == 0 and share:
+            trained = train_or_load(plan, loop, train, self.events.line)
         else:
             start = time.perf_counter()
-            self.train(experience, spent)
-            trained = FirstStep(strategy.iterations, time.perf_counter() - start, loaded=False)
-        self.events.evaluating(experience.step)
-        evaluations = self._evaluate(experience.step, record)
+            train()
+            trained = FirstStep(loop.iterations, time.perf_counter() - start, loaded=False)
+        self.events.evaluating(number)
+        evaluations = evaluate(loop, number, plan.settings.evaluation.batch, self.workers, record.steps)
         if is_main():
-            save_weights(strategy.network, plan.settings, plan.folder, experience.step)
+            keep_masks(loop, plan.folder, number)
+            save_weights(loop.network, plan.settings, plan.folder, number)
         if record.resumable:
-            self.checkpoints.save_step(experience.step, strategy.method_state())
+            self.checkpoints.save_step(number, loop.method_state())
         step = StepRecord(
-            step=experience.step,
+            step=number,
             task=experience.task.name,
             new_classes=list(experience.new_classes),
             iterations=trained.iterations,
             seconds=trained.seconds + (0.0 if trained.loaded else spent),
-            peak_memory=peak_memory(strategy.device),
-            stored_bytes=strategy.stored_bytes(),
+            peak_memory=peak_memory(loop.device),
+            stored_bytes=loop.stored_bytes(),
             shared=trained.loaded,
-            notes=strategy.notes(),
-            model=stored(strategy) if scenario.kind == "tasks" else None,
+            notes=loop.notes(),
+            model=stored(loop) if loop.stream.kind == "tasks" else None,
             evaluations=evaluations,
         )
         if is_main():
-            pictures.keep_step(strategy, plan.folder, experience.step, self.events.line)
+            pictures.keep(loop, plan.folder, number, self.events.line)
         self.events.step_finished(step)
-        status = "finished" if experience.step == len(scenario.train_stream) - 1 else "running"
+        status = "finished" if number == len(loop.stream.steps) - 1 else "running"
         return record.model_copy(update={"steps": [*record.steps, step], "status": status})
-
-    def _evaluate(self, step: int, record: Record) -> list[Evaluation]:
-        """The scores after a step: of all classes, or of every task learnt so far."""
-        scenario, strategy, batch = self.scenario, self.strategy, self.plan.settings.evaluation.batch
-        if scenario.kind == "tasks":
-            found = measure_all(strategy, step, batch, self.workers, when_learnt(record.steps))
-            if is_main():
-                keep_masks(strategy, self.plan.folder, step)
-                keep_pictures(strategy, self.plan.folder, step)
-            return found
-        matrix = confusion_of_all(strategy, step, batch, self.workers)
-        if is_main() and scenario.by_task:
-            keep_masks(strategy, self.plan.folder, step)
-        return [score(matrix, scenario, step, ious(record.steps))]
 
 
 def _check_alike(plan: Plan) -> None:

@@ -20,10 +20,11 @@ from torch import Tensor
 import densecl
 from densecl.errors import DataError, RunError
 from densecl.runner.plan import Plan
-from densecl.strategies.base import Plugin, Strategy
+from densecl.strategies.base import Plugin
 from densecl.streams.scenario import Scenario
 from densecl.tensors import read_tensors, save_tensors
 from densecl.training import distributed
+from densecl.training.loop import Loop
 
 ROOMS = ("strategies", "training", "inversion", "streams", "tasks", "data", "masking", "settings", "models", "losses")
 LIBRARIES = ("torch", "torchvision", "timm", "numpy", "pillow")
@@ -45,21 +46,19 @@ def may_share(plan: Plan) -> bool:
     return shared and all(issubclass(cls, Plugin) and cls.first_step == "shared" for cls in plugins)
 
 
-def train_or_load(
-    plan: Plan, scenario: Scenario, strategy: Strategy, train: Callable[[], None], say: Callable[[str], None]
-) -> FirstStep:
+def train_or_load(plan: Plan, loop: Loop, train: Callable[[], None], say: Callable[[str], None]) -> FirstStep:
     """Step 0 from the results folder's shared ones, or trained and put there; another run doing so is waited for."""
-    experience = scenario.train_stream[0]
+    scenario, experience = loop.scenario, loop.scenario.experiences[0]
     path = plan.output / ".shared" / f"{first_step_key(plan, scenario)}.safetensors"
     with _held(path.with_suffix(".lock"), say) if distributed.is_main() else contextlib.nullcontext():
         # a run that was killed inside its own first step goes on with it: its record must not depend on the kill
-        found = None if strategy.resuming else distributed.from_main(lambda: _read(path, say))
+        found = None if loop.resuming else distributed.from_main(lambda: _read(path, say))
         if found is not None:
             tensors, seconds = found
             say(f"the first step was trained before: loaded {path}")
-            strategy.grow(experience)
-            strategy.network.load_state_dict(tensors)
-            strategy.finish_step(experience)
+            loop.enter(experience)
+            loop.network.load_state_dict(tensors)
+            loop.finish(experience)
             return FirstStep(0, seconds, loaded=True)
         start = time.perf_counter()
         try:
@@ -71,8 +70,8 @@ def train_or_load(
             raise
         seconds = time.perf_counter() - start
         if distributed.is_main():
-            save_tensors(strategy.network.state_dict(), path, {"densecl": "1", "seconds": repr(seconds)})
-        return FirstStep(strategy.iterations, seconds, loaded=False)
+            save_tensors(loop.network.state_dict(), path, {"densecl": "1", "seconds": repr(seconds)})
+        return FirstStep(loop.iterations, seconds, loaded=False)
 
 
 @contextlib.contextmanager
@@ -94,9 +93,9 @@ def _held(path: Path, say: Callable[[str], None]) -> Iterator[None]:
 def first_step_key(plan: Plan, scenario: Scenario) -> str:
     """Hash of all that decides the weights after step 0."""
     s = plan.settings
-    device = torch.device(s.device)
-    images = scenario.train_stream[0].images
-    reader = scenario.training.reader
+    device, task = torch.device(s.device), scenario.stream.tasks[0]
+    images = scenario.experiences[0].images
+    reader = scenario.training.readers[0]
     content = {
         "images": [reader.image_path(int(i)).name for i in images.indices],
         "indices": hashlib.sha256(images.indices.tobytes()).hexdigest(),
@@ -106,9 +105,8 @@ def first_step_key(plan: Plan, scenario: Scenario) -> str:
         "backbone": [s.backbone, plan.backbone_by_content],
         "seed": s.seed,
         "content": plan.train.content,
-        "task": [scenario.tasks[0].kind, scenario.tasks[0].outputs, scenario.tasks[0].settings, scenario.by_task],
-        # a head by task has its name
-        "name": scenario.tasks[0].name if scenario.by_task else None,
+        "task": [task.kind, scenario.experiences[0].n_outputs, task.settings, scenario.stream.by_task],
+        "name": task.name if scenario.stream.by_task else None,  # a head by task has its name
         "source": source_hash(),
         "methods": [part.source for part in (plan.method.strategy, *plan.method.plugins) if part.source],
         "libraries": [version(name) for name in LIBRARIES],

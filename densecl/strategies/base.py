@@ -10,45 +10,77 @@ attributes are hyper-parameters:
             return self.weight * distillation(output.logits, teacher_output.logits)
 
 `densecl check mine.py:Mine` tries it; `densecl run --strategy 'mine.py:Mine(weight=3)'` runs it.
+
+A step calls the hooks in this order; `densecl.training.loop` shows it:
+
+    build                                        heads have grown; also where a run goes on, is evaluated or predicts
+    before_step, Plugin.before_step              fresh steps only
+    param_groups, make_optimizer
+    each epoch: train_mode, Plugin.before_epoch
+        each batch: prepare_batch, task_loss (pixel_loss), regulariser, Plugin.loss; after_iteration
+    after_step, Plugin.after_step                then the step is evaluated and kept, with all state_dicts
 """
 
-import warnings
+from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from densecl.models.heads import Heads, TaskHeads
 from densecl.models.network import Output
-from densecl.seeding import derive
 from densecl.settings.arguments import resolve
 from densecl.strategies.storage import formula_bytes
+from densecl.streams.experiences import Experience
 from densecl.streams.samples import SampleKey
-from densecl.streams.scenario import DenseExperience
+from densecl.streams.stream import Step
 from densecl.training.batch import Batch
 from densecl.training.loop import Loop
+from densecl.training.passes import batches
 from densecl.training.schedule import make_optimizer
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    from avalanche.core import SupervisedPlugin
+
+class _OfLoop:
+    """An attribute of the loop, read through the strategy."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, strategy: Any, owner: type) -> Any:
+        return self if strategy is None else getattr(strategy.loop, self.name)
 
 
-class Strategy(Loop):
-    """Fine-tuning, and the base of every method: each hook has a default, a method overrides what it needs.
-
-    At hand in every hook: `network`, `teacher` (the frozen network of the previous step, None at step 0), `step`,
-    `n_old` (outputs that existed before the step, output 0 included), `scenario`, `settings`, `device`.
-    """
+class Strategy:
+    """Fine-tuning, and the base of every method: each hook has a default, a method overrides what it needs."""
 
     kinds: ClassVar[frozenset[str]] = frozenset({"segmentation"})  # tasks it can learn
     streams: ClassVar[frozenset[str]] = frozenset({"classes"})  # "tasks": a sequence of them, each with its own head
     oracle: ClassVar[Literal["task"] | None] = None  # "task": must be told the task at test time
     first_step: ClassVar[Literal["own", "shared"]] = "own"  # "shared": step 0 is plain supervised training
     joint: ClassVar[bool] = False  # train all steps as one, with all labels
-    compiled_hooks: ClassVar[tuple[str, ...]] = ("task_loss", "regulariser")  # by `training.compile`, on a GPU
+    maps: ClassVar[frozenset[str]] = frozenset()  # {"raw"}: outputs hold encoder stages before their last activation
+    uses_teacher: ClassVar[bool] = True  # False: no teacher's pass although a hook that gets its output is overridden
+    # how a part of a batch weighs the supervised term: by its labelled pixels, or by its images
+    task_share: Literal["labelled", "images"] = "labelled"
 
-    def configure(self, values: dict[str, Any]) -> None:
+    # at hand in every hook
+    network = _OfLoop()  # being trained
+    teacher = _OfLoop()  # the frozen network of the previous step, None at step 0
+    stream = _OfLoop()  # the steps, their classes and tasks
+    scenario = _OfLoop()  # the stream with its data
+    task = _OfLoop()  # what the network must output at this step
+    settings = _OfLoop()  # of training
+    device = _OfLoop()
+    seed = _OfLoop()  # of the run
+    step = _OfLoop()  # counted from 0
+    n_old = _OfLoop()  # outputs that existed before the step, output 0 included
+    epoch = _OfLoop()  # done in this step
+    iterations = _OfLoop()  # done in this step
+    planned = _OfLoop()  # iterations of this step in all
+    loop: Loop
+
+    def __init__(self, **values: Any):
         """Set hyper-parameters.
 
         Raises:
@@ -58,14 +90,38 @@ class Strategy(Loop):
             setattr(self, key, value)
 
     @classmethod
+    def overrides(cls, hook: str) -> bool:
+        """True if a method has a hook of its own."""
+        return getattr(cls, hook) is not getattr(Strategy, hook)
+
+    @classmethod
     def shares_first_step(cls, values: dict[str, Any]) -> bool:
-        """Whether step 0 is plain supervised training under these hyper-parameters."""
+        """True if step 0 is plain supervised training under these hyper-parameters."""
         return cls.first_step == "shared"
 
-    # ---- hooks
+    # ---- hooks: structure
 
-    def before_step(self, experience: DenseExperience) -> None:
-        """Once a step, when the network has grown; teacher and loader are at hand."""
+    def configure(self) -> None:
+        """Once a run, before the first step: refuse a network that the method cannot use, or change it."""
+
+    def make_heads(self, channels: int, auxiliary_channels: tuple[int, ...]) -> Heads | TaskHeads:
+        """The heads of the network, before the first outputs: one that grows, or one for each step."""
+        return (TaskHeads if self.stream.by_task else Heads)(channels, auxiliary_channels)
+
+    def build_head(self, channels: int, outputs: int) -> nn.Module:
+        """The new outputs of a step; by default the head that belongs to the backbone, mostly a 1x1 convolution."""
+        return self.network.backbone.build_head(channels, outputs)
+
+    def build(self, step: Step) -> None:
+        """Once a step, when heads have grown: add structure (branches, masks), and learn nothing.
+
+        Called again for each earlier step where a run goes on, is evaluated or predicts.
+        """
+
+    # ---- hooks: training
+
+    def before_step(self, experience: Experience) -> None:
+        """Once a fresh step, before the optimiser is made. What it computes must be in the network or `state_dict`."""
 
     def param_groups(self) -> list[dict[str, Any]]:
         """What is trained: dictionaries with `params` and, if they differ, `lr` or `lr_scale`, `weight_decay`.
@@ -79,8 +135,8 @@ class Strategy(Loop):
         """The optimiser of a step for what `param_groups` gives: as the settings of training say."""
         return make_optimizer(groups, self.settings, self.step)
 
-    def longer(self, step: int) -> float:
-        """How many times the settings' epochs or iterations a step takes; for methods that train in two phases."""
+    def length_factor(self, step: int) -> float:
+        """How many times the settings' length a step takes; 0: nothing is trained by gradients."""
         return 1.0
 
     def train_mode(self) -> None:
@@ -107,27 +163,29 @@ class Strategy(Loop):
         return loss
 
     def regulariser(self, output: Output, batch: Batch, teacher_output: Output) -> Tensor:
-        """What holds on to earlier steps; called from step 1 on."""
+        """The loss term that holds on to earlier steps; called from step 1 on."""
         return output.logits.new_zeros(())
 
-    def after_step(self, experience: DenseExperience) -> None:
+    def after_iteration(self) -> None:
+        """After each step of the optimiser; `iterations` counts it."""
+
+    def after_step(self, experience: Experience) -> None:
         """Once a step, after training, before evaluation and checkpoint; may rewrite weights."""
+
+    # ---- hooks: results
 
     def predict(self, output: Output) -> Tensor:
         """(B, H, W) labels from an output."""
         return output.logits.argmax(1)
 
     def select_task(self, index: int) -> None:
-        """Let the network be that of a task of the sequence; called before a task is evaluated.
+        """Make the network that of a step which has a head of its own; called before its task is evaluated.
 
         Raises:
             UnknownNameError: the task was never learnt.
         """
-        self.network.task_heads.select(self.scenario.tasks[index].name)
-
-    def build_head(self, channels: int, outputs: int) -> nn.Module:
-        """The new outputs of a step; by default the head that belongs to the backbone, mostly a 1x1 convolution."""
-        return self.network.backbone.build_head(channels, outputs)
+        if self.stream.by_task:
+            self.network.task_heads.select(self.stream.tasks[index].name)
 
     def state_dict(self) -> dict[str, Any]:
         """What the method must remember between steps, besides the network: tensors, numbers, strings, containers."""
@@ -137,14 +195,8 @@ class Strategy(Loop):
         """Restore what `state_dict` returned."""
 
     def stored_bytes(self) -> int:
-        """Bytes kept from earlier steps to learn the next: the teacher where one is used, and what plugins keep."""
-        teacher = sum(p.numel() * p.element_size() for p in self.network.parameters()) if self.needs_teacher else 0
-        return teacher + sum(plugin.stored_bytes(self) for plugin in self.dense_plugins)
-
-    def notes(self) -> dict[str, Any]:
-        """What plugins want in the record of the step, by name."""
-        found = {plugin.name: plugin.notes(self) for plugin in self.dense_plugins}
-        return {name: notes for name, notes in found.items() if notes}
+        """Bytes that the method keeps from earlier steps besides a teacher."""
+        return 0
 
     def model_tensors(self) -> dict[str, Tensor]:
         """All that must be kept to perform every task learnt so far, each value once: what the size column counts."""
@@ -154,123 +206,71 @@ class Strategy(Loop):
         """The same of a sequence of tasks from the counts of numbers alone: one network and its heads."""
         return formula_bytes(self.network, "finetune", self.learnt)
 
-    @property
-    def learnt(self) -> list[str]:
-        """Names of the tasks of the steps up to this one."""
-        return [task.name for task in self.scenario.tasks[: self.step + 1]]
+    # ---- tools
 
-    def method_state(self) -> dict[str, Any]:
-        """What strategy and plugins must remember, by name."""
-        frozen = [name for name, p in self.network.named_parameters() if not p.requires_grad]
-        plugins = {f"plugin:{plugin.name}": plugin.state_dict() for plugin in self.dense_plugins}
-        return {"strategy": self.state_dict(), "frozen": frozen, **plugins}
+    def batches(self, purpose: str, passes: int = 1, augment: bool = True) -> Iterator[Batch]:
+        """Prepared batches of the step, for what is measured before or after training; each process gets its share.
 
-    def load_method_state(self, state: dict[str, Any]) -> None:
-        """Restore what `method_state` returned, on the device of this run."""
-        state = on_device(state, self.device)
-        for name, parameter in self.network.named_parameters():
-            parameter.requires_grad_(name not in state.get("frozen", ()))
-        self.load_state_dict(state["strategy"])
-        for plugin in self.dense_plugins:
-            plugin.load_state_dict(state[f"plugin:{plugin.name}"])
+        Order and augmentation derive from (seed, step, purpose, pass): nothing else is disturbed.
 
-    # ---- how the loop calls them
-
-    @property
-    def dense_plugins(self) -> list["Plugin"]:
-        """Our own plugins, without the stock ones of Avalanche."""
-        return [plugin for plugin in self.plugins if isinstance(plugin, Plugin)]
-
-    @property
-    def changes_targets(self) -> bool:
-        """Whether the method prepares batches of its own."""
-        return type(self).prepare_batch is not Strategy.prepare_batch
+        Args:
+            purpose: a name for what they are for.
+            passes: over the step's images.
+            augment: as in training; else the fixed transform.
+        """
+        return batches(self.loop, purpose, passes, augment)
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether any hook looks at the teacher's output; if none does, it is not computed."""
-        overrides = any(
-            getattr(type(self), hook) is not getattr(Strategy, hook)
-            for hook in ("regulariser", "prepare_batch", "task_loss")
-        )
-        return overrides or any(plugin.needs_teacher for plugin in self.dense_plugins)
+        """True if any hook looks at the teacher's output; if none does, it is not computed."""
+        return self.uses_teacher and any(map(self.overrides, ("regulariser", "prepare_batch", "task_loss")))
 
     @property
-    def term_names(self) -> list[str]:
-        """Names that terms of the loss may have, in their order."""
-        return ["task", "regulariser", *(plugin.name for plugin in self.dense_plugins)]
-
-    def loss_parts(self, output: Output, batch: Batch, teacher_output: Output | None) -> dict[str, Tensor]:
-        """The named terms of the loss: `task`, `regulariser`, and each plugin's own."""
-        terms = {"task": self.task_loss(output, batch, teacher_output)}
-        if teacher_output is not None and type(self).regulariser is not Strategy.regulariser:
-            terms["regulariser"] = self.regulariser(output, batch, teacher_output)
-        for plugin in self.dense_plugins:
-            term = plugin.loss(self, output, batch, teacher_output)
-            if term is not None:
-                terms[plugin.name] = term
-        return terms
-
-    def extend_keys(self, keys: list[SampleKey], epoch: int, iteration: int) -> list[SampleKey]:
-        """The samples of a batch, with what plugins append."""
-        for plugin in self.dense_plugins:
-            keys = plugin.extend_keys(self, keys, epoch, iteration)
-        return keys
-
-    def check_model_and_optimizer(self, **kwargs: Any) -> None:
-        """As the loop's, then each plugin's `before_step`."""
-        resumed = self._resumed is not None  # then the effect of `before_step` is in the state
-        super().check_model_and_optimizer(**kwargs)
-        for plugin in () if resumed else self.dense_plugins:
-            plugin.before_step(self, self._experience())
-
-    def finish_step(self, experience: DenseExperience) -> None:
-        """What follows training, and also a first step that was loaded: `after_step` of strategy and plugins."""
-        torch.manual_seed(derive(self.seed, "after", experience.step))
-        self.after_step(experience)
-        for plugin in self.dense_plugins:
-            plugin.after_step(self, experience)
+    def learnt(self) -> list[str]:
+        """Names of the tasks of the steps up to this one."""
+        return [task.name for task in self.stream.tasks[: self.step + 1]]
 
 
-class Plugin(SupervisedPlugin, supports_distributed=True):
-    """Adds to a strategy; annotated class attributes are hyper-parameters. Avalanche's callbacks work as well."""
+class Plugin:
+    """Adds to a strategy; annotated class attributes are hyper-parameters.
+
+    Callbacks of Avalanche are for its own plugins (`avalanche.training.plugins.SupervisedPlugin`), which a run may name
+    as well.
+    """
 
     dense: ClassVar[bool] = True  # ours, not one of Avalanche's
     name: ClassVar[str] = ""  # of its loss term; the recipe's name when empty
     streams: ClassVar[frozenset[str]] = frozenset({"classes"})  # as of `Strategy`
     first_step: ClassVar[Literal["own", "shared"]] = "own"  # "shared": it changes nothing in the training of step 0
-    needs_teacher: ClassVar[bool] = False  # whether `loss` looks at the teacher's output
-
-    def __init_subclass__(cls, supports_distributed: bool = True, **keywords: Any):
-        super().__init_subclass__(supports_distributed=supports_distributed, **keywords)  # Avalanche's default is False
+    needs_teacher: ClassVar[bool] = False  # True if `loss` looks at the teacher's output
 
     def __init__(self, **values: Any):
-        super().__init__()
         for key, value in resolve(type(self), Plugin, values, type(self).__name__).items():
             setattr(self, key, value)
 
-    # ---- hooks
+    def before_step(self, strategy: Strategy, experience: Experience) -> None:
+        """Once a fresh step, after the strategy's, before the optimiser is made: it may freeze parameters."""
 
-    def before_step(self, strategy: Strategy, experience: DenseExperience) -> None:
-        """Once a step, when the network has grown and the optimiser is made."""
+    def before_epoch(self, strategy: Strategy) -> None:
+        """Before each epoch, also of a step that goes on; the network is in training mode."""
 
     def extend_keys(self, strategy: Strategy, keys: list[SampleKey], epoch: int, iteration: int) -> list[SampleKey]:
-        """Append samples of earlier steps to a batch; draw only from `densecl.seeding.generator`."""
+        """Append samples of earlier steps to a batch, or replace some; draw only from `densecl.seeding.generator`."""
         return keys
 
     def loss(self, strategy: Strategy, output: Output, batch: Batch, teacher_output: Output | None) -> Tensor | None:
         """A term of the loss, None for none."""
         return None
 
-    def after_step(self, strategy: Strategy, experience: DenseExperience) -> None:
-        """Once a step, after training, before evaluation and checkpoint."""
+    def after_step(self, strategy: Strategy, experience: Experience) -> None:
+        """Once a step, after training, before evaluation and checkpoint; may rewrite weights."""
 
     def stored_bytes(self, strategy: Strategy) -> int:
         """Bytes it keeps from earlier steps."""
         return 0
 
     def notes(self, strategy: Strategy) -> dict[str, Any]:
-        """What the record of the step shall hold of it: plain values by name."""
+        """Plain values by name for the record of the step."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
@@ -279,14 +279,3 @@ class Plugin(SupervisedPlugin, supports_distributed=True):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-
-
-def on_device(value: Any, device: torch.device) -> Any:
-    """Tensors of nested containers moved to a device."""
-    if isinstance(value, Tensor):
-        return value.to(device)
-    if isinstance(value, dict):
-        return {key: on_device(item, device) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(on_device(item, device) for item in value)
-    return value

@@ -9,7 +9,8 @@ from densecl.masking import parts
 from densecl.masking.normalisation import fix_norm, norm_layers
 from densecl.masking.parametrized import is_below
 from densecl.strategies.base import Strategy
-from densecl.streams.scenario import DenseExperience
+from densecl.streams.experiences import Experience
+from densecl.streams.stream import Step
 from densecl.tasks import KINDS
 
 
@@ -18,7 +19,7 @@ class ByTask(Strategy):
 
     On a class-incremental stream each step is a task: background and the step's classes (`densecl.streams.told`).
 
-    Structure (banks, masks) is made in `enter`, which is replayed on resume and holds nothing that was learnt; all that
+    Structure (banks, masks) is made in `grow`, which is replayed on resume and holds nothing that was learnt; all that
     was learnt is in the network's state dict. Task 0 trains the network as fine-tuning does, unless a method says
     otherwise.
     """
@@ -30,21 +31,21 @@ class ByTask(Strategy):
 
     # ---- for methods
 
-    def enter(self, experience: DenseExperience) -> None:
+    def grow(self, step: Step) -> None:
         """Make the structure of a step whose task has just got its head."""
 
     def leave(self, task: str) -> None:
         """Make what a task learnt final; its parts have been kept already."""
 
     def show(self, index: int) -> None:
-        """Let masks be those of a task; parts and head are so already."""
+        """Activate a task's masks."""
 
     # ---- hooks
 
     @property
     def names(self) -> list[str]:
         """Tasks by step."""
-        return [task.name for task in self.scenario.tasks]
+        return [task.name for task in self.stream.tasks]
 
     @property
     def banked(self) -> tuple[str, ...]:
@@ -52,20 +53,14 @@ class ByTask(Strategy):
         bank = getattr(self.network, parts.NAME, None)
         return () if bank is None else bank.modules_of
 
-    def grow(self, experience: DenseExperience) -> None:
-        """A new head, then the structure of the step."""
-        self.conclude()
-        super().grow(experience)
-        self.enter(experience)
-        self.network.to(self.device)
-
-    def conclude(self) -> None:
-        """Finish the task before, where that has not been done: a resumed run replays structure alone."""
-        if self.step >= 0 and self._open:
-            self._finish(self.names[self.step])
+    def build(self, step: Step) -> None:
+        """Conclude the task before where that has not been done (a resumed run replays structure alone), then grow."""
+        if step.step > 0 and self._open:
+            self._finish(self.names[step.step - 1])
         self._open = True
+        self.grow(step)
 
-    def after_step(self, experience: DenseExperience) -> None:
+    def after_step(self, experience: Experience) -> None:
         """Keep the task."""
         self._finish(experience.task.name)
 

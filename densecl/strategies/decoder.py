@@ -1,11 +1,11 @@
 """The encoder of the first task is shared and fixed; each task has a decoder and a head of its own."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from densecl.errors import SettingError
 from densecl.strategies.by_task import ByTask
 from densecl.strategies.storage import formula_bytes
-from densecl.streams.scenario import DenseExperience
+from densecl.streams.stream import Step
 
 
 class Decoder(ByTask):
@@ -13,19 +13,18 @@ class Decoder(ByTask):
 
     start: Literal["first", "previous"] = "first"  # whose decoder a task's own starts from
 
-    def configure(self, values: dict[str, Any]) -> None:
-        """As `Strategy.configure`; refuses a backbone without a decoder."""
-        super().configure(values)
+    def configure(self) -> None:
+        """Refuse a backbone without a decoder."""
         if not self.network.backbone.decoder_parts:
             raise SettingError(
                 f"decoder: {type(self.network.backbone).__name__} has no decoder", "use a backbone such as unet"
             )
 
-    def enter(self, experience: DenseExperience) -> None:
+    def grow(self, step: Step) -> None:
         """From the second task on a decoder of its own, and nothing else is trained."""
-        if experience.step > 0:
+        if step.step > 0:
             names = [f"backbone.{name}" for name in self.network.backbone.decoder_parts]
-            start = self.names[0] if self.start == "first" and experience.step > 1 else None
+            start = self.names[0] if self.start == "first" and step.step > 1 else None
             self.bank(names, start=start)
             self.freeze()
 

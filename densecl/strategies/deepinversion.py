@@ -31,7 +31,7 @@ from densecl.strategies.synthetic import (
     scramble,
     visible_labels,
 )
-from densecl.streams.scenario import DenseExperience
+from densecl.streams.experiences import Experience
 from densecl.training import distributed
 from densecl.training.batch import Batch
 from densecl.training.plain import train_plainly
@@ -107,16 +107,16 @@ class DeepInversion(Plugin):
 
     # ---- hooks
 
-    def before_step(self, strategy: Strategy, experience: DenseExperience) -> None:
+    def before_step(self, strategy: Strategy, experience: Experience) -> None:
         """Refuse a backbone that knows nothing of its training data, before it is trained."""
         if self.source == "inversion":
             matched_layers(strategy.network)
 
-    def before_training_epoch(self, strategy: Strategy, **_kwargs: Any) -> None:
+    def before_epoch(self, strategy: Strategy) -> None:
         """Make or find the images: at the start of a step, and where a killed one goes on."""
         if strategy.step == 0:
             return
-        middle = self.student == "network" and not self._renewed and 2 * strategy.epoch >= strategy.planned[0]
+        middle = self.student == "network" and not self._renewed and 2 * strategy.epoch >= strategy.loop.epochs
         if self._step != strategy.step:
             self._banks, self._step, self._renewed, self._pool = self._wanted(strategy), strategy.step, False, None
         elif middle:
@@ -125,7 +125,7 @@ class DeepInversion(Plugin):
         if self._pool is None:
             images = torch.cat([self._images(strategy, bank) for bank in self._banks]).to(strategy.device)
             assert strategy.teacher is not None
-            self._pool = Pool(images, find_objects(images, strategy.teacher, *strategy.normalisation))
+            self._pool = Pool(images, find_objects(images, strategy.teacher, *strategy.loop.normalisation))
 
     def loss(self, strategy: Strategy, output: Output, batch: Batch, teacher_output: Output | None) -> Tensor | None:
         """The replay loss of as many images as the batch has, times `ratio`."""
@@ -135,13 +135,13 @@ class DeepInversion(Plugin):
         copies = torch.arange(self.ratio, device=index.device).repeat_interleave(len(batch.index))
         place = derive(strategy.seed, "replayed", strategy.step, strategy.iterations) >> 22
         numbers = scramble(index + (copies << 40) + place)
-        drawn = draw(self._pool, numbers, self.shift, *strategy.normalisation)
+        drawn = draw(self._pool, numbers, self.shift, *strategy.loop.normalisation)
         seen = real_part(drawn, numbers, self.paste)
         part, share = visible_labels(batch, seen)
         images = torch.where(seen, part.image, drawn.images)
-        with torch.no_grad(), strategy.precision.autocast():
+        with torch.no_grad(), strategy.loop.precision.autocast():
             wanted = strategy.teacher(images).logits
-        with replay_mode(strategy.network, self.bn), strategy.precision.autocast():
+        with replay_mode(strategy.network, self.bn), strategy.loop.precision.autocast():
             logits = strategy.network(images).logits.float()
         weight = WEIGHTS[self.replay_loss] if self.weight is None else self.weight
         loss = weight * replay_loss(logits, wanted.float(), self.replay_loss)
@@ -149,7 +149,7 @@ class DeepInversion(Plugin):
             loss = loss + self.labels * share * strategy.pixel_loss(logits, part)
         return loss
 
-    def after_step(self, strategy: Strategy, experience: DenseExperience) -> None:
+    def after_step(self, strategy: Strategy, experience: Experience) -> None:
         """Train the student of Adaptive DeepInversion beside step 0; later drop the images from memory."""
         self._pool = None
         if experience.step == 0 and self.student not in ("none", "network"):
@@ -169,7 +169,9 @@ class DeepInversion(Plugin):
         """The images, the student, and the teacher where the strategy itself has none."""
         tensors = list((self._student or {}).values())
         teacher = (
-            0 if strategy.needs_teacher else sum(p.numel() * p.element_size() for p in strategy.network.parameters())
+            0
+            if strategy.loop.needs_teacher
+            else sum(p.numel() * p.element_size() for p in strategy.network.parameters())
         )
         images = sum(bank["bytes"] for bank in self._banks)
         return teacher + images + sum(t.numel() * t.element_size() for t in tensors)
@@ -216,7 +218,7 @@ class DeepInversion(Plugin):
 
     def _open(self, strategy: Strategy, bank: dict[str, Any]) -> Bank:
         """The synthetic images of a bank: those of an earlier step by their key, else by what they are made from."""
-        root, say = cache_folder() / "banks", getattr(strategy.events, "line", _silent)
+        root, say = cache_folder() / "banks", getattr(strategy.loop.events, "line", _silent)
         if "key" in bank:
             found = load_bank(root / bank["key"], bank["hash"], say)
             if found is not None:
@@ -236,7 +238,7 @@ class DeepInversion(Plugin):
             self._settings(strategy),
         )
         student = self._competitor(strategy)
-        watch = getattr(strategy.events, "scan", None)
+        watch = getattr(strategy.loop.events, "scan", None)
         return open_bank(root, request, strategy.teacher, student=student, device=strategy.device, say=say, watch=watch)
 
     def _settings(self, strategy: Strategy) -> Inversion:
@@ -244,7 +246,7 @@ class DeepInversion(Plugin):
         values = {name: getattr(self, name) for name in names}
         if self.student == "network" and not self._renewed:
             values["competition"] = 0.0  # at the start of a step it is the teacher itself
-        return Inversion(**values, precision=strategy.precision.name)  # type: ignore[arg-type]
+        return Inversion(**values, precision=strategy.loop.precision.name)  # type: ignore[arg-type]
 
     def _competitor(self, strategy: Strategy) -> Network | None:
         if self._student is None or (self.student == "network" and not self._renewed):
@@ -252,7 +254,7 @@ class DeepInversion(Plugin):
         if self.student == "network":
             network = copy.deepcopy(strategy.network)
         else:
-            network = self._small(strategy, strategy.scenario.train_stream[0].n_outputs)
+            network = self._small(strategy, strategy.scenario.experiences[0].n_outputs)
         network.load_state_dict(self._student)
         return network.to(strategy.device)
 
@@ -272,7 +274,7 @@ class DeepInversion(Plugin):
         """Images of earlier steps in which a class is labelled, without their labels."""
         mean, std = strategy.scenario.normalisation
         images = []
-        for experience in list(strategy.scenario.train_stream)[: strategy.step]:
+        for experience in strategy.scenario.experiences[: strategy.step]:
             for label in (label for label in experience.new_classes if label in labels):
                 positions = np.flatnonzero(experience.presence[:, label])
                 rng = generator(strategy.seed, "real images", label)
@@ -283,7 +285,7 @@ class DeepInversion(Plugin):
 
 def _size(strategy: Strategy) -> tuple[int, int]:
     """(height, width) of the images a step trains on."""
-    height, width = strategy.scenario.train_stream[strategy.step].dataset[0][0].shape[-2:]
+    height, width = strategy.scenario.experiences[strategy.step].dataset[0][0].shape[-2:]
     return height, width
 
 

@@ -6,7 +6,7 @@ from torch import Tensor
 from densecl.models.network import Output
 from densecl.seeding import generator
 from densecl.strategies.base import Plugin, Strategy
-from densecl.streams.scenario import DenseExperience
+from densecl.streams.experiences import Experience
 from densecl.training.batch import Batch
 
 
@@ -36,10 +36,10 @@ class EWC(Plugin):
         terms = [(f * (parameters[name] - self.anchor[name]).square()).sum() for name, f in self.importance.items()]
         return self.weight / 2 * torch.stack(terms).sum()
 
-    def after_step(self, strategy: Strategy, experience: DenseExperience) -> None:
+    def after_step(self, strategy: Strategy, experience: Experience) -> None:
         """Add the importance of this step and remember the weights."""
         network = strategy.network.eval()
-        by_task = strategy.scenario.by_task
+        by_task = strategy.stream.by_task
         parameters = {
             name: p
             for name, p in network.named_parameters()

@@ -25,14 +25,14 @@ class LwF(Strategy):
 
     def regulariser(self, output: Output, batch: Batch, teacher_output: Output) -> Tensor:
         """Cross-entropy between the teacher's and the network's distribution over the old outputs; or by task."""
-        if self.scenario.by_task:
+        if self.stream.by_task:
             return self.weight * self._by_task(output, batch.image, teacher_output)
         return self.weight * distillation(output.logits, teacher_output.logits, temperature=self.temperature)
 
     def _by_task(self, output: Output, image: Tensor, teacher_output: Output) -> Tensor:
         assert self.teacher is not None
         terms = []
-        for task in self.scenario.tasks[: self.step]:
+        for task in self.stream.tasks[: self.step]:
             wanted = self.teacher.logits_of(task.name, teacher_output, image).detach()
             terms.append(task.distillation(self.network.logits_of(task.name, output, image), wanted))
         return torch.stack(terms).mean()

@@ -5,7 +5,7 @@ from torch import Tensor
 from densecl.losses import unbiased_cross_entropy, unbiased_distillation
 from densecl.models.network import Output
 from densecl.strategies.base import Strategy
-from densecl.streams.scenario import DenseExperience
+from densecl.streams.experiences import Experience
 from densecl.training.batch import Batch
 
 
@@ -15,7 +15,7 @@ class MiB(Strategy):
     first_step = "shared"
     distillation: float = 10.0  # weight of eq. 8
 
-    def before_step(self, experience: DenseExperience) -> None:
+    def before_step(self, experience: Experience) -> None:
         """New outputs start as shares of the background's (eq. 10), on the main and the auxiliary heads."""
         if self.step > 0:
             self.network.heads.init_from_background()
@@ -24,7 +24,7 @@ class MiB(Strategy):
         """Background may be an old class (eq. 5-6), but only in samples that carry this step's labels."""
         hidden = batch.step == self.step
         # nothing is hidden where old classes stay labelled (sequential), nor where none is new (another domain)
-        labelled = self.scenario.settings.setting == "sequential" or self.network.n_outputs == self.n_old
+        labelled = self.stream.setting == "sequential" or self.network.n_outputs == self.n_old
         n_old = 0 if labelled else self.n_old
         return unbiased_cross_entropy(logits, batch.target, n_old=n_old, hidden=hidden, weight=batch.weight)
 

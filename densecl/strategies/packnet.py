@@ -7,7 +7,7 @@ from pydantic import Field
 from densecl.masking import packnet
 from densecl.strategies.by_task import ByTask
 from densecl.strategies.storage import formula_bytes
-from densecl.streams.scenario import DenseExperience
+from densecl.streams.stream import Step
 from densecl.training.schedule import two_parts
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -26,16 +26,16 @@ class PackNet(ByTask):
     retrain: Annotated[float, Field(gt=0)] = 0.5  # further training after pruning, in lengths of a step
     retrain_lr: Annotated[float, Field(gt=0)] = 0.5  # times the rate
 
-    def enter(self, experience: DenseExperience) -> None:
+    def grow(self, step: Step) -> None:
         """What nobody owns is trained, with head and normalisation."""
-        if experience.step == 0:
+        if step.step == 0:
             packnet.add_owners(self.network)
         self.bank(self.backbone_norms())
         packnet.begin(self.network)
-        if experience.step > 0:
+        if step.step > 0:
             self.freeze(packnet.trained(self.network))
 
-    def longer(self, step: int) -> float:
+    def length_factor(self, step: int) -> float:
         """Training, then retraining of what is left."""
         return 1 + self.retrain
 
@@ -43,10 +43,9 @@ class PackNet(ByTask):
         """As usual; the rate falls twice, before and after the pruning."""
         return [{**group, "factor": self._factor} for group in super().param_groups()]
 
-    def optimizer_step(self) -> None:
+    def after_iteration(self) -> None:
         """Prune when the step's first part is over."""
-        super().optimizer_step()
-        if self.iterations == self._prune_at(self.planned[1]):
+        if self.iterations == self._prune_at(self.planned):
             self._prune()
 
     def leave(self, task: str) -> None:
@@ -64,7 +63,7 @@ class PackNet(ByTask):
         packnet.prune(self.network, self.prune if self.step else self.first_prune)
 
     def _prune_at(self, iterations: int) -> int:
-        return max(1, round(iterations / self.longer(self.step)))
+        return max(1, round(iterations / self.length_factor(self.step)))
 
     def _factor(self, iterations: int, i: int) -> float:
         """Polynomial decay of both parts, with the settings' warm-up in the first."""

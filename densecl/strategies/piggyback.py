@@ -9,7 +9,7 @@ from densecl.masking import MaskSettings, binary
 from densecl.seeding import derive
 from densecl.strategies.by_task import ByTask
 from densecl.strategies.storage import formula_bytes
-from densecl.streams.scenario import DenseExperience
+from densecl.streams.stream import Step
 from densecl.training.schedule import halfway, make_optimizer
 
 Positive = Annotated[float, Field(gt=0)]
@@ -39,21 +39,20 @@ class Piggyback(ByTask):
         """Not where the first task learns a mask."""
         return super().shares_first_step(values) and not values.get("mask_first")
 
-    def configure(self, values: dict[str, Any]) -> None:
-        """As `Strategy.configure`; refuses settings that make no mask."""
-        super().configure(values)
+    def configure(self) -> None:
+        """Refuse settings that make no mask."""
         self._settings()
 
-    def enter(self, experience: DenseExperience) -> None:
+    def grow(self, step: Step) -> None:
         """Scores for the task, and nothing else is trained but its head and, where it has it, normalisation."""
-        if not self.masked(experience.step):
+        if not self.masked(step.step):
             return
         if not binary.tasks(self.network) and not self._added:
             binary.add_masks(self.network)
             self._added = True
         if self.bn == "trained":
             self.bank(self.backbone_norms())
-        binary.begin(self.network, experience.task.name, self._settings(), derive(self.seed, "masks", experience.step))
+        binary.begin(self.network, step.task.name, self._settings(), derive(self.seed, "masks", step.step))
         self.freeze(binary.score_parameters(self.network))
 
     def masked(self, index: int) -> bool:

@@ -10,8 +10,8 @@ from torch import Tensor
 from densecl.models.network import Output
 from densecl.seeding import generator
 from densecl.strategies.base import Plugin, Strategy
+from densecl.streams.experiences import Experience
 from densecl.streams.samples import SampleKey
-from densecl.streams.scenario import DenseExperience
 from densecl.training.batch import Batch
 from densecl.training.loader import collate
 
@@ -41,7 +41,7 @@ class Replay(Plugin):
 
     def extend_keys(self, strategy: Strategy, keys: list[SampleKey], epoch: int, iteration: int) -> list[SampleKey]:
         """Append `ratio` replayed samples for each sample, drawn from the memory of earlier steps."""
-        if strategy.scenario.by_task:  # they may be of other sizes and need another head: see `loss`
+        if strategy.stream.by_task:  # they may be of other sizes and need another head: see `loss`
             return keys
         stored = [key for key in self.keys if key[0] < keys[0].step]
         count = round(self.ratio * len(keys))
@@ -54,27 +54,27 @@ class Replay(Plugin):
 
     def loss(self, strategy: Strategy, output: Output, batch: Batch, teacher_output: Output | None) -> Tensor | None:
         """On a sequence of tasks the mean of the earlier tasks' losses on replayed images."""
-        if not strategy.scenario.by_task or strategy.step == 0:
+        if not strategy.stream.by_task or strategy.step == 0:
             return None
         count = max(2, round(self.ratio * strategy.settings.batch / strategy.step))
         rng = generator(strategy.seed, "replay", strategy.step, strategy.epoch, strategy.iterations)
         losses = []
-        for source, task in enumerate(strategy.scenario.tasks[: strategy.step]):
+        for source, task in enumerate(strategy.stream.tasks[: strategy.step]):
             stored = [position for step, position in self.keys if step == source]
             chosen = rng.choice(len(stored), size=count, replace=count > len(stored))
             keys = [SampleKey(source, stored[i], strategy.step, strategy.epoch) for i in chosen]
             loaded = collate([strategy.scenario.training[key] for key in keys])
-            replayed = strategy.prepared(loaded.to(strategy.device), task)
-            with strategy.precision.autocast():
+            replayed = strategy.loop.prepared(loaded.to(strategy.device), task)
+            with strategy.loop.precision.autocast():
                 found = strategy.network(replayed.image)
                 logits = strategy.network.logits_of(task.name, found, replayed.image).float()
             losses.append(task.loss(logits, replayed))
         return torch.stack(losses).mean() if self.ratio else None
 
-    def after_step(self, strategy: Strategy, experience: DenseExperience) -> None:
+    def after_step(self, strategy: Strategy, experience: Experience) -> None:
         """Store images of the new classes and shorten what is kept of the old, so that each has an equal share."""
         rng = generator(strategy.seed, "memory", experience.step)
-        by_task = strategy.scenario.by_task
+        by_task = strategy.stream.by_task
         for label in () if by_task else experience.new_classes:
             positions = np.flatnonzero(experience.presence[:, label])
             self._stored[label] = [(experience.step, int(position)) for position in rng.permutation(positions)]

@@ -13,7 +13,8 @@ from densecl.models.network import Output, upsample
 from densecl.seeding import derive
 from densecl.strategies.by_task import ByTask
 from densecl.strategies.storage import formula_bytes
-from densecl.streams.scenario import DenseExperience
+from densecl.streams.experiences import Experience
+from densecl.streams.stream import Step
 from densecl.tasks.pixels import encode
 from densecl.training.batch import Batch
 from densecl.training.schedule import two_parts
@@ -33,13 +34,13 @@ class ResBlock(ByTask):
     """
 
     first_step: ClassVar[Literal["own", "shared"]] = "own"
+    uses_teacher: ClassVar[bool] = False
     blocks: Annotated[int, Field(ge=1)] = 6  # of each task; 6 and 9 in the slides
     training: Literal["two-stage", "sequential", "alternating"] = "two-stage"
     first: Annotated[float, Field(gt=0)] = 0.5  # the autoencoder's own iterations, in lengths of step 0; not by turns
 
-    def configure(self, values: dict[str, Any]) -> None:
-        """As `Strategy.configure`; the backbone gets so many blocks, drawn from the run's seed."""
-        super().configure(values)
+    def configure(self) -> None:
+        """Give the backbone so many blocks, drawn from the run's seed."""
         if not isinstance(self.network.backbone, ResBlockNet):
             raise SettingError(
                 f"resblock cannot use {type(self.network.backbone).__name__}", "give --backbone resblock, or none"
@@ -55,19 +56,19 @@ class ResBlock(ByTask):
         assert isinstance(backbone, ResBlockNet)
         return backbone
 
-    def longer(self, step: int) -> float:
+    def length_factor(self, step: int) -> float:
         """The autoencoder first, then the first task; by turns, as many iterations of either."""
         if step > 0:
             return 1.0
         return 2.0 if self.training == "alternating" else 1 + self.first
 
-    def enter(self, experience: DenseExperience) -> None:
+    def grow(self, step: Step) -> None:
         """Step 0 has the autoencoder's head; later ones have blocks of their own, and nothing else is trained."""
         self._doing = None
-        if experience.step == 0:
+        if step.step == 0:
             self.network.add_module(AUTOENCODER, self.network.backbone.build_head(self.body.channels, 3))
         else:
-            self.bank(["backbone.blocks"], start=self.names[0] if experience.step > 1 else None)
+            self.bank(["backbone.blocks"], start=self.names[0] if step.step > 1 else None)
             self.freeze()
         self.body.use_blocks = True
 
@@ -79,32 +80,32 @@ class ResBlock(ByTask):
         return [group if self.training == "alternating" else {**group, "factor": self._factor}]
 
     def train_mode(self) -> None:
-        """As usual; what is fixed in step 0 is fixed again before the next batch."""
+        """As usual; then fix what the next iteration does not train."""
         super().train_mode()
         self._doing = None
+        self.after_iteration()
 
-    def forward(self) -> Output:
-        """With what this iteration trains."""
-        if self.step == 0:
+    def after_iteration(self) -> None:
+        """In step 0 let the autoencoder or the task be trained next."""
+        if self.step == 0 and self.iterations < self.planned:
             self._prepare("autoencoder" if self._reconstructs() else "task")
-        return super().forward()
 
     @property
-    def term_names(self) -> list[str]:
-        """The autoencoder has a term of its own: a mean over images, not over labelled pixels."""
-        return [*super().term_names, AUTOENCODER]
+    def task_share(self) -> Literal["labelled", "images"]:  # type: ignore[override]
+        """The autoencoder's loss is a mean over images, not over labelled pixels."""
+        return "images" if self.step == 0 and self._reconstructs() else "labelled"
 
-    def loss_parts(self, output: Output, batch: Batch, teacher_output: Output | None) -> dict[str, Tensor]:
+    def task_loss(self, output: Output, batch: Batch, teacher_output: Output | None) -> Tensor:
         """As usual, or in the autoencoder's turn L1 of the image given back."""
         if self.step > 0 or not self._reconstructs():
-            return super().loss_parts(output, batch, teacher_output)
+            return super().task_loss(output, batch, teacher_output)
         assert output.decoded is not None
-        mean, std = self.normalisation
+        mean, std = self.loop.normalisation
         head: nn.Module = getattr(self.network, AUTOENCODER)
         made = upsample(head(output.decoded), batch.image).float()
-        return {AUTOENCODER: absolute_error(made, encode((batch.image.float() * std + mean) * 255))}
+        return absolute_error(made, encode((batch.image.float() * std + mean) * 255))
 
-    def after_step(self, experience: DenseExperience) -> None:
+    def after_step(self, experience: Experience) -> None:
         """Keep the task; the network has its blocks again."""
         self.body.use_blocks = True
         super().after_step(experience)
@@ -115,16 +116,11 @@ class ResBlock(ByTask):
 
     _doing: str | None = None
 
-    @property
-    def needs_teacher(self) -> bool:
-        """Nothing looks at one."""
-        return any(plugin.needs_teacher for plugin in self.dense_plugins)
-
     def _reconstructs(self) -> bool:
         """Whether the iteration is the autoencoder's."""
         if self.training == "alternating":
             return self.iterations % 2 == 0
-        return self.iterations < self._first(self.planned[1])
+        return self.iterations < self._first(self.planned)
 
     def _first(self, iterations: int) -> int:
         """The iterations of the autoencoder alone, of all of step 0."""

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from densecl.strategies.by_task import ByTask
 from densecl.strategies.storage import formula_bytes
-from densecl.streams.scenario import DenseExperience
+from densecl.streams.stream import Step
 
 
 class Scratch(ByTask):
@@ -12,10 +12,10 @@ class Scratch(ByTask):
 
     _initial: dict[str, Tensor] | None = None
 
-    def enter(self, experience: DenseExperience) -> None:
+    def grow(self, step: Step) -> None:
         """From the second task on the network's initial values once more."""
         backbone = self.network.backbone
-        if experience.step == 0:
+        if step.step == 0:
             self._initial = {name: tensor.detach().clone() for name, tensor in backbone.state_dict().items()}
             return
         assert self._initial is not None

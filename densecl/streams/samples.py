@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -41,13 +41,25 @@ class Reader(Protocol):
 
 
 class SampleKey(NamedTuple):
-    """Names one draw of one sample; equal keys give equal tensors, whichever worker loads them."""
+    """Names one draw of one sample; equal keys give equal tensors, whichever worker loads them.
 
-    source: int  # the step whose labels it carries
-    position: int  # in that step's list of images
-    step: int  # the step being trained
+    Attributes:
+        source: the step whose images it is of, and mostly whose labels it carries.
+        position: in that step's list of images.
+        step: being trained.
+        epoch: with the step, decides the augmentation.
+        counts: False for a copy in a process that has no share of a small batch.
+        labels: the labels it carries: of its own step, of the step being trained, or of all steps up to that.
+        augmented: False for the fixed transform.
+    """
+
+    source: int
+    position: int
+    step: int
     epoch: int
-    counts: bool = True  # False: a copy for a process that has no share of a small batch
+    counts: bool = True
+    labels: Literal["own", "current", "all"] = "own"
+    augmented: bool = True
 
 
 class LoadedSample(NamedTuple):
@@ -71,54 +83,52 @@ class TrainingSamples(Dataset[LoadedSample]):
     """Samples of all steps so far by `SampleKey`; augmentation derives from (seed, step, epoch, index).
 
     Args:
-        reader: of all steps, or one a step where each has a data set of its own.
+        readers: of each step.
         steps: images and label table of each.
-        transform: of all steps, or one a step.
+        transforms: random ones of each step.
         seed: of augmentation.
+        plain: fixed transforms of each step, for keys that are not augmented.
     """
 
     def __init__(
         self,
-        reader: Reader | Sequence[Reader],
+        readers: Sequence[Reader],
         steps: Sequence[StepImages],
-        transform: Transform | Sequence[Transform],
+        transforms: Sequence[Transform],
         seed: int,
+        plain: Sequence[Transform] = (),
     ):
-        n = len(steps)
-        self.readers = tuple(reader) if isinstance(reader, Sequence) else (reader,) * n
-        self.transforms = tuple(transform) if isinstance(transform, Sequence) else (transform,) * n
+        self.readers, self.transforms, self.plain = tuple(readers), tuple(transforms), tuple(plain)
         self.steps, self.seed = tuple(steps), seed
-
-    @property
-    def reader(self) -> Reader:
-        """Of the first step."""
-        return self.readers[0]
 
     def __getitem__(self, key: SampleKey) -> LoadedSample:
         images = self.steps[key.source]
         index = int(images.indices[key.position])
         image, mask = self.readers[key.source].read(index)
         rng = generator(self.seed, "augmentation", key.step, key.epoch, index, key.source)
-        image, mask = self.transforms[key.source](image, mask, rng)
-        return LoadedSample(image, remap(mask, images.table), key.source, index if key.counts else UNCOUNTED)
+        transform = (self.transforms if key.augmented else self.plain)[key.source]
+        image, mask = transform(image, mask, rng)
+        return LoadedSample(image, remap(mask, self.table(key)), key.source, index if key.counts else UNCOUNTED)
+
+    def table(self, key: SampleKey) -> Tensor:
+        """(256,) uint8: original id -> label of a sample."""
+        if key.labels == "own":
+            return self.steps[key.source].table
+        if key.labels == "current":
+            return self.steps[key.step].table
+        tables = torch.stack([step.table for step in self.steps[: key.step + 1]])
+        labelled = torch.where(tables == 255, 0, tables).amax(0)  # a class is labelled in one step at most
+        return torch.where((tables == 255).all(0), 255, labelled)
 
 
 class PlainSamples(Dataset[tuple[Tensor, Tensor]]):
     """One step's samples without random augmentation as (normalised image, int64 target).
 
-    This is `experience.dataset`: what stock Avalanche plugins iterate over. With a `task`, input and target are what
-    that makes of image and mask.
+    This is `experience.dataset`: what stock Avalanche plugins iterate over. Input and target are what the task makes of
+    image and mask.
     """
 
-    def __init__(
-        self,
-        reader: Reader,
-        images: StepImages,
-        transform: Transform,
-        mean: Tensor,
-        std: Tensor,
-        task: Task | None = None,
-    ):
+    def __init__(self, reader: Reader, images: StepImages, transform: Transform, mean: Tensor, std: Tensor, task: Task):
         self.reader, self.images, self.transform, self.mean, self.std = reader, images, transform, mean, std
         self.task = task
 
@@ -129,10 +139,8 @@ class PlainSamples(Dataset[tuple[Tensor, Tensor]]):
         image, mask = self.reader.read(int(self.images.indices[position]))
         image, mask = self.transform(image, mask, np.random.default_rng(0))
         target = remap(mask, self.images.table)
-        if self.task is not None:
-            image, target = (part[0] for part in self.task.prepare(image[None], target[None]))
-            return image.float().div(255).sub(self.mean).div(self.std), target
-        return image.float().div(255).sub(self.mean).div(self.std), target.long()
+        image, target = (part[0] for part in self.task.prepare(image[None], target[None]))
+        return image.float().div(255).sub(self.mean).div(self.std), target
 
 
 class TestSamples(Dataset[LoadedSample]):

@@ -11,13 +11,12 @@ import torch
 from densecl.errors import DenseCLError, RecipeError, RecordError
 from densecl.models.network import Network
 from densecl.records.record import FILE_NAME, Record, read_record
-from densecl.runner.build import build_network, build_scenario, build_strategy
+from densecl.runner.build import build_loop, build_network, build_scenario
 from densecl.runner.cost import without_download
 from densecl.runner.plan import Plan, make_plan
 from densecl.runner.share import first_step_key, may_share
 from densecl.settings.recipe import RunSettings
 from densecl.sweep.planfile import Request
-from densecl.training.loader import step_length
 
 State = Literal["finished", "to resume", "to do"]
 
@@ -155,11 +154,8 @@ def _checked(
     plan, s = job.plan, job.plan.settings
     with _said_of(f"{source}: run {job.number} ({job})"):
         scenario, _ = build_scenario(plan, scan)
-        build_strategy(_anywhere(plan) if remote else plan, scenario, network_of(s, networks))
-        iterations = tuple(
-            step_length(len(step.images.indices), s.training.batch, *s.training.length(step.step))[1]
-            for step in scenario.train_stream
-        )
+        loop = build_loop(_anywhere(plan) if remote else plan, scenario, network_of(s, networks))
+        iterations = tuple(loop.length(experience)[1] for experience in scenario.experiences)
         key = first_step_key(plan, scenario) if may_share(plan) else None
     return replace(job, first_step=key, iterations=iterations)
 

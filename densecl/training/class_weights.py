@@ -7,26 +7,19 @@ import torch
 from torch import Tensor
 
 from densecl.streams.samples import Reader, StepImages
-from densecl.streams.scenario import Scenario
 
 
-def label_frequencies(scenario: Scenario, images: StepImages) -> np.ndarray:
+def label_frequencies(reader: Reader, images: StepImages) -> np.ndarray:
     """(256,) share of pixels that carry each training target of a step, void left out; sums to 1."""
-    reader, table = reader_of(scenario, images), images.table.numpy()
+    table = images.table.numpy()
 
     def count(index: int) -> np.ndarray:
-        return np.bincount(table[reader.read_mask(index)].ravel(), minlength=256)  # type: ignore[attr-defined]
+        return np.bincount(table[reader.read_mask(index)].ravel(), minlength=256)
 
     with ThreadPoolExecutor() as pool:  # decoding releases the interpreter
         total = sum(pool.map(count, images.indices.tolist()), np.zeros(256, dtype=np.int64))
     total[255] = 0
     return total / max(total.sum(), 1)
-
-
-def reader_of(scenario: Scenario, images: StepImages) -> Reader:
-    """The reader of a step's images."""
-    samples = scenario.training
-    return next(reader for reader, own in zip(samples.readers, samples.steps, strict=True) if own is images)
 
 
 def class_weights(frequencies: np.ndarray, power: float) -> Tensor:

@@ -132,6 +132,17 @@ def total(value: Tensor) -> Tensor:
     return value
 
 
+def total_terms(terms: dict[str, Tensor], names: Iterable[str], device: torch.device) -> dict[str, Tensor]:
+    """Loss terms summed over processes, of which one may lack a term that another has; `names` are all there may be."""
+    if world() == 1:
+        return terms
+    names, zero = list(names), torch.zeros((), device=device)
+    row = torch.stack([terms[name].detach().float().reshape(()) if name in terms else zero for name in names])
+    present = torch.tensor([float(name in terms) for name in names], device=device)
+    row, present = total(torch.stack([row, present]))
+    return {name: row[k] for k, name in enumerate(names) if present[k] > 0}
+
+
 def from_main(make: Callable[[], T]) -> T:
     """What the main process makes, on all of them."""
     if world() == 1:

@@ -116,12 +116,14 @@ def _one_thread(_worker: int) -> None:
 
 
 def step_length(
-    images: int, batch: int, epochs: int | None, iterations: int | None, longer: float = 1.0
+    images: int, batch: int, epochs: int | None, iterations: int | None, factor: float = 1.0
 ) -> tuple[int, int]:
-    """(epochs, iterations) of a step of so many images, `longer` times the given length; at least one an epoch."""
+    """(epochs, iterations) of a step of so many images, `factor` times the given length; one at least, none for 0."""
     per_epoch = len(EpochBatches(images, batch, 0, 0))
-    if longer != 1:
-        epochs, iterations = (None if n is None else max(1, round(longer * n)) for n in (epochs, iterations))
+    if not factor:
+        return 0, 0
+    if factor != 1:
+        epochs, iterations = (None if n is None else max(1, round(factor * n)) for n in (epochs, iterations))
     if iterations is not None:
         return math.ceil(iterations / per_epoch), iterations
     assert epochs is not None

@@ -1,25 +1,29 @@
-"""The training loop: Avalanche's supervised template, with the parts that dense targets and growing heads need.
+"""The training loop: all of it, in the order in which it runs.
 
-Replaced here, because the stock parts fail or fail silently on dense data: the loader, the optimiser's parameter
-bookkeeping, the criterion, growth, and the train/eval mode of BatchNorm.
+    for each step:
+        begin       the network of the step before becomes the teacher; heads and structure grow; the method prepares
+                    (or a killed step is restored); optimiser, schedule and loader are made anew
+        each epoch: each batch: parts of the batch -> loss terms -> gradients; then one step of the optimiser
+                    checkpoint
+        finish      the method and its plugins conclude
+
+A batch is learnt in one part unless `training.accumulation` asks for more. `densecl.strategies.base` says what a method
+may decide at which point. Stock plugins of Avalanche hear their callbacks from `tell`.
 """
 
+import copy
 import os
-import warnings
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from avalanche.core import BasePlugin
-from avalanche.training.plugins import EvaluationPlugin
-from avalanche.training.templates import SupervisedTemplate
 from torch import Tensor, nn
 
 from densecl.models.network import Network, Output
 from densecl.seeding import derive
 from densecl.settings.recipe import TrainingSettings
-from densecl.streams.samples import SampleKey
-from densecl.streams.scenario import DenseExperience, Scenario
+from densecl.streams.experiences import Experience, Normalisation, Scenario
+from densecl.streams.stream import Step, Stream
 from densecl.tasks import Task
 from densecl.training import distributed
 from densecl.training.batch import Batch, normalise, sizes, split
@@ -29,11 +33,15 @@ from densecl.training.loader import EpochBatches, make_loader, step_length
 from densecl.training.parts import check_parts
 from densecl.training.precision import Precision, widened
 from densecl.training.schedule import make_schedule
-from densecl.training.teacher import snapshot
+
+if TYPE_CHECKING:
+    from densecl.strategies.base import Plugin, Strategy
+
+COMPILED = ("task_loss", "regulariser")  # hooks that `training.compile` compiles on a GPU
 
 
 class Events(Protocol):
-    """Who wants to know how training goes; `iteration` is called once an iteration, so it must be quick."""
+    """Hears how training goes; `iteration` is called once an iteration, so it must be quick."""
 
     def step_started(self, step: int, epochs: int, iterations: int, batches: int, done: int) -> None:
         """A step begins: of so many epochs and iterations, batches an epoch, iterations done before a kill."""
@@ -50,182 +58,261 @@ class Events(Protocol):
         ...
 
 
-class Loop(SupervisedTemplate):
-    """Trains a network on one experience after another; `Strategy` adds the hooks that methods override.
+class Loop:
+    """Trains a network on one step after another, as a strategy and its plugins say.
 
     Attributes:
-        network: being trained. teacher: the frozen one of the previous step, None at step 0.
-        step: counted from 0. n_old: outputs that existed before the step, output 0 included.
-        scenario: the stream. settings: of training. seed: of the run.
-        loss_terms: the named parts of the last loss. iterations: trained in this step.
-        planned: (epochs, iterations) of this step.
+        strategy, plugins: the method. network: being trained. stream: its steps. scenario: the stream with its data;
+            None where nothing is trained. settings: of training. seed: of the run.
+        teacher: the frozen network of the previous step, None at step 0.
+        step: counted from 0, -1 before the first. n_old: outputs that existed before it, output 0 included.
+        epoch, iterations: done in this step. epochs, planned: those it has in all.
+        loss_terms: the named parts of the last batch's loss.
+        after_epoch: called at the end of each epoch, to keep a checkpoint.
     """
 
     def __init__(
         self,
-        *,
+        strategy: "Strategy",
         network: Network,
-        scenario: Scenario,
+        stream: Stream,
+        normalisation: Normalisation,
         settings: TrainingSettings,
+        *,
+        scenario: Scenario | None = None,
+        plugins: Sequence[Any] = (),
         seed: int = 0,
         device: torch.device | str = "cpu",
         workers: int = 0,
-        plugins: Sequence[BasePlugin] = (),
         events: Events | None = None,
     ):
-        placeholder = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.0)  # each step makes its own
-        with warnings.catch_warnings():  # an evaluator without loggers is meant: the runner evaluates and records
-            warnings.simplefilter("ignore")
-            super().__init__(
-                model=network,
-                optimizer=placeholder,
-                train_mb_size=settings.batch,
-                device=torch.device(device),
-                plugins=list(plugins),
-                evaluator=EvaluationPlugin(),
-                eval_every=-1,
-            )
-        self.scenario, self.settings, self.seed, self.workers, self.events = scenario, settings, seed, workers, events
-        if scenario.by_task:
-            network.by_task()
+        self.strategy, self.network, self.stream, self._scenario = strategy, network, stream, scenario
+        self.settings, self.seed, self.workers, self.events = settings, seed, workers, events
+        self.device = torch.device(device)
+        self.plugins: list[Plugin] = [plugin for plugin in plugins if getattr(plugin, "dense", False)]
+        self.precision = Precision(settings.precision, self.device)
+        self.normalisation = Normalisation(*(part.to(device) for part in normalisation))
+        self.teacher: Network | None = None
+        self.loss_terms: dict[str, Tensor] = {}
+        self.step, self.n_old, self.epoch, self.iterations, self.epochs, self.planned = -1, 0, 0, 0, 0, 0
+        self.after_epoch: Callable[[], None] | None = None
+        self.stopped = False
+        self._resumed: dict[str, Any] | None = None
+        self._forward: Callable[[Tensor], Output] = network
         if settings.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True, warn_only=True)
             torch.backends.cudnn.benchmark = False
-        check_parts(settings, plugins, scenario.tasks, type(self).__name__, self.changes_targets, torch.device(device))
-        self.precision = Precision(settings.precision, torch.device(device))
-        self.normalisation = tuple(part.to(device) for part in scenario.normalisation)
-        self.teacher: Network | None = None
-        self.loss_terms: dict[str, Tensor] = {}
-        self.step, self.n_old, self.epoch, self.iterations = -1, 0, 0, 0
-        self.after_epoch: Callable[[], None] | None = None  # the runner's, to keep a checkpoint
-        self.planned = (0, 0)
-        self._class_weights: Tensor | None = None
-        self._resumed: dict[str, Any] | None = None
-        self._guard = LossGuard(self.precision.scaler is not None)
-        self._whole: Tensor | None = None  # `sizes` of the batch that the current one is a part of
-        self._forward: Callable[[Tensor], Output] = self.model
+        stock = [plugin for plugin in plugins if not getattr(plugin, "dense", False)]
+        check_parts(settings, stock, stream.tasks, type(strategy), self.device)
+        strategy.loop = self
+        strategy.configure()
+        if stream.by_task:
+            network.by_task()
+        self.stock = None
+        if stock:
+            from densecl.training.stock import StockPlugins
 
-    # hooks that Strategy defines; named here so that the loop can be read on its own
-    before_step: Callable[[DenseExperience], None]
-    finish_step: Callable[[DenseExperience], None]
-    method_state: Callable[[], dict[str, Any]]
-    load_method_state: Callable[[dict[str, Any]], None]
-    param_groups: Callable[[], list[dict[str, Any]]]
-    train_mode: Callable[[], None]
-    build_head: Callable[[int, int], nn.Module]
-    prepare_batch: Callable[[Batch, Output | None], Batch]
-    loss_parts: Callable[[Output, Batch, Output | None], dict[str, Tensor]]
-    term_names: list[str]
-    extend_keys: Callable[[list[SampleKey], int, int], list[SampleKey]]
-    make_optimizer: Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
-    longer: Callable[[int], float]
-    needs_teacher: bool
-    changes_targets: bool
-    compiled_hooks: tuple[str, ...]
+            self.stock = StockPlugins(self, stock)
+
+    # ---- the loop
+
+    def train(self, experiences: Iterable[Experience]) -> None:
+        """Train the network on one step after another."""
+        for experience in experiences:
+            self.begin(experience)
+            while self.epoch < self.epochs:
+                self.begin_epoch()
+                if self.stopped:
+                    break
+                for batch in self.loader:
+                    self.update(batch)
+                self.end_epoch()
+            self.finish(experience)
+
+    def begin(self, experience: Experience) -> None:
+        """Begin a step, or go on with one that was killed."""
+        self.enter(experience)
+        self.experience, self.stopped = experience, False
+        (self.epochs, self.planned), self.epoch, self.iterations = self.length(experience), 0, 0
+        self.guard = LossGuard(self.precision.scaler is not None)
+        state, self._resumed = self._resumed, None
+        if state is None:
+            self.strategy.before_step(experience)
+            for plugin in self.plugins:
+                plugin.before_step(self.strategy, experience)
+        else:  # the effect of `before_step` is in the state, and what is frozen decides what the optimiser holds
+            self.load_method_state(state["method"])
+        self._make_optimizer()
+        if state is not None:
+            self._restore(state)
+        self._class_weights: Tensor | None = None
+        if self.settings.class_weights and self.task.kind == "segmentation":
+            frequencies = label_frequencies(self.scenario.training.readers[self.step], experience.images)
+            self._class_weights = class_weights(frequencies, self.settings.class_weights).to(self.device)
+        self.batches = self._batches()
+        self.loader = make_loader(self.scenario.training, self.batches, self.workers, self.device.type == "cuda")
+        self.tell("before_training_exp")
+        if self.events:
+            self.events.step_started(self.step, self.epochs, self.planned, len(self.batches), self.iterations)
+
+    def enter(self, step: Step) -> None:
+        """Make the network that of a step: the one as it is becomes the teacher, then heads and structure grow.
+
+        Nothing is learnt here, so steps are entered again where a run goes on, is evaluated or predicts.
+        """
+        network, by_task = self.network, self.stream.by_task
+        if network.n_outputs and (self.needs_teacher or not by_task):
+            self.teacher = copy.deepcopy(network).eval().requires_grad_(False)
+        self.step, self.n_old = step.step, 0 if by_task else network.n_outputs
+        if by_task:
+            network.task_heads.begin(step.task.name)
+        torch.manual_seed(derive(self.seed, "head", self.step))
+        network.grow(step.n_outputs - self.n_old, self.strategy.build_head)
+        if distributed.syncs_batchnorm(self.device):
+            nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        network.to(self.device)
+        if self.settings.channels_last:
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._forward = network
+        if self.settings.compile:
+            self._compile()
+        self.strategy.build(step)
+        network.to(self.device)
+
+    def begin_epoch(self) -> None:
+        """Seed and order the epoch, and put the network into training mode."""
+        process = (distributed.rank(),) if distributed.rank() else ()  # dropout must not be the same in all processes
+        torch.manual_seed(derive(self.seed, "epoch", self.step, self.epoch, *process))
+        self.batches.set_epoch(self.epoch, self.planned - self.iterations)
+        self.strategy.train_mode()
+        for plugin in self.plugins:
+            plugin.before_epoch(self.strategy)
+        self.tell("before_training_epoch")
+
+    def update(self, batch: Batch) -> None:
+        """Learn from one batch: the gradients of its parts, then one step of the optimiser."""
+        batch = self.prepared(batch.to(self.device), self.task)
+        if self._class_weights is not None:
+            batch = batch._replace(weight=self._class_weights[batch.target])
+        self.batch, self.loss_terms = batch, {}
+        self.tell("before_training_iteration")
+        self.optimizer.zero_grad()
+        parts = self.settings.accumulation
+        whole = distributed.total(sizes(batch)) if parts > 1 else None
+        for part in split(batch, parts):
+            self.learn(part, whole)
+        distributed.sum_gradients(p for group in self.optimizer.param_groups for p in group["params"])
+        self.tell("before_update")
+        self.precision.step(self.optimizer)
+        self.tell("after_update")
+        self.tell("after_training_iteration")
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.schedule.step()
+        self.iterations += 1
+        self.strategy.after_iteration()
+        if self.events:
+            self.events.iteration(self.epoch, self.iterations, self.loss_terms, len(batch.image), rates)
+
+    def learn(self, batch: Batch, whole: Tensor | None) -> None:
+        """Add the gradients of a batch, or of a part of one, whose loss terms are its shares of those of the whole.
+
+        Args:
+            batch: prepared.
+            whole: `sizes` of the batch that this is a part of; None where it is the batch of this process.
+        """
+        self.tell("before_forward")
+        with self.precision.autocast():
+            self.output = widened(self._forward(batch.image))
+        self.tell("after_forward")
+        teacher_output = self.teach(batch.image)
+        batch = self.strategy.prepare_batch(batch, teacher_output)
+        shares: Tensor | None = None  # of labelled pixels and of images
+        if whole is not None or distributed.world() > 1:
+            own = sizes(batch)
+            whole = distributed.total(own) if whole is None else whole
+            shares = own / whole.clamp(min=torch.finfo(torch.float32).tiny)
+        share = 1.0 if shares is None else shares[1]
+        logits = self.output.logits.detach()
+        self.task.update_critic(logits, batch, share=share, reduce=distributed.sum_gradients)
+        terms = self.terms(self.output, batch, teacher_output)
+        if shares is not None:
+            labelled = self.strategy.task_share == "labelled"
+            terms = {name: term * shares[0 if name == "task" and labelled else 1] for name, term in terms.items()}
+        self.loss = torch.stack([term.reshape(()) for term in terms.values()]).sum()
+        self._watch(terms)
+        self.tell("before_backward")
+        self.precision.backward(self.loss)
+        self.tell("after_backward")
+
+    def terms(self, output: Output, batch: Batch, teacher_output: Output | None) -> dict[str, Tensor]:
+        """The named terms of the loss: `task`, `regulariser`, and each plugin's own."""
+        strategy = self.strategy
+        terms = {"task": strategy.task_loss(output, batch, teacher_output)}
+        if teacher_output is not None and strategy.overrides("regulariser"):
+            terms["regulariser"] = strategy.regulariser(output, batch, teacher_output)
+        for plugin in self.plugins:
+            term = plugin.loss(strategy, output, batch, teacher_output)
+            if term is not None:
+                terms[plugin.name] = term
+        return terms
+
+    def teach(self, image: Tensor) -> Output | None:
+        """The teacher's output, None at step 0 and for methods that do not ask for one."""
+        if self.teacher is None or not self.needs_teacher:
+            return None
+        with torch.no_grad(), self.precision.autocast():
+            return widened(self.teacher(image))
+
+    def end_epoch(self) -> None:
+        """Check what was learnt, count the epoch and keep a checkpoint."""
+        self.tell("after_training_epoch")
+        self.guard.check_loss(f"{self._place()}, iteration ")
+        check_weights(self.network.parameters(), f"{self._place()}, iteration {self.iterations}")
+        distributed.average_buffers(self.network)
+        if self.events:
+            self.events.epoch_finished(self.epoch, self.iterations, self.loss_terms)
+        self.epoch += 1
+        if self.after_epoch is not None:
+            self.after_epoch()
+
+    def finish(self, experience: Experience) -> None:
+        """Conclude a step that was trained, or a first step that was loaded."""
+        torch.manual_seed(derive(self.seed, "after", experience.step))
+        self.experience = experience
+        self.strategy.after_step(experience)
+        for plugin in self.plugins:
+            plugin.after_step(self.strategy, experience)
+        distributed.copy_from_main(self.network)
+        self.tell("after_training_exp")
+
+    # ---- what it is made of
 
     @property
-    def network(self) -> Network:
-        """The network being trained, which Avalanche calls `model`."""
-        return self.model  # type: ignore[return-value]
+    def scenario(self) -> Scenario:
+        """The stream with its data."""
+        assert self._scenario is not None, "a finished run has no data"
+        return self._scenario
 
     @property
     def task(self) -> Task:
         """What the network must output at this step."""
-        return self.scenario.tasks[max(self.step, 0)]
-
-    def grow(self, experience: DenseExperience) -> None:
-        """Enter a step: the network as it is becomes the teacher, then its heads grow, or a new task gets one."""
-        by_task = self.scenario.by_task
-        if self.network.n_outputs and (self.needs_teacher or not by_task):
-            self.teacher = snapshot(self.network)
-        self.step, self.n_old = experience.step, 0 if by_task else self.network.n_outputs
-        if by_task:
-            self.network.task_heads.begin(experience.task.name)
-        torch.manual_seed(derive(self.seed, "head", self.step))
-        self.network.grow(experience.n_outputs - self.n_old, self.build_head)
-        if distributed.syncs_batchnorm(self.device):
-            nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
-        self.network.to(self.device)
-        if self.settings.channels_last:
-            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._forward = self.network
-        if self.settings.compile:
-            self._compile()
-
-    def length(self, experience: DenseExperience) -> tuple[int, int]:
-        """(epochs, iterations) of a step: what the settings say, `longer` times."""
-        images, given = len(experience.images.indices), self.settings.length(experience.step)
-        return step_length(images, self.settings.batch, *given, self.longer(experience.step))
-
-    def _compile(self) -> None:
-        """Compile network and losses; anew each step, since the graphs have other outputs now."""
-        torch.compiler.reset()  # graphs of earlier steps count against the limit above which torch compiles no more
-        self._forward = torch.compile(self.network)
-        for hook in self.compiled_hooks if self.compiles_losses else ():
-            setattr(self, hook, torch.compile(getattr(type(self), hook).__get__(self)))
+        return self.stream.tasks[max(self.step, 0)]
 
     @property
-    def compiles_losses(self) -> bool:
-        """Whether `training.compile` is for losses too: on a CPU their own passes are faster than compiled ones."""
-        return self.device.type != "cpu"
+    def needs_teacher(self) -> bool:
+        """True if the method or a plugin looks at the teacher's output; else it is not computed."""
+        return self.strategy.needs_teacher or any(plugin.needs_teacher for plugin in self.plugins)
 
-    # ---- Avalanche's stages of a step, in the order they run
+    def tell(self, callback: str) -> None:
+        """Call a callback of the stock plugins, where there are some."""
+        if self.stock is not None:
+            self.stock.call(callback)
 
-    def make_train_dataloader(self, **_kwargs: Any) -> None:
-        """The loader of this step, in the order that derives from seed, step and epoch."""
-        experience = self._experience()
-        self._batches = EpochBatches(
-            len(experience.images.indices),
-            self.settings.batch,
-            self.seed,
-            experience.step,
-            self.extend_keys,
-            rank=distributed.rank(),
-            world=distributed.world(),
-            least=distributed.least_share(self.device),
-        )
-        pin = self.device.type == "cuda"
-        self.dataloader = make_loader(self.scenario.training, self._batches, self.workers, pin)
-        self.planned = self.length(experience)
-        self.epoch, self.iterations = 0, 0
-        self._guard = LossGuard(self.precision.scaler is not None)
-
-    def check_model_and_optimizer(self, **_kwargs: Any) -> None:
-        """Grow, let the method prepare, then build optimiser and schedule anew."""
-        experience = self._experience()
-        self.grow(experience)
-        if self._resumed is None:
-            self.before_step(experience)
-        else:  # what the method froze decides what the optimiser holds
-            self.load_method_state(self._resumed["method"])
-        groups = self.param_groups()
-        factors = [group.pop("factor", None) for group in groups]  # functions: no part of a state
-        self.optimizer = self.make_optimizer(groups)
-        self._schedule = make_schedule(self.optimizer, self.settings, self.planned[1], factors)
-        if self._resumed is not None:
-            self._restore(self._resumed)
-            self._resumed = None
-        self.train_epochs = self.planned[0] - self.epoch
-        self._class_weights = None
-        if self.settings.class_weights and self.task.kind == "segmentation":
-            frequencies = label_frequencies(self.scenario, experience.images)
-            self._class_weights = class_weights(frequencies, self.settings.class_weights).to(self.device)
-        if self.events:
-            self.events.step_started(self.step, *self.planned, len(self._batches), self.iterations)
-
-    def _before_training_epoch(self, **kwargs: Any) -> None:
-        process = (distributed.rank(),) if distributed.rank() else ()  # dropout must not be the same in all processes
-        torch.manual_seed(derive(self.seed, "epoch", self.step, self.epoch, *process))
-        self._batches.set_epoch(self.epoch, self.planned[1] - self.iterations)
-        self.train_mode()
-        super()._before_training_epoch(**kwargs)
-
-    def _unpack_minibatch(self) -> None:
-        batch = self.prepared(self.mbatch.to(self.device), self.task)  # type: ignore[union-attr]
-        if self._class_weights is not None:
-            batch = batch._replace(weight=self._class_weights[batch.target])
-        self.mbatch = batch  # type: ignore[assignment]
+    def length(self, experience: Experience) -> tuple[int, int]:
+        """(epochs, iterations) of a step: the settings' length times the method's `length_factor`."""
+        images, length = len(experience.images.indices), self.settings.length(experience.step)
+        return step_length(images, self.settings.batch, *length, self.strategy.length_factor(experience.step))
 
     def prepared(self, batch: Batch, task: Task) -> Batch:
         """A batch as the loader gives it (image uint8, labels) as a task sees it: input normalised, its own target."""
@@ -235,115 +322,68 @@ class Loop(SupervisedTemplate):
             image = image.contiguous(memory_format=torch.channels_last)
         return batch._replace(image=image, target=target)
 
-    def training_epoch(self, **kwargs: Any) -> None:
-        """One pass over the loader; with accumulation, each batch in parts whose losses add up to that of the whole."""
-        if self.settings.accumulation == 1:
-            super().training_epoch(**kwargs)
-            return
-        for batch in self.dataloader:
-            self.mbatch = batch
-            self._unpack_minibatch()
-            self._before_training_iteration(**kwargs)
-            self.optimizer.zero_grad()
-            whole: Batch = self.mbatch  # type: ignore[assignment]
-            totals: dict[str, Tensor] = {}
-            self._whole = distributed.total(sizes(whole))
-            for part in split(whole, self.settings.accumulation):
-                self.mbatch = part  # type: ignore[assignment]
-                self._before_forward(**kwargs)
-                self.mb_output = self.forward()
-                self._after_forward(**kwargs)
-                self.loss = self.criterion()
-                for name, term in self.loss_terms.items():
-                    totals[name] = totals.get(name, 0) + term.detach()  # type: ignore[operator]
-                self._before_backward(**kwargs)
-                self.backward()
-                self._after_backward(**kwargs)
-            self.mbatch, self.loss_terms, self._whole = whole, totals, None  # type: ignore[assignment]
-            self._before_update(**kwargs)
-            self.optimizer_step()
-            self._after_update(**kwargs)
-            self._after_training_iteration(**kwargs)
+    def _make_optimizer(self) -> None:
+        groups = self.strategy.param_groups()
+        factors = [group.pop("factor", None) for group in groups]  # functions: no part of a state
+        self.optimizer = self.strategy.make_optimizer(groups)
+        self.schedule = make_schedule(self.optimizer, self.settings, self.planned, factors)
 
-    def forward(self) -> Output:
-        """The network's output on the current batch, in float32."""
-        with self.precision.autocast():
-            return widened(self._forward(self.mb_x))
+    def _batches(self) -> EpochBatches:
+        """The order of this step's samples, which derives from seed, step and epoch."""
 
-    def criterion(self) -> Tensor:
-        """The sum of the named loss terms; of a part of a batch, its share in the loss of the whole."""
-        batch: Batch = self.mbatch  # type: ignore[assignment]
-        teacher_output = self.teach(batch.image)
-        batch = self.prepare_batch(batch, teacher_output)
-        shares: Tensor | None = None  # of labelled pixels and of images in the whole batch
-        if self._whole is not None or distributed.world() > 1:
-            own = sizes(batch)
-            whole = distributed.total(own) if self._whole is None else self._whole
-            shares = own / whole.clamp(min=torch.finfo(torch.float32).tiny)
-        output: Output = self.mb_output  # type: ignore[assignment]
-        share = 1.0 if shares is None else shares[1]
-        self.task.update_critic(output.logits.detach(), batch, share=share, reduce=distributed.sum_gradients)
-        terms = self.loss_parts(output, batch, teacher_output)
-        if shares is not None:
-            terms = {name: term * (shares[0] if name == "task" else shares[1]) for name, term in terms.items()}
-        loss = torch.stack([term.reshape(()) for term in terms.values()]).sum()
-        self.loss_terms = self._of_all_processes(terms)
-        shown = loss if distributed.world() == 1 else torch.stack(list(self.loss_terms.values())).sum()
-        self._guard.look(shown, self.loss_terms, self.iterations)
+        def extend(keys: list[Any], epoch: int, iteration: int) -> list[Any]:
+            for plugin in self.plugins:
+                keys = plugin.extend_keys(self.strategy, keys, epoch, iteration)
+            return keys
+
+        return EpochBatches(
+            len(self.experience.images.indices),
+            self.settings.batch,
+            self.seed,
+            self.step,
+            extend,
+            rank=distributed.rank(),
+            world=distributed.world(),
+            least=distributed.least_share(self.device),
+        )
+
+    def _compile(self) -> None:
+        """Compile network and losses; anew each step, since the graphs have other outputs now."""
+        torch.compiler.reset()  # graphs of earlier steps count against the limit above which torch compiles no more
+        self._forward = torch.compile(self.network)
+        for hook in COMPILED if self.compiles_losses else ():
+            setattr(self.strategy, hook, torch.compile(getattr(type(self.strategy), hook).__get__(self.strategy)))
+
+    @property
+    def compiles_losses(self) -> bool:
+        """False on a CPU, where the losses' own passes are faster than compiled ones."""
+        return self.device.type != "cpu"
+
+    def _watch(self, terms: dict[str, Tensor]) -> None:
+        """Note the loss terms, of all processes, and stop where one is lost."""
+        names = ["task", "regulariser", *(plugin.name for plugin in self.plugins)]
+        terms = distributed.total_terms(terms, names, self.device)
+        shown = self.loss if distributed.world() == 1 else torch.stack(list(terms.values())).sum()
+        self.guard.look(shown, terms, self.iterations)
+        for name, term in terms.items():
+            self.loss_terms[name] = self.loss_terms[name] + term.detach() if name in self.loss_terms else term.detach()
         if self.device.type == "cpu":  # elsewhere at the end of the epoch: looking waits for the device
-            self._guard.check_loss(f"{self._place()}, iteration ")
-        return loss
+            self.guard.check_loss(f"{self._place()}, iteration ")
 
-    def _of_all_processes(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Loss terms summed over processes, of which one may lack a term that another has."""
-        if distributed.world() == 1:
-            return terms
-        names = [*self.term_names, *(name for name in terms if name not in self.term_names)]
-        zero = torch.zeros((), device=self.device)
-        row = torch.stack([terms[name].detach().float().reshape(()) if name in terms else zero for name in names])
-        present = torch.tensor([float(name in terms) for name in names], device=self.device)
-        row, present = distributed.total(torch.stack([row, present]))
-        return {name: row[k] for k, name in enumerate(names) if present[k] > 0}
+    def _place(self) -> str:
+        """The step and epoch in training, for messages."""
+        return f"at step {self.step}, epoch {self.epoch}"
 
-    def teach(self, image: Tensor) -> Output | None:
-        """The teacher's output, None at step 0 and for methods that do not ask for one."""
-        if self.teacher is None or not self.needs_teacher:
-            return None
-        with torch.no_grad(), self.precision.autocast():
-            return widened(self.teacher(image))
+    def stored_bytes(self) -> int:
+        """Bytes kept from earlier steps to learn the next: the teacher where one is used, and what the method keeps."""
+        teacher = sum(p.numel() * p.element_size() for p in self.network.parameters()) if self.needs_teacher else 0
+        own = self.strategy.stored_bytes()
+        return teacher + own + sum(plugin.stored_bytes(self.strategy) for plugin in self.plugins)
 
-    def backward(self) -> None:
-        """Gradients of the loss."""
-        self.precision.backward(self.loss)
-
-    def _before_update(self, **kwargs: Any) -> None:
-        distributed.sum_gradients(p for group in self.optimizer.param_groups for p in group["params"])
-        super()._before_update(**kwargs)
-
-    def optimizer_step(self) -> None:
-        """One update of weights and learning rate."""
-        self.precision.step(self.optimizer)
-        rates = [group["lr"] for group in self.optimizer.param_groups]
-        self._schedule.step()
-        self.iterations += 1
-        if self.events:
-            self.events.iteration(self.epoch, self.iterations, self.loss_terms, len(self.mb_x), rates)
-
-    def _after_training_epoch(self, **kwargs: Any) -> None:
-        super()._after_training_epoch(**kwargs)
-        self._guard.check_loss(f"{self._place()}, iteration ")
-        check_weights(self.network.parameters(), f"{self._place()}, iteration {self.iterations}")
-        distributed.average_buffers(self.network)
-        if self.events:
-            self.events.epoch_finished(self.epoch, self.iterations, self.loss_terms)
-        self.epoch += 1
-        if self.after_epoch is not None:
-            self.after_epoch()
-
-    def _after_training_exp(self, **kwargs: Any) -> None:
-        self.finish_step(self._experience())
-        distributed.copy_from_main(self.network)
-        super()._after_training_exp(**kwargs)
+    def notes(self) -> dict[str, Any]:
+        """Plain values of the plugins for the record of the step, by name."""
+        notes = {plugin.name: plugin.notes(self.strategy) for plugin in self.plugins}
+        return {name: values for name, values in notes.items() if values}
 
     # ---- going on from the end of an epoch
 
@@ -360,36 +400,52 @@ class Loop(SupervisedTemplate):
             "iterations": self.iterations,
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "schedule": self._schedule.state_dict(),
+            "schedule": self.schedule.state_dict(),
             "scaler": None if scaler is None else scaler.state_dict(),
             "method": self.method_state(),
             "task": self.task.state_dict(),  # a critic
         }
 
     def resume(self, state: dict[str, Any] | None) -> None:
-        """Let the next `train` go on from a state; until then the network is that of the step before."""
+        """Let the next `begin` go on from a state; until then the network is that of the step before."""
         self._resumed = state
 
     @property
     def resuming(self) -> bool:
-        """Whether the next `train` goes on from a state."""
+        """True if the next `begin` goes on from a state."""
         return self._resumed is not None
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self._schedule.load_state_dict(state["schedule"])
+        self.schedule.load_state_dict(state["schedule"])
         if self.precision.scaler is not None and state["scaler"] is not None:
             self.precision.scaler.load_state_dict(state["scaler"])
         self.task.load_state_dict(state.get("task", {}))
         self.epoch, self.iterations = state["epoch"], state["iterations"]
 
-    # ----
+    def method_state(self) -> dict[str, Any]:
+        """What strategy and plugins must remember, by name."""
+        frozen = [name for name, p in self.network.named_parameters() if not p.requires_grad]
+        plugins = {f"plugin:{plugin.name}": plugin.state_dict() for plugin in self.plugins}
+        return {"strategy": self.strategy.state_dict(), "frozen": frozen, **plugins}
 
-    def _experience(self) -> DenseExperience:
-        assert isinstance(self.experience, DenseExperience)
-        return self.experience
+    def load_method_state(self, state: dict[str, Any]) -> None:
+        """Restore what `method_state` returned, on the device of this run."""
+        state = on_device(state, self.device)
+        for name, parameter in self.network.named_parameters():
+            parameter.requires_grad_(name not in state.get("frozen", ()))
+        self.strategy.load_state_dict(state["strategy"])
+        for plugin in self.plugins:
+            plugin.load_state_dict(state[f"plugin:{plugin.name}"])
 
-    def _place(self) -> str:
-        """Where training is, for messages."""
-        return f"at step {self.step}, epoch {self.epoch}"
+
+def on_device(value: Any, device: torch.device) -> Any:
+    """Tensors of nested containers moved to a device."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        return {key: on_device(item, device) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(on_device(item, device) for item in value)
+    return value

@@ -1,9 +1,9 @@
-"""What cannot be right when a batch is learnt in parts: in several passes, or by several processes."""
+"""Refusals of what cannot be right when a batch is learnt in parts: in several passes, or by several processes."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
-from avalanche.core import BasePlugin
 
 from densecl.errors import SettingError
 from densecl.settings.recipe import TrainingSettings
@@ -12,20 +12,21 @@ from densecl.training import distributed
 
 
 def check_parts(
-    settings: TrainingSettings,
-    plugins: Sequence[BasePlugin],
-    tasks: Iterable[Task],
-    method: str,
-    changes_targets: bool,
-    device: torch.device,
+    settings: TrainingSettings, stock: Sequence[Any], tasks: Iterable[Task], strategy: Any, device: torch.device
 ) -> None:
-    """Refuse what cannot be right when a batch is learnt in parts.
+    """Check that a method allows gradient accumulation, and several processes where there are some.
+
+    Args:
+        settings: of training.
+        stock: stock Avalanche plugins.
+        tasks: of the stream.
+        strategy: the class.
+        device: of this process.
 
     Raises:
-        SettingError: saying why and what to do.
+        SettingError: saying why not and what to do.
     """
     world = distributed.world()
-    stock = [plugin for plugin in plugins if not getattr(plugin, "dense", False)]
     if settings.accumulation > 1 and stock:
         raise SettingError(
             "training.accumulation does not go with a stock Avalanche plugin: its penalty would count once a part",
@@ -36,9 +37,9 @@ def check_parts(
             "training.accumulation does not go with an adversarial loss: its critic would learn once a part",
             "use a smaller training.batch instead",
         )
-    if settings.accumulation > 1 and changes_targets:
+    if settings.accumulation > 1 and strategy.overrides("prepare_batch"):
         raise SettingError(
-            f"training.accumulation does not go with {method}: it changes targets or weights of a "
+            f"training.accumulation does not go with {strategy.__name__}: it changes targets or weights of a "
             "batch, and the shares of its parts would be those from before",
             "use a smaller training.batch instead",
         )

@@ -38,7 +38,7 @@ def train_plainly(
     device = torch.device(device)
     network.to(device).train()
     mean, std = (part.to(device) for part in scenario.normalisation)
-    batches = EpochBatches(len(scenario.train_stream[step].images.indices), settings.batch, seed, step)
+    batches = EpochBatches(len(scenario.experiences[step].images.indices), settings.batch, seed, step)
     loader = make_loader(scenario.training, batches, 0, pin=False)
     optimizer = make_optimizer([{"params": list(network.parameters())}], settings, 0)
     schedule = make_schedule(optimizer, settings, iterations)

@@ -56,7 +56,7 @@ def make_schedule(
     factors: Sequence[Factor | None] = (),
 ) -> LambdaLR:
     """The schedule of a step, to be stepped after each iteration; a group's own `factor` comes before the settings'."""
-    common = poly(iterations, settings.power, settings.warmup)
+    common = poly(max(iterations, 1), settings.power, settings.warmup)
 
     def of(factor: Factor | None) -> Callable[[int], float]:
         return common if factor is None else lambda i: factor(iterations, i)

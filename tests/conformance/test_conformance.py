@@ -1,4 +1,4 @@
-"""Every strategy, plugin and backbone of the catalogue, on a tiny stream: joins by being in the catalogue.
+"""Every loop, plugin and backbone of the catalogue, on a tiny stream: joins by being in the catalogue.
 
 Columns: fresh (trains, evaluates, grows as promised), weights kept and loaded give the same predictions, killed and
 resumed, shared first step, two processes. Those of task sequences are in `test_sequences.py`.
@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from densecl.check.check import check_method
-from densecl.check.tiny import tiny_network, tiny_strategy, tiny_stream
+from densecl.check.tiny import tiny_loop, tiny_network, tiny_stream
 from densecl.runner.checkpoint import load_weights, save_weights
-from densecl.runner.evaluation import confusion_of_all
+from densecl.runner.evaluation import confusion
 from densecl.runner.methods import parse_method
 from densecl.runner.plan import make_plan
 from densecl.runner.resume import Checkpoints, find_point, go_on
@@ -49,15 +49,15 @@ def made(text, backbone=None, seed=0):
     method = parse_method(text)
     backbone = backbone or OWN_BACKBONE.get(method.strategy.name, "bisenet")
     network = tiny_network(backbone, **NETWORKS[backbone])
-    return tiny_strategy(method, tiny_stream(method, "classes"), network, seed=seed)
+    return tiny_loop(method, tiny_stream(method, "classes"), network, seed=seed)
 
 
 def train(text, backbone=None, seed=0):
-    strategy, matrices = made(text, backbone, seed), []
-    for experience in strategy.scenario.train_stream:
-        strategy.train(experience, eval_streams=[])
-        matrices.append(confusion_of_all(strategy, experience.step, 4))
-    return strategy, matrices
+    loop, matrices = made(text, backbone, seed), []
+    for experience in loop.scenario.experiences:
+        loop.train([experience])
+        matrices.append(confusion(loop, experience.step, 4))
+    return loop, matrices
 
 
 def labelled(samples):
@@ -86,7 +86,7 @@ def test_fresh_runs_count_every_pixel_and_repeat_bit_for_bit(method, backbone):
         assert [matrix.sum() for matrix in matrices] == [sum(counts[: k + 1]) for k in range(3)]
         assert [heads.n_outputs for heads in first.network.heads.tasks.values()] == [3, 2, 2]
     else:
-        assert all(matrix.sum() == labelled(first.scenario.test) for matrix in matrices)
+        assert all(matrix.sum() == labelled(first.scenario.tests[0]) for matrix in matrices)
         assert first.network.n_outputs == 5
     states = first.network.state_dict(), second.network.state_dict()
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
@@ -96,16 +96,16 @@ def test_fresh_runs_count_every_pixel_and_repeat_bit_for_bit(method, backbone):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_kept_weights_give_the_same_confusion_matrix(method, tmp_path):
-    strategy, matrices = train(method)
+    loop, matrices = train(method)
     settings = make_plan("shapes15-5", method).settings
     last = len(matrices) - 1
-    save_weights(strategy.network, settings, tmp_path, last)
+    save_weights(loop.network, settings, tmp_path, last)
     again = made(method)
-    for experience in again.scenario.train_stream:
-        again.grow(experience)
+    for experience in again.scenario.experiences:
+        again.enter(experience)
     load_weights(again.network, tmp_path, last)
-    again.load_method_state(strategy.method_state())
-    assert (confusion_of_all(again, last, 3) == matrices[last]).all()
+    again.load_method_state(loop.method_state())
+    assert (confusion(again, last, 3) == matrices[last]).all()
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -115,9 +115,9 @@ def test_a_first_step_called_shared_is_the_one_of_fine_tuning(method):
         pytest.skip("its first step is its own")
     states = []
     for text in (method, plain(parsed)):
-        strategy = made(text, OWN_BACKBONE.get(parsed.strategy.name))
-        strategy.train(strategy.scenario.train_stream[0], eval_streams=[])
-        states.append(copy.deepcopy(strategy.network.state_dict()))
+        loop = made(text, OWN_BACKBONE.get(parsed.strategy.name))
+        loop.train([loop.scenario.experiences[0]])
+        states.append(copy.deepcopy(loop.network.state_dict()))
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[1])
 
 
@@ -129,16 +129,16 @@ def test_a_loaded_first_step_leads_to_the_same_weights_as_ones_own(method):
         pytest.skip("its first step is its own")
     whole, _ = train(method)
     other = made(plain(parsed), OWN_BACKBONE.get(parsed.strategy.name))
-    other.train(other.scenario.train_stream[0], eval_streams=[])
-    strategy = made(method)
-    first, *later = strategy.scenario.train_stream
-    strategy.grow(first)
-    strategy.network.load_state_dict(other.network.state_dict())
-    strategy.finish_step(first)
+    other.train([other.scenario.experiences[0]])
+    loop = made(method)
+    first, *later = loop.scenario.experiences
+    loop.enter(first)
+    loop.network.load_state_dict(other.network.state_dict())
+    loop.finish(first)
     for experience in later:
-        strategy.train(experience, eval_streams=[])
+        loop.train([experience])
     expected = whole.network.state_dict()
-    assert all(torch.equal(value, expected[key]) for key, value in strategy.network.state_dict().items())
+    assert all(torch.equal(value, expected[key]) for key, value in loop.network.state_dict().items())
 
 
 def plain(parsed):
@@ -161,33 +161,33 @@ def test_killed_and_resumed_runs_end_with_the_same_weights(method, killed_at, tm
     settings = make_plan("shapes15-5", method).settings
 
     def attempt(kill):
-        strategy = made(method)
-        scenario = strategy.scenario
+        loop = made(method)
+        scenario = loop.scenario
         checkpoints = Checkpoints(tmp_path, "hash")
         finished = len(list((tmp_path / "weights").glob("*")))
-        point = find_point(tmp_path, checkpoints, finished, len(scenario.train_stream), lambda _: None)
-        go_on(strategy, scenario, point, lambda _: None)
+        point = find_point(tmp_path, checkpoints, finished, len(scenario.experiences), lambda _: None)
+        go_on(loop, point, lambda _: None)
         trained = 0
 
         def after_epoch():
             nonlocal trained
             trained += 1
-            checkpoints.save_epoch(strategy.state())
-            if kill and (strategy.step, strategy.epoch) == killed_at:
+            checkpoints.save_epoch(loop.state())
+            if kill and (loop.step, loop.epoch) == killed_at:
                 checkpoints.close()
                 raise Killed
 
-        strategy.after_epoch = after_epoch
-        for experience in list(scenario.train_stream)[point.finished :]:
-            strategy.train(experience, eval_streams=[])
-            save_weights(strategy.network, settings, tmp_path, experience.step)
-            checkpoints.save_step(experience.step, strategy.method_state())
-        return strategy, trained
+        loop.after_epoch = after_epoch
+        for experience in scenario.experiences[point.finished :]:
+            loop.train([experience])
+            save_weights(loop.network, settings, tmp_path, experience.step)
+            checkpoints.save_step(experience.step, loop.method_state())
+        return loop, trained
 
     with pytest.raises(Killed):
         attempt(kill=True)
     resumed, epochs = attempt(kill=False)
-    later = list(whole.scenario.train_stream)[killed_at[0] :]
+    later = list(whole.scenario.experiences)[killed_at[0] :]
     assert epochs == sum(whole.length(experience)[0] for experience in later) - killed_at[1]
     expected = whole.network.state_dict()
     assert all(torch.equal(value, expected[key]) for key, value in resumed.network.state_dict().items())

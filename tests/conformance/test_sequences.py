@@ -5,9 +5,9 @@ import copy
 import pytest
 import torch
 
-from densecl.check.tiny import tiny_backbone, tiny_network, tiny_sequence, tiny_strategy
+from densecl.check.tiny import tiny_backbone, tiny_loop, tiny_network, tiny_sequence
 from densecl.runner.checkpoint import load_weights, save_weights
-from densecl.runner.evaluation import measure_all
+from densecl.runner.evaluation import evaluate
 from densecl.runner.methods import parse_method
 from densecl.runner.resume import Checkpoints, find_point, go_on
 from densecl.settings.catalogue import entries
@@ -44,27 +44,27 @@ UNET = {"width": 4, "depth": 2, "norm": "batch"}
 def made(text, seed=0):
     method = parse_method(text)
     network = tiny_backbone(method) if method.strategy.name == "resblock" else tiny_network("unet", **UNET)
-    return tiny_strategy(method, tiny_sequence(), network, seed=seed)
+    return tiny_loop(method, tiny_sequence(), network, seed=seed)
 
 
 @torch.no_grad()
-def outputs(strategy, index):
+def outputs(loop, index):
     """What the network gives for a task's test images."""
-    scenario = strategy.scenario
-    strategy.select_task(index)
+    scenario = loop.scenario
+    loop.strategy.select_task(index)
     images = torch.stack([scenario.tests[index][i].image for i in range(4)])
-    image = scenario.tasks[index].prepare(images, images[:, 0]).image
-    return strategy.network.eval()(normalise(image, *strategy.normalisation)).logits.clone()
+    image = scenario.stream.tasks[index].prepare(images, images[:, 0]).image
+    return loop.network.eval()(normalise(image, *loop.normalisation)).logits.clone()
 
 
 def train(text, seed=0):
-    """The strategy after all tasks, and each task's outputs after each step."""
-    strategy, seen = made(text, seed), []
-    for experience in strategy.scenario.train_stream:
-        strategy.train(experience, eval_streams=[])
-        seen.append([outputs(strategy, index) for index in range(experience.step + 1)])
-        strategy.select_task(experience.step)
-    return strategy, seen
+    """The loop after all tasks, and each task's outputs after each step."""
+    loop, seen = made(text, seed), []
+    for experience in loop.scenario.experiences:
+        loop.train([experience])
+        seen.append([outputs(loop, index) for index in range(experience.step + 1)])
+        loop.strategy.select_task(experience.step)
+    return loop, seen
 
 
 def same(one, other):
@@ -95,16 +95,16 @@ def test_what_is_kept_is_kept_to_the_bit_and_fine_tuning_keeps_nothing(method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_kept_weights_give_the_same_scores(method, tmp_path):
-    strategy, _ = train(method)
-    wanted = measure_all(strategy, 2, 4, 0, [])
-    save_weights(strategy.network, RunSettings(benchmark="b", strategy="s", backbone="unet"), tmp_path, 2)
+    loop, _ = train(method)
+    wanted = evaluate(loop, 2, 4)
+    save_weights(loop.network, RunSettings(benchmark="b", strategy="s", backbone="unet"), tmp_path, 2)
     again = made(method)
-    for experience in again.scenario.train_stream:
-        again.grow(experience)
+    for experience in again.scenario.experiences:
+        again.enter(experience)
     load_weights(again.network, tmp_path, 2)
-    again.load_method_state(strategy.method_state())
-    assert measure_all(again, 2, 4, 0, []) == wanted
-    assert same(again.model_tensors(), strategy.model_tensors())
+    again.load_method_state(loop.method_state())
+    assert evaluate(again, 2, 4) == wanted
+    assert same(again.model_tensors(), loop.strategy.model_tensors())
 
 
 class Killed(BaseException):
@@ -119,27 +119,25 @@ def test_killed_and_resumed_runs_end_with_the_same_weights(method, killed_at, tm
     settings = RunSettings(benchmark="b", strategy="s", backbone="unet")
 
     def attempt(kill):
-        strategy = made(method)
-        stream = strategy.scenario.train_stream
+        loop = made(method)
+        stream = loop.scenario.experiences
         checkpoints = Checkpoints(tmp_path, "hash")
         finished = len(list((tmp_path / "weights").glob("*")))
-        go_on(
-            strategy, strategy.scenario, find_point(tmp_path, checkpoints, finished, 3, lambda _: None), lambda _: None
-        )
+        go_on(loop, loop.scenario, find_point(tmp_path, checkpoints, finished, 3, lambda _: None), lambda _: None)
 
         def after_epoch():
-            checkpoints.save_epoch(strategy.state())
-            if kill and (strategy.step, strategy.epoch) == killed_at:
+            checkpoints.save_epoch(loop.state())
+            if kill and (loop.step, loop.epoch) == killed_at:
                 checkpoints.close()
                 raise Killed
 
-        strategy.after_epoch = after_epoch
+        loop.after_epoch = after_epoch
         for experience in list(stream)[finished:]:
-            strategy.train(experience, eval_streams=[])
-            measure_all(strategy, experience.step, 4, 0, [])
-            save_weights(strategy.network, settings, tmp_path, experience.step)
-            checkpoints.save_step(experience.step, strategy.method_state())
-        return strategy
+            loop.train([experience])
+            evaluate(loop, experience.step, 4)
+            save_weights(loop.network, settings, tmp_path, experience.step)
+            checkpoints.save_step(experience.step, loop.method_state())
+        return loop
 
     with pytest.raises(Killed):
         attempt(kill=True)
@@ -155,9 +153,9 @@ def test_a_shared_first_step_is_the_one_of_fine_tuning(method):
         pytest.skip("its first step is its own")
     states = []
     for text in (method, "finetune"):
-        strategy = made(text)
-        strategy.train(strategy.scenario.train_stream[0], eval_streams=[])
-        states.append(copy.deepcopy(strategy.network.state_dict()))
+        loop = made(text)
+        loop.train([loop.scenario.experiences[0]])
+        states.append(copy.deepcopy(loop.network.state_dict()))
     assert same(*states)
 
 
@@ -168,15 +166,15 @@ def test_a_loaded_first_step_leads_to_the_same_weights_as_ones_own(method):
         pytest.skip("its first step is its own")
     whole, _ = train(method)
     other = made("finetune")
-    other.train(other.scenario.train_stream[0], eval_streams=[])
-    strategy = made(method)
-    first, *later = strategy.scenario.train_stream
-    strategy.grow(first)
-    strategy.network.load_state_dict(other.network.state_dict())
-    strategy.finish_step(first)
+    other.train([other.scenario.experiences[0]])
+    loop = made(method)
+    first, *later = loop.scenario.experiences
+    loop.enter(first)
+    loop.network.load_state_dict(other.network.state_dict())
+    loop.finish(first)
     for experience in later:
-        strategy.train(experience, eval_streams=[])
-    assert same(strategy.network.state_dict(), whole.network.state_dict())
+        loop.train([experience])
+    assert same(loop.network.state_dict(), whole.network.state_dict())
 
 
 SEVERAL = [method for method in METHODS if not any(part.stock for part in parse_method(method).plugins)]

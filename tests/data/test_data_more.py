@@ -137,14 +137,14 @@ def test_a_domain_incremental_stream_shows_all_classes_at_every_step(streets):
     train, test = Cityscapes(streets, "train"), Cityscapes(streets, "test")
     cities = cityscapes.domains(train, protocol.steps("1-1", 3))
     scenario = domain_incremental(train, test, cities)
-    steps = list(scenario.train_stream)
+    steps = scenario.experiences
     assert [len(step.images.indices) for step in steps] == [3, 1, 2]
     assert [len(step.new_classes) for step in steps] == [19, 0, 0]
     assert [step.n_outputs for step in steps] == [20, 20, 20]
-    assert len(scenario.class_names) == 20
+    assert len(scenario.stream.class_names) == 20
     assert all(np.array_equal(step.images.table, steps[0].images.table) for step in steps)
     assert np.flatnonzero(steps[2].presence[0]).tolist() == [1, 2, 3, 4, 5, 11, 14, 19, 255]
-    assert len(scenario.test) == 3
+    assert len(scenario.tests[0]) == 3
     joint = domain_incremental(train, test, cities, joint=True)
     assert [len(step.images.indices) for step in joint.train_stream] == [6]
     with pytest.raises(SettingError, match="step 1 has no image"):

@@ -11,7 +11,7 @@ from PIL import Image
 
 import densecl
 from data_trees import few_drawn
-from densecl.check.tiny import tiny_scenario, tiny_strategy
+from densecl.check.tiny import tiny_loop, tiny_scenario
 from densecl.cli import main
 from densecl.data.photo import find_photos, read_photo
 from densecl.errors import DataError
@@ -102,11 +102,11 @@ def test_bands_of_logits_are_those_of_the_whole(size):
 
 
 def test_labels_do_not_depend_on_the_bands(monkeypatch):
-    strategy = tiny_strategy(parse_method("finetune"), tiny_scenario())
+    loop = tiny_loop(parse_method("finetune"), tiny_scenario())
     output = Output(torch.randn(1, 5, 12, 9, generator=torch.Generator().manual_seed(0)))
-    whole = predictor.labels_of(strategy, output, (50, 70))
+    whole = predictor.labels_of(loop, output, (50, 70))
     monkeypatch.setattr(predictor, "BAND", 5 * 70 * 3)
-    banded = predictor.labels_of(strategy, output, (50, 70))
+    banded = predictor.labels_of(loop, output, (50, 70))
     assert whole.shape == banded.shape == (50, 70)
     assert (whole != banded).mean() < 0.001  # rounding, where two classes are equal
     assert len(np.unique(whole)) == 5
@@ -298,8 +298,8 @@ def test_an_image_is_never_written_over(alone, photo, tmp_path, capsys):
 
 
 def test_runs_of_every_kind_predict(voc, tmp_path, photo, capsys):
-    for strategy in ("joint", "lwf+si+replay"):
-        assert main(run_words(voc, tmp_path / "r", "--quiet", benchmark="voc15-5s", strategy=strategy)) == 0
+    for loop in ("joint", "lwf+si+replay"):
+        assert main(run_words(voc, tmp_path / "r", "--quiet", benchmark="voc15-5s", loop=loop)) == 0
     capsys.readouterr()
     for path in (tmp_path / "r").rglob("result.json"):
         (found,) = densecl.predict(path.parent, photo)

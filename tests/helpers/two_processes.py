@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from densecl.check.tiny import TRAINING, tiny_backbone, tiny_network, tiny_strategy, tiny_stream
-from densecl.runner.evaluation import confusion_of_all, measure_all
+from densecl.check.tiny import TRAINING, tiny_backbone, tiny_loop, tiny_network, tiny_stream
+from densecl.runner.evaluation import confusion, evaluate
 from densecl.runner.methods import parse_method
 from densecl.settings.recipe import LaterSettings
 from densecl.streams.samples import UNCOUNTED
@@ -73,16 +73,18 @@ class Losses:
         """Nothing to keep."""
 
 
-def still(strategy):
+def still(loop):
     """Training with all statistics of BatchNorm fixed, so that two processes can do the sums of one."""
 
+    usual = loop.strategy.train_mode
+
     def train_mode():
-        strategy.network.train()
-        for module in strategy.network.modules():
+        usual()
+        for module in loop.network.modules():
             if isinstance(module, _BatchNorm):
                 module.eval()
 
-    strategy.train_mode = train_mode
+    loop.strategy.train_mode = train_mode
 
 
 def network_for(parsed):
@@ -101,36 +103,35 @@ def train(method, kind, folder):
     """
     parsed = parse_method(method)
     scenario = tiny_stream(parsed, kind)
-    strategy = tiny_strategy(parsed, scenario, network_for(parsed), SETTINGS)
-    strategy.events = losses = Losses()
-    still(strategy)
+    loop = tiny_loop(parsed, scenario, network_for(parsed), SETTINGS)
+    loop.events = losses = Losses()
+    still(loop)
     seen, weights, matrices = [], [], []
-    unpack = strategy._unpack_minibatch
+    update = loop.update
 
-    def look():
-        unpack()
-        batch = strategy.mbatch
-        own, counted = batch.step == strategy.step, batch.index != UNCOUNTED
+    def look(batch):
+        own, counted = batch.step == loop.step, batch.index != UNCOUNTED
         indices = (batch.index[own & counted].tolist(), batch.index[~own & counted].tolist())
-        seen.append([strategy.step, strategy.epoch, *indices])
+        seen.append([loop.step, loop.epoch, *indices])
+        update(batch)
 
-    strategy._unpack_minibatch = look
-    for experience in scenario.train_stream:
-        strategy.train(experience, eval_streams=[])
-        content = b"".join(t.numpy().tobytes() for t in strategy.network.state_dict().values())
+    loop.update = look
+    for experience in scenario.experiences:
+        loop.train([experience])
+        content = b"".join(t.numpy().tobytes() for t in loop.network.state_dict().values())
         weights.append(hashlib.sha256(content).hexdigest())
-        matrices.append(counted(strategy, experience.step))
+        matrices.append(counted(loop, experience.step))
     name = f"{method}-{distributed.rank()}of{distributed.world()}"
     found = {"losses": losses.values, "seen": seen, "weights": weights, "counted": matrices}
     (folder / f"{name}.json").write_text(json.dumps(found))
-    torch.save(strategy.network.state_dict(), folder / f"{name}.pt")
+    torch.save(loop.network.state_dict(), folder / f"{name}.pt")
 
 
-def counted(strategy, step):
+def counted(loop, step):
     """What an evaluation counts: pixels by truth and prediction, of a sequence the scores of each task."""
-    if strategy.scenario.kind == "tasks":
-        return [list(found.metrics.values()) for found in measure_all(strategy, step, 3, 0, [])]
-    return confusion_of_all(strategy, step, 3).tolist()
+    if loop.scenario.stream.kind == "tasks":
+        return [list(found.metrics.values()) for found in evaluate(loop, step, 3)]
+    return confusion(loop, step, 3).tolist()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from densecl.check.tiny import TRAINING, tiny_network, tiny_scenario, tiny_strategy
+from densecl.check.tiny import TRAINING, tiny_loop, tiny_network, tiny_scenario
 from densecl.errors import SettingError
 from densecl.inversion import Inversion, Job, choose_targets, lse_lba_pool, measure_quality, pixel_range, synthesise
 from densecl.inversion.competition import jensen_shannon, legacy_divergence
@@ -180,9 +180,9 @@ def test_images_of_every_backbone_come_to_show_their_class_and_to_match_statisti
     """A network that has learnt four colours finds them in images made from it alone."""
     training = TRAINING.model_copy(update={"epochs": 40, "lr": 1e-2, "warmup": 10})
     scenario = tiny_scenario(joint=True)
-    strategy = tiny_strategy(parse_method("joint"), scenario, tiny_network(name, **BACKBONES[name]), training)
-    strategy.train(scenario.train_stream[0], eval_streams=[])
-    model = strategy.network
+    loop = tiny_loop(parse_method("joint"), scenario, tiny_network(name, **BACKBONES[name]), training)
+    loop.train([scenario.experiences[0]])
+    model = loop.network
     targets = choose_targets((1, 2, 3, 4), 3, 5, seed=0)
     valid = pixel_range(*scenario.normalisation)
     settings = Inversion(iterations=60, batch=12, tv_l2=0.01)

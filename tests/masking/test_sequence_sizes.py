@@ -2,12 +2,12 @@
 
 import pytest
 import torch
+from densecl.runner.tasks import file_bytes, stored
 from safetensors.torch import save
 
-from densecl.check.tiny import tiny_backbone, tiny_network, tiny_sequence, tiny_strategy
+from densecl.check.tiny import tiny_backbone, tiny_loop, tiny_network, tiny_sequence
 from densecl.models import Network, UNet
 from densecl.runner.methods import parse_method
-from densecl.runner.tasks import file_bytes, stored
 from densecl.strategies.storage import counts, formula_bytes, numbers
 from size_formulas import MIB, rounded_total
 
@@ -34,11 +34,11 @@ def test_the_size_of_a_file_is_that_of_the_file():
 def test_formula_tensors_and_file_agree(name):
     method = parse_method(name)
     network = tiny_backbone(method) if name == "resblock" else tiny_network("unet", width=4, depth=2, norm="batch")
-    strategy = tiny_strategy(method, tiny_sequence(), network)
-    for experience in strategy.scenario.train_stream:
-        strategy.train(experience, eval_streams=[])
-        found = stored(strategy)
-        kept = strategy.model_tensors()
+    loop = tiny_loop(method, tiny_sequence(), network)
+    for experience in loop.scenario.experiences:
+        loop.train([experience])
+        found = stored(loop)
+        kept = loop.strategy.model_tensors()
         assert found.file == len(save({key: tensor.contiguous() for key, tensor in kept.items()}))
         # beside the formula: counters of BatchNorm, phases of PackNet, and packed bits that fill whole bytes
         small = sum(t.numel() * t.element_size() for t in kept.values() if t.dtype == torch.int64)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from densecl.check.tiny import tiny_scenario, tiny_strategy
+from densecl.check.tiny import tiny_loop, tiny_scenario
 from densecl.cli import main
 from densecl.records.record import read_record
 from densecl.runner import pictures
@@ -167,11 +167,11 @@ def test_joint_has_pictures_of_its_one_step_and_the_same_images(finished, voc, t
 
 def test_a_folder_that_cannot_be_written_is_said_and_ends_nothing(tmp_path):
     scenario = tiny_scenario()
-    strategy = tiny_strategy(parse_method("finetune"), scenario)
-    strategy.grow(scenario.train_stream[0])
+    loop = tiny_loop(parse_method("finetune"), scenario)
+    loop.enter(scenario.experiences[0])
     (tmp_path / "pictures").write_text("a file")
     said = []
-    pictures.keep_step(strategy, tmp_path, 0, said.append)
+    pictures.keep_step(loop, tmp_path, 0, said.append)
     assert len(said) == 1
     assert "no pictures of step 0" in said[0]
     assert str(tmp_path / "pictures") in said[0]
@@ -179,11 +179,11 @@ def test_a_folder_that_cannot_be_written_is_said_and_ends_nothing(tmp_path):
 
 def test_what_is_no_fault_of_the_disk_is_not_hidden(tmp_path, monkeypatch):
     scenario = tiny_scenario()
-    strategy = tiny_strategy(parse_method("finetune"), scenario)
-    strategy.grow(scenario.train_stream[0])
-    monkeypatch.setattr(strategy, "predict", lambda output: output.nothing)
+    loop = tiny_loop(parse_method("finetune"), scenario)
+    loop.enter(scenario.experiences[0])
+    monkeypatch.setattr(loop, "predict", lambda output: output.nothing)
     with pytest.raises(AttributeError):
-        pictures.keep_step(strategy, tmp_path, 0, lambda _: None)
+        pictures.keep_step(loop, tmp_path, 0, lambda _: None)
 
 
 def test_a_stream_that_tells_the_step_shows_the_images_of_one_that_does_not():
@@ -197,10 +197,10 @@ def test_a_stream_that_tells_the_step_shows_the_images_of_one_that_does_not():
 
 def test_a_method_that_is_told_the_step_answers_with_labels_of_learnt_steps(tmp_path):
     scenario = tiny_scenario(by_task=True)
-    strategy = tiny_strategy(parse_method("scratch"), scenario)
-    for experience in scenario.train_stream:
-        strategy.grow(experience)
-        strategy.finish_step(experience)
-        pictures.keep_step(strategy, tmp_path, experience.step, print)
+    loop = tiny_loop(parse_method("scratch"), scenario)
+    for experience in scenario.experiences:
+        loop.enter(experience)
+        loop.finish(experience)
+        pictures.keep_step(loop, tmp_path, experience.step, print)
         learnt = {0, 255, *experience.seen_classes}
         assert set(np.unique(read(tmp_path, f"step{experience.step}.png")).tolist()) <= learnt

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from densecl.check.tiny import TRAINING, tiny_network, tiny_scenario, tiny_strategy
+from densecl.check.tiny import TRAINING, tiny_loop, tiny_network, tiny_scenario
 from densecl.cli import main
 from densecl.errors import RecordError, RunError
 from densecl.records.record import find_records, read_record
@@ -43,9 +43,9 @@ def test_a_run_killed_at_a_random_moment_ends_with_the_same_bits_and_trains_less
 
 def test_a_first_step_that_is_shared_gives_the_same_bits_and_is_trained_once(tmp_path, capsys):
     data = tiny_voc(tmp_path / "data").parents[1]
-    for strategy in ("finetune", "mib", "lwf+replay"):
-        assert main([*run_words(data, tmp_path / "shared", strategy=strategy)]) == 0
-        assert main([*run_words(data, tmp_path / "own", strategy=strategy), "--no-share"]) == 0
+    for loop in ("finetune", "mib", "lwf+replay"):
+        assert main([*run_words(data, tmp_path / "shared", loop=loop)]) == 0
+        assert main([*run_words(data, tmp_path / "own", loop=loop), "--no-share"]) == 0
     trained = []
     for path in sorted((tmp_path / "shared").rglob("result.json")):
         (other,) = (tmp_path / "own").rglob(f"{path.parent.name}/result.json")
@@ -156,8 +156,8 @@ def test_a_worker_that_dies_is_said_in_one_line():
     from densecl.training.failures import explained
 
     scenario = tiny_scenario()
-    strategy = tiny_strategy(parse_method("finetune"), scenario)
-    strategy.workers = 1
+    loop = tiny_loop(parse_method("finetune"), scenario)
+    loop.workers = 1
     read = type(scenario.training.reader).read
     here = os.getpid()
 
@@ -169,7 +169,7 @@ def test_a_worker_that_dies_is_said_in_one_line():
     type(scenario.training.reader).read = die
     try:
         with pytest.raises(RuntimeError) as caught:
-            strategy.train(scenario.train_stream[0], eval_streams=[])
+            loop.train([scenario.experiences[0]])
     finally:
         type(scenario.training.reader).read = read
     message = str(explained(caught.value, SETTINGS))
@@ -192,9 +192,9 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(parts):
         scenario = tiny_scenario()
         changes = {"accumulation": accumulation, "optimizer": "sgd", "lr": 0.1, "iterations": 3, "class_weights": 0.5}
         network = tiny_network("unet", width=4, depth=2, norm="instance")
-        strategy = tiny_strategy(parse_method("mib"), scenario, network, TRAINING.model_copy(update=changes))
-        for experience in list(scenario.train_stream)[:2]:
-            strategy.train(experience, eval_streams=[])
+        loop = tiny_loop(parse_method("mib"), scenario, network, TRAINING.model_copy(update=changes))
+        for experience in scenario.experiences[:2]:
+            loop.train([experience])
         states.append(network.state_dict())
     for key, value in states[0].items():
         torch.testing.assert_close(states[1][key], value, rtol=1e-3, atol=1e-5)
@@ -242,7 +242,7 @@ def test_a_full_disk_is_said_in_one_line_and_keeps_what_was_there(tmp_path, caps
 
 
 def test_what_a_method_froze_stays_frozen_after_a_kill(tmp_path):
-    from densecl.check.tiny import tiny_network, tiny_scenario, tiny_strategy
+    from densecl.check.tiny import tiny_loop, tiny_network, tiny_scenario
     from densecl.runner.methods import parse_method
 
     (tmp_path / "frozen.py").write_text(
@@ -254,20 +254,20 @@ def test_what_a_method_froze_stays_frozen_after_a_kill(tmp_path):
     method = parse_method(f"{tmp_path}/frozen.py:Frozen")
 
     def strategy():
-        return tiny_strategy(method, tiny_scenario(), tiny_network())
+        return tiny_loop(method, tiny_scenario(), tiny_network())
 
     whole, checkpoints, states = strategy(), Checkpoints(tmp_path, "run"), []
-    for experience in list(whole.scenario.train_stream)[:2]:
+    for experience in list(whole.scenario.experiences)[:2]:
         if experience.step == 1:
             before = {key: value.clone() for key, value in whole.network.state_dict().items()}
             whole.after_epoch = lambda: states.append(pack({"run": "run", **whole.state()}))
-        whole.train(experience, eval_streams=[])
+        whole.train([experience])
     (tmp_path / "state").write_bytes(states[0])
     again = strategy()
-    again.grow(again.scenario.train_stream[0])
+    again.grow(again.scenario.experiences[0])
     again.network.load_state_dict(before)
     again.resume(unpack(tmp_path / "state", "run"))
-    again.train(again.scenario.train_stream[1], eval_streams=[])
+    again.train([again.scenario.experiences[1]])
     checkpoints.close()
     expected = whole.network.state_dict()
     assert all(torch.equal(value, expected[key]) for key, value in again.network.state_dict().items())
@@ -283,7 +283,7 @@ def test_a_first_step_is_not_shared_with_a_method_of_ones_own_that_differs(tmp_p
         "    def pixel_loss(self, logits, batch):\n"
         "        return 3 * super().pixel_loss(logits, batch)\n"
     )
-    assert main(run_words(data, tmp_path / "out", strategy=f"{tmp_path}/wrong.py:Wrong")) == 0
+    assert main(run_words(data, tmp_path / "out", loop=f"{tmp_path}/wrong.py:Wrong")) == 0
     assert main(run_words(data, tmp_path / "out", strategy="finetune")) == 0
     records = {found.record.strategy: found.record for found in find_records(tmp_path / "out")[0]}
     assert not records["finetune"].steps[0].shared
@@ -314,17 +314,17 @@ def test_a_complete_record_that_says_running_becomes_finished(tmp_path):
 
 def test_weights_that_are_not_finite_are_never_kept():
     scenario = tiny_scenario()
-    strategy = tiny_strategy(parse_method("finetune"), scenario)
+    loop = tiny_loop(parse_method("finetune"), scenario)
     kept = []
-    strategy.after_epoch = lambda: kept.append(strategy.epoch)
-    step = strategy.optimizer_step
+    loop.after_epoch = lambda: kept.append(loop.epoch)
+    step = loop.optimizer_step
 
     def poison():
         step()
-        if strategy.epoch == 1:
-            next(iter(strategy.network.parameters())).data.fill_(float("nan"))
+        if loop.epoch == 1:
+            next(iter(loop.network.parameters())).data.fill_(float("nan"))
 
-    strategy.optimizer_step = poison
+    loop.optimizer_step = poison
     with pytest.raises(RunError, match="not finite"):
-        strategy.train(scenario.train_stream[0], eval_streams=[])
+        loop.train([scenario.experiences[0]])
     assert kept == [1]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from densecl.check.tiny import TinyImages, tiny_network, tiny_sequence, tiny_strategy
+from densecl.check.tiny import TinyImages, tiny_loop, tiny_network, tiny_sequence
 from densecl.data.styles import style_image
 from densecl.errors import DataError, SettingError, UnknownNameError
 from densecl.losses import distillation
@@ -41,20 +41,20 @@ def source(task, n=10, seed=1):
 
 def test_each_step_has_its_own_task_images_and_outputs():
     scenario = tiny_sequence()
-    assert scenario.kind == "tasks"
-    assert [task.name for task in scenario.tasks] == ["squares", "colours", "again"]
-    assert [experience.n_outputs for experience in scenario.train_stream] == [5, 2, 5]
-    assert [len(e.images.indices) for e in scenario.train_stream] == [24, 20, 18]
+    assert scenario.stream.kind == "tasks"
+    assert [task.name for task in scenario.stream.tasks] == ["squares", "colours", "again"]
+    assert [experience.n_outputs for experience in scenario.experiences] == [5, 2, 5]
+    assert [len(e.images.indices) for e in scenario.experiences] == [24, 20, 18]
     assert len({tests.reader.ids for tests in scenario.tests}) == 3
-    assert scenario.names[0] == ("background", "red", "green", "blue", "yellow")
-    assert scenario.names[1] == ()
+    assert scenario.stream.names[0] == ("background", "red", "green", "blue", "yellow")
+    assert scenario.stream.names[1] == ()
 
 
 def test_a_sample_of_the_experience_is_what_the_task_makes_of_it():
     scenario = tiny_sequence()
-    image, target = scenario.train_stream[1].dataset[3][:2]
+    image, target = scenario.experiences[1].dataset[3][:2]
     raw = scenario.training.readers[1].read(3)[0]
-    wanted = scenario.tasks[1].prepare(raw[None], raw[None, 0])
+    wanted = scenario.stream.tasks[1].prepare(raw[None], raw[None, 0])
     assert torch.equal(target, wanted.target[0])
     mean, std = scenario.normalisation
     torch.testing.assert_close(image, (wanted.image[0] / 255 - mean) / std)
@@ -62,7 +62,7 @@ def test_a_sample_of_the_experience_is_what_the_task_makes_of_it():
 
 def test_held_out_images_are_evaluated_and_not_trained_on():
     scenario = task_sequence([source(colorization("a")), source(colorization("b"), 20, 3)], validation=0.2)
-    for experience, tests in zip(scenario.train_stream, scenario.tests, strict=True):
+    for experience, tests in zip(scenario.experiences, scenario.tests, strict=True):
         assert not set(experience.images.indices) & set(tests.indices)
     assert [len(tests) for tests in scenario.tests] == [2, 4]
 
@@ -192,10 +192,10 @@ def test_a_method_brings_the_backbone_it_needs_unless_one_is_named(no_data):
 
 def test_resblock_refuses_another_backbone_and_decoder_one_without():
     with pytest.raises(SettingError, match="resblock cannot use UNet"):
-        tiny_strategy(parse_method("resblock"), tiny_sequence(), tiny_network("unet", width=4, depth=2))
+        tiny_loop(parse_method("resblock"), tiny_sequence(), tiny_network("unet", width=4, depth=2))
     network = tiny_network("fcn", encoder="mini", weights="none", encoder_widths=(8, 8, 12, 16))
     with pytest.raises(SettingError, match="FCN has no decoder"):
-        tiny_strategy(parse_method("decoder"), tiny_sequence(), network)
+        tiny_loop(parse_method("decoder"), tiny_sequence(), network)
 
 
 # ---- style images
@@ -243,20 +243,20 @@ def adversarial():
         source(autoencoding("copy", loss="adversarial", critic=initialised(3, width=4))),
         source(colorization("b")),
     ]
-    return tiny_strategy(parse_method("finetune"), task_sequence(tasks), tiny_network("unet", width=4, depth=2))
+    return tiny_loop(parse_method("finetune"), task_sequence(tasks), tiny_network("unet", width=4, depth=2))
 
 
 def test_a_critic_learns_and_goes_on_after_a_kill():
     whole = adversarial()
-    first = whole.scenario.train_stream[0]
+    first = whole.scenario.experiences[0]
     before = [p.clone() for p in whole.task.critic.network.parameters()]
     states = []
     whole.after_epoch = lambda: states.append(json_free(whole.state()))
-    whole.train(first, eval_streams=[])
+    whole.train([first])
     assert any(not torch.equal(a, b) for a, b in zip(before, whole.task.critic.network.parameters(), strict=True))
     resumed = adversarial()
     resumed.resume(states[0])
-    resumed.train(resumed.scenario.train_stream[0], eval_streams=[])
+    resumed.train([resumed.scenario.experiences[0]])
     mine, other = whole.task.state_dict()["network"], resumed.task.state_dict()["network"]
     assert all(torch.equal(mine[key], other[key]) for key in mine)
     weights = resumed.network.state_dict()
@@ -273,7 +273,7 @@ def json_free(state):
 
 
 def test_a_task_that_was_never_learnt_is_named():
-    strategy = tiny_strategy(parse_method("piggyback"), tiny_sequence(), tiny_network("unet", width=4, depth=2))
-    strategy.train(strategy.scenario.train_stream[0], eval_streams=[])
+    loop = tiny_loop(parse_method("piggyback"), tiny_sequence(), tiny_network("unet", width=4, depth=2))
+    loop.train([loop.scenario.experiences[0]])
     with pytest.raises(UnknownNameError, match="colours"):
-        strategy.select_task(1)
+        loop.strategy.select_task(1)

@@ -5,17 +5,17 @@ import json
 import numpy as np
 import pytest
 import torch
+from densecl.streams.told import renumbered
 
-from densecl.check.tiny import IMAGES, TinyImages, tiny_scenario, tiny_strategy
+from densecl.check.tiny import IMAGES, TinyImages, tiny_loop, tiny_scenario
 from densecl.cli import main
 from densecl.errors import SettingError
 from densecl.records.record import read_record
-from densecl.runner.evaluation import confusion_of_all, score
+from densecl.runner.evaluation import confusion, score
 from densecl.runner.methods import parse_method
 from densecl.runner.plan import make_plan
 from densecl.streams import protocol
 from densecl.streams.scenario import class_incremental
-from densecl.streams.told import renumbered
 from tiny_runs import run_words
 
 STEPS = ((3, 1), (4,), (2,))  # the order of arrival is not that of the ids
@@ -40,7 +40,7 @@ def test_renumbered_keeps_background_and_void_and_counts_the_steps_own_labels():
 def test_training_images_are_those_of_the_stream_and_labels_count_from_one():
     scenario, train, _ = stream()
     plain = class_incremental(train, TinyImages(8, seed=2), STEPS, presence=train.presence())
-    for step, experience in enumerate(scenario.train_stream):
+    for step, experience in enumerate(scenario.experiences):
         chosen = experience.images.indices
         assert (chosen == plain.train_stream[step].images.indices).all()
         for position, index in enumerate(chosen):
@@ -69,12 +69,14 @@ def test_each_image_is_judged_once_for_every_step_it_holds_classes_of():
 def test_scores_are_over_the_labels_of_the_stream():
     """A predictor that is always right for its own step's classes fills the diagonal with the pixels that count."""
     scenario, _, test = stream()
-    strategy = tiny_strategy(parse_method("classifier"), scenario)
-    for experience in scenario.train_stream:
-        strategy.grow(experience)
+    loop = tiny_loop(parse_method("classifier"), scenario)
+    for experience in scenario.experiences:
+        loop.enter(experience)
     seen = iter([samples[i].target for samples in scenario.tests for i in range(len(samples))])
-    strategy.predict = lambda output: torch.stack([next(seen) for _ in output.logits]).long() % 255  # void: anything
-    matrix = confusion_of_all(strategy, 2, 4)
+    loop.strategy.predict = lambda output: (
+        torch.stack([next(seen) for _ in output.logits]).long() % 255
+    )  # void: anything
+    matrix = confusion(loop, 2, 4)
     number = protocol.arrival(STEPS)
     wanted = np.zeros(5, dtype=int)
     for step in STEPS:
@@ -85,12 +87,12 @@ def test_scores_are_over_the_labels_of_the_stream():
                     wanted[number[original]] += (mask == original).sum()
     assert (matrix == np.diag(wanted)).all()
     assert score(matrix, scenario, 2, []).metrics["miou"]["all"] == 1
-    assert strategy.network.task_heads.active == "step2"
+    assert loop.network.task_heads.active == "step2"
 
 
 def test_held_out_training_images_take_the_place_of_the_test_images():
     scenario, train, _ = stream(validation=0.5)
-    held = set(range(IMAGES)) - {int(i) for experience in scenario.train_stream for i in experience.images.indices}
+    held = set(range(IMAGES)) - {int(i) for experience in scenario.experiences for i in experience.images.indices}
     for step, samples in enumerate(scenario.tests):
         assert set(samples.indices.tolist()) <= held
         assert all(np.isin(train.masks[i], STEPS[step]).any() for i in samples.indices)
@@ -124,9 +126,9 @@ def test_only_methods_that_are_told_the_step_have_heads_by_step():
         ("shapes-3tasks", "mib", "mib"),
     ],
 )
-def test_what_cannot_be_told_the_step_is_refused_before_data_is_read(benchmark, strategy, words):
+def test_what_cannot_be_told_the_step_is_refused_before_data_is_read(benchmark, loop, words):
     with pytest.raises(SettingError, match=words):
-        make_plan(benchmark, strategy)
+        make_plan(benchmark, loop)
 
 
 @pytest.mark.usefixtures("one_thread")

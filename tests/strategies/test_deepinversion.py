@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from densecl.check.check import check_method
-from densecl.check.tiny import TRAINING, tiny_network, tiny_scenario, tiny_strategy
+from densecl.check.tiny import TRAINING, tiny_loop, tiny_network, tiny_scenario
 from densecl.errors import DenseCLError, SettingError
 from densecl.losses import distillation, unbiased_distillation
 from densecl.models.network import Network
@@ -42,14 +42,14 @@ def _cache(tmp_path, monkeypatch):
 def made(options=QUICK, base="mib", backbone="bisenet", training=TRAINING, steps=3, seed=0):
     scenario = tiny_scenario()
     network = tiny_network(backbone, **BACKBONES[backbone])
-    strategy = tiny_strategy(parse_method(f"{base}+deepinversion({options})"), scenario, network, training, seed)
-    for experience in list(scenario.train_stream)[:steps]:
-        strategy.train(experience, eval_streams=[])
-    return strategy
+    loop = tiny_loop(parse_method(f"{base}+deepinversion({options})"), scenario, network, training, seed)
+    for experience in scenario.experiences[:steps]:
+        loop.train([experience])
+    return loop
 
 
-def weights(strategy):
-    return {name: tensor.clone() for name, tensor in strategy.network.state_dict().items()}
+def weights(loop):
+    return {name: tensor.clone() for name, tensor in loop.network.state_dict().items()}
 
 
 def same(a, b):
@@ -191,10 +191,10 @@ def test_batchnorm_statistics_are_touched_by_shared_replay_alone(bn):
 @pytest.mark.parametrize("backbone", sorted(BACKBONES))
 @pytest.mark.parametrize("base", ["finetune", "lwf", "ilt", "mib"])
 def test_it_goes_with_every_strategy_and_backbone(base, backbone):
-    strategy = made(base=base, backbone=backbone)
-    assert strategy.network.n_outputs == 5
-    assert "deepinversion" in strategy.loss_terms
-    assert all(torch.isfinite(p).all() for p in strategy.network.parameters())
+    loop = made(base=base, backbone=backbone)
+    assert loop.network.n_outputs == 5
+    assert "deepinversion" in loop.loss_terms
+    assert all(torch.isfinite(p).all() for p in loop.network.parameters())
 
 
 @pytest.mark.parametrize(
@@ -226,8 +226,8 @@ def test_every_option_trains_to_other_weights(options):
 def test_the_first_step_is_not_touched():
     assert same(weights(made(steps=1)), weights(made(base="finetune", steps=1)))
     scenario = tiny_scenario()
-    alone = tiny_strategy(parse_method("finetune"), scenario)
-    alone.train(scenario.train_stream[0], eval_streams=[])
+    alone = tiny_loop(parse_method("finetune"), scenario)
+    alone.train([scenario.experiences[0]])
     assert same(weights(made(steps=1)), weights(alone))
 
 
@@ -236,11 +236,11 @@ def test_replay_keeps_the_network_near_its_teacher_on_old_images():
     training = TRAINING.model_copy(update={"epochs": 8, "later": later, "batchnorm": "frozen"})
     distances = []
     for options in ("weight=0,labels=0", "source=real,weight=100,labels=0"):
-        strategy = made(f"{QUICK},{options}", base="finetune", training=training, steps=2)
-        dataset = strategy.scenario.train_stream[0].dataset
+        loop = made(f"{QUICK},{options}", base="finetune", training=training, steps=2)
+        dataset = loop.scenario.experiences[0].dataset
         images = torch.stack([dataset[i][0] for i in range(len(dataset))])
         with torch.no_grad():
-            logits, wanted = strategy.network.eval()(images).logits, strategy.teacher(images).logits
+            logits, wanted = loop.network.eval()(images).logits, loop.teacher(images).logits
         q = wanted.softmax(1)
         distances.append((distillation(logits, wanted) * 3 + (q * q.log()).sum(1).mean()).item())  # a divergence
     assert 0 < distances[1] < 0.8 * distances[0]
@@ -248,24 +248,24 @@ def test_replay_keeps_the_network_near_its_teacher_on_old_images():
 
 @pytest.mark.parametrize(("later", "labels"), [("keep", [[1, 2]]), ("add", [[1, 2], [3]]), ("renew", [[1, 2, 3]])])
 def test_which_classes_are_replayed_later(later, labels):
-    strategy = made(f"{QUICK},later={later}")
-    (plugin,) = strategy.dense_plugins
-    banks = plugin.notes(strategy)["banks"]
+    loop = made(f"{QUICK},later={later}")
+    (plugin,) = loop.plugins
+    banks = plugin.notes(loop)["banks"]
     assert [bank["labels"] for bank in banks] == labels
     assert all(len(bank["hash"]) == 64 and 0 <= bank["quality"]["shown"] <= 1 for bank in banks)
     stored = 3 * 32 * 32 * 3 * sum(map(len, labels))
-    assert plugin.stored_bytes(strategy) == stored
+    assert plugin.stored_bytes(loop) == stored
     (alone,) = made(f"{QUICK},later={later}", base="finetune").dense_plugins
-    parameters = sum(p.numel() * 4 for p in strategy.network.parameters())
-    assert alone.stored_bytes(tiny_strategy(parse_method("finetune"), tiny_scenario(), strategy.network)) >= parameters
+    parameters = sum(p.numel() * 4 for p in loop.network.parameters())
+    assert alone.stored_bytes(tiny_loop(parse_method("finetune"), tiny_scenario(), loop.network)) >= parameters
 
 
 def test_real_images_are_of_earlier_steps_and_their_classes():
-    strategy = made(f"{QUICK},source=real", steps=2)
-    (plugin,) = strategy.dense_plugins
-    images = plugin._real(strategy, [1, 2])
-    first = strategy.scenario.train_stream[0]
-    reader = strategy.scenario.training.reader
+    loop = made(f"{QUICK},source=real", steps=2)
+    (plugin,) = loop.plugins
+    images = plugin._real(loop, [1, 2])
+    first = loop.scenario.experiences[0]
+    reader = loop.scenario.training.reader
     known = {reader.read(int(i)).image.numpy().tobytes() for i in first.images.indices}
     assert len(images) == 6
     assert all(image.numpy().tobytes() in known for image in images)
@@ -276,7 +276,7 @@ def test_adaptive_synthesis_makes_other_images_and_resumes(student):
     quoted = f"'{student}'" if "(" in student else student
     options = f"{QUICK},student={quoted},student_iterations=6,competition=20"
     plain, adaptive = made(steps=2), made(options, steps=2)
-    banks = [strategy.dense_plugins[0].notes(strategy)["banks"] for strategy in (plain, adaptive)]
+    banks = [loop.plugins[0].notes(loop)["banks"] for loop in (plain, adaptive)]
     assert banks[0][0]["hash"] != banks[1][0]["hash"]
     assert not same(weights(plain), weights(adaptive))
 
@@ -285,27 +285,27 @@ def test_adaptive_synthesis_makes_other_images_and_resumes(student):
 def test_killed_within_a_later_step_it_goes_on_with_the_same_images(options):
     training = TRAINING.model_copy(update={"epochs": 4})
     whole = made(f"{QUICK},{options}", training=training)
-    strategy = made(f"{QUICK},{options}", training=training, steps=2)
-    finished, method = weights(strategy), copy.deepcopy(strategy.method_state())
+    loop = made(f"{QUICK},{options}", training=training, steps=2)
+    finished, method = weights(loop), copy.deepcopy(loop.method_state())
     states = []
-    strategy.after_epoch = lambda: states.append(copy.deepcopy(strategy.state()))
-    strategy.train(strategy.scenario.train_stream[2], eval_streams=[])
+    loop.after_epoch = lambda: states.append(copy.deepcopy(loop.state()))
+    loop.train([loop.scenario.experiences[2]])
     for state in (states[0], states[2]):
         again = made(f"{QUICK},{options}", training=training, steps=0)
-        first, second, third = again.scenario.train_stream
-        again.grow(first)
+        first, second, third = again.scenario.experiences
+        again.enter(first)
         again.grow(second)
         again.network.load_state_dict(finished)
         again.load_method_state(method)
         again.resume(state)
-        again.train(third, eval_streams=[])
+        again.train([third])
         assert same(weights(again), weights(whole))
 
 
 def test_images_that_are_gone_are_named_and_made_from_the_present_teacher(tmp_path):
     import shutil
 
-    strategy = made(steps=2)
+    loop = made(steps=2)
     lines = []
 
     class Events:
@@ -321,9 +321,9 @@ def test_images_that_are_gone_are_named_and_made_from_the_present_teacher(tmp_pa
         def line(self, text):
             lines.append(text)
 
-    strategy.events = Events()
+    loop.events = Events()
     shutil.rmtree(tmp_path / "cache" / "banks")
-    strategy.train(strategy.scenario.train_stream[2], eval_streams=[])
+    loop.train([loop.scenario.experiences[2]])
     assert any("synthesised from the present teacher" in line for line in lines)
 
 
@@ -333,12 +333,12 @@ def test_a_batch_in_parts_has_the_loss_of_the_whole(parts):
     found = []
     for accumulation in (1, parts):
         settings = TRAINING.model_copy(update={"accumulation": accumulation, "optimizer": "sgd", "lr": 0.02})
-        strategy = made(training=settings, steps=0)
+        loop = made(training=settings, steps=0)
         losses = []
 
-        def still(strategy=strategy):
-            strategy.network.train()
-            for module in strategy.network.modules():
+        def still(loop=loop):
+            loop.network.train()
+            for module in loop.network.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
 
@@ -352,9 +352,9 @@ def test_a_batch_in_parts_has_the_loss_of_the_whole(parts):
             def epoch_finished(self, *_):
                 pass
 
-        strategy.train_mode, strategy.events = still, Events()
-        for experience in list(strategy.scenario.train_stream)[:2]:
-            strategy.train(experience, eval_streams=[])
+        loop.strategy.train_mode, loop.events = still, Events()
+        for experience in loop.scenario.experiences[:2]:
+            loop.train([experience])
         found.append(losses)
     assert len(found[0]) == len(found[1])
     for whole, split in zip(*found, strict=True):
@@ -394,6 +394,6 @@ def test_options_that_cannot_be_are_refused_by_name(options, message):
 
 def test_a_backbone_without_batchnorm_is_refused_when_the_run_begins():
     network: Network = tiny_network("unet", width=4, depth=2, norm="instance")
-    strategy = tiny_strategy(parse_method(f"mib+deepinversion({QUICK})"), tiny_scenario(), network)
+    loop = tiny_loop(parse_method(f"mib+deepinversion({QUICK})"), tiny_scenario(), network)
     with pytest.raises(SettingError, match="BatchNorm"):
-        strategy.train(strategy.scenario.train_stream[0], eval_streams=[])
+        loop.train([loop.scenario.experiences[0]])

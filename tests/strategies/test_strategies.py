@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from densecl import losses
-from densecl.check.tiny import TRAINING, tiny_network, tiny_scenario, tiny_strategy
+from densecl.check.tiny import TRAINING, tiny_loop, tiny_network, tiny_scenario
 from densecl.errors import RunError
 from densecl.runner.methods import parse_method
 from densecl.settings.recipe import LaterSettings, TrainingSettings
@@ -16,12 +16,12 @@ from densecl.training.schedule import make_optimizer, make_schedule
 
 def strategy_at(step, text="mib", training=TRAINING):
     scenario = tiny_scenario()
-    strategy = tiny_strategy(parse_method(text), scenario, training=training)
-    for experience in scenario.train_stream[:step]:
-        strategy.train(experience, eval_streams=[])
-    strategy.grow(scenario.train_stream[step])
-    strategy.before_step(scenario.train_stream[step])
-    return strategy, scenario
+    loop = tiny_loop(parse_method(text), scenario, training=training)
+    for experience in scenario.experiences[:step]:
+        loop.train([experience])
+    loop.enter(scenario.experiences[step])
+    loop.strategy.before_step(scenario.experiences[step])
+    return loop, scenario
 
 
 def some_batch(step=1, size=32):
@@ -35,11 +35,11 @@ def some_batch(step=1, size=32):
 
 
 def test_mib_folds_old_labels_only_in_samples_of_the_current_step():
-    strategy, _ = strategy_at(1)
+    loop, _ = strategy_at(1)
     batch = some_batch()
-    strategy.network.eval()
-    logits = strategy.network(batch.image).logits
-    loss = strategy.pixel_loss(logits, batch)
+    loop.network.eval()
+    logits = loop.network(batch.image).logits
+    loss = loop.strategy.pixel_loss(logits, batch)
     log_p = logits.detach().double().log_softmax(1).numpy()
     target = batch.target.numpy()
     total, count = 0.0, 0
@@ -48,29 +48,29 @@ def test_mib_folds_old_labels_only_in_samples_of_the_current_step():
             label = target[b, y, x]
             if label == 255:
                 continue
-            old = b < 2 and label < strategy.n_old
-            total -= math.log(np.exp(log_p[b, : strategy.n_old, y, x]).sum()) if old else log_p[b, label, y, x]
+            old = b < 2 and label < loop.n_old
+            total -= math.log(np.exp(log_p[b, : loop.n_old, y, x]).sum()) if old else log_p[b, label, y, x]
             count += 1
     assert loss.item() == pytest.approx(total / count, rel=1e-5)
 
 
 def test_mib_starts_new_outputs_as_shares_of_background_on_every_head():
     scenario = tiny_scenario()
-    strategy = tiny_strategy(parse_method("mib"), scenario)
-    strategy.train(scenario.train_stream[0], eval_streams=[])
+    loop = tiny_loop(parse_method("mib"), scenario)
+    loop.train([scenario.experiences[0]])
     image = some_batch().image
-    strategy.network.train()
-    for module in strategy.network.modules():
+    loop.network.train()
+    for module in loop.network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()
-    before = strategy.network(image)
-    strategy.grow(scenario.train_stream[1])
-    strategy.before_step(scenario.train_stream[1])
-    strategy.network.train()
-    for module in strategy.network.modules():
+    before = loop.network(image)
+    loop.enter(scenario.experiences[1])
+    loop.strategy.before_step(scenario.experiences[1])
+    loop.network.train()
+    for module in loop.network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()
-    after = strategy.network(image)
+    after = loop.network(image)
     assert len(after.auxiliary) == len(before.auxiliary) == 2
     for old, new in zip((before.logits, *before.auxiliary), (after.logits, *after.auxiliary), strict=True):
         p, q = old.softmax(1), new.softmax(1)
@@ -87,40 +87,40 @@ def test_regularisers_are_the_weighted_losses_of_the_papers():
         ),
         "mib(distillation=7)": lambda o, t: 7 * losses.unbiased_distillation(o.logits, t.logits),
     }.items():
-        strategy, _ = strategy_at(1, text)
-        output, teacher_output = strategy.network(batch.image), strategy.teach(batch.image)
+        loop, _ = strategy_at(1, text)
+        output, teacher_output = loop.network(batch.image), loop.teach(batch.image)
         torch.testing.assert_close(
-            strategy.regulariser(output, batch, teacher_output), expected(output, teacher_output)
+            loop.strategy.regulariser(output, batch, teacher_output), expected(output, teacher_output)
         )
 
 
 def test_the_task_loss_sums_the_main_and_both_auxiliary_maps():
-    strategy, _ = strategy_at(0, "finetune")
+    loop, _ = strategy_at(0, "finetune")
     batch = some_batch()
     batch = batch._replace(target=batch.target.clamp(max=2).where(batch.target == 255, batch.target.clamp(max=2)))
     batch.target[batch.target == 255] = 0
-    output = strategy.network.train()(batch.image)
+    output = loop.network.train()(batch.image)
     maps = [output.logits, *output.auxiliary]
     expected = sum(nn.functional.cross_entropy(m, batch.target) for m in maps)
     assert len(maps) == 3
-    torch.testing.assert_close(strategy.task_loss(output, batch, None), expected)
+    torch.testing.assert_close(loop.strategy.task_loss(output, batch, None), expected)
 
 
 def test_the_teacher_is_the_evaluated_network_of_the_previous_step_and_does_not_learn():
     scenario = tiny_scenario()
-    strategy = tiny_strategy(parse_method("lwf"), scenario)
-    strategy.train(scenario.train_stream[0], eval_streams=[])
-    kept = {key: value.clone() for key, value in strategy.network.state_dict().items()}
-    strategy.train(scenario.train_stream[1], eval_streams=[])
-    teacher = strategy.teacher
+    loop = tiny_loop(parse_method("lwf"), scenario)
+    loop.train([scenario.experiences[0]])
+    kept = {key: value.clone() for key, value in loop.network.state_dict().items()}
+    loop.train([scenario.experiences[1]])
+    teacher = loop.teacher
     assert all(torch.equal(kept[key], value) for key, value in teacher.state_dict().items())
     assert not teacher.training
     assert not any(p.requires_grad for p in teacher.parameters())
 
 
 def test_fine_tuning_computes_no_teacher_output():
-    strategy, _ = strategy_at(1, "finetune")
-    assert strategy.teach(some_batch().image) is None
+    loop, _ = strategy_at(1, "finetune")
+    assert loop.teach(some_batch().image) is None
 
 
 def statistics(network):
@@ -130,19 +130,19 @@ def statistics(network):
 @pytest.mark.parametrize(("setting", "moves"), [("train", True), ("frozen", False)])
 def test_batchnorm_statistics_move_after_step_0_only_when_trained(setting, moves):
     scenario = tiny_scenario()
-    strategy = tiny_strategy(parse_method("mib"), scenario, training=TRAINING.model_copy(update={"batchnorm": setting}))
-    strategy.train(scenario.train_stream[0], eval_streams=[])
-    first = statistics(strategy.network)
+    loop = tiny_loop(parse_method("mib"), scenario, training=TRAINING.model_copy(update={"batchnorm": setting}))
+    loop.train([scenario.experiences[0]])
+    first = statistics(loop.network)
     assert any(mean.abs().sum() > 0 for mean in first)
-    strategy.train(scenario.train_stream[1], eval_streams=[])
-    same = all(torch.equal(a, b) for a, b in zip(first, statistics(strategy.network), strict=True))
+    loop.train([scenario.experiences[1]])
+    same = all(torch.equal(a, b) for a, b in zip(first, statistics(loop.network), strict=True))
     assert same is not moves
 
 
 def test_replay_keeps_a_balanced_memory_and_draws_only_earlier_steps():
     scenario = tiny_scenario()
-    strategy = tiny_strategy(parse_method("mib+replay(memory=8,ratio=0.5)"), scenario)
-    replay = strategy.dense_plugins[0]
+    loop = tiny_loop(parse_method("mib+replay(memory=8,ratio=0.5)"), scenario)
+    replay = loop.plugins[0]
     seen = []
     extend = replay.extend_keys
 
@@ -152,8 +152,8 @@ def test_replay_keeps_a_balanced_memory_and_draws_only_earlier_steps():
         return result
 
     replay.extend_keys = watch
-    for experience in scenario.train_stream:
-        strategy.train(experience, eval_streams=[])
+    for experience in scenario.experiences:
+        loop.train([experience])
         assert len(replay.keys) <= 8
     assert all(not added for step, _, added in seen if step == 0)
     later = [(step, n, added) for step, n, added in seen if step > 0]
@@ -167,24 +167,24 @@ def test_ewc_holds_what_mattered():
     scenario = tiny_scenario()
     moved = {}
     for weight in (0.0, 1e6):
-        strategy = tiny_strategy(parse_method(f"finetune+ewc(weight={weight})"), scenario)
-        strategy.train(scenario.train_stream[0], eval_streams=[])
-        ewc = strategy.dense_plugins[0]
+        loop = tiny_loop(parse_method(f"finetune+ewc(weight={weight})"), scenario)
+        loop.train([scenario.experiences[0]])
+        ewc = loop.plugins[0]
         anchor, importance = dict(ewc.anchor), {k: v.clone() for k, v in ewc.importance.items()}
-        strategy.train(scenario.train_stream[1], eval_streams=[])
-        parameters = dict(strategy.network.named_parameters())
+        loop.train([scenario.experiences[1]])
+        parameters = dict(loop.network.named_parameters())
         moved[weight] = sum(float((f * (parameters[k] - anchor[k]) ** 2).sum()) for k, f in importance.items())
     assert moved[1e6] < 0.2 * moved[0.0]
 
 
 def test_ewc_importance_is_the_mean_squared_gradient_of_single_images():
     scenario = tiny_scenario()
-    strategy = tiny_strategy(parse_method("finetune+ewc(images=3)"), scenario)
-    strategy.train(scenario.train_stream[0], eval_streams=[])
-    ewc, network = strategy.dense_plugins[0], strategy.network.eval()
+    loop = tiny_loop(parse_method("finetune+ewc(images=3)"), scenario)
+    loop.train([scenario.experiences[0]])
+    ewc, network = loop.plugins[0], loop.network.eval()
     from densecl.seeding import generator
 
-    dataset = scenario.train_stream[0].dataset
+    dataset = scenario.experiences[0].dataset
     chosen = generator(0, "fisher", 0).permutation(len(dataset))[:3]
     name, parameter = next((n, p) for n, p in network.named_parameters() if n.startswith("heads"))
     expected = torch.zeros_like(parameter)
@@ -228,27 +228,27 @@ def test_parameters_may_have_their_first_gradient_after_others_did():
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_term():
     scenario = tiny_scenario()
-    strategy = tiny_strategy(parse_method("lwf"), scenario)
-    strategy.train(scenario.train_stream[0], eval_streams=[])
-    strategy.regulariser = lambda *_: torch.tensor(float("nan"))
+    loop = tiny_loop(parse_method("lwf"), scenario)
+    loop.train([scenario.experiences[0]])
+    loop.strategy.regulariser = lambda *_: torch.tensor(float("nan"))
     with pytest.raises(RunError, match=r"step 1, epoch 0, iteration 0: regulariser is nan"):
-        strategy.train(scenario.train_stream[1], eval_streams=[])
+        loop.train([scenario.experiences[1]])
 
 
 def test_iterations_can_be_counted_instead_of_epochs():
     scenario = tiny_scenario()
     training = TRAINING.model_copy(update={"iterations": 7, "later": LaterSettings(iterations=3)})
-    strategy = tiny_strategy(parse_method("finetune"), scenario, training=training)
+    loop = tiny_loop(parse_method("finetune"), scenario, training=training)
     done = []
-    for experience in scenario.train_stream:
-        strategy.train(experience, eval_streams=[])
-        done.append(strategy.iterations)
+    for experience in scenario.experiences:
+        loop.train([experience])
+        done.append(loop.iterations)
     assert done == [7, 3, 3]
 
 
 def test_joint_trains_all_labels_in_one_step():
     scenario = tiny_scenario(joint=True)
-    assert len(scenario.train_stream) == 1
-    assert scenario.train_stream[0].new_classes == (1, 2, 3, 4)
-    assert scenario.groups == ((1, 2), (3,), (4,))
+    assert len(scenario.experiences) == 1
+    assert scenario.experiences[0].new_classes == (1, 2, 3, 4)
+    assert scenario.stream.groups == ((1, 2), (3,), (4,))
     assert tiny_network().n_outputs == 0

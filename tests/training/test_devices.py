@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 
-from densecl.check.tiny import TRAINING, tiny_network, tiny_scenario, tiny_strategy
+from densecl.check.tiny import TRAINING, tiny_loop, tiny_network, tiny_scenario
 from densecl.errors import RunError, SettingError
 from densecl.runner.methods import parse_method
 from densecl.training.loop import Loop
@@ -14,10 +14,10 @@ from densecl.training.loop import Loop
 def weights(network=None, **changes):
     scenario = tiny_scenario()
     training = TRAINING.model_copy(update=changes)
-    strategy = tiny_strategy(parse_method("mib"), scenario, network or tiny_network(), training)
-    for experience in list(scenario.train_stream)[:2]:
-        strategy.train(experience, eval_streams=[])
-    return strategy.network.state_dict()
+    loop = tiny_loop(parse_method("mib"), scenario, network or tiny_network(), training)
+    for experience in scenario.experiences[:2]:
+        loop.train([experience])
+    return loop.network.state_dict()
 
 
 def small_network():
@@ -91,11 +91,11 @@ def test_compiled_losses_are_the_same_as_those_that_are_not(monkeypatch, graphs,
     for compiled in (False, True):
         monkeypatch.setattr(Loop, "compiles_losses", compiled)
         training = TRAINING.model_copy(update={"iterations": 2, "compile": compiled})
-        strategy = tiny_strategy(parse_method(method), tiny_scenario(), small_network(), training)
-        strategy.events = Terms()
-        for experience in list(strategy.scenario.train_stream)[:2]:
-            strategy.train(experience, eval_streams=[])
-        terms.append(strategy.events.heard)
+        loop = tiny_loop(parse_method(method), tiny_scenario(), small_network(), training)
+        loop.events = Terms()
+        for experience in loop.scenario.experiences[:2]:
+            loop.train([experience])
+        terms.append(loop.events.heard)
     assert len(graphs) >= 5  # network and loss of step 0; those and the regulariser of step 1
     assert terms[1][2].keys() >= {"task", "regulariser"}
     for plain, fused in zip(*terms, strict=True):
@@ -106,10 +106,10 @@ def test_a_stream_of_more_steps_than_torch_compiles_graphs_for_is_compiled_to_it
     names = ("recompile_limit", "cache_size_limit")  # the second in older versions
     limit = next(name for name in names if hasattr(torch._dynamo.config, name))
     training = TRAINING.model_copy(update={"iterations": 1, "compile": True})
-    strategy = tiny_strategy(parse_method("finetune"), tiny_scenario(), small_network(), training)
+    loop = tiny_loop(parse_method("finetune"), tiny_scenario(), small_network(), training)
     with torch._dynamo.config.patch({limit: 1}):
-        for step, experience in enumerate(strategy.scenario.train_stream):
-            strategy.train(experience, eval_streams=[])
+        for step, experience in enumerate(loop.scenario.experiences):
+            loop.train([experience])
             assert len(graphs) == step + 1
 
 
@@ -122,18 +122,18 @@ def test_fp16_is_refused_without_a_gpu():
 def test_an_overflow_that_the_scaler_skips_is_not_taken_for_a_loss_that_diverges(overflowing, raises):
     scenario = tiny_scenario()
     training = TRAINING.model_copy(update={"iterations": 48})
-    strategy = tiny_strategy(parse_method("lwf"), scenario, tiny_network(), training)
-    strategy.train(scenario.train_stream[0], eval_streams=[])
-    strategy.precision.scaler = torch.amp.GradScaler("cpu")  # as fp16 has on a GPU
-    regulariser = strategy.regulariser
+    loop = tiny_loop(parse_method("lwf"), scenario, tiny_network(), training)
+    loop.train([scenario.experiences[0]])
+    loop.precision.scaler = torch.amp.GradScaler("cpu")  # as fp16 has on a GPU
+    regulariser = loop.strategy.regulariser
 
     def sometimes_too_large(*arguments):
-        return regulariser(*arguments) * (float("inf") if strategy.iterations in overflowing else 1)
+        return regulariser(*arguments) * (float("inf") if loop.iterations in overflowing else 1)
 
-    strategy.regulariser = sometimes_too_large
+    loop.strategy.regulariser = sometimes_too_large
     if raises:
         with pytest.raises(RunError, match=r"iteration 21: regulariser is nan or infinite"):
-            strategy.train(scenario.train_stream[1], eval_streams=[])
+            loop.train([scenario.experiences[1]])
     else:
-        strategy.train(scenario.train_stream[1], eval_streams=[])
-        assert all(torch.isfinite(p).all() for p in strategy.network.parameters())
+        loop.train([scenario.experiences[1]])
+        assert all(torch.isfinite(p).all() for p in loop.network.parameters())

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from densecl.check.tiny import TRAINING, tiny_scenario, tiny_strategy
+from densecl.check.tiny import TRAINING, tiny_loop, tiny_scenario
 from densecl.errors import SettingError
 from densecl.runner.methods import parse_method
 from densecl.streams.samples import UNCOUNTED
@@ -131,6 +131,6 @@ def test_bad_input_is_said_once(voc, tmp_path):
 def test_what_cannot_be_right_in_several_processes_is_refused(monkeypatch):
     monkeypatch.setattr(distributed, "world", lambda: 2)
     with pytest.raises(SettingError, match="SynapticIntelligencePlugin is a stock Avalanche plugin"):
-        tiny_strategy(parse_method("finetune+si"), tiny_scenario())
+        tiny_loop(parse_method("finetune+si"), tiny_scenario())
     with pytest.raises(SettingError, match=r"training\.batch=3 is too small for 2 processes.*training\.batch=4"):
-        tiny_strategy(parse_method("mib"), tiny_scenario(), training=TRAINING.model_copy(update={"batch": 3}))
+        tiny_loop(parse_method("mib"), tiny_scenario(), training=TRAINING.model_copy(update={"batch": 3}))

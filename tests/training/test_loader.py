@@ -69,7 +69,7 @@ def test_a_replayed_sample_carries_the_labels_of_its_own_step():
 
 def test_class_weights_are_frequencies_to_a_power_with_mean_one_over_pixels():
     scenario = tiny_scenario()
-    images = scenario.train_stream[0].images
+    images = scenario.experiences[0].images
     frequencies = label_frequencies(scenario, images)
     reader = scenario.training.reader
     masks = np.stack([images.table.numpy()[reader.read_mask(int(i))] for i in images.indices])
@@ -87,8 +87,8 @@ def test_held_out_images_are_evaluated_and_not_trained_on():
 
     train, test = TinyImages(24, 1), TinyImages(8, 2)
     scenario = class_incremental(train, test, ((1, 2), (3, 4)), validation=0.25, presence=train.presence())
-    trained = {int(i) for e in scenario.train_stream for i in e.images.indices}
-    held = set(scenario.test.indices.tolist())
+    trained = {int(i) for e in scenario.experiences for i in e.images.indices}
+    held = set(scenario.tests[0].indices.tolist())
     assert len(held) == 6
     assert not trained & held
-    assert scenario.test.reader is train
+    assert scenario.tests[0].reader is train

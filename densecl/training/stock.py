@@ -1,0 +1,239 @@
+"""Stock plugins of Avalanche on our loop: which of them work on dense targets, their callbacks, what they read.
+
+A plugin of `avalanche.training.plugins` is either in `WORKING` or refused when a run is planned. A class of a user on
+Avalanche's callbacks (a subclass of `SupervisedPlugin`) is called as well.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from densecl.errors import DenseCLError, RunError, SettingError
+from densecl.metrics import ConfusionMatrix
+from densecl.models.network import Network
+from densecl.training.batch import Batch
+
+if TYPE_CHECKING:
+    from densecl.training.loop import Loop
+
+METRIC, STREAM = "mIoU", "validation"  # of the evaluation after each epoch
+EARLY = "EarlyStoppingPlugin"
+SI = "SynapticIntelligencePlugin"
+WORKING = frozenset({"AGEMPlugin", EARLY, "EWCPlugin", "GEMPlugin", "MASPlugin", SI})
+INSTEAD = {
+    "LwFPlugin": "it takes one label an image; use the strategy lwf",
+    "ReplayPlugin": "it takes one label an image; use +replay",
+    "GDumbPlugin": "it takes one label an image; use +replay",
+    "BiCPlugin": "it takes one label an image",
+    "MIRPlugin": "it takes one label an image; use +replay",
+    "LFLPlugin": "it needs a network with one feature vector an image; use the strategy ilt",
+    "RWalkPlugin": "it fails at its first checkpoint; use +ewc or SynapticIntelligencePlugin",
+    "LRSchedulerPlugin": "a step makes its optimiser anew; use training.power and training.warmup, or a `factor` of "
+    "`param_groups`",
+    "GenerativeReplayPlugin": "it needs a generator of labelled images; use +deepinversion",
+    "TrainGeneratorAfterExpPlugin": "it needs a generator of labelled images; use +deepinversion",
+}
+
+
+def check_stock(name: str, cls: type, values: dict[str, Any], validation: float) -> None:
+    """Check that a stock plugin works on dense targets.
+
+    Args:
+        name: as the user wrote it.
+        cls: its class.
+        values: arguments of its constructor.
+        validation: share of the training images that is held out.
+
+    Raises:
+        SettingError: saying why it does not, and what to use instead.
+    """
+    if not cls.__module__.startswith("avalanche."):
+        return
+    if cls.__name__ not in WORKING:
+        working = ", ".join(sorted(WORKING))
+        reason = INSTEAD.get(cls.__name__, "it was not tried on dense targets")
+        raise SettingError(f"{name}: Avalanche's {cls.__name__} does not work here: {reason}", f"these do: {working}")
+    if cls.__name__ == EARLY:
+        if (values.get("metric_name"), values.get("val_stream_name")) != (METRIC, STREAM):
+            raise SettingError(
+                f"{name} must watch the mean IoU of held-out training images",
+                f"give it metric_name={METRIC} and val_stream_name={STREAM}",
+            )
+        if not validation:
+            raise SettingError(f"{name} needs held-out training images to look at", "add --validation 0.1")
+
+
+class Logits(nn.Module):
+    """A network whose output is its logits, (B, C, H, W)."""
+
+    def __init__(self, network: Network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits of normalised images (B, 3, H, W)."""
+        return self.network(image).logits.float()
+
+
+class StockPlugins:
+    """Calls the callbacks of stock plugins; stands for Avalanche's strategy, whose attributes they read.
+
+    Args:
+        loop: that tells it where training is.
+        plugins: of Avalanche.
+    """
+
+    is_training = True
+
+    def __init__(self, loop: "Loop", plugins: Sequence[Any]):
+        self.loop, self.plugins = loop, list(plugins)
+        self.watched = any(type(plugin).__name__ == EARLY for plugin in plugins)
+        self.evaluator = SimpleNamespace(get_last_metrics=lambda: dict(self.scores))
+        self.scores: dict[str, float] = {}
+
+    def call(self, callback: str) -> None:
+        """Call a callback of each plugin.
+
+        Raises:
+            RunError: a plugin failed.
+        """
+        if callback == "before_training_exp":
+            vars(self).pop("experience", None)
+        for plugin in self.plugins:
+            try:
+                getattr(plugin, callback)(self)
+            except DenseCLError:
+                raise
+            except Exception as error:
+                text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                raise RunError(
+                    f"the stock plugin {type(plugin).__name__} failed in {callback} at step {self.loop.step}: {text}",
+                    "leave it out, or use one of densecl's own (densecl list strategies)",
+                ) from error
+            if type(plugin).__name__ == SI and callback in ("before_training_exp", "before_training_iteration"):
+                _own_copies(plugin)
+        if callback == "after_training_epoch" and self.watched:
+            self.scores = {f"{METRIC}/eval_phase/{STREAM}": held_out_miou(self.loop)}
+
+    # ---- what plugins read
+
+    @cached_property
+    def experience(self) -> Any:
+        """The experience in training, as Avalanche has it."""
+        from densecl.streams.containers import DenseExperience
+
+        return DenseExperience(self.loop.experience)
+
+    @property
+    def model(self) -> Logits:
+        """The network in training."""
+        return Logits(self.loop.network)
+
+    @property
+    def clock(self) -> SimpleNamespace:
+        """Avalanche's counters of steps, epochs and iterations."""
+        loop = self.loop
+        return SimpleNamespace(
+            train_exp_counter=loop.step,
+            train_exp_epochs=loop.epoch,
+            train_exp_iterations=loop.iterations,
+            train_epoch_iterations=loop.iterations - loop.epoch * len(loop.batches),
+        )
+
+    @property
+    def mbatch(self) -> list[Tensor]:
+        """Normalised images (B, 3, H, W), targets, and the task label 0 of each."""
+        return [self.mb_x, self.mb_y, self.mb_task_id]
+
+    @property
+    def mb_x(self) -> Tensor:
+        """Normalised images (B, 3, H, W)."""
+        return self.loop.batch.image
+
+    @property
+    def mb_y(self) -> Tensor:
+        """Targets, of segmentation labels (B, H, W) int64."""
+        return self.loop.batch.target
+
+    @property
+    def mb_task_id(self) -> Tensor:
+        """(B,) zeros."""
+        return torch.zeros_like(self.loop.batch.index)
+
+    @property
+    def mb_output(self) -> Tensor:
+        """Logits (B, C, H, W)."""
+        return self.loop.output.logits
+
+    @property
+    def loss(self) -> Tensor:
+        """The loss of the batch; what a plugin adds to it is learnt."""
+        return self.loop.loss
+
+    @loss.setter
+    def loss(self, value: Tensor) -> None:
+        self.loop.loss = value
+
+    def _criterion(self, logits: Tensor, target: Tensor) -> Tensor:
+        unknown = torch.zeros(len(target), dtype=torch.int64, device=target.device)
+        return self.loop.task.loss(logits, Batch(logits, target, None, unknown, unknown))
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The optimiser of the step."""
+        return self.loop.optimizer
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.loop.device
+
+    @property
+    def dataloader(self) -> Any:
+        """The loader of the step."""
+        return self.loop.loader
+
+    @property
+    def train_mb_size(self) -> int:
+        """Images of a batch."""
+        return self.loop.settings.batch
+
+    @property
+    def train_epochs(self) -> int:
+        """Epochs of the step."""
+        return self.loop.epochs
+
+    def stop_training(self) -> None:
+        """End the step before its next epoch."""
+        self.loop.stopped = True
+
+
+@torch.no_grad()
+def held_out_miou(loop: "Loop") -> float:
+    """The mean IoU of the step's head on held-out training images, over the labels that it knows."""
+    network, samples, n = loop.network, loop.scenario.tests_of(loop.step), loop.network.n_outputs
+    training = network.training
+    network.eval()
+    confusion = ConfusionMatrix(n)
+    for sample in DataLoader(samples, batch_size=None):  # one image at a time: they may differ in size
+        batch = Batch(sample.image[None], sample.target[None], None, sample.image, sample.image)
+        batch = loop.prepared(Batch(*(None if part is None else part.to(loop.device) for part in batch)), loop.task)  # type: ignore[arg-type]
+        target = torch.where(batch.target < n, batch.target, 255)  # classes to come
+        confusion.update(network(batch.image).logits.argmax(1), target)
+    network.train(training)
+    return float(confusion.iou().nanmean())
+
+
+def _own_copies(plugin: Any) -> None:
+    """Give the plugin its own copy of the weights.
+
+    On a CPU Avalanche 0.6 keeps views of the live ones instead, so that no path is ever measured.
+    """
+    for weights in (plugin.ewc_data[0], plugin.syn_data["old_theta"]):
+        for parameter in weights.values():
+            parameter.data = parameter.data.clone()

@@ -202,7 +202,7 @@ class TaskSource:
         if self.task.kind != "segmentation":
             return ()
         names = ("background" if self.task.has_background else "other", *self.train.class_names)
-        if len(names) != self.task.outputs:
+        if self.task.outputs not in (None, len(names)):
             raise SettingError(
                 f"task '{self.task.name}' has {self.task.outputs} outputs, and {self.train.name} has "
                 f"{len(names) - 1} classes and background"

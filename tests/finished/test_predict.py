@@ -298,8 +298,8 @@ def test_an_image_is_never_written_over(alone, photo, tmp_path, capsys):
 
 
 def test_runs_of_every_kind_predict(voc, tmp_path, photo, capsys):
-    for loop in ("joint", "lwf+si+replay"):
-        assert main(run_words(voc, tmp_path / "r", "--quiet", benchmark="voc15-5s", loop=loop)) == 0
+    for strategy in ("joint", "lwf+si+replay"):
+        assert main(run_words(voc, tmp_path / "r", "--quiet", benchmark="voc15-5s", strategy=strategy)) == 0
     capsys.readouterr()
     for path in (tmp_path / "r").rglob("result.json"):
         (found,) = densecl.predict(path.parent, photo)

@@ -127,7 +127,7 @@ def test_a_run_leaves_pictures_of_every_step(finished):
 
 
 def test_pictures_change_no_number(finished, voc, tmp_path, monkeypatch):
-    monkeypatch.setattr(pictures, "keep_step", lambda *_: None)
+    monkeypatch.setattr(pictures, "keep", lambda *_: None)
     assert main(run_words(voc, tmp_path / "r", "--quiet")) == 0
     without, with_them = only_run(tmp_path / "r"), only_run(finished / "results")
     assert not (without / "pictures").exists()
@@ -171,7 +171,7 @@ def test_a_folder_that_cannot_be_written_is_said_and_ends_nothing(tmp_path):
     loop.enter(scenario.experiences[0])
     (tmp_path / "pictures").write_text("a file")
     said = []
-    pictures.keep_step(loop, tmp_path, 0, said.append)
+    pictures.keep(loop, tmp_path, 0, said.append)
     assert len(said) == 1
     assert "no pictures of step 0" in said[0]
     assert str(tmp_path / "pictures") in said[0]
@@ -181,15 +181,15 @@ def test_what_is_no_fault_of_the_disk_is_not_hidden(tmp_path, monkeypatch):
     scenario = tiny_scenario()
     loop = tiny_loop(parse_method("finetune"), scenario)
     loop.enter(scenario.experiences[0])
-    monkeypatch.setattr(loop, "predict", lambda output: output.nothing)
+    monkeypatch.setattr(loop.strategy, "predict", lambda output: output.nothing)
     with pytest.raises(AttributeError):
-        pictures.keep_step(loop, tmp_path, 0, lambda _: None)
+        pictures.keep(loop, tmp_path, 0, lambda _: None)
 
 
 def test_a_stream_that_tells_the_step_shows_the_images_of_one_that_does_not():
     plain, told = tiny_scenario(), tiny_scenario(by_task=True)
     wanted, found = pictures.all_tests(plain), pictures.all_tests(told)
-    assert wanted is plain.test
+    assert wanted is plain.tests[0]
     assert pictures.choose(found) == pictures.choose(wanted)
     for position in range(len(wanted)):
         assert found[position].target.equal(wanted[position].target)
@@ -201,6 +201,6 @@ def test_a_method_that_is_told_the_step_answers_with_labels_of_learnt_steps(tmp_
     for experience in scenario.experiences:
         loop.enter(experience)
         loop.finish(experience)
-        pictures.keep_step(loop, tmp_path, experience.step, print)
+        pictures.keep(loop, tmp_path, experience.step, print)
         learnt = {0, 255, *experience.seen_classes}
         assert set(np.unique(read(tmp_path, f"step{experience.step}.png")).tolist()) <= learnt

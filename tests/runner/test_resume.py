@@ -43,9 +43,9 @@ def test_a_run_killed_at_a_random_moment_ends_with_the_same_bits_and_trains_less
 
 def test_a_first_step_that_is_shared_gives_the_same_bits_and_is_trained_once(tmp_path, capsys):
     data = tiny_voc(tmp_path / "data").parents[1]
-    for loop in ("finetune", "mib", "lwf+replay"):
-        assert main([*run_words(data, tmp_path / "shared", loop=loop)]) == 0
-        assert main([*run_words(data, tmp_path / "own", loop=loop), "--no-share"]) == 0
+    for strategy in ("finetune", "mib", "lwf+replay"):
+        assert main([*run_words(data, tmp_path / "shared", strategy=strategy)]) == 0
+        assert main([*run_words(data, tmp_path / "own", strategy=strategy), "--no-share"]) == 0
     trained = []
     for path in sorted((tmp_path / "shared").rglob("result.json")):
         (other,) = (tmp_path / "own").rglob(f"{path.parent.name}/result.json")
@@ -158,7 +158,7 @@ def test_a_worker_that_dies_is_said_in_one_line():
     scenario = tiny_scenario()
     loop = tiny_loop(parse_method("finetune"), scenario)
     loop.workers = 1
-    read = type(scenario.training.reader).read
+    read = type(scenario.training.readers[0]).read
     here = os.getpid()
 
     def die(self, index):
@@ -166,12 +166,12 @@ def test_a_worker_that_dies_is_said_in_one_line():
             os.kill(os.getpid(), signal.SIGKILL)
         return read(self, index)
 
-    type(scenario.training.reader).read = die
+    type(scenario.training.readers[0]).read = die
     try:
         with pytest.raises(RuntimeError) as caught:
             loop.train([scenario.experiences[0]])
     finally:
-        type(scenario.training.reader).read = read
+        type(scenario.training.readers[0]).read = read
     message = str(explained(caught.value, SETTINGS))
     assert "loads data died" in message
     assert "\n" not in message
@@ -283,7 +283,7 @@ def test_a_first_step_is_not_shared_with_a_method_of_ones_own_that_differs(tmp_p
         "    def pixel_loss(self, logits, batch):\n"
         "        return 3 * super().pixel_loss(logits, batch)\n"
     )
-    assert main(run_words(data, tmp_path / "out", loop=f"{tmp_path}/wrong.py:Wrong")) == 0
+    assert main(run_words(data, tmp_path / "out", strategy=f"{tmp_path}/wrong.py:Wrong")) == 0
     assert main(run_words(data, tmp_path / "out", strategy="finetune")) == 0
     records = {found.record.strategy: found.record for found in find_records(tmp_path / "out")[0]}
     assert not records["finetune"].steps[0].shared
@@ -317,14 +317,12 @@ def test_weights_that_are_not_finite_are_never_kept():
     loop = tiny_loop(parse_method("finetune"), scenario)
     kept = []
     loop.after_epoch = lambda: kept.append(loop.epoch)
-    step = loop.optimizer_step
 
     def poison():
-        step()
         if loop.epoch == 1:
             next(iter(loop.network.parameters())).data.fill_(float("nan"))
 
-    loop.optimizer_step = poison
+    loop.strategy.after_iteration = poison
     with pytest.raises(RunError, match="not finite"):
         loop.train([scenario.experiences[0]])
     assert kept == [1]

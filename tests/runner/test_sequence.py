@@ -13,9 +13,9 @@ from densecl.errors import DataError, SettingError, UnknownNameError
 from densecl.losses import distillation
 from densecl.models.patchgan import initialised
 from densecl.runner import plan as planning
-from densecl.runner.methods import parse_method
+from densecl.runner.methods import check_fits, parse_method
 from densecl.runner.plan import make_plan
-from densecl.runner.sequence import check_kinds, tasks_by_content
+from densecl.runner.sequence import tasks_by_content
 from densecl.settings.recipe import RunSettings, StreamSettings, TrainingSettings, build
 from densecl.streams.scenario import TaskSource, task_sequence
 from densecl.tasks import segmentation
@@ -172,7 +172,7 @@ def test_methods_of_classes_are_refused_on_a_sequence_of_segmentations(no_data):
     stream = plan.settings.stream.model_copy(update={"tasks": plan.settings.stream.tasks[:1]})
     settings = plan.settings.model_copy(update={"stream": stream})
     with pytest.raises(SettingError, match="classes that arrive over time"):
-        check_kinds(parse_method("mib"), settings)
+        check_fits(parse_method("mib"), settings)
 
 
 def test_methods_of_tasks_are_told_the_step_on_classes(no_data):

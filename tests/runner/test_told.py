@@ -5,17 +5,16 @@ import json
 import numpy as np
 import pytest
 import torch
-from densecl.streams.told import renumbered
 
 from densecl.check.tiny import IMAGES, TinyImages, tiny_loop, tiny_scenario
 from densecl.cli import main
 from densecl.errors import SettingError
 from densecl.records.record import read_record
-from densecl.runner.evaluation import confusion, score
+from densecl.runner.evaluation import class_metrics, confusion
 from densecl.runner.methods import parse_method
 from densecl.runner.plan import make_plan
 from densecl.streams import protocol
-from densecl.streams.scenario import class_incremental
+from densecl.streams.scenario import class_incremental, renumbered
 from tiny_runs import run_words
 
 STEPS = ((3, 1), (4,), (2,))  # the order of arrival is not that of the ids
@@ -73,9 +72,8 @@ def test_scores_are_over_the_labels_of_the_stream():
     for experience in scenario.experiences:
         loop.enter(experience)
     seen = iter([samples[i].target for samples in scenario.tests for i in range(len(samples))])
-    loop.strategy.predict = lambda output: (
-        torch.stack([next(seen) for _ in output.logits]).long() % 255
-    )  # void: anything
+    # of void, anything
+    loop.strategy.predict = lambda output: torch.stack([next(seen) for _ in output.logits]).long() % 255
     matrix = confusion(loop, 2, 4)
     number = protocol.arrival(STEPS)
     wanted = np.zeros(5, dtype=int)
@@ -86,7 +84,7 @@ def test_scores_are_over_the_labels_of_the_stream():
                 for original in step:
                     wanted[number[original]] += (mask == original).sum()
     assert (matrix == np.diag(wanted)).all()
-    assert score(matrix, scenario, 2, []).metrics["miou"]["all"] == 1
+    assert class_metrics(matrix, scenario.stream, 2, [])["miou"]["all"] == 1
     assert loop.network.task_heads.active == "step2"
 
 
@@ -114,8 +112,8 @@ def test_a_step_without_test_images_is_refused():
 def test_only_methods_that_are_told_the_step_have_heads_by_step():
     assert parse_method("piggyback").told
     assert not parse_method("mib").told
-    assert not tiny_scenario().by_task
-    assert [task.name for task in tiny_scenario(by_task=True).tasks] == ["step0", "step1", "step2"]
+    assert not tiny_scenario().stream.by_task
+    assert [task.name for task in tiny_scenario(by_task=True).stream.tasks] == ["step0", "step1", "step2"]
 
 
 @pytest.mark.parametrize(
@@ -126,9 +124,9 @@ def test_only_methods_that_are_told_the_step_have_heads_by_step():
         ("shapes-3tasks", "mib", "mib"),
     ],
 )
-def test_what_cannot_be_told_the_step_is_refused_before_data_is_read(benchmark, loop, words):
+def test_what_cannot_be_told_the_step_is_refused_before_data_is_read(benchmark, strategy, words):
     with pytest.raises(SettingError, match=words):
-        make_plan(benchmark, loop)
+        make_plan(benchmark, strategy)
 
 
 @pytest.mark.usefixtures("one_thread")

@@ -250,22 +250,22 @@ def test_replay_keeps_the_network_near_its_teacher_on_old_images():
 def test_which_classes_are_replayed_later(later, labels):
     loop = made(f"{QUICK},later={later}")
     (plugin,) = loop.plugins
-    banks = plugin.notes(loop)["banks"]
+    banks = plugin.notes(loop.strategy)["banks"]
     assert [bank["labels"] for bank in banks] == labels
     assert all(len(bank["hash"]) == 64 and 0 <= bank["quality"]["shown"] <= 1 for bank in banks)
     stored = 3 * 32 * 32 * 3 * sum(map(len, labels))
-    assert plugin.stored_bytes(loop) == stored
-    (alone,) = made(f"{QUICK},later={later}", base="finetune").dense_plugins
+    assert plugin.stored_bytes(loop.strategy) == stored
+    (alone,) = made(f"{QUICK},later={later}", base="finetune").plugins
     parameters = sum(p.numel() * 4 for p in loop.network.parameters())
-    assert alone.stored_bytes(tiny_loop(parse_method("finetune"), tiny_scenario(), loop.network)) >= parameters
+    assert alone.stored_bytes(tiny_loop(parse_method("finetune"), tiny_scenario(), loop.network).strategy) >= parameters
 
 
 def test_real_images_are_of_earlier_steps_and_their_classes():
     loop = made(f"{QUICK},source=real", steps=2)
     (plugin,) = loop.plugins
-    images = plugin._real(loop, [1, 2])
+    images = plugin._real(loop.strategy, [1, 2])
     first = loop.scenario.experiences[0]
-    reader = loop.scenario.training.reader
+    reader = loop.scenario.training.readers[0]
     known = {reader.read(int(i)).image.numpy().tobytes() for i in first.images.indices}
     assert len(images) == 6
     assert all(image.numpy().tobytes() in known for image in images)
@@ -276,7 +276,7 @@ def test_adaptive_synthesis_makes_other_images_and_resumes(student):
     quoted = f"'{student}'" if "(" in student else student
     options = f"{QUICK},student={quoted},student_iterations=6,competition=20"
     plain, adaptive = made(steps=2), made(options, steps=2)
-    banks = [loop.plugins[0].notes(loop)["banks"] for loop in (plain, adaptive)]
+    banks = [loop.plugins[0].notes(loop.strategy)["banks"] for loop in (plain, adaptive)]
     assert banks[0][0]["hash"] != banks[1][0]["hash"]
     assert not same(weights(plain), weights(adaptive))
 
@@ -294,7 +294,7 @@ def test_killed_within_a_later_step_it_goes_on_with_the_same_images(options):
         again = made(f"{QUICK},{options}", training=training, steps=0)
         first, second, third = again.scenario.experiences
         again.enter(first)
-        again.grow(second)
+        again.enter(second)
         again.network.load_state_dict(finished)
         again.load_method_state(method)
         again.resume(state)

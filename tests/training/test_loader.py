@@ -71,7 +71,7 @@ def test_class_weights_are_frequencies_to_a_power_with_mean_one_over_pixels():
     scenario = tiny_scenario()
     images = scenario.experiences[0].images
     frequencies = label_frequencies(scenario, images)
-    reader = scenario.training.reader
+    reader = scenario.training.readers[0]
     masks = np.stack([images.table.numpy()[reader.read_mask(int(i))] for i in images.indices])
     valid = masks[masks != 255]
     expected = np.array([(valid == c).mean() for c in range(3)])

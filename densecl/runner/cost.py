@@ -27,7 +27,7 @@ def describe(plan: Plan, progress: Callable[[int, int], None] | None = None) -> 
     """
     s = plan.settings
     scenario, _ = build_scenario(plan, progress)
-    network = build_network(without_download(s))
+    network = build_network(without_download(s), plan.backbone)
     strategy = build_strategy(plan, scenario, network)
     if scenario.kind == "tasks":
         return _describe_tasks(plan, strategy)

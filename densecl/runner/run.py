@@ -98,7 +98,7 @@ def execute(
     # all that bad input can break comes before the folder is made
     with distributed.first_on_each_host():
         scenario, workers = build_scenario(plan, events.scan("scanning masks"))
-    network = build_network(plan.settings)
+    network = build_network(plan.settings, plan.backbone)
     strategy = build_strategy(plan, scenario, network, workers, events)
     check_space(folder, network, len(scenario.train_stream))
     with locked(folder) if is_main() else contextlib.nullcontext():

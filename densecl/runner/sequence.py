@@ -9,7 +9,7 @@ from densecl.data import styles, transforms
 from densecl.data.class_index import class_index
 from densecl.data.dataset import DenseDataset
 from densecl.errors import SettingError
-from densecl.models.encoders import weights_place
+from densecl.models.weights import weights_place
 from densecl.runner.methods import Method
 from densecl.seeding import derive
 from densecl.settings.recipe import EvaluationSettings, RunSettings, TaskSettings

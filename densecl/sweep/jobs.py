@@ -15,7 +15,6 @@ from densecl.runner.build import build_network, build_scenario, build_strategy
 from densecl.runner.cost import without_download
 from densecl.runner.plan import Plan, make_plan
 from densecl.runner.share import first_step_key, may_share
-from densecl.settings.recipe import RunSettings
 from densecl.sweep.planfile import Request
 from densecl.training.loader import step_length
 
@@ -155,7 +154,7 @@ def _checked(
     plan, s = job.plan, job.plan.settings
     with _said_of(f"{source}: run {job.number} ({job})"):
         scenario, _ = build_scenario(plan, scan)
-        build_strategy(_anywhere(plan) if remote else plan, scenario, network_of(s, networks))
+        build_strategy(_anywhere(plan) if remote else plan, scenario, network_of(plan, networks))
         iterations = tuple(
             step_length(len(step.images.indices), s.training.batch, *s.training.length(step.step))[1]
             for step in scenario.train_stream
@@ -164,11 +163,11 @@ def _checked(
     return replace(job, first_step=key, iterations=iterations)
 
 
-def network_of(settings: RunSettings, networks: dict[str, Network]) -> Network:
+def network_of(plan: Plan, networks: dict[str, Network]) -> Network:
     """The network of a run without its pretrained weights; runs of one backbone share it."""
-    key = f"{settings.backbone} {settings.backbone_values}"
+    key = f"{plan.settings.backbone} {plan.settings.backbone_values}"
     if key not in networks:
-        networks[key] = build_network(without_download(settings))
+        networks[key] = build_network(without_download(plan.settings), plan.backbone)
     return networks[key]
 
 

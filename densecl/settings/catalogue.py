@@ -185,7 +185,7 @@ def _module_of_file(path: Path) -> ModuleType:
         del sys.modules[name]
         if isinstance(error, KeyboardInterrupt):
             raise
-        line = _line_of(error, path)
+        line = line_of(error, path)
         raise DenseCLError(
             f"{path}{line} does not import: {type(error).__name__}: {error}".replace("\n", " ")
         ) from error
@@ -194,7 +194,7 @@ def _module_of_file(path: Path) -> ModuleType:
     return module
 
 
-def _line_of(error: BaseException, path: Path) -> str:
+def line_of(error: BaseException, path: Path) -> str:
     """':12' for the last line of `path` in the traceback, or of a syntax error in it."""
     if isinstance(error, SyntaxError) and error.lineno is not None:
         return f":{error.lineno}"

@@ -7,7 +7,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 from densecl.data.cityscapes import by_city
 from densecl.errors import DataError, DenseCLError, UnknownNameError
-from densecl.settings.catalogue import BACKBONES, benchmark_recipe, entries, load_class, strategy_recipes
+from densecl.settings.catalogue import backbones, benchmark_recipe, entries, load_class, strategy_recipes
 from densecl.settings.grammar import parse
 from densecl.settings.recipe import BenchmarkRecipe, Sections, StrategyRecipe, build_sections, merge
 from densecl.streams import protocol
@@ -22,12 +22,12 @@ def show_name(name: str, data: Path | None = None, catalogue: Path | None = None
     recipes = strategy_recipes(catalogue)
     if name in recipes:
         return _strategy(recipes[name])
-    if name in BACKBONES:
+    if name in backbones():
         return _backbone(name)
     try:
         recipe, split = benchmark_recipe(name, catalogue)
     except UnknownNameError:
-        known = [*recipes, *BACKBONES, *(entry.name for entry in entries("benchmarks", catalogue))]
+        known = [*recipes, *backbones(), *(entry.name for entry in entries("benchmarks", catalogue))]
         raise UnknownNameError("name", name, known) from None
     return _benchmark(recipe, split, data)
 
@@ -90,9 +90,9 @@ def _kind(annotation: Any) -> str:
 
 
 def _backbone(name: str) -> str:
-    from densecl.runner.plan import resolve_backbone
+    from densecl.settings.backbone import resolve_backbone
 
-    lines = [f"{name}: {BACKBONES[name]}"]
+    lines = [f"{name}: {backbones()[name]}"]
     return "\n".join(lines + [f"  {key} = {value!r}" for key, value in resolve_backbone(name, {}, None).items()])
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from densecl.data.dataset import Sample
-from densecl.models import build_backbone
 from densecl.models.network import Network
 from densecl.runner.methods import Method, build_plugins
+from densecl.settings.backbone import build_backbone
 from densecl.settings.recipe import LaterSettings, TrainingSettings
 from densecl.streams import protocol
 from densecl.streams.scenario import Scenario, TaskSource, class_incremental, task_sequence

@@ -1,4 +1,4 @@
-"""`densecl check`: try a method of one's own."""
+"""`densecl check`: try a method or a backbone of one's own."""
 
 from typing import Annotated
 
@@ -12,18 +12,22 @@ def check(
     strategy: Annotated[
         str,
         typer.Argument(
-            help="Such as mine.py:Mine, or the name of any strategy or plugin.", autocompletion=completion.strategies
+            help="Such as mine.py:Mine (a method or a backbone), or the name of any strategy or plugin.",
+            autocompletion=completion.strategies,
         ),
     ],
     catalogue: Catalogue = None,
 ) -> None:
-    """Train a method for seconds on a tiny stream and say in words what is wrong with it."""
+    """Try a method (on a tiny stream) or a backbone for seconds and say in words what is wrong with it."""
+    from densecl.check.backbone import backbone_of, check_backbone_class
     from densecl.check.check import check_method
 
-    findings = check_method(strategy, catalogue)
+    backbone = backbone_of(strategy)
+    findings = check_method(strategy, catalogue) if backbone is None else check_backbone_class(*backbone)
     for finding in findings:
         typer.echo(f"✗ {finding}")
     if findings:
         typer.echo(f"{len(findings)} thing{'s' * (len(findings) > 1)} to mend in {strategy}", err=True)
         raise typer.Exit(2)
-    typer.echo(f"✓ {strategy} works: hooks, outputs, losses, growing heads, state")
+    parts = "hooks, outputs, losses" if backbone is None else "maps of all sizes, gradients"
+    typer.echo(f"✓ {strategy} works: {parts}, growing heads, state")

@@ -6,6 +6,7 @@ from densecl.losses.distillation import distillation, unbiased_distillation
 from densecl.losses.features import feature_distillation
 from densecl.losses.images import absolute_error, sample_mean, squared_error
 from densecl.losses.perceptual import content_distance, gram, style_distance
+from densecl.losses.pod import fold_new, local_pod
 
 __all__ = [
     "absolute_error",
@@ -15,7 +16,9 @@ __all__ = [
     "deception_loss",
     "distillation",
     "feature_distillation",
+    "fold_new",
     "gram",
+    "local_pod",
     "sample_mean",
     "squared_error",
     "style_distance",

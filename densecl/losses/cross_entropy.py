@@ -7,23 +7,32 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from densecl.losses.reduction import analytic, blocks, pixel_weights, scale_, widen
+from densecl.losses.reduction import Normalise, analytic, blocks, pixel_weights, scale_, widen
 
 
-def cross_entropy(logits: Tensor, target: Tensor, *, weight: Tensor | None = None, ignore_index: int = 255) -> Tensor:
-    """Softmax cross-entropy, mean over valid pixels.
+def cross_entropy(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    weight: Tensor | None = None,
+    normalise: Normalise = "weight",
+    ignore_index: int = 255,
+) -> Tensor:
+    """Softmax cross-entropy, mean over pixels.
 
     Args:
         logits: (B, C, H, W), any floating type; computed in at least float32.
         target: (B, H, W) int64, labels 0..C-1 or `ignore_index`.
         weight: None, (B,) per sample or (B, H, W) per pixel loss weights (constants).
+        normalise: "weight" or "pixels"; see Returns.
         ignore_index: label of void pixels.
 
     Returns:
-        Scalar sum(w l) / sum(w) over valid pixels; zero, with zero gradient, when nothing is valid.
+        Scalar sum(w l) over valid pixels / their sum(w) ("weight") or / (B H W), void pixels counted ("pixels"); zero,
+        with zero gradient, when nothing is valid.
     """
     logits = widen(logits)
-    w = pixel_weights(weight, target != ignore_index, logits.dtype)
+    w = pixel_weights(weight, target != ignore_index, logits.dtype, normalise)
     return (F.cross_entropy(logits, target, ignore_index=ignore_index, reduction="none") * w).sum()
 
 
@@ -34,6 +43,7 @@ def unbiased_cross_entropy(
     n_old: int,
     hidden: Tensor | None = None,
     weight: Tensor | None = None,
+    normalise: Normalise = "weight",
     ignore_index: int = 255,
 ) -> Tensor:
     """Cross-entropy in which a background pixel may be any old class (MiB: Cermelli et al., CVPR 2020, eq. 5-6).
@@ -49,10 +59,12 @@ def unbiased_cross_entropy(
         hidden: (B,) bool, the samples whose old classes hide in the background; the others (replayed, fully labelled)
             get plain cross-entropy. None means all.
         weight: None, (B,) per sample or (B, H, W) per pixel loss weights (constants).
+        normalise: "weight" or "pixels"; see Returns.
         ignore_index: label of void pixels.
 
     Returns:
-        Scalar sum(w l) / sum(w) over valid pixels; zero, with zero gradient, when nothing is valid.
+        Scalar sum(w l) over valid pixels / their sum(w) ("weight") or / (B H W), void pixels counted ("pixels"); zero,
+        with zero gradient, when nothing is valid.
 
     Raises:
         ValueError: `n_old` exceeds the number of outputs.
@@ -60,14 +72,14 @@ def unbiased_cross_entropy(
     if n_old > logits.shape[1]:
         raise ValueError(f"n_old is {n_old}, but the network has {logits.shape[1]} outputs")
     if n_old <= 1:
-        return cross_entropy(logits, target, weight=weight, ignore_index=ignore_index)
+        return cross_entropy(logits, target, weight=weight, normalise=normalise, ignore_index=ignore_index)
     logits = widen(logits)
     valid = target != ignore_index
     folded = valid & (target < n_old)  # (B, H, W): pixels where an old class may stand behind the label
     if hidden is not None:
         folded &= hidden.view(-1, 1, 1)
     index = torch.where(folded | ~valid, 0, target)
-    w = pixel_weights(weight, valid, logits.dtype)
+    w = pixel_weights(weight, valid, logits.dtype, normalise)
     if torch.compiler.is_compiling():  # of the formula a compiler makes one pass
         return _formula(logits, index, folded, w, n_old)
     if analytic(logits):

@@ -1,6 +1,7 @@
 """What the losses share: precision, weights of pixels, and blocks of pixels that fit the cache."""
 
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -9,6 +10,7 @@ BLOCK_ELEMENTS = 1 << 21  # 8 MiB of float32: large enough to hide call overhead
 JOINED_ELEMENTS = 1 << 19  # samples are joined up to here: more hides no more overhead, and takes memory
 
 Block = tuple[slice, slice, slice]
+Normalise = Literal["weight", "pixels"]
 
 
 def widen(x: Tensor) -> Tensor:
@@ -20,25 +22,27 @@ def widen(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-def pixel_weights(weight: Tensor | None, valid: Tensor, dtype: torch.dtype) -> Tensor:
-    """Weights whose sum over all pixels is 1, or all zero when no pixel counts.
+def pixel_weights(weight: Tensor | None, valid: Tensor, dtype: torch.dtype, normalise: Normalise = "weight") -> Tensor:
+    """Factors (B, H, W) of the pixels' losses in their mean; all zero when no pixel counts.
 
     Args:
         weight: None (all 1), (B,) per sample or (B, H, W) per pixel; taken as a constant, never differentiated.
         valid: (B, H, W) bool, pixels that count.
         dtype: floating type of the result.
-
-    Returns:
-        (B, H, W): `weight * valid / sum(weight * valid)`.
+        normalise: what weight * valid is divided by: "weight", its sum; "pixels", B H W.
 
     Raises:
-        ValueError: `weight` has another shape.
+        ValueError: `weight` has another shape, or `normalise` is neither.
     """
+    if normalise not in ("weight", "pixels"):
+        raise ValueError(f"normalise is '{normalise}', not 'weight' or 'pixels'")
     w = valid.to(dtype)
     if weight is not None:
         if weight.shape not in (valid.shape[:1], valid.shape):
             raise ValueError(f"weight has shape {tuple(weight.shape)}, not (B,) or (B, H, W) of {tuple(valid.shape)}")
         w = w * weight.detach().to(dtype).reshape(*weight.shape, *[1] * (valid.dim() - weight.dim()))
+    if normalise == "pixels":
+        return w / max(1, valid.numel())
     total = w.sum()
     return w / torch.where(total == 0, torch.ones_like(total), total)
 

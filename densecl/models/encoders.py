@@ -1,46 +1,99 @@
 """Encoders: image to maps of growing stride. Any encoder of timm, and a small one for small images."""
 
 import contextlib
-import logging
-import pickle
-import socket
-from collections.abc import Callable, Iterator, Sequence
+import copy
+from collections.abc import Sequence
 from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
-import platformdirs
-import safetensors
-import safetensors.torch
-import timm
 import torch
-import torch.nn.functional as F
-from huggingface_hub import constants
 from torch import Tensor, nn
 
 from densecl.errors import DataError, SettingError, UnknownNameError
 from densecl.models.layers import ConvNormReLU
+from densecl.models.weights import first_line, load_weights, quiet_hub, weights_place
 
 FINEST = 4  # strides below are left out: their maps are large and no method here reads them
+ACTIVATIONS = ("torch.nn.modules.activation", "timm.layers.activations")  # modules that define them
 
 
 class Encoder(nn.Module):
-    """Image (B, 3, H, W) to a list of maps, shallow to deep.
-
-    Attributes:
-        channels: of each map.
-        strides: of each map, growing.
-    """
+    """Image (B, 3, H, W) to maps (B, channels[i], ~H / strides[i], ~W / strides[i]), shallow to deep."""
 
     channels: tuple[int, ...]
     strides: tuple[int, ...]
+    raw_names: tuple[str, ...] = ()  # activations whose inputs are kept
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """The maps (B, channels[i], ~H / strides[i], ~W / strides[i])."""
+        """The maps."""
         raise NotImplementedError
+
+    @property
+    def nonnegative(self) -> bool:
+        """True if the deepest map comes out of a ReLU."""
+        name = last_activations(self)[-1]
+        return bool(name) and isinstance(self.get_submodule(name), nn.ReLU | nn.ReLU6)
+
+    def keep_raw(self) -> None:
+        """Keep what each map was before its activation, for `take_raw`; the maps stay equal.
+
+        Raises:
+            SettingError: a map does not come out of an activation of its own.
+        """
+        if self.raw_names:
+            return
+        names = last_activations(self)
+        if "" in names or len(set(names)) < len(names):
+            raise SettingError(
+                "the encoder has no activation at the end of each stage, and the method needs the maps before it",
+                "use one such as resnet50 or mini",
+            )
+        for name in names:
+            parent, _, child = name.rpartition(".")
+            setattr(self.get_submodule(parent), child, KeptInput(self.get_submodule(name)))
+        self.raw_names = tuple(names)
+
+    def take_raw(self) -> tuple[Tensor, ...]:
+        """The maps of the last forward pass before their activations; none without `keep_raw`."""
+        return tuple(cast(KeptInput, self.get_submodule(name)).take() for name in self.raw_names)
+
+
+class KeptInput(nn.Module):
+    """An activation, no longer in place, that keeps its last input until it is taken."""
+
+    def __init__(self, activation: nn.Module):
+        super().__init__()
+        self.activation = activation
+        if hasattr(activation, "inplace"):
+            activation.inplace = False  # pyright: ignore[reportArgumentType]
+        self.input: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The activation of `x`."""
+        self.input = x
+        return self.activation(x)
+
+    def take(self) -> Tensor:
+        """The last input, which is not kept any longer."""
+        taken, self.input = self.input, None
+        assert taken is not None
+        return taken
+
+
+def last_activations(encoder: Encoder) -> list[str]:
+    """Name of the activation that each map comes out of, "" for a map of another layer; nothing is computed."""
+    traced = copy.deepcopy(encoder).to("meta").eval()
+    outputs: dict[str, Tensor] = {}
+    for name, module in traced.named_modules():
+        if type(module).__module__.startswith(ACTIVATIONS):
+            module.register_forward_hook(lambda _module, _inputs, output, name=name: outputs.update({name: output}))
+    try:
+        maps = traced(torch.empty(1, 3, 64, 64, device="meta"))
+    except (AssertionError, RuntimeError):  # an encoder for images of one size
+        return [""] * len(encoder.channels)
+    return [next((name for name, output in outputs.items() if output is x), "") for x in maps]
 
 
 class TimmEncoder(Encoder):
@@ -49,12 +102,12 @@ class TimmEncoder(Encoder):
     def __init__(self, net: nn.Module, channels: Sequence[int], strides: Sequence[int]):
         super().__init__()
         self.net, self.channels, self.strides = net, tuple(channels), tuple(strides)
+        self.channels_behind = getattr(net, "output_fmt", "NCHW") == "NHWC"  # some transformers
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """See `Encoder`."""
         maps = self.net(image)
-        # Some transformers of timm hand out (B, h, w, C).
-        return [x if x.shape[1] == c else x.permute(0, 3, 1, 2) for x, c in zip(maps, self.channels, strict=True)]
+        return [x.permute(0, 3, 1, 2) for x in maps] if self.channels_behind else maps
 
 
 class ResidualBlock(nn.Module):
@@ -65,10 +118,11 @@ class ResidualBlock(nn.Module):
         self.first = ConvNormReLU(inputs, outputs, stride=2)
         self.second = nn.Sequential(nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs))
         self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, 2, bias=False), nn.BatchNorm2d(outputs))
+        self.activation = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) to (B, outputs, H / 2, W / 2), rounded up."""
-        return F.relu(self.second(self.first(x)) + self.shortcut(x))
+        return self.activation(self.second(self.first(x)) + self.shortcut(x))
 
 
 class Mini(Encoder):
@@ -126,16 +180,24 @@ def build_encoder(
             raise SettingError(f"encoder 'mini' has maps of stride 4, 8, 16, not {tuple(out)}")
         if output_stride not in (None, 16):
             raise SettingError(f"encoder 'mini' has output stride 16, not {output_stride}", "choose one of timm")
-        encoder: Encoder = Mini() if widths is None else Mini(widths)
-        if weights not in ("timm", "none"):
-            load_weights(encoder, Path(weights))
-        return encoder
-    if widths is not None:
-        raise SettingError(f"encoder '{name}' has its own widths", "encoder_widths is for encoder=mini")
-    return _build_timm(name, weights, out, output_stride)
+        encoder = net = Mini() if widths is None else Mini(widths)
+    else:
+        if widths is not None:
+            raise SettingError(f"encoder '{name}' has its own widths", "encoder_widths is for encoder=mini")
+        channels, strides, options = _stages(name, out, output_stride)
+        net, weights = create_timm(name, weights, features_only=True, **options)
+        encoder = TimmEncoder(net, channels, strides)
+    if weights not in ("timm", "none"):
+        load_weights(net, Path(weights))
+    return encoder
 
 
-def _build_timm(name: str, weights: str, out: Sequence[int] | None, output_stride: int | None = None) -> Encoder:
+def _stages(
+    name: str, out: Sequence[int] | None, output_stride: int | None
+) -> tuple[list[int], list[int], dict[str, Any]]:
+    """Channels and strides of the wanted stages of timm's encoder, and the options that cut it into these."""
+    import timm
+
     base = known_encoder(name)
     options: dict[str, Any] = {} if output_stride is None else {"output_stride": output_stride}
     try:
@@ -144,31 +206,30 @@ def _build_timm(name: str, weights: str, out: Sequence[int] | None, output_strid
         strides, channels = list(info.reduction()), list(info.channels())
     except (RuntimeError, AttributeError, NotImplementedError, AssertionError, TypeError) as error:
         what = f"have output stride {output_stride}" if options else "be cut into stages"
-        message = f"encoder '{name}' cannot {what}: {_line(error)}"
+        message = f"encoder '{name}' cannot {what}: {first_line(error)}"
         raise SettingError(message, "choose a convolutional one such as resnet50") from error
-    if output_stride is not None and strides[-1] != output_stride:
-        raise SettingError(f"encoder '{name}' ends at stride {strides[-1]}, not {output_stride}", "choose another one")
-    last = {stride: i for i, stride in enumerate(strides)}  # the deepest stage of each stride
-    wanted = [stride for stride in last if stride >= FINEST] if out is None else list(out)
-    if not set(wanted) <= set(last):
-        raise SettingError(f"encoder '{name}' has stages of stride {sorted(last)}, not all of {wanted}")
-    indices = tuple(last[stride] for stride in wanted)
     if output_stride is not None:
-        indices = tuple(i for i, stride in enumerate(strides) if stride >= FINEST)
-        wanted = [strides[i] for i in indices]
-    net, weights = create_timm(name, weights, features_only=True, out_indices=indices, **options)
-    encoder = TimmEncoder(net, [channels[i] for i in indices], wanted)
-    if weights not in ("timm", "none"):
-        load_weights(net, Path(weights))
-    return encoder
+        if strides[-1] != output_stride:
+            message = f"encoder '{name}' ends at stride {strides[-1]}, not {output_stride}"
+            raise SettingError(message, "choose another one")
+        indices = [i for i, stride in enumerate(strides) if stride >= FINEST]
+    else:
+        last = {stride: i for i, stride in enumerate(strides)}  # the deepest stage of each stride
+        wanted = [stride for stride in last if stride >= FINEST] if out is None else list(out)
+        if not set(wanted) <= set(last):
+            raise SettingError(f"encoder '{name}' has stages of stride {sorted(last)}, not all of {wanted}")
+        indices = [last[stride] for stride in wanted]
+    return [channels[i] for i in indices], [strides[i] for i in indices], {**options, "out_indices": tuple(indices)}
 
 
 def known_encoder(name: str) -> str:
-    """The name without what follows its dot: which of its pretrained weights.
+    """The name without what follows its dot, which says which of its pretrained weights are meant.
 
     Raises:
         UnknownNameError: timm has no such network.
     """
+    import timm
+
     base = name.partition(".")[0]
     if not timm.is_model(base):
         known = ["mini", *timm.list_models()]
@@ -186,99 +247,18 @@ def create_timm(name: str, weights: str, **options: Any) -> tuple[nn.Module, str
     Raises:
         SettingError: timm cannot build it. DataError: its weights cannot be fetched.
     """
+    import timm
+
     place = weights_place(name)
     if weights == "timm" and place.is_file():
         weights = str(place)
     try:
-        with _without_waiting() if weights == "timm" else contextlib.nullcontext():
+        with quiet_hub() if weights == "timm" else contextlib.nullcontext():
             return timm.create_model(name, pretrained=weights == "timm", **options), weights
     except Exception as error:  # timm and the hub raise what they like; that the name exists was seen before
         if weights != "timm":
-            raise SettingError(f"encoder '{name}' cannot be built: {_line(error)}") from error
+            raise SettingError(f"encoder '{name}' cannot be built: {first_line(error)}") from error
         raise DataError(
-            f"cannot fetch timm's weights of encoder '{name}': {_line(error)}",
+            f"cannot fetch timm's weights of encoder '{name}': {first_line(error)}",
             f"put its file at {place}, or use --weights FILE or --weights none",
         ) from error
-
-
-def weights_place(name: str) -> Path:
-    """Where a user may put an encoder's weights by hand, to be used in place of a download."""
-    return platformdirs.user_data_path("densecl") / "weights" / f"{name}.safetensors"
-
-
-@contextlib.contextmanager
-def _without_waiting() -> Iterator[None]:
-    """Where the hub cannot be reached, use what was downloaded before or fail at once: the hub's client would retry."""
-    host = urlsplit(constants.ENDPOINT)
-    offline, level = constants.HF_HUB_OFFLINE, logging.getLogger("huggingface_hub").level
-    if not getproxies():
-        try:
-            socket.create_connection((host.hostname or "", host.port or 443), timeout=5).close()
-        except OSError:
-            constants.HF_HUB_OFFLINE = True
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = offline
-        logging.getLogger("huggingface_hub").setLevel(level)
-
-
-def load_weights(
-    net: nn.Module, path: Path, rename: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None
-) -> None:
-    """Fill all parameters and buffers of `net` from a file; names the file has beyond those are left out.
-
-    Args:
-        net: to be filled.
-        path: .safetensors or .pth.
-        rename: from the file's names and shapes to those of `net`.
-
-    Raises:
-        DataError: the file is missing or unreadable, lacks a name or has it in another shape; the first one is named.
-    """
-    stored = _read(path) if rename is None else rename(_read(path))
-    # `features_only` renames: stem.0.weight becomes stem_0.weight or model.stem.0.weight.
-    candidates = {
-        form: tensor for key, tensor in stored.items() for form in (f"model.{key}", key.replace(".", "_", 1))
-    } | stored  # a name of the file itself wins
-    state = net.state_dict()
-    for key, tensor in state.items():
-        if key not in candidates:
-            if key.endswith("num_batches_tracked"):  # files of old torch versions lack it; only momentum=None reads it
-                candidates[key] = tensor
-                continue
-            raise DataError(f"{path} has no weights '{key}'", "is it of the same encoder?")
-        if candidates[key].shape != tensor.shape:
-            raise DataError(
-                f"{path} has '{key}' of shape {tuple(candidates[key].shape)}, not {tuple(tensor.shape)}",
-                "is it of the same encoder?",
-            )
-    net.load_state_dict({key: candidates[key] for key in state})
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    """Names and tensors of a file; nothing in it is ever executed."""
-    if not path.is_file():
-        raise DataError(f"no weights file {path}", "give --weights a file, 'timm' or 'none'")
-    try:
-        if path.suffix == ".safetensors":
-            stored: object = safetensors.torch.load_file(path)
-        else:
-            stored = torch.load(path, map_location="cpu", weights_only=True)
-    except (safetensors.SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
-        message = f"cannot read weights from {path}: {_line(error)}"
-        raise DataError(message, "expected .safetensors or a state dict saved by torch") from error
-    for key in ("state_dict", "model"):
-        if isinstance(stored, dict) and isinstance(stored.get(key), dict):
-            stored = stored[key]
-    if not isinstance(stored, dict):
-        raise DataError(f"{path} holds a {type(stored).__name__}, not a state dict of names and tensors")
-    tensors = cast(dict[str, Tensor], {k: v for k, v in stored.items() if isinstance(v, Tensor)})
-    return {key.removeprefix("module."): tensor for key, tensor in tensors.items()}
-
-
-def _line(error: Exception) -> str:
-    """The first line of an error's text."""
-    text = str(error).strip().splitlines()
-    return (text[0] if text else type(error).__name__).rstrip(".")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import TypeGuard, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,7 @@ def pointwise(channels: int, outputs: int) -> nn.Module:
 
 
 class Heads(nn.Module):
-    """One module a step at each place; their outputs are concatenated in the order of the steps.
+    """One module for each step at each place; their outputs are concatenated in the order of the steps.
 
     Attributes:
         places: a ModuleList for each place, the main one first; each holds one module for each step with outputs.
@@ -68,31 +68,26 @@ class Heads(nn.Module):
         """
         if len(self.outputs) < 2 or self.outputs[-1] == 0 or self.outputs[-1] == self.n_outputs:
             return
-        for place in self._places():
-            if not (_is_convolution(place[0]) and _is_convolution(place[-1])):
-                raise SettingError(
-                    "init_from_background needs heads that are convolutions with bias, such as 1x1 convolutions",
-                    "drop build_head or initialise these heads in the strategy",
-                )
-        share = math.log(self.outputs[-1] + 1)
+        pairs = [(place[0], place[-1]) for place in self._places()]
+        if not all(_is_convolution(head) for pair in pairs for head in pair):
+            raise SettingError(
+                "init_from_background needs heads that are convolutions with bias, such as 1x1 convolutions",
+                "drop build_head or initialise these heads in the strategy",
+            )
         with torch.no_grad():
-            for place in self._places():
-                first, newest = cast(nn.Conv2d, place[0]), cast(nn.Conv2d, place[-1])
+            for first, newest in cast(list[tuple[nn.Conv2d, nn.Conv2d]], pairs):
                 assert first.bias is not None
                 assert newest.bias is not None
-                first.bias[0] -= share
+                first.bias[0] -= math.log(self.outputs[-1] + 1)
                 newest.weight.copy_(first.weight[:1].expand_as(newest.weight))
                 newest.bias.copy_(first.bias[:1].expand_as(newest.bias))
 
     def forward(self, decoded: Tensor, auxiliary: Sequence[Tensor] = ()) -> tuple[Tensor, ...]:
-        """Logits at the features' resolution: main first, then one for each auxiliary feature map given.
+        """Logits (B, `n_outputs`, h, w) of the main place, then one for each auxiliary feature map given.
 
         Args:
             decoded: (B, D, h, w).
             auxiliary: nothing, or (B, A_j, h_j, w_j) for every auxiliary place.
-
-        Returns:
-            (B, C, h, w) tensors, C = `n_outputs`.
         """
         features = (decoded, *auxiliary)
         if len(features) not in (1, len(self.places)):
@@ -100,20 +95,20 @@ class Heads(nn.Module):
         return tuple(_apply(place, x) for place, x in zip(self._places(), features, strict=False))
 
     def _places(self) -> list[nn.ModuleList]:
-        return [cast(nn.ModuleList, place) for place in self.places]
+        return cast(list[nn.ModuleList], list(self.places))
 
 
 class TaskHeads(nn.Module):
-    """`Heads` of each task of a sequence, one of which is active; the others are kept as they are.
+    """Heads of each task of a sequence, one of which is active; the others are kept as they are.
 
     Attributes:
-        tasks: Heads by the task's name behind `PREFIX`.
+        tasks: heads by the task's name behind `PREFIX`.
         active: name of the task whose heads are used, None before the first.
     """
 
-    def __init__(self, channels: int, auxiliary_channels: Sequence[int] = ()):
+    def __init__(self, channels: int, auxiliary_channels: Sequence[int] = (), make: "MakeHeads" = Heads):
         super().__init__()
-        self.channels = (channels, *auxiliary_channels)
+        self.channels, self.make = (channels, *auxiliary_channels), make
         self.tasks = nn.ModuleDict()
         self.active: str | None = None
 
@@ -129,7 +124,7 @@ class TaskHeads(nn.Module):
 
     def begin(self, task: str) -> None:
         """Give a task heads without outputs yet, and make it active."""
-        self.tasks[PREFIX + task] = Heads(self.channels[0], self.channels[1:])
+        self.tasks[PREFIX + task] = self.make(self.channels[0], self.channels[1:])
         self.active = task
 
     def select(self, task: str) -> None:
@@ -152,14 +147,17 @@ class TaskHeads(nn.Module):
         return cast(Heads, self.tasks[PREFIX + task])
 
     def grow(self, outputs: int, build_head: BuildHead | None = None, device: torch.device | str | None = None) -> None:
-        """As `Heads.grow`, of the active task."""
+        """Grow the heads of the active task; see `Heads.grow`."""
         assert self.active is not None
         self.of(self.active).grow(outputs, build_head, device)
 
     def forward(self, decoded: Tensor, auxiliary: Sequence[Tensor] = ()) -> tuple[Tensor, ...]:
-        """As `Heads`, of the active task."""
+        """Logits of the active task; see `Heads.forward`."""
         assert self.active is not None
         return self.of(self.active)(decoded, auxiliary)
+
+
+MakeHeads = Callable[[int, Sequence[int]], Heads | TaskHeads]
 
 
 def _apply(place: nn.ModuleList, x: Tensor) -> Tensor:
@@ -174,18 +172,16 @@ def _apply(place: nn.ModuleList, x: Tensor) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 
-def _is_convolution(head: nn.Module) -> bool:
+def _is_convolution(head: nn.Module) -> TypeGuard[nn.Conv2d]:
     """A bare convolution with bias: its outputs can be copied one by one."""
     return type(head) is nn.Conv2d and head.groups == 1 and head.bias is not None
 
 
 def _is_pointwise(head: nn.Module) -> bool:
-    """A bare 1x1 convolution with bias: no subclass, parametrization or hook that going round `forward` would skip."""
+    """A bare 1x1 convolution with bias: no hook that going round `forward` would skip."""
     return (
-        type(head) is nn.Conv2d
+        _is_convolution(head)
         and head.kernel_size == head.stride == (1, 1)
         and head.padding == (0, 0)
-        and head.groups == 1
-        and head.bias is not None
         and not (head._forward_hooks or head._forward_pre_hooks or head._backward_hooks or head._backward_pre_hooks)
     )

@@ -2,16 +2,13 @@
 
 import hashlib
 import math
-import socket
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 import torch
 from torch import Tensor, nn
 
 from densecl.errors import DataError, UnknownNameError
-from densecl.models.encoders import load_weights, weights_place
+from densecl.models.weights import first_line, load_weights, reach, weights_place
 
 # Channels of the convolutions of each stage; a map is what the last ReLU of a stage gives.
 STAGES = {
@@ -83,7 +80,7 @@ def build_loss_network(architecture: str, weights: str | None = None, seed: int 
     Args:
         architecture: `vgg16` (Simonyan and Zisserman, 2015) or `random` (three small convolutions).
         weights: of `vgg16`: `torchvision` (pretrained on ImageNet, downloaded unless a file lies where
-            `densecl.models.encoders.weights_place("vgg16")` says), a file (.safetensors or .pth) or `none`, random
+            `densecl.models.weights.weights_place("vgg16")` says), a file (.safetensors or .pth) or `none`, random
             ones of `seed`. None: `torchvision` for vgg16, `none` for random, which has no others.
         seed: of random weights.
 
@@ -138,15 +135,12 @@ def _load_pretrained(network: LossNetwork) -> None:
 def _download(file: Path) -> None:
     """Fetch torchvision's weights (528 MB); the beginning of their SHA-256 is in the name and is compared."""
     try:
-        host = urlsplit(VGG_URL).hostname or ""
-        if not getproxies():  # where nothing answers, fail at once
-            socket.create_connection((host, 443), timeout=5).close()
+        reach(VGG_URL)
         file.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(VGG_URL, str(file), hash_prefix="397923af", progress=False)
     except (OSError, RuntimeError) as error:  # no network, no such host, refused; or another file than expected
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise DataError(
-            f"cannot fetch torchvision's weights of vgg16: {reason}",
+            f"cannot fetch torchvision's weights of vgg16: {first_line(error)}",
             f"put {VGG_URL} at {places()[1]}, or name a file or 'none' (a random network) as weights",
         ) from error
 

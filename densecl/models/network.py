@@ -1,41 +1,53 @@
 """Backbone and heads joined: image in, logits at input resolution out, growing with the steps."""
 
-from typing import ClassVar, NamedTuple
+from collections.abc import Iterable
+from typing import Any, ClassVar, NamedTuple, cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from densecl.models.heads import BuildHead, Heads, TaskHeads, pointwise
+from densecl.errors import SettingError, UnknownNameError
+from densecl.models.heads import BuildHead, Heads, MakeHeads, TaskHeads, pointwise
+
+NORMS = {"batch": nn.modules.batchnorm._BatchNorm, "group": nn.GroupNorm, "layer": nn.LayerNorm}
+NORMS["instance"] = nn.modules.instancenorm._InstanceNorm
 
 
 class Features(NamedTuple):
-    """What a backbone returns.
+    """Maps that a backbone returns.
 
     Attributes:
         decoded: (B, D, h, w): what the main head sees.
         encoded: encoder stages, shallow to deep, (B, F_i, h_i, w_i).
         auxiliary: (B, A_j, h, w): what the auxiliary heads see; empty outside training.
+        raw: the encoder stages before their last activation; empty without `Backbone.keep_raw`.
     """
 
     decoded: Tensor
     encoded: tuple[Tensor, ...]
     auxiliary: tuple[Tensor, ...] = ()
+    raw: tuple[Tensor, ...] = ()
 
 
 class Output(NamedTuple):
-    """What a network returns.
+    """Maps that a network returns.
 
     Attributes:
         logits: (B, C, H, W) at input resolution, C = outputs grown so far.
         auxiliary: further supervised logits of the same shape (BiSeNet: two); only in training.
         encoded: encoder stages, shallow to deep, (B, F_i, h_i, w_i); ILT distils the last.
         decoded: (B, D, h, w): what the main head sees.
+        coarse: (B, C, h, w): the logits as the main head gives them, before they grow to the image's size.
+        raw: the encoder stages before their last activation; empty without `Network.collect`.
     """
 
     logits: Tensor
     auxiliary: tuple[Tensor, ...] = ()
     encoded: tuple[Tensor, ...] = ()
     decoded: Tensor | None = None
+    coarse: Tensor | None = None
+    raw: tuple[Tensor, ...] = ()
 
 
 class Backbone(nn.Module):
@@ -46,11 +58,33 @@ class Backbone(nn.Module):
         auxiliary_channels: A_j of `Features.auxiliary`, one for each auxiliary head.
         decoder_parts: names of the children behind the encoder: what a task may have of its own when it shares the
             encoder with others.
+        nonnegative: True if no value of `Features.decoded` is ever below 0.
     """
 
     channels: int
     auxiliary_channels: tuple[int, ...] = ()
     decoder_parts: ClassVar[tuple[str, ...]] = ()
+    nonnegative: bool = False
+
+    @property
+    def norms(self) -> frozenset[str]:
+        """Kinds of normalisation in it: batch, group, instance, layer; empty without any."""
+        return frozenset(name for name, kind in NORMS.items() for part in self.modules() if isinstance(part, kind))
+
+    def keep_raw(self) -> None:
+        """Fill `Features.raw` from now on.
+
+        Raises:
+            SettingError: its stages do not end with an activation.
+        """
+        keep: Any = getattr(getattr(self, "encoder", None), "keep_raw", None)
+        if keep is None:
+            raise SettingError(
+                f"{type(self).__name__} has no stages that end with an activation, and the method needs the maps "
+                "before it",
+                "use bisenet, deeplabv3 or fcn with an encoder such as resnet50",
+            )
+        keep()
 
     def build_head(self, channels: int, outputs: int) -> nn.Module:
         """A module from (B, channels, h, w) to (B, outputs, h', w'): the head this network is described with."""
@@ -62,12 +96,7 @@ class Backbone(nn.Module):
 
 
 class Network(nn.Module):
-    """A backbone with heads that grow. It has no outputs until `grow` has been called.
-
-    Attributes:
-        backbone: image to features.
-        heads: features to logits, one module a step at each place; of a sequence of tasks (`by_task`) those of each.
-    """
+    """A backbone with heads that grow. It has no outputs until `grow` has been called."""
 
     heads: Heads
 
@@ -76,11 +105,32 @@ class Network(nn.Module):
         self.backbone = backbone
         self.heads = Heads(backbone.channels, backbone.auxiliary_channels)
 
+    def make_heads(self, factory: MakeHeads = Heads) -> None:
+        """Have the heads that `factory(channels, auxiliary_channels)` makes; once, before the first outputs.
+
+        Raises:
+            ValueError: there are outputs already.
+        """
+        if self.n_outputs or getattr(self.heads, "tasks", None):
+            raise ValueError("heads are made once, before the first outputs")
+        heads = factory(self.backbone.channels, self.backbone.auxiliary_channels)
+        self.heads = cast(Heads, heads.to(self._device))  # TaskHeads has the interface of Heads
+
     def by_task(self) -> None:
         """Have heads by task from now on; to be called before the first outputs."""
         if not isinstance(self.heads, TaskHeads):
-            heads = TaskHeads(self.backbone.channels, self.backbone.auxiliary_channels)
-            self.heads = heads  # type: ignore[assignment]  (it has the interface of Heads)
+            self.make_heads(TaskHeads)
+
+    def collect(self, maps: Iterable[str]) -> None:
+        """Have outputs carry further maps ("raw"); to be called before the network is copied or compiled.
+
+        Raises:
+            UnknownNameError: no such map. SettingError: the backbone does not have it.
+        """
+        for name in maps:
+            if name != "raw":
+                raise UnknownNameError("map", name, ["raw"])
+            self.backbone.keep_raw()
 
     @property
     def task_heads(self) -> TaskHeads:
@@ -88,8 +138,8 @@ class Network(nn.Module):
         assert isinstance(self.heads, TaskHeads)
         return self.heads
 
-    def logits_of(self, task: str, output: "Output", image: Tensor) -> Tensor:
-        """What the heads of another task make of the features behind `output`, at the resolution of `image`."""
+    def logits_of(self, task: str, output: Output, image: Tensor) -> Tensor:
+        """Logits of another task's heads on the features behind `output`, at the resolution of `image`."""
         assert output.decoded is not None
         return upsample(self.task_heads.of(task)(output.decoded)[0], image)
 
@@ -105,16 +155,19 @@ class Network(nn.Module):
             outputs: new output channels; 0 changes nothing but counts as a step.
             build_head: (channels, outputs) -> module, default the backbone's own.
         """
+        self.heads.grow(outputs, build_head or self.backbone.build_head, self._device)
+
+    @property
+    def _device(self) -> torch.device | None:
         parameter = next(self.backbone.parameters(), None)
-        build_head = build_head or self.backbone.build_head
-        self.heads.grow(outputs, build_head, device=None if parameter is None else parameter.device)
+        return None if parameter is None else parameter.device
 
     def forward(self, image: Tensor) -> Output:
         """Logits at the resolution of `image` (B, 3, H, W); auxiliary ones in training only."""
         features = self.backbone(image)
-        auxiliary = features.auxiliary if self.training else ()
-        logits, *further = (upsample(x, image) for x in self.heads(features.decoded, auxiliary))
-        return Output(logits, tuple(further), features.encoded, features.decoded)
+        coarse = self.heads(features.decoded, features.auxiliary if self.training else ())
+        logits, *auxiliary = (upsample(x, image) for x in coarse)
+        return Output(logits, tuple(auxiliary), features.encoded, features.decoded, coarse[0], features.raw)
 
 
 def upsample(x: Tensor, like: Tensor) -> Tensor:

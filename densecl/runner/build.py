@@ -11,13 +11,13 @@ from densecl.data.cityscapes import by_city, domains
 from densecl.data.class_index import class_index
 from densecl.data.dataset import DenseDataset
 from densecl.errors import RecordError, SettingError
-from densecl.models import build_backbone
-from densecl.models.network import Network
+from densecl.models.network import Backbone, Network
 from densecl.records.record import Record
 from densecl.runner.methods import build_plugins
 from densecl.runner.plan import Plan
 from densecl.runner.sequence import bare_task, build_task
 from densecl.seeding import derive
+from densecl.settings.backbone import build_backbone
 from densecl.settings.recipe import EvaluationSettings, RunSettings
 from densecl.streams.protocol import Steps
 from densecl.streams.samples import Transform
@@ -151,10 +151,15 @@ def recorded_stream(plan: Plan, record: Record) -> Stream:
     )
 
 
-def build_network(settings: RunSettings) -> Network:
-    """The network before step 0, initialised from the run's seed; on the CPU, so that all devices start alike."""
+def build_network(settings: RunSettings, backbone: type[Backbone] | None = None) -> Network:
+    """The network before step 0, initialised from the run's seed; on the CPU, so that all devices start alike.
+
+    Args:
+        settings: of the run.
+        backbone: its class, of a plan; None: one of ours, by its name, which may then come from a record.
+    """
     torch.manual_seed(derive(settings.seed, "network"))
-    return Network(build_backbone(settings.backbone, settings.backbone_values))
+    return Network(build_backbone(backbone or settings.backbone, settings.backbone_values))
 
 
 def build_loop(

@@ -26,7 +26,7 @@ def describe(plan: Plan, progress: Callable[[int, int], None] | None = None) -> 
     """
     s = plan.settings
     scenario, _ = build_scenario(plan, progress)
-    network = build_network(without_download(s))
+    network = build_network(without_download(s), plan.backbone)
     loop = build_loop(plan, scenario, network)
     stream, sequence = scenario.stream, scenario.stream.kind == "tasks"
     lines = [f"{s.benchmark}  {plan.method.name}  {s.backbone}  seed {s.seed}", f"folder     {plan.folder}"]

@@ -29,7 +29,7 @@ def new_record(plan: Plan, scenario: Scenario, workers: int) -> Record:
         densecl=__version__,
         benchmark=s.benchmark,
         strategy=plan.method.name,
-        backbone=s.backbone,
+        backbone=plan.backbone_name,
         seed=s.seed,
         hash=plan.hash,
         status="running",
@@ -40,7 +40,8 @@ def new_record(plan: Plan, scenario: Scenario, workers: int) -> Record:
         | {
             "later": list(scenario.later),  # images of each step that also hold classes of later steps
             "stream": scenario.fingerprint,
-            "sources": {p.name: p.source for p in (plan.method.strategy, *plan.method.plugins) if p.source},
+            "sources": {p.name: p.source for p in (plan.method.strategy, *plan.method.plugins) if p.source}
+            | ({plan.backbone_name: plan.backbone_source} if plan.backbone_source else {}),
             "images": {
                 "train": sum(len(reader) for reader in dict.fromkeys(scenario.training.readers)),
                 "test": sum(map(len, scenario.tests)),

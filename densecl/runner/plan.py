@@ -1,7 +1,6 @@
 """What a run will do, settled before anything is trained: settings resolved, names checked, folder and hash known."""
 
 import hashlib
-import inspect
 import json
 import os
 import re
@@ -14,11 +13,12 @@ from typing import Any
 from densecl.data import open_dataset
 from densecl.data.dataset import DenseDataset
 from densecl.errors import SettingError, UnknownNameError
-from densecl.models import BACKBONES, check_backbone
-from densecl.models.encoders import weights_place
+from densecl.models.network import Backbone
+from densecl.models.weights import weights_place
 from densecl.runner.methods import Method, Part, check_fits, parse_method
 from densecl.runner.sequence import tasks_by_content
-from densecl.settings.catalogue import benchmark_recipe
+from densecl.settings.backbone import backbone_class, resolve_backbone
+from densecl.settings.catalogue import benchmark_recipe, source_hash
 from densecl.settings.grammar import Call, parse_assignment, parse_one
 from densecl.settings.recipe import SECTIONS, RunSettings, build, build_sections, merge
 from densecl.streams import protocol
@@ -35,12 +35,14 @@ class Plan:
         settings: everything that decides the run. method: its classes.
         steps: class ids (or numbers of domains, or of tasks) of each step of the benchmark, in the order of arrival.
         output: where results go.
+        backbone: the class of the backbone; None: one of ours, by its name in the settings.
     """
 
     settings: RunSettings
     method: Method
     steps: protocol.Steps
     output: Path
+    backbone: type[Backbone] | None = None
 
     @cached_property
     def readers(self) -> tuple[tuple[DenseDataset, DenseDataset], ...]:
@@ -66,9 +68,10 @@ class Plan:
         """Eight hex digits over all that decides the numbers; not over paths, device and workers."""
         content = self.settings.model_dump(mode="json", exclude=EXCLUDED)
         content["backbone_values"] = self.backbone_by_content
-        content["strategy"] = _without_folder(content["strategy"])
+        content["strategy"], content["backbone"] = map(_without_folder, (content["strategy"], content["backbone"]))
         content["plugins"] = {_without_folder(name): values for name, values in content["plugins"].items()}
         content["sources"] = [part.source for part in (self.method.strategy, *self.method.plugins)]
+        content["sources"] += [source for source in [self.backbone_source] if source]
         content["images"] = [reader.content for pair in self.readers for reader in pair]
         if self.settings.stream.tasks:
             content["stream"]["tasks"] = tasks_by_content(self.settings)
@@ -82,11 +85,21 @@ class Plan:
         return _weights_by_content(self.settings.backbone_values)
 
     @property
+    def backbone_name(self) -> str:
+        """The backbone in folder names and tables: `unet`, or `Small` for `small.py:Small`."""
+        return self.settings.backbone.rpartition(":")[2]
+
+    @property
+    def backbone_source(self) -> str:
+        """Hash of the file of a user's backbone, empty for ours."""
+        return "" if self.backbone is None else source_hash(self.backbone)
+
+    @property
     def folder(self) -> Path:
         """`<output>/<benchmark>/<strategy>/<backbone>/s<seed>-<hash>`."""
         s = self.settings
         encoder = s.backbone_values.get("encoder")
-        backbone = f"{s.backbone}-{encoder}" if encoder else s.backbone
+        backbone = f"{self.backbone_name}-{encoder}" if encoder else self.backbone_name
         parts = (s.benchmark, self.method.name, backbone, f"s{s.seed}-{self.hash}")
         return self.output.joinpath(*(re.sub(r"[^\w.+=-]", "_", part) for part in parts))
 
@@ -119,7 +132,12 @@ def make_plan(
     recipe, split = benchmark_recipe(call.name, catalogue)
     name = recipe.family + split
     method = parse_method(strategy, catalogue)
-    body = parse_one(backbone or method.strategy.backbone(name) or recipe.backbone, "backbone")
+    named = method.strategy.backbone(name)
+    body = parse_one(backbone or named or recipe.backbone, "backbone")
+    if backbone is None and ".py:" in body.name:  # a file that a recipe names is relative to the recipe
+        source = method.strategy.recipe.source if named and method.strategy.recipe else recipe.source
+        body = replace(body, name=str(source.parent.absolute() / body.name))
+    body_class = backbone_class(body.name)
 
     tree: dict[str, Any] = {"stream": {"split": split}}
     overlays = [recipe, recipe.split.get(split), recipe.backbones.get(body.name)]
@@ -148,7 +166,7 @@ def make_plan(
 
     sections = build_sections(tree)
     method = _with_values(method, values)
-    backbone_values = resolve_backbone(body.name, {**body.arguments, **values["backbone"]}, weights)
+    backbone_values = resolve_backbone(body_class, {**body.arguments, **values["backbone"]}, weights)
     settings = build(
         RunSettings,
         {
@@ -168,24 +186,7 @@ def make_plan(
         steps: protocol.Steps = tuple((k,) for k in range(len(settings.stream.tasks)))
     else:
         steps = protocol.ordered(protocol.steps(split, recipe.classes), settings.stream.order)
-    return Plan(settings, method, steps, Path(output))
-
-
-def resolve_backbone(name: str, arguments: Mapping[str, Any], weights: str | None = None) -> dict[str, Any]:
-    """All arguments of a backbone: its defaults, overlaid by `arguments` and by `weights` (of its encoder).
-
-    Raises:
-        UnknownNameError: no such backbone or argument. SettingError: a wrong type, or weights for one without any.
-    """
-    if name not in BACKBONES:
-        raise UnknownNameError("backbone", name, BACKBONES)
-    parameters = inspect.signature(BACKBONES[name]).parameters
-    defaults = {key: parameter.default for key, parameter in parameters.items()}
-    if weights is not None:
-        if "weights" not in defaults and weights != "none":
-            raise SettingError(f"--weights {weights}: {name} has no encoder to load weights into", "leave it out")
-        arguments = {**arguments, **({"weights": weights} if "weights" in defaults else {})}
-    return {**defaults, **check_backbone(name, arguments)}
+    return Plan(settings, method, steps, Path(output), body_class)
 
 
 def _without_folder(reference: str) -> str:

@@ -98,7 +98,7 @@ def execute(
     # all that bad input can break comes before the folder is made
     with distributed.first_on_each_host():
         scenario, workers = build_scenario(plan, events.scan("scanning masks"))
-    network = build_network(plan.settings)
+    network = build_network(plan.settings, plan.backbone)
     loop = build_loop(plan, scenario, network, workers, events)
     steps = len(scenario.experiences)
     check_space(folder, network, steps)

@@ -8,7 +8,7 @@ from typing import Any
 
 from densecl.data import styles
 from densecl.data.dataset import DenseDataset
-from densecl.models.encoders import weights_place
+from densecl.models.weights import weights_place
 from densecl.seeding import derive
 from densecl.settings.recipe import RunSettings, TaskSettings
 from densecl.tasks import Task, segmentation

@@ -102,7 +102,7 @@ def first_step_key(plan: Plan, scenario: Scenario) -> str:
         "labels": images.table.tolist(),
         "data": s.data.model_dump(mode="json", exclude={"root"}),
         "training": s.training.model_dump(mode="json", exclude={"later", "batchnorm"}),  # both act after step 0
-        "backbone": [s.backbone, plan.backbone_by_content],
+        "backbone": [plan.backbone_name, plan.backbone_by_content, *filter(None, [plan.backbone_source])],
         "seed": s.seed,
         "content": plan.train.content,
         "task": [task.kind, scenario.experiences[0].n_outputs, task.settings, scenario.stream.by_task],

@@ -1,8 +1,10 @@
-"""Hyper-parameters of strategies and plugins: the annotated class attributes."""
+"""Hyper-parameters of strategies and plugins (annotated class attributes), and arguments of constructors."""
 
+import inspect
+from collections.abc import Mapping
 from typing import Any, ClassVar, get_origin, get_type_hints
 
-from pydantic import ConfigDict, ValidationError, create_model
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError, create_model
 
 from densecl.errors import SettingError, UnknownNameError
 
@@ -43,3 +45,30 @@ def resolve(cls: type, stop: type, values: dict[str, Any], name: str) -> dict[st
         fault = error.errors(include_url=False)[0]
         key = ".".join(map(str, fault["loc"][:1]))
         raise SettingError(f"{name}.{key} cannot be {fault['input']!r}: {fault['msg'].lower()}") from error
+
+
+def check_arguments(cls: type, arguments: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Arguments of a constructor, with lists as tuples, compared with its signature.
+
+    Raises:
+        UnknownNameError: no such argument. SettingError: a value of a wrong type, or a missing one.
+    """
+    parameters = inspect.signature(cls).parameters
+    known = {key: p for key, p in parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+    for key, parameter in known.items():
+        if parameter.default is parameter.empty and key not in arguments:
+            raise SettingError(f"{name} needs a value for '{key}'", f"write {key}=... in its parentheses")
+    checked = {}
+    for key, value in arguments.items():
+        if key not in known:
+            raise UnknownNameError(f"key of {name}", key, known)
+        value = tuple(value) if isinstance(value, list) else value
+        try:
+            kind = get_type_hints(cls.__init__).get(key, Any)
+            checked[key] = TypeAdapter(kind).validate_python(value, strict=True)
+        except (NameError, PydanticUserError) as error:
+            raise SettingError(f"{name}: the annotation of '{key}' cannot be read: {error}") from error
+        except ValidationError as error:
+            problem = error.errors()[0]["msg"]
+            raise SettingError(f"{name} has {key}={value!r}", f"{problem[0].lower()}{problem[1:]}") from error
+    return checked

@@ -1,7 +1,10 @@
 """Names -> recipes -> classes. Reads the checkout's recipe folders, else the wheel's copy, then a user's."""
 
+import ast
+import hashlib
 import importlib
 import importlib.util
+import inspect
 import os
 import re
 import sys
@@ -16,13 +19,6 @@ from densecl.errors import DenseCLError, RecipeError, UnknownNameError
 if TYPE_CHECKING:
     from densecl.settings.recipe import BenchmarkRecipe, StrategyRecipe
 
-BACKBONES = {
-    "bisenet": "BiSeNet: spatial and context paths, on any timm encoder (Yu et al., ECCV 2018)",
-    "deeplabv3": "DeepLabV3: dilated encoder of timm and atrous pyramid pooling (Chen et al., 2017)",
-    "fcn": "FCN-32s: fully convolutional VGG-16, or any timm encoder (Long et al., CVPR 2015)",
-    "resblock": "encoder, residual blocks, decoder: the generator of Johnson et al. (ECCV 2016) and CycleGAN",
-    "unet": "U-Net: encoder-decoder with skips (Ronneberger et al., MICCAI 2015)",
-}
 SPLIT = re.compile(r"\d+-\d+s?$")
 
 
@@ -70,7 +66,7 @@ def entries(kind: str, extra: Path | None = None) -> list[Entry]:
         UnknownNameError: for a kind that is not benchmarks, strategies or backbones.
     """
     if kind == "backbones":
-        return [Entry(name, "backbone", summary) for name, summary in BACKBONES.items()]
+        return [Entry(name, "backbone", summary) for name, summary in backbones().items()]
     if kind not in ("benchmarks", "strategies"):
         raise UnknownNameError("kind", kind, ("benchmarks", "strategies", "backbones"))
     result: list[Entry] = []
@@ -86,6 +82,14 @@ def entries(kind: str, extra: Path | None = None) -> list[Entry]:
             family = str(content.get("family", path.stem))
             result += [Entry(family + str(split), "benchmark", summary) for split in content.get("splits", ())]
     return result
+
+
+@cache
+def backbones() -> dict[str, str]:
+    """Our backbones: the name of each file in `models/backbones` and the first line of its docstring."""
+    files = sorted(path for path in (Path(__file__).parents[1] / "models" / "backbones").glob("[!_]*.py"))
+    docstrings = {path.stem: ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "" for path in files}
+    return {name: text.partition("\n")[0].rstrip(".") for name, text in docstrings.items()}
 
 
 def benchmark_recipe(name: str, extra: Path | None = None) -> tuple["BenchmarkRecipe", str]:
@@ -156,6 +160,13 @@ def load_class(reference: str, base: Path | None = None) -> type:
     return found
 
 
+def source_hash(cls: type) -> str:
+    """Hash of the file of a user's class, since an edited method is another run; empty for ours and Avalanche's."""
+    if cls.__module__.startswith(("densecl.", "avalanche.")):
+        return ""
+    return hashlib.sha256(Path(inspect.getfile(cls)).read_bytes()).hexdigest()[:12]
+
+
 @cache
 def _module_of_file(path: Path) -> ModuleType:
     """Import a user's file once, under a name of its own; its folder is importable while it loads."""
@@ -174,7 +185,7 @@ def _module_of_file(path: Path) -> ModuleType:
         del sys.modules[name]
         if isinstance(error, KeyboardInterrupt):
             raise
-        line = _line_of(error, path)
+        line = line_of(error, path)
         raise DenseCLError(
             f"{path}{line} does not import: {type(error).__name__}: {error}".replace("\n", " ")
         ) from error
@@ -183,7 +194,7 @@ def _module_of_file(path: Path) -> ModuleType:
     return module
 
 
-def _line_of(error: BaseException, path: Path) -> str:
+def line_of(error: BaseException, path: Path) -> str:
     """':12' for the last line of `path` in the traceback, or of a syntax error in it."""
     if isinstance(error, SyntaxError) and error.lineno is not None:
         return f":{error.lineno}"

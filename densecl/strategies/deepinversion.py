@@ -13,9 +13,9 @@ from densecl.data.places import cache_folder
 from densecl.errors import SettingError
 from densecl.inversion import Bank, Inversion, Request, load_bank, open_bank
 from densecl.inversion.statistics import matched_layers
-from densecl.models import build_backbone, check_backbone
 from densecl.models.network import Network, Output
 from densecl.seeding import derive, generator
+from densecl.settings.backbone import build_backbone, check_backbone
 from densecl.settings.grammar import parse_one
 from densecl.strategies.base import Plugin, Strategy
 from densecl.strategies.synthetic import (

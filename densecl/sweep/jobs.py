@@ -15,7 +15,6 @@ from densecl.runner.build import build_loop, build_network, build_scenario
 from densecl.runner.cost import without_download
 from densecl.runner.plan import Plan, make_plan
 from densecl.runner.share import first_step_key, may_share
-from densecl.settings.recipe import RunSettings
 from densecl.sweep.planfile import Request
 
 State = Literal["finished", "to resume", "to do"]
@@ -151,20 +150,20 @@ def check(
 def _checked(
     job: Job, source: str, networks: dict[str, Network], remote: bool, scan: Callable[[int, int], None] | None
 ) -> Job:
-    plan, s = job.plan, job.plan.settings
+    plan = job.plan
     with _said_of(f"{source}: run {job.number} ({job})"):
         scenario, _ = build_scenario(plan, scan)
-        loop = build_loop(_anywhere(plan) if remote else plan, scenario, network_of(s, networks))
+        loop = build_loop(_anywhere(plan) if remote else plan, scenario, network_of(plan, networks))
         iterations = tuple(loop.length(experience)[1] for experience in scenario.experiences)
         key = first_step_key(plan, scenario) if may_share(plan) else None
     return replace(job, first_step=key, iterations=iterations)
 
 
-def network_of(settings: RunSettings, networks: dict[str, Network]) -> Network:
+def network_of(plan: Plan, networks: dict[str, Network]) -> Network:
     """The network of a run without its pretrained weights; runs of one backbone share it."""
-    key = f"{settings.backbone} {settings.backbone_values}"
+    key = f"{plan.settings.backbone} {plan.settings.backbone_values}"
     if key not in networks:
-        networks[key] = build_network(without_download(settings))
+        networks[key] = build_network(without_download(plan.settings), plan.backbone)
     return networks[key]
 
 

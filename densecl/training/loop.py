@@ -107,8 +107,9 @@ class Loop:
         check_parts(settings, stock, stream.tasks, type(strategy), self.device)
         strategy.loop = self
         strategy.configure()
-        if stream.by_task:
-            network.by_task()
+        network.collect(strategy.maps)
+        if not network.n_outputs:  # else it has grown before
+            network.make_heads(strategy.make_heads)  # type: ignore[arg-type]
         self.stock = None
         if stock:
             from densecl.training.stock import StockPlugins

@@ -48,8 +48,13 @@ def widened(output: Output) -> Output:
     if output.logits.dtype == torch.float32:
         return output
 
+    def wide(tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else tensor.float()
+
     def cast(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return tuple(tensor.float() for tensor in tensors)
 
-    decoded = None if output.decoded is None else output.decoded.float()
-    return Output(output.logits.float(), cast(output.auxiliary), cast(output.encoded), decoded)
+    logits = output.logits.float()
+    coarse = logits if output.coarse is output.logits else wide(output.coarse)
+    auxiliary, encoded, raw = map(cast, (output.auxiliary, output.encoded, output.raw))
+    return Output(logits, auxiliary, encoded, wide(output.decoded), coarse, raw)

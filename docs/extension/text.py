@@ -14,11 +14,12 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
-from densecl.models import BACKBONES as CLASSES
+from densecl.models import backbone_in
 from densecl.records.published import Reported, canonical, read_all
 from densecl.records.record import flatten
 from densecl.settings.arguments import hyperparameters
-from densecl.settings.catalogue import BACKBONES, entries, load_class, published_files, recipe_files, strategy_recipes
+from densecl.settings.catalogue import backbones as packaged
+from densecl.settings.catalogue import entries, load_class, published_files, recipe_files, strategy_recipes
 from densecl.settings.recipe import SECTIONS, BenchmarkRecipe, StrategyRecipe, build_sections, merge, read_recipe
 from densecl.strategies.base import Plugin, Strategy
 from densecl.streams import golden
@@ -107,8 +108,8 @@ def benchmark(recipe: BenchmarkRecipe) -> str:
 def backbones() -> str:
     """A section for each backbone: what it is, and its arguments with their defaults."""
     sections = []
-    for name, summary in BACKBONES.items():
-        cls = CLASSES[name]
+    for name, summary in packaged().items():
+        cls = backbone_in(name)
         rows = [
             [f"`{p.name}`", f"`{_plain(p.default)}`", f"`{_annotation(p.annotation)}`"]
             for p in inspect.signature(cls).parameters.values()
@@ -200,7 +201,7 @@ def anchors(kind: str) -> list[str]:
     if kind == "strategies":
         return [entry.name for entry in entries("strategies")]
     if kind == "backbones":
-        return list(BACKBONES)
+        return list(packaged())
     return [path.stem for path in recipe_files("benchmarks")] if kind == "benchmarks" else []
 
 

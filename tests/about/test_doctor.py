@@ -98,7 +98,7 @@ def test_weights_put_there_by_hand_and_by_the_hub_are_found(tmp_path, monkeypatc
     assert any(text.startswith("resnet50: is not here; for ") for text in absent)
     place = tmp_path / "resnet50.safetensors"
     place.write_bytes(b"x")
-    monkeypatch.setattr("densecl.models.encoders.weights_place", lambda name: tmp_path / f"{name}.safetensors")
+    monkeypatch.setattr("densecl.models.weights.weights_place", lambda name: tmp_path / f"{name}.safetensors")
     monkeypatch.setattr(material, "_cached", lambda name: "/hub/model.safetensors" if name == "resnet101" else None)
     found = texts(material.weights(), "ok")
     assert any(text.startswith(f"resnet50: {place}") for text in found)

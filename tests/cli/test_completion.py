@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from densecl.cli import completion
-from densecl.settings.catalogue import BACKBONES, entries
+from densecl.settings.catalogue import backbones, entries
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,7 +54,7 @@ def test_names_of_the_catalogue_are_offered():
     assert offered("densecl run --benchmark voc15") == [n for n in names("benchmarks", None) if n.startswith("voc15")]
     assert offered("densecl table -b camvid6-") == [n for n in names("benchmarks", None) if n.startswith("camvid6-")]
     assert offered("densecl run -s ") == names("strategies", False)
-    assert offered("densecl run --backbone ") == list(BACKBONES)
+    assert offered("densecl run --backbone ") == list(backbones())
     assert "mib" in offered("densecl show mi")
     assert offered("densecl data verify ca") == ["camvid"]
     assert offered("densecl list st") == ["strategies"]

@@ -174,8 +174,8 @@ def test_how_long_it_takes_is_said(tmp_path, teacher, monkeypatch):
 
 
 def test_bad_requests_leave_nothing_behind(tmp_path, teacher):
-    from densecl.models import build_backbone
     from densecl.models.network import Network
+    from densecl.settings.backbone import build_backbone
 
     for wrong in ({"labels": (1, 9)}, {"images": 0}, {"labels": (0,)}):
         with pytest.raises(SettingError):

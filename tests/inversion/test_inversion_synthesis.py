@@ -14,9 +14,9 @@ from densecl.inversion.competition import jensen_shannon, legacy_divergence
 from densecl.inversion.priors import l2_norm, total_variation_l1, variation_energies
 from densecl.inversion.statistics import BatchStatistics, moments
 from densecl.inversion.synthesis import class_loss, coarse_logits
-from densecl.models import build_backbone
 from densecl.models.network import Network
 from densecl.runner.methods import parse_method
+from densecl.settings.backbone import build_backbone
 
 torch.set_num_threads(1)
 

@@ -109,6 +109,19 @@ def test_unbiased_cross_entropy_equals_numpy_in_value_and_gradient(n_old, hidden
 
 
 @pytest.mark.parametrize("kind", WEIGHTS)
+@pytest.mark.parametrize("n_old", [1, N_OLD, C])
+def test_means_over_all_pixels_count_void_ones_below_the_line(n_old, kind):
+    logits, target, _ = draw()
+    weight, w = make_weight(kind)
+    loss, gradient = numpy_unbiased_ce(logits.detach().numpy(), target.numpy(), n_old, [True] * B, w)
+    share = (w * (target.numpy() != 255)).sum() / (B * H * W)  # sum(w) of valid pixels, against all pixels
+    unbiased = unbiased_cross_entropy(logits, target, n_old=n_old, weight=weight, normalise="pixels")
+    check(unbiased, logits, loss * share, gradient * share)
+    if n_old == 1:
+        check(cross_entropy(logits, target, weight=weight, normalise="pixels"), logits, loss * share, gradient * share)
+
+
+@pytest.mark.parametrize("kind", WEIGHTS)
 @pytest.mark.parametrize("c_old", [1, 2, N_OLD, C])
 def test_unbiased_distillation_equals_numpy_in_value_and_gradient(c_old, kind):
     logits, _, _ = draw()
@@ -210,6 +223,8 @@ def test_a_batch_without_valid_pixels_gives_zero_loss_and_zero_gradient(weight):
     for loss in (
         cross_entropy(logits, target, weight=weight),
         unbiased_cross_entropy(logits, target, n_old=N_OLD, weight=weight),
+        cross_entropy(logits, target, weight=weight, normalise="pixels"),
+        unbiased_cross_entropy(logits, target, n_old=N_OLD, weight=weight, normalise="pixels"),
     ):
         check(loss, logits, 0.0, np.zeros((B, C, H, W)), tolerance=0)
 
@@ -376,3 +391,5 @@ def test_wrong_shapes_are_refused():
         feature_distillation(logits, teacher)
     with pytest.raises(ValueError, match="weight has shape"):
         cross_entropy(logits, target, weight=torch.ones(B, 2))
+    with pytest.raises(ValueError, match="normalise is 'pixel', not 'weight' or 'pixels'"):
+        cross_entropy(logits, target, normalise="pixel")  # type: ignore[arg-type]

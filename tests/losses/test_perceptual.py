@@ -19,7 +19,7 @@ from densecl.losses import (
     squared_error,
     style_distance,
 )
-from densecl.models import loss_network
+from densecl.models import loss_network, weights
 from densecl.models.loss_network import build_loss_network
 from densecl.models.patchgan import PatchGAN, initialised
 
@@ -180,14 +180,14 @@ def homeless(tmp_path, monkeypatch):
     """No cache, no network."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    monkeypatch.setattr(loss_network, "getproxies", dict)
+    monkeypatch.setattr(weights, "getproxies", dict)
     calls = []
 
     def refuse(address, timeout):
         calls.append((address, timeout))
         raise OSError("Network is unreachable")
 
-    monkeypatch.setattr(loss_network.socket, "create_connection", refuse)
+    monkeypatch.setattr(weights.socket, "create_connection", refuse)
     return calls
 
 
@@ -210,7 +210,7 @@ def test_a_file_put_by_hand_is_used(weights_file):
 
 @pytest.mark.usefixtures("homeless")
 def test_a_download_is_used_and_kept(weights_file, monkeypatch):
-    monkeypatch.setattr(loss_network, "getproxies", lambda: {"https": "somewhere"})
+    monkeypatch.setattr(weights, "getproxies", lambda: {"https": "somewhere"})
 
     def download(url, file, hash_prefix, progress):
         assert (url, hash_prefix) == (loss_network.VGG_URL, "397923af")

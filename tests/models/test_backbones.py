@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from densecl.errors import SettingError, UnknownNameError
-from densecl.models import BiSeNet, Network, UNet, build_backbone
+from densecl.models import BiSeNet, Network, UNet
+from densecl.settings.backbone import build_backbone
 
 torch.set_num_threads(1)
 

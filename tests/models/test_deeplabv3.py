@@ -5,9 +5,10 @@ import torch
 from torchvision.models.segmentation import deeplabv3_resnet101
 
 from densecl.errors import SettingError, UnknownNameError
-from densecl.models import DeepLabV3, Network, build_backbone
+from densecl.models import DeepLabV3, Network
 from densecl.models.backbones.deeplabv3 import AtrousPyramid
 from densecl.runner.plan import make_plan
+from densecl.settings.backbone import build_backbone
 
 torch.set_num_threads(1)
 

@@ -6,7 +6,6 @@ import timm
 import torch
 
 from densecl.errors import DataError, SettingError, UnknownNameError
-from densecl.models import encoders
 from densecl.models.encoders import build_encoder
 
 torch.set_num_threads(1)
@@ -116,7 +115,7 @@ def test_weights_that_cannot_be_fetched_say_what_to_do(monkeypatch):
             raise OSError("Name or service not known\nsecond line")
         return create(name, *args, pretrained=False, **kwargs)
 
-    monkeypatch.setattr(encoders.timm, "create_model", offline)
+    monkeypatch.setattr(timm, "create_model", offline)
     with pytest.raises(DataError, match="--weights FILE or --weights none") as caught:
         build_encoder("resnet18")
     assert "Name or service not known" in str(caught.value)

@@ -57,7 +57,7 @@ def test_the_classifier_is_renamed_and_reshaped_row_by_row():
 
 def test_a_file_of_a_classifier_fills_the_encoder(tmp_path, monkeypatch):
     create = timm.create_model
-    monkeypatch.setattr("densecl.models.encoders.timm.create_model", lambda n, **k: create(n, **k, mlp_ratio=0.01))
+    monkeypatch.setattr("timm.create_model", lambda n, **k: create(n, **k, mlp_ratio=0.01))
     torch.manual_seed(1)
     source = create("vgg11", num_classes=3, mlp_ratio=0.01).eval()
     torch.save(source.state_dict(), tmp_path / "vgg.pth")

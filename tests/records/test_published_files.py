@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from densecl.data.voc import CLASS_NAMES
-from densecl.models import check_backbone
 from densecl.records.published import PARTS, canonical, read_all
 from densecl.runner.plan import make_plan
+from densecl.settings.backbone import check_backbone
 from densecl.settings.catalogue import benchmark_recipe, published_files
 from densecl.settings.grammar import parse_one
 from densecl.settings.recipe import SECTIONS, check_keys

@@ -12,8 +12,8 @@ from bench.rows import Bench, Row, Sense
 from bench.timing import Form
 from densecl.inversion import Inversion, Job, choose_targets, lse_lba_pool, pixel_range, synthesise
 from densecl.inversion.priors import l2_norm, variation_energies
-from densecl.models import build_backbone
 from densecl.models.network import Network
+from densecl.settings.backbone import build_backbone
 
 SMALL = {"iterations": 2, "batch": 15, "size": 16}
 KIND = "inversion"

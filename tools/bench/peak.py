@@ -18,8 +18,8 @@ from densecl.check.tiny import TinyImages
 from densecl.data.class_index import usable_cores
 from densecl.data.dataset import Sample
 from densecl.losses import cross_entropy
-from densecl.models import build_backbone
 from densecl.models.network import Network
+from densecl.settings.backbone import build_backbone
 from densecl.settings.recipe import TrainingSettings
 from densecl.strategies.finetune import Finetune
 from densecl.streams.scenario import Scenario, class_incremental

@@ -49,7 +49,7 @@ def data_sets(root: Path | None = None, catalogue: Path | None = None) -> Iterat
 
 def weights(catalogue: Path | None = None) -> Iterator[Finding]:
     """The pretrained encoders that the catalogue's benchmarks begin with."""
-    from densecl.models.encoders import weights_place
+    from densecl.models.weights import weights_place
 
     part = "weights"
     for encoder, families in _encoders(catalogue).items():
@@ -106,12 +106,14 @@ def _uses(catalogue: Path | None) -> dict[str, list[str]]:
 
 def _encoders(catalogue: Path | None) -> dict[str, list[str]]:
     """Encoder with weights of timm -> families of benchmarks whose backbone has it."""
-    from densecl.runner.plan import resolve_backbone
+    from densecl.settings.backbone import resolve_backbone
     from densecl.settings.grammar import parse_one
 
     found: dict[str, list[str]] = {}
     for recipe in _readable(catalogue):
         body = parse_one(recipe.backbone, "backbone")
+        if ":" in body.name:  # a user's: it is not imported for this
+            continue
         values = resolve_backbone(body.name, body.arguments)
         if values.get("weights") == "timm" and values.get("encoder") not in (None, "mini"):
             found.setdefault(values["encoder"], []).append(f"{recipe.family}*")

@@ -1,4 +1,7 @@
-"""BiSeNet (Yu et al., ECCV 2018) in the form of Di Salvo et al. (2021): all classifiers outside the backbone."""
+"""BiSeNet: spatial and context paths, on any timm encoder (Yu et al., ECCV 2018).
+
+In the form of Di Salvo et al. (2021): all classifiers outside the backbone.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -116,16 +119,12 @@ class BiSeNet(Backbone):
         fusion: kernel of the fusion's convolution, 3 or 1. With 3 it is more than half of the network's arithmetic.
         context_width: 0 refines the context at the encoder's width and concatenates (Di Salvo et al.); more brings it
             to that many channels and sums from deep to shallow.
-        auxiliary: whether two auxiliary heads supervise the context in training.
+        auxiliary: supervise the context by two auxiliary heads in training.
         encoder_widths: channels of encoder "mini".
-
-    Raises:
-        SettingError: a value that makes no network.
-        UnknownNameError: no such encoder.
-        DataError: weights that cannot be fetched, read or do not fit.
     """
 
     decoder_parts = ("context", "fusion")
+    nonnegative = True
 
     def __init__(
         self,
@@ -167,4 +166,4 @@ class BiSeNet(Backbone):
         spatial = self.spatial(image)
         context, maps = self.context(encoded[-2], encoded[-1], like=spatial)
         auxiliary = maps if self.training and self.auxiliary_channels else ()
-        return Features(self.fusion(spatial, context), encoded, auxiliary)
+        return Features(self.fusion(spatial, context), encoded, auxiliary, self.encoder.take_raw())

@@ -1,4 +1,4 @@
-"""FCN-32s (Long et al., Fully Convolutional Networks for Semantic Segmentation, CVPR 2015) on any encoder."""
+"""FCN-32s: fully convolutional VGG-16, or any timm encoder (Long et al., CVPR 2015)."""
 
 from pathlib import Path
 from typing import Literal, cast
@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from densecl.errors import SettingError
-from densecl.models.encoders import Encoder, build_encoder, create_timm, known_encoder, load_weights
+from densecl.models.encoders import Encoder, build_encoder, create_timm, known_encoder
 from densecl.models.heads import pointwise
 from densecl.models.network import Backbone, Features
+from densecl.models.weights import load_weights
 
 HIDDEN = 4096  # channels of VGG's two hidden fully connected layers
 Upsampling = Literal["bilinear", "learned"]
@@ -48,6 +49,11 @@ class FullyConvolutionalVGG(Encoder):
         for layer in (self.fc6, self.fc7):
             x = self.dropout(layer(x).relu())
         return [*maps[1:4], x]
+
+    @property
+    def nonnegative(self) -> bool:
+        """See `Encoder`."""
+        return True
 
 
 def rename_classifier(stored: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -97,11 +103,6 @@ class FCN(Backbone):
             a step, which starts as bilinear.
         dropout: behind fc6 and fc7 of a VGG.
         encoder_widths: channels of encoder "mini".
-
-    Raises:
-        SettingError: a value that makes no network.
-        UnknownNameError: no such encoder.
-        DataError: weights that cannot be fetched, read or do not fit.
     """
 
     def __init__(
@@ -125,6 +126,11 @@ class FCN(Backbone):
         self.channels, self.stride = self.encoder.channels[-1], self.encoder.strides[-1]
         self.learned = upsampling == "learned"
 
+    @property
+    def nonnegative(self) -> bool:
+        """See `Backbone`."""
+        return self.encoder.nonnegative
+
     def build_head(self, channels: int, outputs: int) -> nn.Module:
         """A 1x1 convolution, with its own upsampling by the encoder's stride when that is learned."""
         return LearnedUpsampling(channels, outputs, self.stride) if self.learned else pointwise(channels, outputs)
@@ -132,4 +138,4 @@ class FCN(Backbone):
     def forward(self, image: Tensor) -> Features:
         """Features of an image batch (B, 3, H, W) of any size; `encoded` are the encoder's maps from stride 4 on."""
         encoded = tuple(self.encoder(image))
-        return Features(encoded[-1], encoded)
+        return Features(encoded[-1], encoded, raw=self.encoder.take_raw())

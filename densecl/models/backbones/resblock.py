@@ -1,9 +1,9 @@
-"""Encoder, residual blocks, decoder: the generator of Johnson et al. (ECCV 2016) as in CycleGAN (ICCV 2017)."""
+"""Encoder, residual blocks, decoder: the generator of Johnson et al. (ECCV 2016) and CycleGAN (ICCV 2017)."""
 
 from torch import Tensor, nn
 
 from densecl.errors import SettingError
-from densecl.models.backbones.unet import NORMS, Norm
+from densecl.models.layers import Norm, norm_layer
 from densecl.models.network import Backbone, Features
 
 
@@ -14,10 +14,10 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.body = nn.Sequential(
             nn.Conv2d(channels, channels, 3, 1, 1, padding_mode="reflect"),
-            NORMS[norm](channels),
+            norm_layer(norm, channels),
             nn.ReLU(inplace=True),
             nn.Conv2d(channels, channels, 3, 1, 1, padding_mode="reflect"),
-            NORMS[norm](channels),
+            norm_layer(norm, channels),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -27,7 +27,7 @@ class ResidualBlock(nn.Module):
 
 def stage(convolution: nn.Module, outputs: int, norm: Norm) -> nn.Sequential:
     """A convolution, normalisation, ReLU."""
-    return nn.Sequential(convolution, NORMS[norm](outputs), nn.ReLU(inplace=True))
+    return nn.Sequential(convolution, norm_layer(norm, outputs), nn.ReLU(inplace=True))
 
 
 class ResBlockNet(Backbone):
@@ -46,13 +46,11 @@ class ResBlockNet(Backbone):
         decoder_norm: of the decoder; None: as `norm`.
 
     Attributes:
-        use_blocks: whether the blocks are passed through; no part of the state.
-
-    Raises:
-        SettingError: a value that makes no network.
+        use_blocks: False leaves the blocks out; no part of the state.
     """
 
     decoder_parts = ("blocks", "decoder")
+    nonnegative = True
 
     def __init__(
         self,
@@ -67,9 +65,6 @@ class ResBlockNet(Backbone):
             raise SettingError(f"resblock(width={width}, blocks={blocks}) makes no network", "give positive numbers")
         if head < 1 or head % 2 == 0:
             raise SettingError(f"resblock(head={head}): the kernel must be odd", "use 7 or 1")
-        for name in (norm, decoder_norm or norm):
-            if name not in NORMS:
-                raise SettingError(f"resblock(norm={name}) does not exist", f"use one of {', '.join(NORMS)}")
         one, two, four = width, 2 * width, 4 * width
         self.encoder = nn.ModuleList(
             [

@@ -1,16 +1,12 @@
-"""U-Net (Ronneberger et al., MICCAI 2015) with the widths of Matsumoto and Yanai's experiments (2018)."""
-
-from typing import Literal
+"""U-Net: encoder-decoder with skips (Ronneberger et al., MICCAI 2015)."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densecl.errors import SettingError
+from densecl.models.layers import Norm, norm_layer
 from densecl.models.network import Backbone, Features
-
-Norm = Literal["batch", "instance"]
-NORMS: dict[str, type[nn.Module]] = {"batch": nn.BatchNorm2d, "instance": nn.InstanceNorm2d}  # instance: not affine
 
 
 class DoubleConv(nn.Sequential):
@@ -19,7 +15,7 @@ class DoubleConv(nn.Sequential):
     def __init__(self, inputs: int, outputs: int, norm: Norm):
         layers: list[nn.Module] = []
         for channels in (inputs, outputs):
-            layers += [nn.Conv2d(channels, outputs, 3, 1, 1), nn.ReLU(inplace=True), NORMS[norm](outputs)]
+            layers += [nn.Conv2d(channels, outputs, 3, 1, 1), nn.ReLU(inplace=True), norm_layer(norm, outputs)]
         super().__init__(*layers)
 
 
@@ -27,7 +23,8 @@ class UNet(Backbone):
     """Encoder of `depth` poolings, decoder of transposed convolutions with skips; features at input resolution.
 
     Channels are width * (1, 2, 4, .., 2^(depth-1), 2^(depth-1)) down, mirrored up: 64-128-256-512-512 by default, which
-    with a 1x1 head of 81 classes and instance normalisation is 14,786,193 parameters, the 56.4 MiB of that paper.
+    with a 1x1 head of 81 classes and instance normalisation is 14,786,193 parameters, the 56.4 MiB of Matsumoto and
+    Yanai's experiments (2018).
     Sizes that poolings do not divide are rounded up on the way down and cropped to the skip's size on the way up.
 
     Args:
@@ -37,9 +34,6 @@ class UNet(Backbone):
             one pixel in training.
         decoder_norm: of the decoder; None: as `norm`. Instance normalisation there takes from each image how much of a
             class it has, and segmentation learns more slowly.
-
-    Raises:
-        SettingError: a value that makes no network.
     """
 
     decoder_parts = ("up", "merge")
@@ -48,9 +42,6 @@ class UNet(Backbone):
         super().__init__()
         if width < 1 or depth < 1:
             raise SettingError(f"unet(width={width}, depth={depth}) makes no network", "both must be at least 1")
-        for name in (norm, decoder_norm or norm):
-            if name not in NORMS:
-                raise SettingError(f"unet(norm={name}) does not exist", f"use one of {', '.join(NORMS)}")
         skips = [width << level for level in range(depth)]  # 64 128 256 512
         stages = [*skips, skips[-1]]
         self.down = nn.ModuleList(DoubleConv(i, o, norm) for i, o in zip([3, *stages[:-1]], stages, strict=True))

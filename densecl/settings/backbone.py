@@ -1,0 +1,102 @@
+"""Backbones by name, or `file.py:Class` of a user, and their arguments."""
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from densecl.errors import SettingError, UnknownNameError
+from densecl.models import backbone_in
+from densecl.models.network import Backbone
+from densecl.settings.arguments import check_arguments
+from densecl.settings.catalogue import backbones, load_class
+
+
+def backbone_class(reference: str, folder: Path | None = None) -> type[Backbone]:
+    """The class of a backbone that a person names: `unet`, or `small.py:Small`, relative to `folder`.
+
+    Do not call it with a name out of a record, for it imports a user's file; see `packaged_backbone`.
+
+    Raises:
+        UnknownNameError, DenseCLError: see `packaged_backbone` and `load_class`. SettingError: it is no backbone.
+    """
+    if ":" not in reference:
+        return packaged_backbone(reference)
+    cls = load_class(reference, folder)
+    if not issubclass(cls, Backbone):
+        raise SettingError(f"'{reference}' is no backbone", "subclass densecl.models.Backbone")
+    return cls
+
+
+def packaged_backbone(name: str) -> type[Backbone]:
+    """The class of one of our backbones; no other file is imported, so the name may come from a record.
+
+    Raises:
+        UnknownNameError: no such backbone. SettingError: the name is that of a user's class.
+    """
+    if ":" in name:
+        raise SettingError(f"the backbone '{name}' is a user's, and code that a record names is not run")
+    if name not in backbones():
+        raise UnknownNameError("backbone", name, backbones(), "or file.py:Class for one of your own")
+    return backbone_in(name)
+
+
+def build_backbone(backbone: str | type[Backbone], arguments: Mapping[str, Any] | None = None) -> Backbone:
+    """One of our backbones by its name, or any by its class; the arguments are checked.
+
+    Raises:
+        UnknownNameError: no such backbone, encoder or argument.
+        SettingError: an argument of a wrong type or value.
+        DataError: weights that cannot be fetched, read or do not fit.
+    """
+    cls, _ = _class_and_name(backbone)
+    return cls(**check_backbone(backbone, arguments or {}))
+
+
+def check_backbone(backbone: str | type[Backbone], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments, with lists as tuples, compared with the signature of the class.
+
+    Raises:
+        UnknownNameError: no such backbone or argument. SettingError: an argument of a wrong type, or a missing one.
+    """
+    cls, name = _class_and_name(backbone)
+    if "weights" in arguments and arguments["weights"] is None:  # the grammar reads `none` as nothing
+        arguments = {**arguments, "weights": "none"}
+    return check_arguments(cls, arguments, f"backbone {name}")
+
+
+def resolve_backbone(
+    backbone: str | type[Backbone], arguments: Mapping[str, Any], weights: str | None = None
+) -> dict[str, Any]:
+    """All arguments of a backbone: its defaults, overlaid by `arguments` and by `weights` (of its encoder).
+
+    Raises:
+        UnknownNameError, SettingError: see `check_backbone`; weights for a backbone without an encoder, or a value that
+        a record cannot hold.
+    """
+    cls, name = _class_and_name(backbone)
+    parameters = inspect.signature(cls).parameters
+    if weights is not None:
+        if "weights" not in parameters and weights != "none":
+            raise SettingError(f"--weights {weights}: {name} has no encoder to load weights into", "leave it out")
+        arguments = {**arguments, **({"weights": weights} if "weights" in parameters else {})}
+    defaults = {key: p.default for key, p in parameters.items() if p.default is not p.empty}
+    values = {**defaults, **check_backbone(backbone, arguments)}
+    for key, value in values.items():
+        if not _is_plain(value):
+            advice = "a record holds numbers, texts, true, false, none and tuples of them"
+            raise SettingError(f"backbone {name} has {key}={value!r}", advice)
+    return values
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _class_and_name(backbone: str | type[Backbone]) -> tuple[type[Backbone], str]:
+    if isinstance(backbone, str):
+        return packaged_backbone(backbone), backbone
+    package, _, file = backbone.__module__.rpartition(".")
+    return backbone, file if package == "densecl.models.backbones" else backbone.__name__

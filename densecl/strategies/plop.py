@@ -1,0 +1,170 @@
+"""PLOP (Douillard, Chen, Dapogny, Cord, CVPR 2021): pseudo-labels where the teacher is certain, and Local POD."""
+
+import math
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from densecl.losses import cross_entropy, fold_new, local_pod
+from densecl.losses.reduction import widen
+from densecl.models.network import Output
+from densecl.strategies.base import Strategy
+from densecl.streams.experiences import Experience
+from densecl.training import distributed
+from densecl.training.batch import Batch
+
+BINS = 100  # of the uncertainty over [0, 1]
+Form = Literal["exact", "published"]
+
+
+class PLOP(Strategy):
+    """Cross-entropy on pseudo-labels, and distillation of features pooled at several scales (sections 3.2 and 3.3)."""
+
+    first_step = "shared"
+    maps = frozenset({"raw"})
+    pod: float = 0.01  # weight of each encoder stage before its last activation, and of the decoder's map
+    pod_logits: float = 0.0005  # of the logits before they grow; 1e-5 on ADE20K
+    form: Form = "exact"  # of uncertainty and median; see `uncertainty` and `medians`
+
+    def configure(self) -> None:
+        """Begin without thresholds."""
+        self._cut = torch.zeros(0, dtype=torch.float64)
+
+    @property
+    def task_share(self) -> Literal["labelled", "images"]:  # type: ignore[override]
+        """From step 1 on the supervised term is a mean over all pixels."""
+        return "images" if self.step > 0 else "labelled"
+
+    def before_step(self, experience: Experience) -> None:
+        """Start new outputs from the background's, and measure the teacher's uncertainty of each class."""
+        if self.step == 0:
+            return
+        self.network.heads.init_from_background()
+        counts = torch.zeros(self.n_old, BINS, dtype=torch.float64, device=self.device)
+        for batch in self.batches("thresholds"):
+            teacher_output = self.loop.teach(batch.image)
+            assert teacher_output is not None
+            logits = teacher_output.logits
+            doubt = uncertainty(logits, n_classes=self.network.n_outputs, form=self.form)
+            bins = (doubt * BINS).long().clamp(max=BINS - 1)
+            cells = (logits.argmax(1) * BINS + bins)[batch.target == 0]
+            counts += cells.bincount(minlength=counts.numel()).view_as(counts)
+        self._cut = medians(distributed.total(counts), form=self.form)
+
+    def prepare_batch(self, batch: Batch, teacher_output: Output | None) -> Batch:
+        """Let the teacher name the background where it is certain; the share that it names weighs the image."""
+        if teacher_output is None:
+            return batch
+        n_classes = self.network.n_outputs
+        labels, share = pseudo_labels(
+            batch.target, teacher_output.logits, self._cut, n_old=self.n_old, n_classes=n_classes, form=self.form
+        )
+        labelled = (batch.target > 0) & (batch.target < self.n_old)  # old classes that are labelled: replayed samples
+        weight = share if batch.weight is None else batch.weight * share.view(-1, *[1] * (batch.weight.ndim - 1))
+        return batch._replace(target=torch.where(labelled, batch.target, labels), weight=weight)
+
+    def pixel_loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Cross-entropy; from step 1 on over all pixels, those without a label counting 0."""
+        normalise = "pixels" if self.step > 0 else "weight"
+        return cross_entropy(logits, batch.target, weight=batch.weight, normalise=normalise)
+
+    def regulariser(self, output: Output, batch: Batch, teacher_output: Output) -> Tensor:
+        """Local POD of each map, averaged over maps, times sqrt(classes / new classes)."""
+        assert output.decoded is not None
+        assert output.coarse is not None
+        own = [*output.raw, output.decoded, fold_new(output.coarse, n_old=self.n_old)]
+        wanted = [*teacher_output.raw, teacher_output.decoded, teacher_output.coarse]
+        weights = [self.pod] * (len(own) - 1) + [self.pod_logits]
+        terms = [w * local_pod(a, t) for w, a, t in zip(weights, own, wanted, strict=True)]
+        n = self.network.n_outputs
+        return math.sqrt(n / max(n - self.n_old, 1)) * torch.stack(terms).mean()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The thresholds of the step."""
+        return {"cut": self._cut}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the thresholds."""
+        self._cut = state["cut"]
+
+
+def uncertainty(teacher_logits: Tensor, *, n_classes: int, form: Form = "exact") -> Tensor:
+    """Normalised entropy of the teacher at each pixel, (B, H, W); 0 for a teacher of one output.
+
+    exact: entropy / ln C_old, in 0..1. published: mean over classes in place of the sum, and divided by
+    ln(n_classes) once more, so at most 1 / (C_old ln n_classes).
+
+    Args:
+        teacher_logits: (B, C_old, H, W); a constant.
+        n_classes: outputs of the current network, C_old and the new ones.
+        form: exact or published.
+    """
+    p = widen(teacher_logits.detach()).softmax(1)
+    n_old = p.shape[1]
+    if n_old == 1:
+        return torch.zeros_like(p[:, 0])
+    if form == "exact":
+        return torch.special.entr(p).sum(1) / math.log(n_old)
+    return -(p * (p + 1e-8).log()).mean(1) / (math.log(n_old + 1e-8) * math.log(n_classes))
+
+
+def medians(histogram: Tensor, *, floor: float = 0.001, form: Form = "exact") -> Tensor:
+    """Median uncertainty of each class, at least `floor`; a class without pixels gets `floor`.
+
+    exact: in the first bin with half <= cumulated count, linear inside. published: bin indices are cumulated in place
+    of counts, r_k = k (k - 1) / 2; the bin is the first with r_k <= half <= r_k + count, else the last with r behind
+    it. An empty bin gives an infinite value there (all pixels accepted) or NaN (none).
+
+    Args:
+        histogram: (C, bins) counts of uncertainties over [0, 1].
+        floor: the smallest value.
+        form: exact or published.
+
+    Returns:
+        (C,) float64.
+    """
+    counts = histogram.double()
+    bins = counts.shape[1]
+    half = counts.sum(1, keepdim=True) / 2
+    k = torch.arange(bins, device=counts.device)
+    if form == "exact":
+        below = counts.cumsum(1) - counts
+        reached = half <= below + counts
+    else:
+        below = (k * (k - 1) / 2).to(counts).expand_as(counts)
+        reached = (below <= half) & (half <= below + counts)
+    none = ~reached.any(1, keepdim=True)
+    first = reached.int().argmax(1, keepdim=True).masked_fill(none, bins - 1)
+    start = below.gather(1, first).masked_fill(none, bins * (bins - 1) / 2)
+    median = (first + (half - start) / counts.gather(1, first)) / bins
+    median = torch.where(half > 0, median, floor)
+    return median.squeeze(1).clamp(min=floor)  # NaN stays
+
+
+def pseudo_labels(
+    target: Tensor, teacher_logits: Tensor, cut: Tensor, *, n_old: int, n_classes: int, form: Form = "exact"
+) -> tuple[Tensor, Tensor]:
+    """Labels in which the teacher, where it is certain, names what the background hides.
+
+    A pixel with a label below `n_old` gets the teacher's class c if its uncertainty is below cut[c], else void (255).
+    Labels of new classes and void stay.
+
+    Args:
+        target: (B, H, W) int64; not changed.
+        teacher_logits: (B, C_old, H, W); a constant.
+        cut: at least (C_old,): the largest uncertainty of each class, itself excluded; see `medians`.
+        n_old: outputs before this step, background included.
+        n_classes: outputs of the current network.
+        form: of the uncertainty.
+
+    Returns:
+        Labels (B, H, W), and (B,) the share of each image's background that was accepted.
+    """
+    label = teacher_logits.detach().argmax(1)
+    doubt = uncertainty(teacher_logits, n_classes=n_classes, form=form)
+    background = target < n_old
+    accepted = background & (doubt < cut[label])
+    labels = torch.where(background, torch.where(accepted, label, 255), target)
+    counts = [pixels.sum((1, 2)).to(doubt.dtype) for pixels in (accepted, background)]
+    return labels, counts[0] / (counts[1] + 1e-6)

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from densecl.runner.tasks import file_bytes, stored
 from safetensors.torch import save
 
 from densecl.check.tiny import tiny_backbone, tiny_loop, tiny_network, tiny_sequence
 from densecl.models import Network, UNet
+from densecl.runner.keep import file_bytes, stored
 from densecl.runner.methods import parse_method
 from densecl.strategies.storage import counts, formula_bytes, numbers
 from size_formulas import MIB, rounded_total

@@ -1,63 +1,53 @@
-"""Every loop, plugin and backbone of the catalogue, on a tiny stream: joins by being in the catalogue.
+"""Every strategy, plugin and backbone of the catalogue on a tiny stream; a method joins by being in the catalogue.
 
-Columns: fresh (trains, evaluates, grows as promised), weights kept and loaded give the same predictions, killed and
-resumed, shared first step, two processes. Those of task sequences are in `test_sequences.py`.
+Each pair of method and backbone is trained once in a session (`conformance_runs.trained`); the rest is compared with it.
 """
-
-import copy
 
 import pytest
 import torch
 
+from conformance_runs import (
+    CASES,
+    CLASSES,
+    NAMED,
+    NETWORKS,
+    OWN_BACKBONE,
+    RAW,
+    TASKS,
+    is_stock,
+    made,
+    outputs,
+    plain,
+    same,
+    shares,
+    trained,
+)
 from densecl.check.check import check_method
-from densecl.check.tiny import tiny_loop, tiny_network, tiny_stream
 from densecl.runner.checkpoint import load_weights, save_weights
-from densecl.runner.evaluation import confusion
+from densecl.runner.evaluation import evaluate
 from densecl.runner.methods import parse_method
-from densecl.runner.plan import make_plan
 from densecl.runner.resume import Checkpoints, find_point, go_on
-from densecl.settings.catalogue import backbones, entries
+from densecl.settings.catalogue import entries
+from densecl.settings.recipe import RunSettings
 from two_processes import agree, seen_by, trained_by_two
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+SETTINGS = RunSettings(benchmark="b", strategy="s", backbone="b")
+KEEPING = {"decoder", "piggyback", "packnet", "resblock", "scratch", "classifier"}  # what a task learnt is kept
 
-NAMED = [entry.name if entry.kind == "strategy" else f"finetune+{entry.name}" for entry in entries("strategies")]
-METHODS = [name for name in NAMED if "classes" in parse_method(name).strategy.cls.streams] + [
-    "mib+replay",
-    "mib+ewc+replay",
-]
-NETWORKS = {
-    "bisenet": {"encoder": "mini", "weights": "none", "width": 16, "spatial": (8, 8), "spatial_width": 8},
-    "deeplabv3": {"encoder": "mini", "weights": "none", "width": 8, "encoder_widths": (8, 8, 12, 16)},
-    "fcn": {"encoder": "mini", "weights": "none", "encoder_widths": (8, 8, 12, 16)},
-    "resblock": {"width": 4, "blocks": 1, "norm": "batch"},
-    "unet": {"width": 4, "depth": 2, "norm": "batch"},
-}
+
+def grouped(cases):
+    """Cases of one method on one worker, which trains it once."""
+    return [pytest.param(*case, marks=pytest.mark.xdist_group("-".join(map(str, case[:2])))) for case in cases]
+
+
+each_method = pytest.mark.parametrize(("method", "kind"), grouped(CASES))
 
 
 @pytest.fixture(autouse=True)
 def _cache(tmp_path_factory, monkeypatch):
-    """What methods keep for other runs is kept for these tests alone."""
+    """Files that methods keep for other runs are kept for these tests alone."""
     monkeypatch.setenv("DENSECL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-
-
-OWN_BACKBONE = {"decoder": "unet", "resblock": "resblock"}  # of strategies that cannot use any
-
-
-def made(text, backbone=None, seed=0):
-    """A method on the class-incremental stream; told the step where it must be."""
-    method = parse_method(text)
-    backbone = backbone or OWN_BACKBONE.get(method.strategy.name, "bisenet")
-    network = tiny_network(backbone, **NETWORKS[backbone])
-    return tiny_loop(method, tiny_stream(method, "classes"), network, seed=seed)
-
-
-def train(text, backbone=None, seed=0):
-    loop, matrices = made(text, backbone, seed), []
-    for experience in loop.scenario.experiences:
-        loop.train([experience])
-        matrices.append(confusion(loop, experience.step, 4))
-    return loop, matrices
 
 
 def labelled(samples):
@@ -65,85 +55,104 @@ def labelled(samples):
     return sum(int((samples[i].target != 255).sum()) for i in range(len(samples)))
 
 
-def test_every_backbone_is_tried():
-    assert set(NETWORKS) == set(backbones())
+def test_every_backbone_and_method_is_tried():
+    assert set(NETWORKS) == {entry.name for entry in entries("backbones")}
+    assert {*CLASSES, *TASKS} >= set(NAMED)
+    assert {"scratch", "decoder", "piggyback", "packnet", "resblock", "classifier", "finetune", "lwf"} <= set(TASKS)
+    assert {"finetune+ewc", "finetune+replay"} <= set(TASKS)
 
 
-@pytest.mark.parametrize("method", sorted({*NAMED, *METHODS}))
+@pytest.mark.parametrize("method", sorted({*NAMED, *CLASSES}))
 def test_check_finds_nothing_wrong(method):
     assert check_method(method) == []
 
 
-@pytest.mark.parametrize("backbone", backbones())
-@pytest.mark.parametrize("method", METHODS)
-def test_fresh_runs_count_every_pixel_and_repeat_bit_for_bit(method, backbone):
-    if OWN_BACKBONE.get(parse_method(method).strategy.name, backbone) != backbone:
-        pytest.skip("it needs another backbone")
-    first, matrices = train(method, backbone)
-    second, _ = train(method, backbone)
-    if parse_method(method).told:  # each image once for every step that it holds classes of
-        counts = [labelled(samples) for samples in first.scenario.tests]
-        assert [matrix.sum() for matrix in matrices] == [sum(counts[: k + 1]) for k in range(3)]
-        assert [heads.n_outputs for heads in first.network.heads.tasks.values()] == [3, 2, 2]
+def pairs():
+    """Methods of class-incremental streams and the backbones that they can use."""
+    for method in CLASSES:
+        name = parse_method(method).strategy.name
+        for backbone in sorted(NETWORKS):
+            raw = parse_method(method).strategy.cls.maps
+            if OWN_BACKBONE.get(name, backbone) == backbone and (not raw or backbone in RAW):
+                yield method, "classes", backbone
+
+
+@pytest.mark.parametrize(("method", "kind", "backbone"), grouped(pairs()))
+def test_every_pixel_is_counted_and_heads_grow_on_every_backbone(method, kind, backbone):
+    loop, _, _, evaluations, _ = trained(method, kind, backbone)
+    counts = [sum(map(sum, after[0].confusion)) for after in evaluations]
+    if loop.stream.by_task:  # each image once for every step that it holds classes of
+        own = [labelled(samples) for samples in loop.scenario.tests]
+        assert counts == [sum(own[: k + 1]) for k in range(3)]
+        assert [heads.n_outputs for heads in loop.network.heads.tasks.values()] == [3, 2, 2]
     else:
-        assert all(matrix.sum() == labelled(first.scenario.tests[0]) for matrix in matrices)
-        assert first.network.n_outputs == 5
-    states = first.network.state_dict(), second.network.state_dict()
-    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
-    other, _ = train(method, backbone, seed=1)
-    assert any(not torch.equal(states[0][key], value) for key, value in other.network.state_dict().items())
+        assert set(counts) == {labelled(loop.scenario.tests[0])}
+        assert loop.network.n_outputs == 5
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_kept_weights_give_the_same_confusion_matrix(method, tmp_path):
-    loop, matrices = train(method)
-    settings = make_plan("shapes15-5", method).settings
-    last = len(matrices) - 1
-    save_weights(loop.network, settings, tmp_path, last)
-    again = made(method)
-    for experience in again.scenario.experiences:
-        again.enter(experience)
+@pytest.mark.parametrize("method", [pytest.param(m, marks=pytest.mark.xdist_group(f"{m}-tasks")) for m in TASKS])
+def test_every_task_is_learnt_and_kept_to_the_bit_or_not(method):
+    logits = trained(method, "tasks").logits
+    assert [tuple(output.shape[1] for output in step) for step in logits] == [(5,), (5, 2), (5, 2, 5)]
+    kept = [torch.equal(logits[step][task], logits[task][task]) for step in range(3) for task in range(step)]
+    assert all(kept) if parse_method(method).strategy.name in KEEPING else not any(kept)
+
+
+@each_method
+def test_another_seed_gives_another_network(method, kind):
+    loop = made(method, kind, seed=1)
+    loop.train(loop.scenario.experiences[:1])
+    assert not same(trained(method, kind).first, loop.network.state_dict())
+
+
+@each_method
+def test_a_method_changes_the_result_at_its_defaults_and_its_memory_is_not_empty(method, kind):
+    """Against fine-tuning; a plugin against its strategy."""
+    parsed = parse_method(method)
+    if not parsed.plugins and parsed.strategy.name in ("finetune", "joint"):
+        pytest.skip("it is plain training")
+    base = parsed.strategy.name if parsed.plugins else plain(method, kind)
+    if base == method:
+        pytest.skip("it is plain training on this stream")
+    ours, other = trained(method, kind), trained(base, kind, OWN_BACKBONE.get(parsed.strategy.name))
+    assert not same(ours.last, other.last)
+    for plugin in ours.loop.plugins:
+        assert plugin.stored_bytes(ours.loop.strategy) > 0 or ours.loop.needs_teacher
+
+
+@each_method
+def test_kept_weights_give_the_same_evaluations(method, kind, tmp_path):
+    whole = trained(method, kind)
+    last = len(whole.evaluations) - 1
+    whole.loop.network.load_state_dict(whole.last)
+    save_weights(whole.loop.network, SETTINGS, tmp_path, last)
+    again = made(method, kind)
+    for step in again.stream.steps:
+        again.enter(step)
     load_weights(again.network, tmp_path, last)
-    again.load_method_state(loop.method_state())
-    assert (confusion(again, last, 3) == matrices[last]).all()
+    again.load_method_state(whole.loop.method_state())
+    assert evaluate(again, last, 3) == whole.evaluations[-1]
+    assert same(again.strategy.model_tensors(), whole.loop.strategy.model_tensors())
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_a_first_step_called_shared_is_the_one_of_fine_tuning(method):
-    parsed = parse_method(method)
-    if parsed.strategy.cls.first_step != "shared" or any(part.stock for part in parsed.plugins):
+@each_method
+def test_a_first_step_called_shared_is_plain_and_leads_on_as_ones_own(method, kind):
+    if not shares(method):
         pytest.skip("its first step is its own")
-    states = []
-    for text in (method, plain(parsed)):
-        loop = made(text, OWN_BACKBONE.get(parsed.strategy.name))
-        loop.train([loop.scenario.experiences[0]])
-        states.append(copy.deepcopy(loop.network.state_dict()))
-    assert all(torch.equal(states[0][key], states[1][key]) for key in states[1])
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_a_loaded_first_step_leads_to_the_same_weights_as_ones_own(method):
-    parsed = parse_method(method)
-    classes = [parsed.strategy.cls, *(part.cls for part in parsed.plugins)]
-    if any(getattr(cls, "first_step", "own") != "shared" for cls in classes):
-        pytest.skip("its first step is its own")
-    whole, _ = train(method)
-    other = made(plain(parsed), OWN_BACKBONE.get(parsed.strategy.name))
-    other.train([other.scenario.experiences[0]])
-    loop = made(method)
+    whole, other = trained(method, kind), trained(plain(method, kind), kind, own_backbone(method))
+    assert all(torch.equal(whole.first[key], value) for key, value in other.first.items())
+    loop = made(method, kind)
     first, *later = loop.scenario.experiences
     loop.enter(first)
-    loop.network.load_state_dict(other.network.state_dict())
+    loop.network.load_state_dict(other.first)
     loop.finish(first)
-    for experience in later:
-        loop.train([experience])
-    expected = whole.network.state_dict()
-    assert all(torch.equal(value, expected[key]) for key, value in loop.network.state_dict().items())
+    loop.train(later)
+    assert same(loop.network.state_dict(), whole.last)
 
 
-def plain(parsed):
-    """A method whose first step is plain training, on the stream of `parsed`: of those told the step, one of them."""
-    return "classifier" if parsed.told else "finetune"
+def own_backbone(method):
+    """The backbone that a method needs; None for any."""
+    return OWN_BACKBONE.get(parse_method(method).strategy.name)
 
 
 class Killed(BaseException):
@@ -151,64 +160,80 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("killed_at", [(0, 1), (1, 1), (1, 2), (2, 1)])
-@pytest.mark.parametrize("method", METHODS)
-def test_killed_and_resumed_runs_end_with_the_same_weights(method, killed_at, tmp_path):
+@each_method
+def test_killed_and_resumed_runs_end_with_the_same_weights(method, kind, killed_at, tmp_path):
     """Killed after an epoch of a step, a new process goes on from the files alone."""
-    parsed = parse_method(method)
-    if any(part.stock for part in parsed.plugins) or (parsed.strategy.cls.joint and killed_at[0] > 0):
+    if is_stock(method) or (parse_method(method).joint and killed_at[0] > 0):
         pytest.skip("has no state to resume from, or only one step")
-    whole, _ = train(method)
-    settings = make_plan("shapes15-5", method).settings
+    whole = trained(method, kind)
 
     def attempt(kill):
-        loop = made(method)
-        scenario = loop.scenario
+        loop = made(method, kind)
+        steps = loop.scenario.experiences
         checkpoints = Checkpoints(tmp_path, "hash")
         finished = len(list((tmp_path / "weights").glob("*")))
-        point = find_point(tmp_path, checkpoints, finished, len(scenario.experiences), lambda _: None)
+        point = find_point(tmp_path, checkpoints, finished, len(steps), lambda _: None)
         go_on(loop, point, lambda _: None)
-        trained = 0
+        epochs = 0
 
         def after_epoch():
-            nonlocal trained
-            trained += 1
+            nonlocal epochs
+            epochs += 1
             checkpoints.save_epoch(loop.state())
             if kill and (loop.step, loop.epoch) == killed_at:
                 checkpoints.close()
                 raise Killed
 
         loop.after_epoch = after_epoch
-        for experience in scenario.experiences[point.finished :]:
+        for experience in steps[point.finished :]:
             loop.train([experience])
-            save_weights(loop.network, settings, tmp_path, experience.step)
+            loop.strategy.select_task(experience.step)
+            save_weights(loop.network, SETTINGS, tmp_path, experience.step)
             checkpoints.save_step(experience.step, loop.method_state())
-        return loop, trained
+        return loop, epochs
 
     with pytest.raises(Killed):
         attempt(kill=True)
     resumed, epochs = attempt(kill=False)
-    later = list(whole.scenario.experiences)[killed_at[0] :]
-    assert epochs == sum(whole.length(experience)[0] for experience in later) - killed_at[1]
-    expected = whole.network.state_dict()
-    assert all(torch.equal(value, expected[key]) for key, value in resumed.network.state_dict().items())
+    later = resumed.scenario.experiences[killed_at[0] :]
+    assert epochs == sum(resumed.length(experience)[0] for experience in later) - killed_at[1]
+    assert same(resumed.network.state_dict(), whole.last)
+    for head, wanted in enumerate(whole.logits[-1] if whole.logits else ()):
+        assert torch.equal(outputs(resumed, head), wanted)
 
 
-SEVERAL = [method for method in METHODS if not any(part.stock for part in parse_method(method).plugins)]
+SEVERAL = {kind: [m for m, k in CASES if k == kind and not is_stock(m)] for kind in ("classes", "tasks")}
 
 
 @pytest.fixture(scope="session")
 def two_processes(tmp_path_factory):
-    """Every method trained by two processes, then by one: the folder with what they saw."""
-    return trained_by_two(tmp_path_factory.mktemp("two"), "classes", SEVERAL)
+    """Every method trained by two processes, then by one: a function of the kind that gives the folder they wrote."""
+    folders = {}
+
+    def of(kind):
+        if kind not in folders:
+            folders[kind] = trained_by_two(tmp_path_factory.mktemp(f"two-{kind}"), kind, SEVERAL[kind])
+        return folders[kind]
+
+    return of
 
 
-@pytest.mark.parametrize("method", SEVERAL)
-def test_two_processes_end_with_the_same_weights(method, two_processes):
-    one, *both = seen_by(two_processes, method)
+@pytest.mark.parametrize(
+    ("method", "kind"),
+    [
+        pytest.param(method, kind, marks=pytest.mark.xdist_group(f"two-{kind}"))
+        for kind, methods in SEVERAL.items()
+        for method in methods
+    ],
+)
+def test_two_processes_end_with_the_same_weights(method, kind, two_processes):
+    folder = two_processes(kind)
+    one, *both = seen_by(folder, method)
     agree(one, both)
-    first, second = (torch.load(two_processes / f"{method}-{name}.pt", weights_only=True) for name in ("0of1", "0of2"))
-    for key, value in first.items():
-        torch.testing.assert_close(second[key], value, rtol=2e-3, atol=2e-5)
-    # no pixel is counted twice or left out
-    for alone, together in zip(one["counted"], both[0]["counted"], strict=True):
-        assert torch.tensor(together).sum() == torch.tensor(alone).sum()
+    if kind == "classes":
+        first, second = (torch.load(folder / f"{method}-{name}.pt", weights_only=True) for name in ("0of1", "0of2"))
+        for key, value in first.items():
+            torch.testing.assert_close(second[key], value, rtol=2e-3, atol=2e-5)
+        # no pixel is counted twice or left out
+        for alone, together in zip(one["counted"], both[0]["counted"], strict=True):
+            assert torch.tensor(together).sum() == torch.tensor(alone).sum()

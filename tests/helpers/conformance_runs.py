@@ -1,0 +1,120 @@
+"""Tiny runs of every method of the catalogue, each trained once in a session and then compared."""
+
+import copy
+from functools import cache
+from typing import NamedTuple
+
+import torch
+
+from densecl.check.tiny import tiny_backbone, tiny_loop, tiny_network, tiny_scenario, tiny_sequence
+from densecl.runner.evaluation import evaluate
+from densecl.runner.methods import parse_method
+from densecl.settings.catalogue import entries
+from densecl.training.batch import normalise
+from densecl.training.loop import Loop
+
+NETWORKS = {
+    "bisenet": {"encoder": "mini", "weights": "none", "width": 16, "spatial": (8, 8), "spatial_width": 8},
+    "deeplabv3": {"encoder": "mini", "weights": "none", "width": 8, "encoder_widths": (8, 8, 12, 16)},
+    "fcn": {"encoder": "mini", "weights": "none", "encoder_widths": (8, 8, 12, 16)},
+    "resblock": {"width": 4, "blocks": 1, "norm": "batch"},
+    "unet": {"width": 4, "depth": 2, "norm": "batch"},
+}
+OWN_BACKBONE = {"decoder": "unet", "resblock": "resblock"}  # of strategies that cannot use any
+RAW = {"bisenet", "deeplabv3", "fcn"}  # backbones with stages before their last activation
+NAMED = [entry.name if entry.kind == "strategy" else f"finetune+{entry.name}" for entry in entries("strategies")]
+
+
+def learns(text, kind):
+    """True if a method and all its plugins can learn a stream of classes or of tasks."""
+    method = parse_method(text)
+    parts = (method.strategy, *method.plugins)
+    return all(kind in getattr(part.cls, "streams", {"classes"}) for part in parts)
+
+
+CLASSES = [*(name for name in NAMED if learns(name, "classes")), "mib+replay", "mib+ewc+replay", "plop+ewf"]
+TASKS = [
+    *(name for name in NAMED if learns(name, "tasks")),
+    "piggyback(bn=trained,mask_lr=0.01)",
+    "piggyback(masks=ternary,init=random,mask_optimizer=sgd,scale_gradients=True,mask_lr=0.1)",
+    "piggyback(mask_first=True,bn=trained)",
+    "resblock(training=sequential)",
+    "resblock(training=alternating,blocks=2)",
+]
+CASES = [*((name, "classes") for name in CLASSES), *((name, "tasks") for name in TASKS)]
+
+
+class Trained(NamedTuple):
+    """A loop after its last step (change nothing in it), the network's state after step 0 and after the last one, the
+    evaluations after each step, and of a sequence each task's logits after each step."""
+
+    loop: Loop
+    first: dict
+    last: dict
+    evaluations: list
+    logits: list
+
+
+def is_stock(text):
+    """True for a method with one of Avalanche's plugins, which has no state."""
+    return any(part.stock for part in parse_method(text).plugins)
+
+
+def shares(text):
+    """True if step 0 of a method is plain training."""
+    method = parse_method(text)
+    cls = method.strategy.cls
+    plain = all(getattr(part.cls, "first_step", "own") == "shared" for part in method.plugins)
+    return cls.shares_first_step(method.strategy.values) and plain
+
+
+def plain(text, kind):
+    """The method of plain training on the stream of another."""
+    return "classifier" if kind == "classes" and parse_method(text).told else "finetune"
+
+
+def made(text, kind, backbone=None, seed=0):
+    """The loop of a method on a tiny stream."""
+    method = parse_method(text)
+    if kind == "tasks":
+        network = (
+            tiny_backbone(method) if method.strategy.name == "resblock" else tiny_network("unet", **NETWORKS["unet"])
+        )
+        return tiny_loop(method, tiny_sequence(), network, seed=seed)
+    backbone = backbone or OWN_BACKBONE.get(method.strategy.name, "bisenet")
+    scenario = tiny_scenario(joint=method.joint, by_task=method.told)
+    return tiny_loop(method, scenario, tiny_network(backbone, **NETWORKS[backbone]), seed=seed)
+
+
+@torch.no_grad()
+def outputs(loop, head):
+    """Logits of a head for its first test images."""
+    loop.strategy.select_task(head)
+    samples = loop.scenario.tests_of(head)
+    images = torch.stack([samples[i].image for i in range(4)])
+    image = loop.stream.tasks[head].prepare(images, images[:, 0]).image
+    return loop.network.eval()(normalise(image, *loop.normalisation)).logits.clone()
+
+
+def trained(text, kind, backbone=None):
+    """A method trained on all steps, once in a session."""
+    own = OWN_BACKBONE.get(parse_method(text).strategy.name, "bisenet")
+    return _trained(text, kind, "" if kind == "tasks" else backbone or own)
+
+
+@cache
+def _trained(text, kind, backbone):
+    loop, evaluations, logits, first = made(text, kind, backbone), [], [], {}
+    for experience in loop.scenario.experiences:
+        loop.train([experience])
+        first = first or copy.deepcopy(loop.network.state_dict())
+        evaluations.append(evaluate(loop, experience.step, 4))
+        if loop.stream.by_task:
+            logits.append([outputs(loop, head) for head in range(experience.step + 1)])
+            loop.strategy.select_task(experience.step)
+    return Trained(loop, first, copy.deepcopy(loop.network.state_dict()), evaluations, logits)
+
+
+def same(one, other):
+    """True if two state dicts are equal to the bit."""
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)

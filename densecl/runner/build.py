@@ -7,7 +7,6 @@ import numpy as np
 import torch
 
 from densecl.data import transforms
-from densecl.data.cityscapes import by_city, domains
 from densecl.data.class_index import class_index
 from densecl.data.dataset import DenseDataset
 from densecl.errors import RecordError, SettingError
@@ -15,7 +14,6 @@ from densecl.models.network import Backbone, Network
 from densecl.records.record import Record
 from densecl.runner.methods import build_plugins
 from densecl.runner.plan import Plan
-from densecl.runner.sequence import bare_task, build_task
 from densecl.seeding import derive
 from densecl.settings.backbone import build_backbone
 from densecl.settings.recipe import EvaluationSettings, RunSettings
@@ -77,6 +75,8 @@ def build_scenario(plan: Plan, progress: Callable[[int, int], None] | None = Non
 
 def _sources(plan: Plan, in_memory: bool, progress: Callable[[int, int], None] | None) -> list[TaskSource]:
     """The tasks of a sequence with their readers and transforms; masks that are looked at have been scanned."""
+    from densecl.runner.sequence import build_task
+
     s, networks = plan.settings, {}
     sources = []
     for task, (train, test) in zip(s.stream.tasks, plan.readers, strict=True):
@@ -114,6 +114,8 @@ def _domains(train: DenseDataset, steps: Steps) -> list[np.ndarray]:
     Raises:
         SettingError: the data set has no domains, or other ones than the split counts.
     """
+    from densecl.data.cityscapes import by_city, domains
+
     if train.name != "cityscapes":
         raise SettingError(f"stream.kind=domain: {train.name} has no domains", "cityscapes has its cities")
     cities, counted = len(by_city(train)), sum(map(len, steps))
@@ -132,6 +134,8 @@ def recorded_stream(plan: Plan, record: Record) -> Stream:
         RecordError: the record's settings name other tasks than the record.
     """
     if record.tasks:
+        from densecl.runner.sequence import bare_task
+
         if [task.name for task in plan.settings.stream.tasks] != [task.name for task in record.tasks]:
             raise RecordError("the record's 'tasks' are not those of its 'settings.stream.tasks'", "run it again")
         pairs = zip(plan.settings.stream.tasks, record.tasks, strict=True)

@@ -7,8 +7,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from densecl.masking import binary, packnet
-from densecl.masking.store import save_masks
 from densecl.records.record import Stored
 from densecl.streams.stream import Stream
 from densecl.training.loop import Loop
@@ -30,6 +28,11 @@ def stored(loop: Loop) -> Stored:
 
 def keep_masks(loop: Loop, folder: Path, step: int) -> None:
     """Write the masks of the step's task, where it has some."""
+    if not loop.stream.by_task:
+        return
+    from densecl.masking import binary, packnet
+    from densecl.masking.store import save_masks
+
     network, name = loop.network, loop.stream.tasks[step].name
     if name in binary.tasks(network):
         save_masks(binary.masks(network, name), folder / "masks" / f"{name}.safetensors", name)

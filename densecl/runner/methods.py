@@ -17,7 +17,6 @@ from densecl.settings.grammar import Call, parse
 from densecl.settings.recipe import RunSettings, SectionOverlay, StrategyRecipe
 from densecl.strategies.base import Plugin, Strategy
 from densecl.streams.stream import check_names
-from densecl.training.stock import check_stock
 
 
 @dataclass(frozen=True)
@@ -180,6 +179,8 @@ def check_fits(method: Method, settings: RunSettings) -> None:
         )
     for part in (method.strategy, *method.plugins):
         if part.stock:
+            from densecl.training.stock import check_stock
+
             check_stock(part.name, part.cls, part.values, settings.data.validation)
         streams = getattr(part.cls, "streams", {"classes"})
         # steps of a method that is told them are tasks: heads by task are what a plugin must know

@@ -16,7 +16,6 @@ from densecl.errors import SettingError, UnknownNameError
 from densecl.models.network import Backbone
 from densecl.models.weights import weights_place
 from densecl.runner.methods import Method, Part, check_fits, parse_method
-from densecl.runner.sequence import tasks_by_content
 from densecl.settings.backbone import backbone_class, resolve_backbone
 from densecl.settings.catalogue import benchmark_recipe, source_hash
 from densecl.settings.grammar import Call, parse_assignment, parse_one
@@ -74,6 +73,8 @@ class Plan:
         content["sources"] += [source for source in [self.backbone_source] if source]
         content["images"] = [reader.content for pair in self.readers for reader in pair]
         if self.settings.stream.tasks:
+            from densecl.runner.sequence import tasks_by_content
+
             content["stream"]["tasks"] = tasks_by_content(self.settings)
             content["stream"].pop("loss_weights", None)
         content["version"] = HASH_VERSION

@@ -31,7 +31,6 @@ from densecl.runner.share import FirstStep, may_share, train_or_load
 from densecl.streams.experiences import Experience
 from densecl.training import distributed
 from densecl.training.distributed import from_main, is_main
-from densecl.training.failures import explained
 from densecl.training.loop import Loop
 
 
@@ -201,6 +200,8 @@ class Work:
         try:
             return self._step(experience, record, share, spent)
         except Exception as error:
+            from densecl.training.failures import explained
+
             shown = explained(error, self.plan.settings)
             if shown is error:
                 raise

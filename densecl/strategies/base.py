@@ -31,13 +31,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from densecl.models.heads import Heads, TaskHeads
 from densecl.models.network import Output
 from densecl.settings.arguments import resolve
-from densecl.strategies.storage import formula_bytes
 from densecl.streams.experiences import Experience
 from densecl.streams.samples import SampleKey
 from densecl.streams.stream import Step
 from densecl.training.batch import Batch
 from densecl.training.loop import Loop
-from densecl.training.passes import batches
 from densecl.training.schedule import make_optimizer
 
 
@@ -204,6 +202,8 @@ class Strategy:
 
     def model_bytes(self) -> int:
         """The same of a sequence of tasks from the counts of numbers alone: one network and its heads."""
+        from densecl.strategies.storage import formula_bytes
+
         return formula_bytes(self.network, "finetune", self.learnt)
 
     # ---- tools
@@ -218,6 +218,8 @@ class Strategy:
             passes: over the step's images.
             augment: as in training; else the fixed transform.
         """
+        from densecl.training.passes import batches
+
         return batches(self.loop, purpose, passes, augment)
 
     @property

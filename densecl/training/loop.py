@@ -27,7 +27,6 @@ from densecl.streams.stream import Step, Stream
 from densecl.tasks import Task
 from densecl.training import distributed
 from densecl.training.batch import Batch, normalise, sizes, split
-from densecl.training.class_weights import class_weights, label_frequencies
 from densecl.training.guards import LossGuard, check_weights
 from densecl.training.loader import EpochBatches, make_loader, step_length
 from densecl.training.parts import check_parts
@@ -149,6 +148,8 @@ class Loop:
             self._restore(state)
         self._class_weights: Tensor | None = None
         if self.settings.class_weights and self.task.kind == "segmentation":
+            from densecl.training.class_weights import class_weights, label_frequencies
+
             frequencies = label_frequencies(self.scenario.training.readers[self.step], experience.images)
             self._class_weights = class_weights(frequencies, self.settings.class_weights).to(self.device)
         self.batches = self._batches()

@@ -1,6 +1,6 @@
 """Every strategy, plugin and backbone of the catalogue on a tiny stream; a method joins by being in the catalogue.
 
-Each pair of method and backbone is trained once in a session (`conformance_runs.trained`); the rest is compared with it.
+Each pair of method and backbone is trained once in a session (`conformance_runs.trained`); the rest compares with it.
 """
 
 import pytest

@@ -264,7 +264,7 @@ def test_what_a_method_froze_stays_frozen_after_a_kill(tmp_path):
         whole.train([experience])
     (tmp_path / "state").write_bytes(states[0])
     again = strategy()
-    again.grow(again.scenario.experiences[0])
+    again.enter(again.scenario.experiences[0])
     again.network.load_state_dict(before)
     again.resume(unpack(tmp_path / "state", "run"))
     again.train([again.scenario.experiences[1]])

@@ -70,7 +70,7 @@ def test_a_replayed_sample_carries_the_labels_of_its_own_step():
 def test_class_weights_are_frequencies_to_a_power_with_mean_one_over_pixels():
     scenario = tiny_scenario()
     images = scenario.experiences[0].images
-    frequencies = label_frequencies(scenario, images)
+    frequencies = label_frequencies(scenario.training.readers[0], images)
     reader = scenario.training.readers[0]
     masks = np.stack([images.table.numpy()[reader.read_mask(int(i))] for i in images.indices])
     valid = masks[masks != 255]

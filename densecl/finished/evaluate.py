@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from densecl.errors import RecordError, SettingError, UnknownNameError
-from densecl.metrics.grouping import GROUPINGS, foreground_mean, harmonic_mean
+from densecl.metrics.iou import foreground_mean, harmonic_mean
 from densecl.records.record import FILE_NAME, Evaluation, Record, read_record
 from densecl.runner.build import build_network, build_scenario, build_strategy
 from densecl.runner.checkpoint import load_weights
@@ -21,6 +21,7 @@ from densecl.settings.recipe import EvaluationSettings, RunSettings, build
 from densecl.strategies.base import Strategy
 from densecl.streams import protocol
 from densecl.streams.scenario import Scenario
+from densecl.tables.groupings import groupings
 
 
 class Scored(NamedTuple):
@@ -203,10 +204,12 @@ def _groupings(scored: Scored) -> list[str]:
     base, added = groups[0], [label for group in groups[1:] for label in group]
     background = [0] if record.has_background else []
     lines = ["grouping       base  added    all"]
-    for name, group in GROUPINGS.items():
-        if group.extra != "average":  # that one is over steps, not of one
-            old = foreground_mean(iou, base + (background if group.base else []), background=True)
-            overall = foreground_mean(iou, base + added + (background if group.overall else []), background=True)
+    for name, group in groupings().items():
+        if not group.extra_over_steps:
+            old = foreground_mean(iou, base + (background if group.background_in_base else []), background=True)
+            overall = foreground_mean(
+                iou, base + added + (background if group.background_in_all else []), background=True
+            )
             new = foreground_mean(iou, added) if added else None
             third = f"  harmonic mean {_percent(harmonic_mean(old, new))}" if group.extra else ""
             lines.append(f"{name:12} {_percent(old)}  {_percent(new)}  {_percent(overall)}{third}")

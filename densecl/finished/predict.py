@@ -14,7 +14,7 @@ from densecl.errors import RunError, SettingError, UnknownNameError
 from densecl.files import write_error
 from densecl.finished.evaluate import finished_step, plan_of, restored
 from densecl.finished.imageless import imageless
-from densecl.records.overlay import overlay, percent, shares
+from densecl.finished.overlay import overlay, percent, shares
 from densecl.records.record import Record
 from densecl.runner.checkpoint import weights_path
 from densecl.runner.pictures import save_image, save_labels

@@ -1,12 +1,12 @@
 """Numbers of papers: one TOML a paper, each number with its place, its protocol and how sure we are of it.
 
-A file has `name`, `paper` and `tables`; a table has what its rows share, then `rows`; a row overrides the table. Absent
-keys mean that the source does not say.
+A file has `name`, `paper` and `tables`; a table has the keys that its rows share, then `rows`; a row overrides the
+table. An absent key means that the source does not say.
 """
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -98,7 +98,7 @@ class Reported(_Model):
 
 
 def read_published(path: Path) -> list[Reported]:
-    """All rows of one file.
+    """Read all rows of one file.
 
     Raises:
         RecipeError: not TOML, an unknown or missing key, a wrong value; the message names file, row and key.
@@ -118,20 +118,26 @@ def read_published(path: Path) -> list[Reported]:
     own = {"file": path, "name": content["name"], "paper": content["paper"]}
     result: list[Reported] = []
     for index, table in enumerate(content["tables"]):
+        place = f"{path}: tables[{index}]"
         shared = {key: value for key, value in table.items() if key != "rows"}
         rows = table.get("rows")
         if not (isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows)):
-            raise RecipeError(f"{path}: tables[{index}] has no rows")
-        result += [_row(own, shared, row, f"{path}: tables[{index}]", number) for number, row in enumerate(rows)]
+            raise RecipeError(f"{place} has no rows")
+        _check_keys(shared, place)
+        for number, row in enumerate(rows):
+            _check_keys(row, f"{place}.rows[{number}]")
+            merged = {**shared, **row, **own}
+            if "settings" in shared and "settings" in row:
+                merged["settings"] = _nested(shared["settings"], row["settings"])
+            try:
+                result.append(Reported.model_validate(merged))
+            except ValidationError as error:
+                raise RecipeError(f"{place}.rows[{number}]: {first_fault(error, Reported)}") from error
     return result
 
 
 def read_all(files: Iterable[Path]) -> list[Reported]:
-    """The rows of all files, in order of path and place.
-
-    Raises:
-        RecipeError: as `read_published`.
-    """
+    """Read the rows of all files."""
     return [row for path in files for row in read_published(path)]
 
 
@@ -147,21 +153,11 @@ def canonical(benchmark: str) -> tuple[str, str]:
     return RECIPES_OF.get(match[1], match[1]), re.sub(r"-\d+s$", "-1", split)
 
 
-def _row(
-    own: Mapping[str, Any], shared: Mapping[str, Any], row: Mapping[str, Any], place: str, number: int
-) -> Reported:
-    for level, keys in ((place, shared), (f"{place}.rows[{number}]", row)):
-        known = [key for key in Reported.model_fields if key not in OF_THE_FILE]
-        for key in keys:
-            if key not in known:
-                raise RecipeError(f"{level}: {UnknownNameError('key', key, known)}")
-    merged = {**shared, **row}
-    if "settings" in shared and "settings" in row:
-        merged["settings"] = _nested(shared["settings"], row["settings"])
-    try:
-        return Reported.model_validate({**merged, **own})
-    except ValidationError as error:
-        raise RecipeError(f"{place}.rows[{number}]: {first_fault(error, Reported)}") from error
+def _check_keys(keys: Iterable[str], place: str) -> None:
+    known = [key for key in Reported.model_fields if key not in OF_THE_FILE]
+    for key in keys:
+        if key not in known:
+            raise RecipeError(f"{place}: {UnknownNameError('key', key, known)}")
 
 
 def _nested(base: Any, overlay: Any) -> Any:

@@ -11,8 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from densecl.metrics import ConfusionMatrix
-from densecl.metrics.forgetting import forgetting
-from densecl.metrics.grouping import fold_unseen, iou_from_confusion, step_metrics, unseen_under
+from densecl.metrics.iou import fold_unseen, forgetting, iou_from_confusion, step_metrics, unseen_under
 from densecl.records.record import Evaluation, StepRecord, plain
 from densecl.strategies.base import Strategy
 from densecl.streams.samples import LoadedSample, TestSamples

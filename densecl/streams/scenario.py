@@ -69,7 +69,7 @@ def class_incremental(
         steps: class ids of each step, background excluded (`protocol.steps`).
         setting: one of `protocol.SETTINGS`.
         partition_seed: of the ties of `partitioned`.
-        labels: one of `protocol.LABELS`, see `protocol.step_table` and `metrics.grouping.UNSEEN`.
+        labels: one of `protocol.LABELS`, see `protocol.step_table` and `metrics.iou.UNSEEN`.
         joint: one step with all labels instead; groupings keep `steps`.
         by_task: each step has a head of its own, and the method is told the step; see `streams.told`.
         validation: share of the training images that is held out and evaluated instead of `test`.

@@ -1,16 +1,14 @@
-"""What a column of a table is, and what stands in it."""
+"""A column of a table, and a cell."""
 
 from typing import Literal, NamedTuple
-
-Values = dict[str, float | None]  # by heading
 
 
 class Column(NamedTuple):
     """A measured column: `share` is a fraction of 1, `time` is in seconds, `number` has its own unit.
 
     Attributes:
-        labels: whose IoU a column of class ranges averages; empty for all others.
-        part: which of a paper's columns it is: base, added or all.
+        labels: the labels whose IoU is averaged; empty for columns of other measures.
+        part: the column of a paper's table that it compares to: base, added or all.
     """
 
     heading: str

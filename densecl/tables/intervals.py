@@ -1,4 +1,4 @@
-"""What can be said of means over seeds: their interval, and whether two rows differ. Pure; scipy is imported when used.
+"""Intervals of means over seeds, and the paired test of two rows. Pure; scipy is imported when used.
 
 Only `scipy.special` is: its distribution functions are those of `scipy.stats`, which takes a second to import.
 """
@@ -37,8 +37,8 @@ def paired(ours: Mapping[Unit, float], others: Mapping[Unit, float]) -> float | 
     """Two-sided p of the paired t-test over common seeds, as `scipy.stats.ttest_rel` gives it.
 
     Args:
-        ours: value by seed, or by whatever else names what two set-ups were both run with.
-        others: the same measure of another set-up.
+        ours: values by seed, or by another name of what both were run with.
+        others: values of the row to compare to.
 
     Returns:
         None for fewer than 2 common seeds; 1.0 where all differences are 0; 0.0 where all are equal and not 0.

@@ -16,9 +16,9 @@ from densecl.cli import main
 from densecl.data.photo import find_photos, read_photo
 from densecl.errors import DataError
 from densecl.finished import predictor
+from densecl.finished.overlay import outline, overlay, percent, shares
 from densecl.finished.predict import unique_names
 from densecl.models.network import Output
-from densecl.records.overlay import outline, overlay, percent, shares
 from densecl.records.record import read_record
 from densecl.runner.methods import parse_method
 from tiny_runs import refused, run_words

@@ -7,7 +7,7 @@ from statistics import fmean
 import pytest
 
 from densecl.errors import UnknownNameError
-from densecl.metrics import GROUPINGS, grouping, harmonic_mean, unseen_under
+from densecl.metrics import harmonic_mean, unseen_under
 from densecl.records.record import Evaluation, Record, StepRecord
 from densecl.tables.forms.text import render
 from densecl.tables.table import rows
@@ -183,7 +183,6 @@ def test_unknown_names_get_the_nearest():
         rows([run()], group="fgonly")
     with pytest.raises(UnknownNameError, match=r"label preset 'mib2021'\. did you mean"):
         rows([run()], labels="mib2021")
-    assert {name: grouping(name) for name in GROUPINGS} == GROUPINGS
     assert unseen_under("plop2021") == "background"
 
 

@@ -1,4 +1,4 @@
-"""What tables of every form share: the text of a cell, the name of a row, remarks and numbered footnotes."""
+"""The parts that all forms share: the text of a cell, the name of a row, remarks and numbered footnotes."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,7 +13,7 @@ SPREADS: Mapping[str, str] = {
 }
 NARROW = "mean over seeds; a wider screen or fewer --columns show ±"
 CLOSE = "≈"
-LONG = 40  # characters of a note that a row still bears beside its name
+LONG = 40  # characters of a note that still stands beside the name of a row
 
 
 def humanise(seconds: float) -> str:
@@ -74,12 +74,12 @@ def label(row: Row, numbers: Mapping[str, int]) -> tuple[str, int | None]:
 
 
 def seeds_text(row: Row) -> str:
-    """How many runs; nothing for what papers report."""
+    """The number of runs; empty for published numbers."""
     return "" if row.source else str(len(row.seeds))
 
 
 def remarks(table: Table, best: str, spread: str | None = "std") -> list[str]:
-    """What to know beside the numbers; `best` says how the best values are marked."""
+    """The lines below a table; `best` says how the best values are marked."""
     result = list(table.notes)
     cells = [cell for row in table.rows for cell in row.cells]
     if any(cell.std is not None for cell in cells):
@@ -95,11 +95,11 @@ def remarks(table: Table, best: str, spread: str | None = "std") -> list[str]:
 
 
 def shared_backbone(table: Table) -> str | None:
-    """The backbone of all rows: named once above a table, where columns are dear."""
+    """The backbone, if it is that of all rows: then it is named once, above the table."""
     names = {row.backbone for row in table.rows}
     return names.pop() if len(names) == 1 else None
 
 
 def headings(table: Table) -> Sequence[str]:
-    """Of all columns, names of rows first."""
+    """The headings of all columns, names of rows first."""
     return ["strategy", "backbone", "seeds", *(column.heading for column in table.columns)]

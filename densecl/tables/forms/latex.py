@@ -36,10 +36,10 @@ ACCENTED = re.compile("[À-ÖØ-öø-ÿ]")  # letters that LaTeX's own fonts com
 
 def latex(tables: Sequence[Table], spread: str = "std") -> str:
     r"""All tables, one `table` environment each, for a document that uses `booktabs`."""
-    return "\n".join(["% \\usepackage{booktabs}", *(_one(table, spread) for table in tables)])
+    return "\n".join(["% \\usepackage{booktabs}", *(_environment(table, spread) for table in tables)])
 
 
-def _one(table: Table, spread: str) -> str:
+def _environment(table: Table, spread: str) -> str:
     shared = shared_backbone(table)
     numbers = footnotes(table)
     body = _body(table, spread, numbers, shared is None)

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from densecl.tables.forms.cells import cell_text, footnotes, headings, label, remarks, seeds_text
 from densecl.tables.table import Table
 
-NAMES = 2  # columns that stand left; all others right
+NAMES = 2  # left-aligned columns: strategy and backbone
 
 
 def markdown(tables: Sequence[Table], spread: str = "std") -> str:
     """All tables, each below a heading with the benchmark's name."""
-    return "\n".join(_one(table, spread) for table in tables)
+    return "\n".join(_section(table, spread) for table in tables)
 
 
-def _one(table: Table, spread: str) -> str:
+def _section(table: Table, spread: str) -> str:
     numbers = footnotes(table)
     lines = [[escape(heading) for heading in headings(table)]]
     for row in table.rows:

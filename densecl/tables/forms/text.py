@@ -1,7 +1,5 @@
-"""Tables as text: for the terminal, as Markdown, CSV or LaTeX (booktabs)."""
+"""Tables as text for the terminal, and the way to all forms: `render`."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Literal, get_args
@@ -10,7 +8,6 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from densecl.errors import SettingError
-from densecl.tables.columns import Cell
 from densecl.tables.forms.cells import (
     SPREADS,
     cell_text,
@@ -20,9 +17,9 @@ from densecl.tables.forms.cells import (
     remarks,
     seeds_text,
     shared_backbone,
-    spread_of,
 )
 from densecl.tables.forms.console import text_console
+from densecl.tables.forms.csv import comma_separated
 from densecl.tables.forms.latex import latex
 from densecl.tables.forms.markdown import markdown
 from densecl.tables.table import Table
@@ -47,8 +44,8 @@ def render(
         tables: of `densecl.tables.table.rows`.
         format: terminal, markdown, csv (all tables in one; fractions of 1 and seconds, unrounded) or latex.
         width: columns of the terminal; None does not limit lines.
-        colour: whether the terminal understands escape codes; without, the best value has a star instead of bold type.
-        spread: what stands after ±: std, the standard deviation (n - 1), or interval, half the mean's 95 % interval.
+        colour: the terminal understands escape codes; without, the best value has a star instead of bold type.
+        spread: the number after ±: std, the standard deviation (n - 1), or interval, half the mean's 95 % interval.
 
     Raises:
         SettingError: an unknown format or spread.
@@ -58,7 +55,7 @@ def render(
     if spread not in SPREADS:
         raise SettingError(f"unknown spread '{spread}'", f"choose one of {', '.join(SPREADS)}")
     if format == "csv":
-        return _csv(tables)
+        return comma_separated(tables)
     if format == "markdown":
         return markdown(tables, spread)
     if format == "latex":
@@ -76,7 +73,8 @@ def _terminal(table: Table, width: int, colour: bool, spread: str) -> str:
         if console.measure(grid, options=wide).maximum <= width:
             break
     with console.capture() as capture:
-        console.print(Text(_title(table), style="bold"))
+        backbone = shared_backbone(table)
+        console.print(Text(f"{table.benchmark} · {backbone}" if backbone else table.benchmark, style="bold"))
         console.print(grid)
         for note, number in numbers.items():
             console.print(Text(f"[{number}] {note}", style="dim"))
@@ -85,20 +83,14 @@ def _terminal(table: Table, width: int, colour: bool, spread: str) -> str:
     return "".join(line.rstrip() + "\n" for line in capture.get().splitlines())
 
 
-def _title(table: Table) -> str:
-    shared = shared_backbone(table)
-    return f"{table.benchmark} · {shared}" if shared else table.benchmark
-
-
 def _grid(table: Table, colour: bool, gap: int, spread: str | None, numbers: Mapping[str, int]) -> RichTable:
     grid = RichTable(box=None, pad_edge=False, header_style="", padding=(0, gap, 0, 0))
     grid.add_column("strategy", overflow="fold")
     own_backbone = shared_backbone(table) is None
     if own_backbone:
         grid.add_column("backbone", overflow="fold")
-    grid.add_column("seeds", justify="right", no_wrap=True)
-    for column in table.columns:
-        grid.add_column(column.heading, justify="right", no_wrap=True)
+    for heading in ("seeds", *(column.heading for column in table.columns)):
+        grid.add_column(heading, justify="right", no_wrap=True)
     for row in table.rows:
         name, number = label(row, numbers)
         cells = [Text(name if number is None else f"{name} [{number}]")]
@@ -109,27 +101,3 @@ def _grid(table: Table, colour: bool, gap: int, spread: str | None, numbers: Map
             cells.append(Text(star + cell_text(column, cell, spread), style="bold" if cell.best else ""))
         grid.add_row(*cells)
     return grid
-
-
-def _csv(tables: Sequence[Table]) -> str:
-    """Full precision: a mean, both spreads and p of the test against the best, where it was made."""
-    headings = list(dict.fromkeys(column.heading for table in tables for column in table.columns))
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    compared = any(row.source for table in tables for row in table.rows)
-    endings = ("", " std", " interval", " p", *([" difference"] if compared else []))
-    measured = [f"{heading}{ending}" for heading in headings for ending in endings]
-    own = ["source"] if compared else []
-    writer.writerow(["benchmark", "strategy", "settings", "backbone", "seeds", "progress", "oracle", *own, *measured])
-    for table in tables:
-        for row in table.rows:
-            seeds = " ".join(map(str, row.seeds))
-            line = [table.benchmark, row.strategy, row.note, row.backbone, seeds, row.progress, row.oracle or ""]
-            line += [row.source] if compared else []
-            cells = {column.heading: cell for column, cell in zip(table.columns, row.cells, strict=True)}
-            for heading in headings:
-                cell = cells.get(heading, Cell(None))
-                values = (cell.mean, cell.std, spread_of(cell, "interval"), cell.p, cell.difference)[: len(endings)]
-                line += ["" if value is None else repr(value) for value in values]
-            writer.writerow(line)
-    return stream.getvalue()

@@ -1,0 +1,94 @@
+"""Groupings: which classes the columns of a table average. Each is a class in a file here and is found by its place.
+
+The file's name is that of the grouping, with hyphens for underscores; the first line of its class's docstring stands
+below the table.
+"""
+
+import pkgutil
+from collections.abc import Sequence
+from functools import cache
+from importlib import import_module
+from typing import ClassVar
+
+from densecl.errors import SettingError, UnknownNameError
+from densecl.records.layout import Layout, ranges
+from densecl.settings.grammar import Call, parse_one
+from densecl.tables.columns import Column
+
+
+class Grouping:
+    """Mean IoU of the classes of step 0, of those of later steps, and of all."""
+
+    name: str = ""
+    background_in_base: ClassVar[bool] = True
+    background_in_all: ClassVar[bool] = True
+    extra: ClassVar[str] = ""  # heading of a further column, which the report ranks by
+    extra_over_steps: ClassVar[bool] = False  # it is a mean over the steps, so that `--per-step` shows it too
+
+    def columns(self, layout: Layout) -> list[Column]:
+        """The columns of class means; a grouping of one's own may have others, each with the labels it averages."""
+        base = layout.with_background(layout.base, self.background_in_base) if layout.base else ()
+        everything = layout.with_background(layout.classes, self.background_in_all)
+        columns = [Column(ranges(base), "share", "higher", base, "base")] if base else []
+        if layout.added:
+            columns.append(Column(ranges(layout.added), "share", "higher", layout.added, "added"))
+        return [*columns, Column("all", "share", "higher", everything, "all")]
+
+    def extra_value(self, base: float | None, added: float | None, after_steps: Sequence[float | None]) -> float | None:
+        """The value of the further column.
+
+        Args:
+            base: mean of the classes of step 0, after the last step.
+            added: mean of the classes of later steps, after the last step.
+            after_steps: mean of all classes seen so far, after each step.
+        """
+        return None
+
+    @property
+    def summary(self) -> str:
+        """The first line of the docstring, as it goes on after a colon."""
+        line = (type(self).__doc__ or "").partition("\n")[0].rstrip(".")
+        return line[:1].lower() + line[1:] if line.partition(" ")[0][1:].islower() else line
+
+
+def names() -> list[str]:
+    """The names of all groupings."""
+    return [module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__)]
+
+
+def groupings() -> dict[str, Grouping]:
+    """All groupings by name."""
+    return {name: grouping(name) for name in names()}
+
+
+@cache
+def grouping(name: str) -> Grouping:
+    """The grouping of a name or of `file.py:Class(key=value)`; that file is imported, so a person must have typed it.
+
+    Raises:
+        UnknownNameError: there is none.
+        SettingError: the class is no grouping.
+    """
+    if ":" in name:
+        return _own_grouping(name)
+    if name not in names():
+        raise UnknownNameError("group", name, names())
+    module = import_module(f"{__name__}.{name.replace('-', '_')}")
+    result = next(c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__)()
+    result.name = name
+    return result
+
+
+def _own_grouping(text: str) -> Grouping:
+    from densecl.settings.arguments import resolve
+    from densecl.settings.catalogue import load_class
+
+    call = parse_one(text, "grouping")
+    cls = load_class(call.name)
+    if not issubclass(cls, Grouping):
+        raise SettingError(f"'{call.name}' is no grouping", "derive it from densecl.tables.groupings.Grouping")
+    result = cls()
+    result.name = str(Call(cls.__name__, call.arguments))
+    for key, value in resolve(cls, Grouping, dict(call.arguments), cls.__name__).items():
+        setattr(result, key, value)
+    return result

@@ -1,0 +1,10 @@
+"""`--group fg-only`: classes alone."""
+
+from densecl.tables.groupings import Grouping
+
+
+class ForegroundOnly(Grouping):
+    """Background counts nowhere (MiB)."""
+
+    background_in_base = False
+    background_in_all = False

@@ -1,0 +1,18 @@
+"""`--group step-average`: every step counts, not the last one alone."""
+
+from collections.abc import Sequence
+from statistics import fmean
+
+from densecl.tables.groupings import Grouping
+
+
+class StepAverage(Grouping):
+    """With-bg, and the mean of all over the steps."""
+
+    extra = "average"
+    extra_over_steps = True
+
+    def extra_value(self, base: float | None, added: float | None, after_steps: Sequence[float | None]) -> float | None:
+        """Mean over the steps; None where a step was not scored."""
+        known = [value for value in after_steps if value is not None]
+        return fmean(known) if known and len(known) == len(after_steps) else None

@@ -204,7 +204,7 @@ def _groupings(scored: Scored) -> list[str]:
     base, added = groups[0], [label for group in groups[1:] for label in group]
     background = [0] if record.has_background else []
     lines = ["grouping       base  added    all"]
-    for name, group in groupings().items():
+    for group in groupings():
         if not group.extra_over_steps:
             old = foreground_mean(iou, base + (background if group.background_in_base else []), background=True)
             overall = foreground_mean(
@@ -212,7 +212,7 @@ def _groupings(scored: Scored) -> list[str]:
             )
             new = foreground_mean(iou, added) if added else None
             third = f"  harmonic mean {_percent(harmonic_mean(old, new))}" if group.extra else ""
-            lines.append(f"{name:12} {_percent(old)}  {_percent(new)}  {_percent(overall)}{third}")
+            lines.append(f"{group.name:12} {_percent(old)}  {_percent(new)}  {_percent(overall)}{third}")
     return lines
 
 

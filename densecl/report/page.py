@@ -146,7 +146,7 @@ def _section(
         one,
         _facts(one),
         ranking,
-        groupings=tuple((name, of.summary, tables.ranking(one, name)) for name, of in groupings().items()),
+        groupings=tuple((group.name, group.summary, tables.ranking(one, group.name)) for group in groupings()),
         steps=steps,
         step_table=tables.after_steps(one) if steps else None,
         heat_maps=tuple(heat_maps),

@@ -8,16 +8,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from densecl.errors import SettingError
-from densecl.tables.forms.cells import (
-    SPREADS,
-    cell_text,
-    footnotes,
-    humanise,
-    label,
-    remarks,
-    seeds_text,
-    shared_backbone,
-)
+from densecl.tables.forms.cells import SPREADS, footnotes, humanise, lines, remarks, shared_backbone
 from densecl.tables.forms.console import text_console
 from densecl.tables.forms.csv import comma_separated
 from densecl.tables.forms.latex import latex
@@ -28,6 +19,7 @@ __all__ = ["Format", "humanise", "render"]
 
 Format = Literal["terminal", "markdown", "csv", "latex"]
 UNLIMITED = 10_000  # columns
+BEST = "*"
 
 
 def render(
@@ -85,19 +77,18 @@ def _terminal(table: Table, width: int, colour: bool, spread: str) -> str:
 
 def _grid(table: Table, colour: bool, gap: int, spread: str | None, numbers: Mapping[str, int]) -> RichTable:
     grid = RichTable(box=None, pad_edge=False, header_style="", padding=(0, gap, 0, 0))
-    grid.add_column("strategy", overflow="fold")
-    own_backbone = shared_backbone(table) is None
-    if own_backbone:
-        grid.add_column("backbone", overflow="fold")
-    for heading in ("seeds", *(column.heading for column in table.columns)):
-        grid.add_column(heading, justify="right", no_wrap=True)
-    for row in table.rows:
-        name, number = label(row, numbers)
-        cells = [Text(name if number is None else f"{name} [{number}]")]
-        cells += [Text(row.backbone)] if own_backbone else []
-        cells.append(Text(seeds_text(row)))
-        for column, cell in zip(table.columns, row.cells, strict=True):
-            star = "*" if cell.best and not colour else ""
-            cells.append(Text(star + cell_text(column, cell, spread), style="bold" if cell.best else ""))
-        grid.add_row(*cells)
+    backbones = shared_backbone(table) is None
+    headings, *body = lines(
+        table, numbers, spread, backbones=backbones, escape=str, reference=" [{}]".format, best=(BEST + "{}").format
+    )
+    first = 3 if backbones else 2  # column of numbers
+    for index, heading in enumerate(headings):
+        words = index < first - 1
+        grid.add_column(heading, justify="left" if words else "right", no_wrap=not words, overflow="fold")
+    for line in body:
+        numbers_of_row = [
+            Text(text.removeprefix(BEST), "bold") if colour and text.startswith(BEST) else Text(text, "")
+            for text in line[first:]
+        ]
+        grid.add_row(*map(Text, line[:first]), *numbers_of_row)
     return grid

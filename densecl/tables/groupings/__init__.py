@@ -8,12 +8,20 @@ import pkgutil
 from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from densecl.errors import SettingError, UnknownNameError
 from densecl.records.layout import Layout, ranges
 from densecl.settings.grammar import Call, parse_one
 from densecl.tables.columns import Column
+
+
+class Means(NamedTuple):
+    """Mean IoU of base and added classes after the last step, and of all classes seen so far after each step."""
+
+    base: float | None
+    added: float | None
+    after_steps: Sequence[float | None]
 
 
 class Grouping:
@@ -34,15 +42,8 @@ class Grouping:
             columns.append(Column(ranges(layout.added), "share", "higher", layout.added, "added"))
         return [*columns, Column("all", "share", "higher", everything, "all")]
 
-    def extra_value(self, base: float | None, added: float | None, after_steps: Sequence[float | None]) -> float | None:
-        """The value of the further column.
-
-        Args:
-            base: mean of the classes of step 0, after the last step.
-            added: mean of the classes of later steps, after the last step.
-            after_steps: mean of all classes seen so far, after each step.
-        """
-        return None
+    def extra_value(self, means: Means) -> float | None:
+        """The value of the further column."""
 
     @property
     def summary(self) -> str:
@@ -56,9 +57,9 @@ def names() -> list[str]:
     return [module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__)]
 
 
-def groupings() -> dict[str, Grouping]:
-    """All groupings by name."""
-    return {name: grouping(name) for name in names()}
+def groupings() -> list[Grouping]:
+    """All groupings, in order of name."""
+    return [grouping(name) for name in names()]
 
 
 @cache
@@ -89,6 +90,5 @@ def _own_grouping(text: str) -> Grouping:
         raise SettingError(f"'{call.name}' is no grouping", "derive it from densecl.tables.groupings.Grouping")
     result = cls()
     result.name = str(Call(cls.__name__, call.arguments))
-    for key, value in resolve(cls, Grouping, dict(call.arguments), cls.__name__).items():
-        setattr(result, key, value)
+    vars(result).update(resolve(cls, Grouping, dict(call.arguments), cls.__name__))
     return result

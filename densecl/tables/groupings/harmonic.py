@@ -1,9 +1,7 @@
 """`--group harmonic`: old and new classes weigh alike."""
 
-from collections.abc import Sequence
-
 from densecl.metrics.iou import harmonic_mean
-from densecl.tables.groupings import Grouping
+from densecl.tables.groupings import Grouping, Means
 
 
 class Harmonic(Grouping):
@@ -11,6 +9,6 @@ class Harmonic(Grouping):
 
     extra = "harmonic"
 
-    def extra_value(self, base: float | None, added: float | None, after_steps: Sequence[float | None]) -> float | None:
+    def extra_value(self, means: Means) -> float | None:
         """Harmonic mean of base and added."""
-        return harmonic_mean(base, added)
+        return harmonic_mean(means.base, means.added)

@@ -1,9 +1,8 @@
 """`--group step-average`: every step counts, not the last one alone."""
 
-from collections.abc import Sequence
 from statistics import fmean
 
-from densecl.tables.groupings import Grouping
+from densecl.tables.groupings import Grouping, Means
 
 
 class StepAverage(Grouping):
@@ -12,7 +11,7 @@ class StepAverage(Grouping):
     extra = "average"
     extra_over_steps = True
 
-    def extra_value(self, base: float | None, added: float | None, after_steps: Sequence[float | None]) -> float | None:
+    def extra_value(self, means: Means) -> float | None:
         """Mean over the steps; None where a step was not scored."""
-        known = [value for value in after_steps if value is not None]
-        return fmean(known) if known and len(known) == len(after_steps) else None
+        known = [value for value in means.after_steps if value is not None]
+        return fmean(known) if known and len(known) == len(means.after_steps) else None

@@ -206,9 +206,9 @@ def _groupings(scored: Scored) -> list[str]:
     lines = ["grouping       base  added    all"]
     for group in groupings():
         if not group.extra_over_steps:
-            old = foreground_mean(iou, base + (background if group.background_in_base else []), background=True)
+            old = foreground_mean(iou, base + (background if "base" in group.background else []), background=True)
             overall = foreground_mean(
-                iou, base + added + (background if group.background_in_all else []), background=True
+                iou, base + added + (background if "all" in group.background else []), background=True
             )
             new = foreground_mean(iou, added) if added else None
             third = f"  harmonic mean {_percent(harmonic_mean(old, new))}" if group.extra else ""

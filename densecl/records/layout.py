@@ -54,12 +54,8 @@ def layout_of(record: "Record", others: Sequence["Record"]) -> Layout:
     own = _stated_layout(record)
     if own is not None:
         return own
-    of_benchmark = [
-        other
-        for other in others
-        if (other.benchmark, other.has_background) == (record.benchmark, record.has_background)
-    ]
-    stated = Counter(layout for other in of_benchmark if (layout := _stated_layout(other)) is not None)
+    same = [o for o in others if (o.benchmark, o.has_background) == (record.benchmark, record.has_background)]
+    stated = Counter(layout for other in same if (layout := _stated_layout(other)) is not None)
     return stated.most_common(1)[0][0] if stated else _trained_layout(record)
 
 
@@ -90,18 +86,19 @@ def ranges(labels: Iterable[int]) -> str:
 
 def main_name(strategy: str) -> str:
     """The strategy's name without arguments and plugins: `mib` of `mib(distillation=5)+replay`."""
-    try:
-        return parse(strategy)[0].name
-    except SpecError:
-        return strategy
+    return _names(strategy)[0]
 
 
 def method_name(strategy: str) -> str:
     """Strategy and plugins without arguments: `mib+replay` of `mib(distillation=5)+replay`."""
+    return "+".join(_names(strategy))
+
+
+def _names(strategy: str) -> list[str]:
     try:
-        return "+".join(call.name for call in parse(strategy))
+        return [call.name for call in parse(strategy)]
     except SpecError:
-        return strategy
+        return [strategy]
 
 
 def clean(text: str) -> str:

@@ -27,10 +27,7 @@ class Compared(NamedTuple):
 def against(tables: Sequence[Table], reported: Sequence[Reported], group: str | None = None) -> list[Table]:
     """The tables with a row of reported numbers, and our difference to them, below each of our rows they compare to.
 
-    Args:
-        tables: of `densecl.tables.table.rows`, not per step.
-        reported: of `densecl.records.published.read_all`.
-        group: the grouping that `tables` were made with.
+    The tables show scores after the last step, and were made with the grouping `group`.
     """
     return [_beside(table, reported, group) for table in tables]
 

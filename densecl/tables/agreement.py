@@ -22,22 +22,19 @@ LENGTHS = ("training.epochs", "training.iterations", "training.later.epochs", "t
 def mismatches(record: Record, reported: Reported, group: str | None = None) -> list[str]:
     """The differences that keep the two from being compared; empty when all that is known agrees.
 
-    A thing that the source does not state is a mismatch too: it cannot be said to agree.
-
-    Args:
-        record: our run.
-        reported: a row about the same method.
-        group: the grouping of our table; None shows several, so that any stated one will do.
+    A thing that the source does not state is a mismatch too: it cannot be said to agree. Without a `group` our table
+    shows several groupings, so that any stated one will do.
     """
-    ours = flatten(record.settings)
-    theirs = flatten(reported.settings)
-    faults = [
-        *_data(record, reported, ours),
-        *_stream(reported, ours),
-        *_grouping(reported, group),
-        *_backbone(record, reported),
-        *_length(ours, theirs),
-    ]
+    ours, theirs = flatten(record.settings), flatten(reported.settings)
+    faults = _data(record, reported, ours)
+    order = ours.get("stream.order")
+    if isinstance(order, list) and order != sorted(order):
+        faults.append("another class order")
+    faults += _stated("setting", ours.get("stream.setting"), reported.setting)
+    faults += _stated("label preset", ours.get("stream.labels"), reported.labels)
+    faults += _grouping(reported.grouping, group)
+    faults += _backbone(record, reported)
+    faults += _length(ours, theirs)
     expected = {**USUAL, **{f"strategy_values.{key}": value for key, value in reported.strategy.items()}, **theirs}
     for key, wanted in expected.items():
         value = ours.get(key)
@@ -51,42 +48,34 @@ def mismatches(record: Record, reported: Reported, group: str | None = None) -> 
     return [clean(fault) for fault in faults]
 
 
+def _stated(name: str, ours: object, theirs: object) -> list[str]:
+    if theirs is None:
+        return [f"{name} not stated"]
+    return [] if ours == theirs else [f"{name} {ours} (there {theirs})"]
+
+
 def _data(record: Record, reported: Reported, ours: Mapping[str, Any]) -> list[str]:
     family, theirs = canonical(record.benchmark)[0], canonical(reported.benchmark)[0]
     if family != theirs:
         return [f"data {family} (there {theirs})"]
     faults = ["scored on held-out training images"] if ours.get("data.validation") else []
-    if reported.images is not None:
-        images = record.environment.get("images")
-        if not isinstance(images, dict):
-            return [*faults, "number of images not recorded"]
-        for part in ("train", "test"):
-            wanted = getattr(reported.images, part)
-            if images.get(part) != wanted:
-                faults.append(f"{images.get(part)} {part} images (there {wanted})")
+    images = record.environment.get("images")
+    if reported.images is None:
+        return faults
+    if not isinstance(images, dict):
+        return [*faults, "number of images not recorded"]
+    for part, wanted in (("train", reported.images.train), ("test", reported.images.test)):
+        if images.get(part) != wanted:
+            faults.append(f"{images.get(part)} {part} images (there {wanted})")
     return faults
 
 
-def _stream(reported: Reported, ours: Mapping[str, Any]) -> list[str]:
-    order = ours.get("stream.order")
-    faults = ["another class order"] if isinstance(order, list) and order != sorted(order) else []
-    for key, name in (("setting", "setting"), ("labels", "label preset")):
-        theirs, mine = getattr(reported, key), ours.get(f"stream.{key}")
-        if theirs is None:
-            faults.append(f"{name} not stated")
-        elif mine != theirs:
-            faults.append(f"{name} {mine} (there {theirs})")
-    return faults
-
-
-def _grouping(reported: Reported, group: str | None) -> list[str]:
-    if reported.grouping is None:
+def _grouping(theirs: str | None, ours: str | None) -> list[str]:
+    if theirs is None:
         return ["grouping not stated"]
-    if group is None:
+    if ours is None or grouping(ours).background == grouping(theirs).background:
         return []
-    ours, theirs = grouping(group), grouping(reported.grouping)
-    same = (ours.background_in_base, ours.background_in_all) == (theirs.background_in_base, theirs.background_in_all)
-    return [] if same else [f"grouping {ours.name} (there {theirs.name})"]
+    return [f"grouping {grouping(ours).name} (there {theirs})"]
 
 
 def _backbone(record: Record, reported: Reported) -> list[str]:
@@ -99,10 +88,11 @@ def _backbone(record: Record, reported: Reported) -> list[str]:
         theirs = Call(reported.backbone)
     mine = {key: values.get(key) for key in theirs.arguments}
     faults = []
-    if record.backbone != theirs.name or any(plain(mine[key]) != plain(v) for key, v in theirs.arguments.items()):
-        encoder = values.get("encoder")
-        shown = mine if record.backbone == theirs.name else {"encoder": encoder} if encoder else {}
-        faults.append(f"backbone {Call(record.backbone, shown)} (there {theirs})")
+    if (record.backbone, plain(mine)) != (theirs.name, plain(dict(theirs.arguments))):
+        encoder = {"encoder": values["encoder"]} if values.get("encoder") else {}
+        faults.append(
+            f"backbone {Call(record.backbone, mine if record.backbone == theirs.name else encoder)} (there {theirs})"
+        )
     pretrained = values.get("weights") not in (None, "none")
     if reported.pretrained is not None and reported.pretrained != pretrained:
         faults.append("pretrained weights" if pretrained else "no pretrained weights")

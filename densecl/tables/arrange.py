@@ -16,11 +16,8 @@ def sort_rows(tables: Sequence[Table], text: str) -> list[Table]:
     """The tables with rows in the order of `COLUMN`, `COLUMN:asc` or `COLUMN:desc`.
 
     Without a direction the best comes first, the smallest where no value is better. Rows without a value come last
-    either way, equal rows stay as they are. A table without the column stays as it is.
-
-    Args:
-        tables: of `densecl.tables.table.rows`.
-        text: a heading, `base` or `added` (the first range of classes and the second), strategy, backbone or seeds.
+    either way, equal rows stay as they are. A table without the column stays as it is. COLUMN is a heading, `base` or
+    `added` (the first range of classes and the second), strategy, backbone or seeds.
 
     Raises:
         UnknownNameError: no table has the column.
@@ -35,9 +32,7 @@ def sort_rows(tables: Sequence[Table], text: str) -> list[Table]:
 def choose_columns(tables: Sequence[Table], texts: Sequence[str]) -> list[Table]:
     """The tables with the columns that are named, in that order; strategy, backbone and seeds always stay.
 
-    Args:
-        tables: of `densecl.tables.table.rows`.
-        texts: headings, or several with commas between; `base` and `added` will do for ranges of classes.
+    A text holds a heading, or several with commas between; `base` and `added` will do for ranges of classes.
 
     Raises:
         UnknownNameError: no table has a column.

@@ -13,29 +13,20 @@ Unit = tuple[Any, ...]  # the seed, then a text for each setting that is average
 
 @dataclass(frozen=True)
 class Configuration:
-    """The runs of one row.
-
-    Attributes:
-        settings: those that the runs have in common, under dotted keys.
-        runs: one a unit, in order of units.
-        units: seed and averaged settings of each run.
-        copies: further runs of the same units, which must not count twice.
-    """
+    """The runs of one row."""
 
     strategy: str
     backbone: str
-    settings: Mapping[str, Any]
-    runs: tuple[Record, ...] = ()
+    settings: Mapping[str, Any]  # that the runs have in common, under dotted keys
+    runs: tuple[Record, ...] = ()  # one for each unit, in order
     units: tuple[Unit, ...] = ()
-    copies: tuple[Record, ...] = ()
+    copies: tuple[Record, ...] = ()  # further runs of the same units, which must not count twice
 
 
 def configurations(records: Sequence[Record], over: Sequence[str] = ()) -> list[Configuration]:
     """The rows of a benchmark's table, in the order in which they first appear. An unfinished run is a row alone.
 
-    Args:
-        records: of one benchmark.
-        over: full keys of settings that may differ within a row.
+    `over` holds the full keys of settings that may differ within a row.
     """
     rows: dict[tuple[str, ...], list[Record]] = {}
     for record in records:

@@ -27,13 +27,13 @@ class View(NamedTuple):
 
     def everything(self, layout: Layout) -> tuple[int, ...]:
         """The labels that count in the mean of all."""
-        return layout.with_background(layout.classes, self.grouping.background_in_all)
+        return layout.with_background(layout.classes, "all" in self.grouping.background)
 
 
 class BothMeans(Grouping):
     """All classes with background and, beside it, without: the columns without `--group`."""
 
-    background_in_base = False
+    background = ("all",)
 
     def columns(self, layout: Layout) -> list[Column]:
         """A further column where there is a background."""

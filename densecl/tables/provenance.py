@@ -28,21 +28,13 @@ FEW = 3  # values that a footnote lists
 
 
 class Trait(NamedTuple):
-    """A property that the runs of a row should share.
+    """A property that the runs of a row should share."""
 
-    Attributes:
-        key: as `--filter` knows it.
-        name: as a message says it.
-        read: its value in a record; None where the record does not say.
-        data: it follows from the settings that are averaged over, so that only runs that agree in those are compared.
-        filtered: `--filter key=value` chooses by it.
-    """
-
-    key: str
+    key: str  # as `--filter` knows it
     name: str
-    read: Callable[[Record], Any]
-    data: bool = False
-    filtered: bool = True
+    read: Callable[[Record], Any]  # its value; None where the record does not say
+    data: bool = False  # it follows from the settings that are averaged over: compare only runs that agree in those
+    filtered: bool = True  # `--filter key=value` chooses by it
 
 
 def _environment(key: str) -> Callable[[Record], Any]:
@@ -89,12 +81,7 @@ class Clash(NamedTuple):
 
 
 def refuse(records: Sequence[Record], over: Sequence[str] = (), where: Callable[[Record], str] | None = None) -> None:
-    """Stop before runs are averaged that should not be.
-
-    Args:
-        records: of any benchmarks.
-        over: full keys of settings that may differ within a row.
-        where: a run's place for messages; its folder's usual name by default.
+    """Stop before runs are averaged that should not be; `where` gives the name of a run's folder.
 
     Raises:
         SettingError: naming two runs and what differs.
@@ -136,13 +123,7 @@ def clashes(row: Configuration, over: Sequence[str] = ()) -> list[Clash]:
 
 
 def remarks(rows: Sequence[Configuration], names: Sequence[str], over: Sequence[str] = ()) -> list[str]:
-    """Footnotes about differences between averaged runs.
-
-    Args:
-        rows: of one table.
-        names: of the rows, as the table has them.
-        over: full keys of settings that may differ within a row.
-    """
+    """Footnotes about differences between the averaged runs of a table; `names` are those of its rows."""
     mixed: dict[str, list[str]] = {}
     for row, name in zip(rows, names, strict=True):
         for clash in clashes(row, over):

@@ -71,22 +71,12 @@ def lines(
     numbers: Mapping[str, int],
     spread: str | None,
     *,
-    backbones: bool,
-    escape: Callable[[str], str],
-    reference: Callable[[int], str],
-    best: Callable[[str], str],
+    backbones: bool,  # with a column of them
+    escape: Callable[[str], str],  # writes text so that the form shows it literally
+    reference: Callable[[int], str],  # writes the number of a footnote
+    best: Callable[[str], str],  # marks the best value of a column
 ) -> list[list[str]]:
-    """The text of all cells, line by line, headings first.
-
-    Args:
-        table: to be written.
-        numbers: of footnotes, by the note of a row.
-        spread: the number after ±; None leaves it out.
-        backbones: with a column of backbones.
-        escape: writes text so that the form shows it literally.
-        reference: writes the number of a footnote.
-        best: marks the best value of a column.
-    """
+    """The text of all cells, line by line, headings first; `numbers` are those of footnotes, by the note of a row."""
     names = ["strategy", *(["backbone"] if backbones else []), "seeds"]
     result = [[escape(text) for text in (*names, *(column.heading for column in table.columns))]]
     for row in table.rows:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import product
-from typing import Literal, get_args
 
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -15,9 +14,9 @@ from densecl.tables.forms.latex import latex
 from densecl.tables.forms.markdown import markdown
 from densecl.tables.table import Table
 
-__all__ = ["Format", "humanise", "render"]
+__all__ = ["humanise", "render"]
 
-Format = Literal["terminal", "markdown", "csv", "latex"]
+FORMATS = {"terminal": None, "markdown": markdown, "csv": comma_separated, "latex": latex}
 UNLIMITED = 10_000  # columns
 BEST = "*"
 
@@ -42,16 +41,12 @@ def render(
     Raises:
         SettingError: an unknown format or spread.
     """
-    if format not in get_args(Format):
-        raise SettingError(f"unknown format '{format}'", f"choose one of {', '.join(get_args(Format))}")
-    if spread not in SPREADS:
-        raise SettingError(f"unknown spread '{spread}'", f"choose one of {', '.join(SPREADS)}")
-    if format == "csv":
-        return comma_separated(tables)
-    if format == "markdown":
-        return markdown(tables, spread)
-    if format == "latex":
-        return latex(tables, spread)
+    for kind, name, known in (("format", format, FORMATS), ("spread", spread, SPREADS)):
+        if name not in known:
+            raise SettingError(f"unknown {kind} '{name}'", f"choose one of {', '.join(known)}")
+    write = FORMATS[format]
+    if write is not None:
+        return write(tables, spread)
     return "\n".join(_terminal(table, width or UNLIMITED, colour, spread) for table in tables)
 
 

@@ -28,15 +28,14 @@ class Grouping:
     """Mean IoU of the classes of step 0, of those of later steps, and of all."""
 
     name: str = ""
-    background_in_base: ClassVar[bool] = True
-    background_in_all: ClassVar[bool] = True
+    background: ClassVar[tuple[str, ...]] = ("base", "all")  # the means in which background counts
     extra: ClassVar[str] = ""  # heading of a further column, which the report ranks by
     extra_over_steps: ClassVar[bool] = False  # it is a mean over the steps, so that `--per-step` shows it too
 
     def columns(self, layout: Layout) -> list[Column]:
         """The columns of class means; a grouping of one's own may have others, each with the labels it averages."""
-        base = layout.with_background(layout.base, self.background_in_base) if layout.base else ()
-        everything = layout.with_background(layout.classes, self.background_in_all)
+        base = layout.with_background(layout.base, "base" in self.background) if layout.base else ()
+        everything = layout.with_background(layout.classes, "all" in self.background)
         columns = [Column(ranges(base), "share", "higher", base, "base")] if base else []
         if layout.added:
             columns.append(Column(ranges(layout.added), "share", "higher", layout.added, "added"))

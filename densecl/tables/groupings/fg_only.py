@@ -6,5 +6,4 @@ from densecl.tables.groupings import Grouping
 class ForegroundOnly(Grouping):
     """Background counts nowhere (MiB)."""
 
-    background_in_base = False
-    background_in_all = False
+    background = ()

@@ -6,4 +6,4 @@ from densecl.tables.groupings import Grouping
 class Mixed(Grouping):
     """Background counts in all, not in base (WILSON)."""
 
-    background_in_base = False
+    background = ("all",)

@@ -9,9 +9,9 @@ from densecl.records.layout import Layout, method_name
 from densecl.records.published import PARTS, Part, Reported, canonical
 from densecl.records.record import Record, flatten
 from densecl.tables.agreement import mismatches
-from densecl.tables.columns import Column
+from densecl.tables.columns import Cell, Column
 from densecl.tables.groupings import grouping
-from densecl.tables.table import Cell, Row, Table
+from densecl.tables.table import Row, Table
 
 MARKS = {"read": "", "computed": "c", "from memory": "m"}  # of numbers in footnotes
 

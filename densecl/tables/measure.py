@@ -5,7 +5,7 @@ A class-incremental stream is one task, with columns by range of classes; a sequ
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from densecl.records.layout import Layout, clean, ranges
 from densecl.records.record import Record, TaskRecord
@@ -57,20 +57,24 @@ def measures(layout: Layout, records: Sequence[Record], view: View) -> list[Meas
         return _paper(tasks)
     if tasks:
         scores = [measure for task in tasks for measure in _own_scores(task)]
-        lost = [_forgetting(task) for task in tasks[:-1]]
+        scores += [_score(task, "forgetting", "forgetting", better="lower") for task in tasks[:-1]]
     else:
-        scores = _class_means(layout, view)
-        lost = [Measure(Column("forgetting", "share", "lower"), Scores.forgetting), *_other_scores(records)]
+        others = dict.fromkeys(column for record in records for column in Scores(record).of_others)
+        scores = [
+            *(Measure(column, partial(Scores.mean, labels=column.labels)) for column in view.grouping.columns(layout)),
+            *([_extra(layout, view)] if view.grouping.extra else []),
+            Measure(Column("forgetting", "share", "lower"), Scores.forgetting),
+            *(Measure(column, lambda scores, column=column: scores.of_others.get(column)) for column in others),
+        ]
     return [
         *scores,
-        *lost,
         Measure(Column("size", "number", "lower"), Scores.size),
         Measure(Column("file", "number", "lower"), Scores.file_size),
         Measure(Column("time", "time"), Scores.seconds),
     ]
 
 
-def remarks(layout: Layout, records: Sequence[Record], view: View) -> list[str]:
+def counting(layout: Layout, records: Sequence[Record], view: View) -> list[str]:
     """How the columns of a benchmark's table count."""
     if records[0].tasks and view.paper:
         return [
@@ -93,19 +97,6 @@ def remarks(layout: Layout, records: Sequence[Record], view: View) -> list[str]:
 
 
 # ---- classes that arrive over time
-
-
-def _class_means(layout: Layout, view: View) -> list[Measure]:
-    """Ranges of classes after the last step."""
-    columns = view.grouping.columns(layout)
-    means = [Measure(column, partial(Scores.mean, labels=column.labels)) for column in columns]
-    return [*means, *([_extra(layout, view)] if view.grouping.extra else [])]
-
-
-def _other_scores(records: Sequence[Record]) -> list[Measure]:
-    """Further tasks of the last step."""
-    columns = dict.fromkeys(column for record in records for column in Scores(record).of_others)
-    return [Measure(column, lambda scores, column=column: scores.of_others.get(column)) for column in columns]
 
 
 def _classes_after_steps(layout: Layout, records: Sequence[Record], view: View) -> list[Measure]:
@@ -148,20 +139,20 @@ def _counted_classes(layout: Layout, view: View) -> str:
 # ---- tasks that follow each other
 
 
+def _score(task: TaskRecord, heading: str, metric: str, step: int = -1, **changes: Any) -> Measure:
+    """A score after a step, by default the last one, in a column of the primary metric but for the `changes`."""
+    kind = "share" if task.primary == "miou" else "number"
+    column = Column(f"{clean(task.name)} {heading}", kind, "higher" if task.higher_is_better else "lower")
+    return Measure(column._replace(**changes), partial(Scores.of_task, task=task, metric=metric, step=step))
+
+
 def _own_scores(task: TaskRecord, step: int = -1) -> list[Measure]:
-    """The primary metric after a step and, where papers print one, a second."""
-    column = _column(task, f" {METRIC_NAMES.get(task.primary, clean(task.primary))}")
-    result = [Measure(column, partial(Scores.of_task, task=task, metric=task.primary, step=step))]
+    """The primary metric and, where papers print one, a second."""
+    scores = [_score(task, METRIC_NAMES.get(task.primary, clean(task.primary)), task.primary, step)]
     if task.kind in SECOND:
         metric = SECOND[task.kind]
-        column = Column(f"{clean(task.name)} {METRIC_NAMES[metric]}", "number", "higher")
-        result.append(Measure(column, partial(Scores.of_task, task=task, metric=metric, step=step)))
-    return result
-
-
-def _forgetting(task: TaskRecord) -> Measure:
-    column = _column(task, " forgetting")._replace(better="lower")
-    return Measure(column, partial(Scores.of_task, task=task, metric="forgetting"))
+        scores.append(_score(task, METRIC_NAMES[metric], metric, step, kind="number", better="higher"))
+    return scores
 
 
 def _tasks_after_steps(tasks: Sequence[TaskRecord]) -> list[Measure]:
@@ -169,22 +160,16 @@ def _tasks_after_steps(tasks: Sequence[TaskRecord]) -> list[Measure]:
     return [_after(task, step) for own, task in enumerate(tasks) for step in range(own, len(tasks))]
 
 
+def _after(task: TaskRecord, step: int) -> Measure:
+    return _score(task, f"after {step + 1}", task.primary, step)
+
+
 def _paper(tasks: Sequence[TaskRecord]) -> list[Measure]:
     """Scores after each task's own step, then after later ones, and the sizes that each step adds."""
-    own = [measure for step, task in enumerate(tasks) for measure in _own_scores(task, step)]
-    later = [_after(task, step) for step in range(1, len(tasks)) for task in tasks[:step]]
-    sizes = [
-        Measure(Column(f"size task {step + 1}", "number"), partial(Scores.size_added, step=step))
-        for step in range(len(tasks))
+    steps = range(len(tasks))
+    return [
+        *(measure for step in steps for measure in _own_scores(tasks[step], step)),
+        *(_after(task, step) for step in steps for task in tasks[:step]),
+        *(Measure(Column(f"size task {k + 1}", "number"), partial(Scores.size_added, step=k)) for k in steps),
+        Measure(Column("size total", "number"), Scores.size_added),
     ]
-    return [*own, *later, *sizes, Measure(Column("size total", "number"), Scores.size_added)]
-
-
-def _after(task: TaskRecord, step: int) -> Measure:
-    value = partial(Scores.of_task, task=task, metric=task.primary, step=step)
-    return Measure(_column(task, f" after {step + 1}"), value)
-
-
-def _column(task: TaskRecord, ending: str) -> Column:
-    kind = "share" if task.primary == "miou" else "number"
-    return Column(f"{clean(task.name)}{ending}", kind, "higher" if task.higher_is_better else "lower")

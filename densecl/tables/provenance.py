@@ -30,11 +30,10 @@ FEW = 3  # values that a footnote lists
 class Trait(NamedTuple):
     """A property that the runs of a row should share."""
 
-    key: str  # as `--filter` knows it
+    key: str  # by which `--filter key=value` chooses, if it does
     name: str
     read: Callable[[Record], Any]  # its value; None where the record does not say
     data: bool = False  # it follows from the settings that are averaged over: compare only runs that agree in those
-    filtered: bool = True  # `--filter key=value` chooses by it
 
 
 def _environment(key: str) -> Callable[[Record], Any]:
@@ -59,14 +58,12 @@ def _separate_statistics(record: Record) -> int | None:
 
 REFUSED = (
     Trait("densecl", "version of densecl", lambda record: record.densecl),
-    Trait("environment.sources", "source of the method", _environment("sources"), filtered=False),
+    Trait("", "source of the method", _environment("sources")),
     Trait("environment.stream", "stream of images", _environment("stream"), data=True),
-    Trait("environment.images", "number of images", _environment("images"), data=True, filtered=False),
-    Trait("environment.torch", "version of torch", _torch, filtered=False),
-    Trait("device", "kind of device", _device, filtered=False),
-    Trait(
-        "environment.world", "number of processes with a BatchNorm of their own", _separate_statistics, filtered=False
-    ),
+    Trait("", "number of images", _environment("images"), data=True),
+    Trait("", "version of torch", _torch),
+    Trait("", "kind of device", _device),
+    Trait("", "number of processes with a BatchNorm of their own", _separate_statistics),
 )
 HASH = Trait("hash", "the hash under one seed (images, weights or a source changed)", lambda record: record.hash)
 
@@ -91,9 +88,7 @@ def refuse(records: Sequence[Record], over: Sequence[str] = (), where: Callable[
         for row in configurations(members, over):
             for trait, first, other, (theirs, ours) in clashes(row, over):
                 choice = (
-                    f"choose with --filter {trait.key}={ours}"
-                    if trait.filtered
-                    else "keep them in folders of their own"
+                    f"choose with --filter {trait.key}={ours}" if trait.key else "keep them in folders of their own"
                 )
                 raise SettingError(
                     f"{clean(where(first))} and {clean(where(other))} are one row, but differ by {trait.name}: "
@@ -104,33 +99,29 @@ def refuse(records: Sequence[Record], over: Sequence[str] = (), where: Callable[
 
 def clashes(row: Configuration, over: Sequence[str] = ()) -> list[Clash]:
     """The refused differences within a row: for each trait the first run and the first that differs from it."""
-    runs = row.runs + row.copies
     result: list[Clash] = []
     for trait in (*REFUSED, HASH):
-        groups: dict[Any, list[tuple[Record, Any]]] = {}
-        for record in runs:
-            value = trait.read(record)
-            unit = unit_of(record, over)
-            comparable = unit if trait is HASH else unit[1:] if trait.data else ()
-            if value is not None:
-                groups.setdefault(comparable, []).append((record, value))
-        for group in groups.values():
-            first, value = group[0]
-            different = next(((record, other) for record, other in group if other != value), None)
-            if different is not None:
-                result.append(Clash(trait, first, different[0], (_text(value), _text(different[1]))))
+        first: dict[Any, tuple[Record, Any]] = {}  # of each group of runs that should share the trait
+        clashing: set[Any] = set()
+        for record in row.runs + row.copies:
+            value, unit = trait.read(record), unit_of(record, over)
+            group = unit if trait is HASH else unit[1:] if trait.data else ()
+            if value is None or group in clashing:
+                continue
+            other, theirs = first.setdefault(group, (record, value))
+            if theirs != value:
+                clashing.add(group)
+                result.append(Clash(trait, other, record, (_text(theirs), _text(value))))
     return result
 
 
 def remarks(rows: Sequence[Configuration], names: Sequence[str], over: Sequence[str] = ()) -> list[str]:
     """Footnotes about differences between the averaged runs of a table; `names` are those of its rows."""
-    mixed: dict[str, list[str]] = {}
+    mixed: dict[str, dict[str, None]] = {}
     for row, name in zip(rows, names, strict=True):
         for clash in clashes(row, over):
-            mixed.setdefault(f"{clash.trait.name} ({', '.join(clash.values)})", []).append(name)
-    texts = [
-        f"mixed: {', '.join(dict.fromkeys(who))} averages runs that differ by {what}" for what, who in mixed.items()
-    ]
+            mixed.setdefault(f"{clash.trait.name} ({', '.join(clash.values)})", {})[name] = None
+    texts = [f"mixed: {', '.join(who)} averages runs that differ by {what}" for what, who in mixed.items()]
     told = [text for key in TOLD if (text := _told(rows, key))]
     return [*texts, *([f"averaged runs differ by {', '.join(told)}"] if told else [])]
 

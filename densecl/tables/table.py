@@ -8,16 +8,14 @@ from typing import Any
 from densecl.metrics.iou import unseen_under
 from densecl.records.layout import UPPER_BOUND, Layout, by_benchmark, clean, main_name
 from densecl.records.record import Record
-from densecl.tables import measure, provenance
-from densecl.tables.columns import Cell, Column, rounded
+from densecl.tables import provenance
+from densecl.tables.columns import Cell, Column
 from densecl.tables.group import Configuration, Unit, averaged_keys, configurations
 from densecl.tables.groupings import grouping
-from densecl.tables.measure import BothMeans, Measure, View, measures
+from densecl.tables.measure import BothMeans, Measure, View, counting, measures
 from densecl.tables.notes import notes
 from densecl.tables.rank import Ranked, marked
 from densecl.tables.scores import Scores
-
-__all__ = ["Cell", "Row", "Table", "rounded", "rows"]
 
 ORDER = ("finetune", "lwf", "ilt", "mib")  # then all others by their mean, then joint
 
@@ -72,22 +70,14 @@ def rows(
     """One table for each benchmark, in order of name.
 
     Runs of one configuration are averaged whatever code and machine they come from; a footnote says where those
-    differ, and `densecl.tables.provenance.refuse` stops before.
-
-    Args:
-        records: of any benchmarks.
-        per_step: scores after each step.
-        group: a grouping, see `densecl.tables.groupings`.
-        labels: label preset by which classes not learnt yet are scored; None: as recorded.
-        paper: sequences of tasks in the layout of Matsumoto and Yanai's tables.
-        over: settings that runs of a row may differ by, such as `stream.order`; short names will do.
+    differ, and `densecl.tables.provenance.refuse` stops before. They may also differ by the settings of `over`, such as
+    `stream.order`. `group` is a grouping's name, or `file.py:Class` of one's own; for the other options see `View`.
 
     Raises:
-        UnknownNameError: no such grouping or preset.
-        SettingError: no such setting.
+        UnknownNameError, SettingError: no such grouping, preset or setting.
     """
     if labels is not None:
-        unseen_under(labels)
+        unseen_under(labels)  # refuses unknown ones
     view = View(BothMeans() if group is None else grouping(group), labels, per_step, paper)
     keys = averaged_keys(records, over)
     return [
@@ -96,19 +86,19 @@ def rows(
 
 
 def _table(benchmark: str, layout: Layout, records: Sequence[Record], view: View, over: Sequence[str]) -> Table:
-    runs = configurations(records, over)
+    groups = configurations(records, over)
     measured = measures(layout, records, view)
-    lines = [_row(one, note, measured, layout, view) for one, note in zip(runs, notes(runs), strict=True)]
+    lines = [_row(runs, note, measured, layout, view) for runs, note in zip(groups, notes(groups), strict=True)]
     names = [f"{row.strategy} {row.note}".strip() for row in lines]
-    remarks = [*_remarks(layout, runs, view), *provenance.remarks(runs, names, over), *_averaged_over(runs, over)]
-    columns = [one.column for one in measured]
-    lines.sort(key=lambda row: _place(row, columns))
-    filled = [index for index in range(len(columns)) if any(row.cells[index].mean is not None for row in lines)]
-    by_column = [
-        marked(columns[index], [Ranked(row.cells[index], row.units, row.ranked) for row in lines]) for index in filled
-    ]
-    ranked = tuple(replace(row, cells=tuple(cells[k] for cells in by_column)) for k, row in enumerate(lines))
-    return Table(clean(benchmark), tuple(columns[index] for index in filled), ranked, tuple(remarks), layout)
+    remarks = (*_remarks(layout, groups, view), *provenance.remarks(groups, names, over), *_averaged_over(groups, over))
+    lines.sort(key=lambda row: _place(row, [measure.column for measure in measured]))
+    columns, cells = [], []  # those with a value
+    for index, (column, _) in enumerate(measured):
+        if any(row.cells[index].mean is not None for row in lines):
+            columns.append(column)
+            cells.append(marked(column, [Ranked(row.cells[index], row.units, row.ranked) for row in lines]))
+    ranked = (replace(row, cells=tuple(of_column[k] for of_column in cells)) for k, row in enumerate(lines))
+    return Table(clean(benchmark), tuple(columns), tuple(ranked), remarks, layout)
 
 
 def _row(runs: Configuration, note: str, measured: Sequence[Measure], layout: Layout, view: View) -> Row:
@@ -119,7 +109,7 @@ def _row(runs: Configuration, note: str, measured: Sequence[Measure], layout: La
         note=clean(note),
         backbone=clean(runs.backbone),
         seeds=tuple(record.seed for record in runs.runs),
-        cells=tuple(_cell([one.value(run) for run in scores]) for one in measured),
+        cells=tuple(_cell([value(run) for run in scores]) for _, value in measured),
         progress=_progress(first, layout),
         oracle=None if first.oracle is None or first.tasks else clean(first.oracle),  # of a sequence all are told it
         record=first,
@@ -158,7 +148,7 @@ def _place(row: Row, columns: Sequence[Column]) -> tuple[Any, ...]:
 def _remarks(layout: Layout, found: Sequence[Configuration], view: View) -> list[str]:
     """How columns count, and which rows are not ranked, and why."""
     records = [record for one in found for record in one.runs]
-    result = measure.remarks(layout, records, view)
+    result = counting(layout, records, view)
     if not records[0].tasks:  # of a sequence every method is told the task
         oracles = sorted({clean(record.oracle) for record in records if record.oracle is not None})
         if any(main_name(record.strategy) == UPPER_BOUND for record in records):

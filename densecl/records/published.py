@@ -6,7 +6,7 @@ table. An absent key means that the source does not say.
 
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,7 +20,6 @@ Part = Literal["base", "added", "all"]
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 PARTS: tuple[Part, ...] = ("base", "added", "all")
 FILE_KEYS = ("name", "paper", "note", "tables")
-OF_THE_FILE = ("name", "paper", "file")
 
 
 class _Model(BaseModel):
@@ -36,7 +35,7 @@ class Values(_Model):
 
 
 class Images(_Model):
-    """How many images the whole stream is made of."""
+    """Number of images of the whole stream."""
 
     train: int
     test: int
@@ -91,9 +90,9 @@ class Reported(_Model):
             raise ValueError("needs either values or measures")
         if self.values is not None and all(getattr(self.values, part) is None for part in PARTS):
             raise ValueError("gives no value")
-        unknown = [key for key in self.inferred if key not in type(self).model_fields]
-        if unknown:
-            raise ValueError(f"infers the unknown key '{unknown[0]}'")
+        for key in self.inferred:
+            if key not in type(self).model_fields:
+                raise ValueError(f"infers the unknown key '{key}'")
         return self
 
 
@@ -105,17 +104,16 @@ def read_published(path: Path) -> list[Reported]:
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise RecipeError(f"cannot read the published numbers {path}: {error}") from error
-    for key in content:
-        if key not in FILE_KEYS:
-            raise RecipeError(f"{path}: {UnknownNameError('key', key, FILE_KEYS)}")
+    _check_keys(content, FILE_KEYS, f"{path}")
     for key in ("name", "paper", "tables"):
         if key not in content:
             raise RecipeError(f"{path}: the key '{key}' is missing")
     if not (isinstance(content["tables"], list) and all(isinstance(table, dict) for table in content["tables"])):
         raise RecipeError(f"{path}: 'tables' must be written as [[tables]]")
     own = {"file": path, "name": content["name"], "paper": content["paper"]}
+    own_keys = [key for key in Reported.model_fields if key not in own]
     result: list[Reported] = []
     for index, table in enumerate(content["tables"]):
         place = f"{path}: tables[{index}]"
@@ -123,9 +121,9 @@ def read_published(path: Path) -> list[Reported]:
         rows = table.get("rows")
         if not (isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows)):
             raise RecipeError(f"{place} has no rows")
-        _check_keys(shared, place)
+        _check_keys(shared, own_keys, place)
         for number, row in enumerate(rows):
-            _check_keys(row, f"{place}.rows[{number}]")
+            _check_keys(row, own_keys, f"{place}.rows[{number}]")
             merged = {**shared, **row, **own}
             if "settings" in shared and "settings" in row:
                 merged["settings"] = _nested(shared["settings"], row["settings"])
@@ -153,8 +151,7 @@ def canonical(benchmark: str) -> tuple[str, str]:
     return RECIPES_OF.get(match[1], match[1]), re.sub(r"-\d+s$", "-1", split)
 
 
-def _check_keys(keys: Iterable[str], place: str) -> None:
-    known = [key for key in Reported.model_fields if key not in OF_THE_FILE]
+def _check_keys(keys: Iterable[str], known: Sequence[str], place: str) -> None:
     for key in keys:
         if key not in known:
             raise RecipeError(f"{place}: {UnknownNameError('key', key, known)}")

@@ -34,7 +34,7 @@ class Scores:
 
     def mean(self, labels: Iterable[int], step: int = -1) -> float | None:
         """Mean IoU of `labels` after a step, by default the last one; labels without IoU do not count."""
-        iou = self.by_step[step] if -1 <= step < len(self.by_step) and self.by_step else []
+        iou = self.by_step[step] if self.by_step and step < len(self.by_step) else []
         known = [value for label in labels if label < len(iou) and (value := iou[label]) is not None]
         return statistics.fmean(known) if known else None
 
@@ -60,26 +60,30 @@ class Scores:
 
     def of_task(self, task: TaskRecord, metric: str, step: int = -1) -> float | None:
         """A score of a task of a sequence after a step, by default the last one; of mIoU, the mean of all classes."""
-        names = [(own.name, own.primary) for own in self.record.tasks]
-        if (task.name, task.primary) not in names or not -1 <= step < len(self.record.steps) or not self.record.steps:
-            return None
-        evaluations, index = self.record.steps[step].evaluations, names.index((task.name, task.primary))
-        value = evaluations[index].metrics.get(metric) if index < len(evaluations) else None
-        return value.get("all") if isinstance(value, dict) else value
+        steps = self.record.steps
+        evaluations = steps[step].evaluations if steps and step < len(steps) else []
+        for own, evaluation in zip(self.record.tasks, evaluations, strict=False):
+            if (own.name, own.primary) == (task.name, task.primary):
+                value = evaluation.metrics.get(metric)
+                return value.get("all") if isinstance(value, dict) else value
+        return None
 
     @cached_property
     def of_others(self) -> dict[Column, float]:
         """Scores of other tasks after the last step. Not ranked: the record does not say which way is better."""
-        scores: dict[Column, float] = {}
-        for step in self.record.steps[-1:]:
-            for evaluation in step.evaluations:
-                if evaluation is not segmentation(step):
-                    task, mean = clean(evaluation.task), evaluation.metrics.get("miou", {}).get("all")
-                    scores |= {} if mean is None else {Column(f"{task} mIoU", "share"): mean}
-                    for metric, value in evaluation.metrics.items():
-                        if type(value) in (int, float):
-                            scores[Column(f"{task} {clean(metric)}", "number")] = value
-        return scores
+        scores: dict[Column, float | None] = {}
+        others = [
+            (e, clean(e.task))
+            for step in self.record.steps[-1:]
+            for e in step.evaluations
+            if e is not segmentation(step)
+        ]
+        for evaluation, task in others:
+            scores[Column(f"{task} mIoU", "share")] = evaluation.metrics.get("miou", {}).get("all")
+            for metric, value in evaluation.metrics.items():
+                if not isinstance(value, list | dict):
+                    scores[Column(f"{task} {clean(metric)}", "number")] = value
+        return {column: value for column, value in scores.items() if value is not None}
 
     def seconds(self) -> float | None:
         """Time of training."""

@@ -34,8 +34,7 @@ def parse_condition(text: str, known: set[str]) -> Condition:
     """A condition on one of the `known` keys.
 
     Raises:
-        SettingError: another form, or a key that no run has.
-        SpecError: the value is no literal.
+        SettingError, SpecError: another form, a key that no run has, or a value that is no literal.
     """
     match = FORM.fullmatch(text)
     if match is None:

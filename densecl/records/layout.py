@@ -51,25 +51,19 @@ def by_benchmark(records: Sequence["Record"]) -> dict[tuple[str, Layout], list["
 
 def layout_of(record: "Record", others: Sequence["Record"]) -> Layout:
     """The stream of a record; where it does not say (old `joint` runs, unfinished ones), that of most `others`."""
-    own = _stated_layout(record)
-    if own is not None:
-        return own
+    if _says(record):
+        return _own_layout(record)
     same = [o for o in others if (o.benchmark, o.has_background) == (record.benchmark, record.has_background)]
-    stated = Counter(layout for other in same if (layout := _stated_layout(other)) is not None)
-    return stated.most_common(1)[0][0] if stated else _trained_layout(record)
+    layouts = Counter(_own_layout(other) for other in same if _says(other))
+    return layouts.most_common(1)[0][0] if layouts else _own_layout(record)
 
 
-def _stated_layout(record: "Record") -> Layout | None:
-    if record.planned_steps:
-        return _layout(record.planned_steps, record)
-    return _trained_layout(record) if record.status == "finished" and len(record.steps) > 1 else None
+def _says(record: "Record") -> bool:
+    return bool(record.planned_steps) or (record.status == "finished" and len(record.steps) > 1)
 
 
-def _trained_layout(record: "Record") -> Layout:
-    return _layout([step.new_classes for step in record.steps], record)
-
-
-def _layout(steps: Sequence[Sequence[int]], record: "Record") -> Layout:
+def _own_layout(record: "Record") -> Layout:
+    steps = record.planned_steps or [step.new_classes for step in record.steps]
     return Layout(tuple(tuple(label for label in step if label != 0) for step in steps), record.has_background)
 
 

@@ -25,10 +25,6 @@ class View(NamedTuple):
     per_step: bool = False  # scores after each step, instead of all scores after the last one
     paper: bool = False  # sequences of tasks in the layout of Matsumoto and Yanai's tables
 
-    def everything(self, layout: Layout) -> tuple[int, ...]:
-        """The labels that count in the mean of all."""
-        return layout.with_background(layout.classes, "all" in self.grouping.background)
-
 
 class BothMeans(Grouping):
     """All classes with background and, beside it, without: the columns without `--group`."""
@@ -51,8 +47,10 @@ class Measure(NamedTuple):
 def measures(layout: Layout, records: Sequence[Record], view: View) -> list[Measure]:
     """The columns of a benchmark's table: all scores, the scores after each step, or a paper's layout."""
     tasks = max((record.tasks for record in records), key=len)
+    if view.per_step and tasks:
+        return [_after(task, step) for own, task in enumerate(tasks) for step in range(own, len(tasks))]
     if view.per_step:
-        return _tasks_after_steps(tasks) if tasks else _classes_after_steps(layout, records, view)
+        return _classes_after_steps(layout, records, view)
     if view.paper and tasks:
         return _paper(tasks)
     if tasks:
@@ -102,7 +100,7 @@ def counting(layout: Layout, records: Sequence[Record], view: View) -> list[str]
 def _classes_after_steps(layout: Layout, records: Sequence[Record], view: View) -> list[Measure]:
     """The mean of all classes seen so far, after each step."""
     last = max([len(layout.steps), *(len(record.steps) for record in records)]) - 1
-    labels = view.everything(layout)
+    labels = view.grouping.everything(layout)
     after = [
         Measure(Column(f"step {step}", "share", "higher"), partial(Scores.mean_at, labels=labels, step=step, last=last))
         for step in range(last + 1)
@@ -113,7 +111,7 @@ def _classes_after_steps(layout: Layout, records: Sequence[Record], view: View) 
 def _extra(layout: Layout, view: View) -> Measure:
     """The further column of a grouping; a run that takes the stream as one step has no means over steps."""
     labels = {column.part: column.labels for column in view.grouping.columns(layout)}
-    everything = view.everything(layout)
+    everything = view.grouping.everything(layout)
 
     def value(scores: Scores) -> float | None:
         base, added = (scores.mean(labels.get(part, ())) for part in ("base", "added"))
@@ -126,7 +124,7 @@ def _extra(layout: Layout, view: View) -> Measure:
 def _counted_classes(layout: Layout, view: View) -> str:
     group = view.grouping
     if view.per_step:
-        zero = ", background counted" if 0 in view.everything(layout) else ""
+        zero = ", background counted" if 0 in view.grouping.everything(layout) else ""
         return f"mIoU in % of all classes seen so far{zero}"
     parts = [f"mIoU in %, {group.name}: {group.summary}" if group.name else "mIoU in %"]
     for column in group.columns(layout) if layout.classes else ():
@@ -153,11 +151,6 @@ def _own_scores(task: TaskRecord, step: int = -1) -> list[Measure]:
         metric = SECOND[task.kind]
         scores.append(_score(task, METRIC_NAMES[metric], metric, step, kind="number", better="higher"))
     return scores
-
-
-def _tasks_after_steps(tasks: Sequence[TaskRecord]) -> list[Measure]:
-    """Each task after its own and all later steps."""
-    return [_after(task, step) for own, task in enumerate(tasks) for step in range(own, len(tasks))]
 
 
 def _after(task: TaskRecord, step: int) -> Measure:

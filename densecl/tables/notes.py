@@ -9,7 +9,6 @@ from densecl.records.layout import UPPER_BOUND
 from densecl.settings.grammar import format_value
 from densecl.tables.group import Configuration
 
-NAMED = ("benchmark",)  # in the title of the table
 # settings that are compared only among rows of the same strategy or backbone
 OWNERS = {
     "strategy": "strategy",  # the file of a class, among rows that are called alike
@@ -23,25 +22,21 @@ OWNERS = {
 def notes(rows: Sequence[Configuration]) -> list[str]:
     """A note for each row, such as `batchnorm=frozen`; empty for a row with the settings that most rows have."""
     noted: list[list[str]] = [[] for _ in rows]
-    for key in sorted({key for row in rows for key in row.settings if key not in NAMED}):
+    for key in sorted({key for row in rows for key in row.settings if key != "benchmark"}):
         owner = OWNERS.get(key.split(".")[0])
         comparable: dict[str, list[int]] = {}
         for index, row in enumerate(rows):
             comparable.setdefault(getattr(row, owner) if owner else "", []).append(index)
         for indices in comparable.values():
             for position in _deviating([rows[index].settings for index in indices], key):
-                if not _has_no_effect(rows[indices[position]], key):
-                    noted[indices[position]].append(key)
+                index = indices[position]
+                if rows[index].strategy != UPPER_BOUND or not key.startswith("training.later."):  # it has no later step
+                    noted[index].append(key)
     names = _short_names({key for keys in noted for key in keys})
     return [
         ", ".join(f"{names[key]}={format_value(row.settings[key])}" for key in keys)
         for row, keys in zip(rows, noted, strict=True)
     ]
-
-
-def _has_no_effect(row: Configuration, key: str) -> bool:
-    """Joint training has no later step."""
-    return row.strategy == UPPER_BOUND and key.startswith("training.later.")
 
 
 def _deviating(settings: Sequence[Mapping[str, Any]], key: str) -> list[int]:

@@ -36,10 +36,6 @@ class Trait(NamedTuple):
     data: bool = False  # it follows from the settings that are averaged over: compare only runs that agree in those
 
 
-def _environment(key: str) -> Callable[[Record], Any]:
-    return lambda record: record.environment.get(key)
-
-
 def _torch(record: Record) -> str | None:
     version = record.environment.get("torch")
     return None if version is None else ".".join(str(version).split("+")[0].split(".")[:2])
@@ -58,9 +54,9 @@ def _separate_statistics(record: Record) -> int | None:
 
 REFUSED = (
     Trait("densecl", "version of densecl", lambda record: record.densecl),
-    Trait("", "source of the method", _environment("sources")),
-    Trait("environment.stream", "stream of images", _environment("stream"), data=True),
-    Trait("", "number of images", _environment("images"), data=True),
+    Trait("", "source of the method", lambda record: record.environment.get("sources")),
+    Trait("environment.stream", "stream of images", lambda record: record.environment.get("stream"), data=True),
+    Trait("", "number of images", lambda record: record.environment.get("images"), data=True),
     Trait("", "version of torch", _torch),
     Trait("", "kind of device", _device),
     Trait("", "number of processes with a BatchNorm of their own", _separate_statistics),

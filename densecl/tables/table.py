@@ -14,7 +14,7 @@ from densecl.tables.group import Configuration, Unit, averaged_keys, configurati
 from densecl.tables.groupings import grouping
 from densecl.tables.measure import BothMeans, Measure, View, counting, measures
 from densecl.tables.notes import notes
-from densecl.tables.rank import Ranked, marked
+from densecl.tables.rank import marked
 from densecl.tables.scores import Scores
 
 ORDER = ("finetune", "lwf", "ilt", "mib")  # then all others by their mean, then joint
@@ -90,15 +90,20 @@ def _table(benchmark: str, layout: Layout, records: Sequence[Record], view: View
     measured = measures(layout, records, view)
     lines = [_row(runs, note, measured, layout, view) for runs, note in zip(groups, notes(groups), strict=True)]
     names = [f"{row.strategy} {row.note}".strip() for row in lines]
-    remarks = (*_remarks(layout, groups, view), *provenance.remarks(groups, names, over), *_averaged_over(groups, over))
+    remarks = [*_remarks(layout, groups, view), *provenance.remarks(groups, names, over)]
+    if over:
+        values = [{unit[1 + index] for runs in groups for unit in runs.units} for index in range(len(over))]
+        listed = ", ".join(f"{key} ({len(of_key)} values)" for key, of_key in zip(over, values, strict=True))
+        remarks.append(f"averaged over {listed} too: such runs count as further seeds")
     lines.sort(key=lambda row: _place(row, [measure.column for measure in measured]))
+    units, takes_part = [row.units for row in lines], [row.ranked for row in lines]
     columns, cells = [], []  # those with a value
     for index, (column, _) in enumerate(measured):
         if any(row.cells[index].mean is not None for row in lines):
             columns.append(column)
-            cells.append(marked(column, [Ranked(row.cells[index], row.units, row.ranked) for row in lines]))
+            cells.append(marked(column, [row.cells[index] for row in lines], units, takes_part))
     ranked = (replace(row, cells=tuple(of_column[k] for of_column in cells)) for k, row in enumerate(lines))
-    return Table(clean(benchmark), tuple(columns), tuple(ranked), remarks, layout)
+    return Table(clean(benchmark), tuple(columns), tuple(ranked), tuple(remarks), layout)
 
 
 def _row(runs: Configuration, note: str, measured: Sequence[Measure], layout: Layout, view: View) -> Row:
@@ -158,12 +163,3 @@ def _remarks(layout: Layout, found: Sequence[Configuration], view: View) -> list
             result.append("time of a first step that was loaded is that of the run that trained it")
     copies = sum(len(one.copies) for one in found)
     return [*result, *([f"{copies} further runs of the same set-up and seed left out"] if copies else [])]
-
-
-def _averaged_over(found: Sequence[Configuration], over: Sequence[str]) -> list[str]:
-    """The settings that means are over besides seeds."""
-    if not over:
-        return []
-    counts = [len({unit[1 + index] for one in found for unit in one.units}) for index in range(len(over))]
-    listed = ", ".join(f"{key} ({n} values)" for key, n in zip(over, counts, strict=True))
-    return [f"averaged over {listed} too: such runs count as further seeds"]

@@ -35,11 +35,14 @@ class Grouping:
     def columns(self, layout: Layout) -> list[Column]:
         """The columns of class means; a grouping of one's own may have others, each with the labels it averages."""
         base = layout.with_background(layout.base, "base" in self.background) if layout.base else ()
-        everything = layout.with_background(layout.classes, "all" in self.background)
         columns = [Column(ranges(base), "share", "higher", base, "base")] if base else []
         if layout.added:
             columns.append(Column(ranges(layout.added), "share", "higher", layout.added, "added"))
-        return [*columns, Column("all", "share", "higher", everything, "all")]
+        return [*columns, Column("all", "share", "higher", self.everything(layout), "all")]
+
+    def everything(self, layout: Layout) -> tuple[int, ...]:
+        """The labels that count in the mean of all classes."""
+        return layout.with_background(layout.classes, "all" in self.background)
 
     def extra_value(self, means: Means) -> float | None:
         """The value of the further column."""

@@ -1,6 +1,5 @@
 """Values of a record under dotted keys, as `--filter` and `--over` name them."""
 
-from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
 
@@ -15,11 +14,6 @@ def facts(record: Record) -> dict[str, Any]:
     """Values under dotted keys: settings (`training.lr`), `environment.torch`, and the names in `OWN`."""
     own = {key: getattr(record, key) for key in OWN}
     return flatten(record.settings) | flatten(record.environment, ENVIRONMENT) | own
-
-
-def known_keys(records: Iterable[Record]) -> set[str]:
-    """The keys that any of the records has."""
-    return {key for record in records for key in facts(record)}
 
 
 def resolve(name: str, known: set[str], option: str) -> str:

@@ -33,7 +33,7 @@ def mismatches(record: Record, reported: Reported, group: str | None = None) -> 
     faults += _stated("setting", ours.get("stream.setting"), reported.setting)
     faults += _stated("label preset", ours.get("stream.labels"), reported.labels)
     faults += _grouping(reported.grouping, group)
-    faults += _backbone(record, reported)
+    faults += _backbone(record, reported, ours)
     faults += _length(ours, theirs)
     expected = {**USUAL, **{f"strategy_values.{key}": value for key, value in reported.strategy.items()}, **theirs}
     for key, wanted in expected.items():
@@ -78,22 +78,20 @@ def _grouping(theirs: str | None, ours: str | None) -> list[str]:
     return [f"grouping {grouping(ours).name} (there {theirs})"]
 
 
-def _backbone(record: Record, reported: Reported) -> list[str]:
+def _backbone(record: Record, reported: Reported, ours: Mapping[str, Any]) -> list[str]:
     if reported.backbone is None:
         return ["backbone not stated"]
-    values = record.settings.get("backbone_values", {})
     try:
         theirs = parse_one(reported.backbone, "backbone")
     except SpecError:
         theirs = Call(reported.backbone)
-    mine = {key: values.get(key) for key in theirs.arguments}
+    mine = {key: ours.get(f"backbone_values.{key}") for key in theirs.arguments}
     faults = []
     if (record.backbone, plain(mine)) != (theirs.name, plain(dict(theirs.arguments))):
-        encoder = {"encoder": values["encoder"]} if values.get("encoder") else {}
-        faults.append(
-            f"backbone {Call(record.backbone, mine if record.backbone == theirs.name else encoder)} (there {theirs})"
-        )
-    pretrained = values.get("weights") not in (None, "none")
+        encoder = ours.get("backbone_values.encoder")
+        shown = mine if record.backbone == theirs.name else {"encoder": encoder} if encoder else {}
+        faults.append(f"backbone {Call(record.backbone, shown)} (there {theirs})")
+    pretrained = ours.get("backbone_values.weights") not in (None, "none")
     if reported.pretrained is not None and reported.pretrained != pretrained:
         faults.append("pretrained weights" if pretrained else "no pretrained weights")
     return faults

@@ -25,8 +25,8 @@ def marked(
     result = list(cells)
     if len(means) < 2 or not column.better:
         return result
-    by_unit = [
-        {unit: value for unit, value in zip(own, cell.values, strict=True) if value is not None}
+    by_unit = [  # an empty cell has no values
+        {unit: value for unit, value in zip(own, cell.values, strict=False) if value is not None}
         for own, cell in zip(units, cells, strict=True)
     ]
     best_mean, leader = max(means, key=lambda pair: pair[0])

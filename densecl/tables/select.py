@@ -3,13 +3,13 @@
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, TypeGuard
 
 from densecl.errors import RecordError, SettingError
-from densecl.records.keys import facts, known_keys, resolve
+from densecl.records.keys import facts, resolve
 from densecl.records.layout import clean, method_name
 from densecl.records.record import Record, plain
-from densecl.settings.grammar import Value, format_value, parse_value
+from densecl.settings.grammar import format_value, parse_value
 
 FORM = re.compile(r"\s*([\w.]+)\s*(!=|<=|>=|==|=|<|>)\s*(.*?)\s*", re.DOTALL)
 ORDERED: Mapping[str, Callable[[float, float], bool]] = {
@@ -21,77 +21,50 @@ ORDERED: Mapping[str, Callable[[float, float], bool]] = {
 MOST = 10  # values that a message lists
 
 
-class Condition(NamedTuple):
-    """`key operator value`, and the value as it was written: `densecl=0.1` asks for text that looks like a number."""
-
-    key: str
-    operator: str
-    value: Value
-    text: str
-
-
-def parse_condition(text: str, known: set[str]) -> Condition:
-    """A condition on one of the `known` keys.
-
-    Raises:
-        SettingError, SpecError: another form, a key that no run has, or a value that is no literal.
-    """
-    match = FORM.fullmatch(text)
-    if match is None:
-        raise SettingError(f"--filter '{clean(text)}' is no condition", "the form is key=value, with = != < > <= or >=")
-    name, sign, literal = match.groups()
-    key, value = resolve(name, known, "--filter"), parse_value(literal)
-    if sign in ORDERED and not _is_number(value):
-        raise SettingError(f"--filter '{clean(text)}': {sign} compares numbers", f"write {name}=... or {name}!=...")
-    return Condition(key, sign.replace("==", "="), value, literal)
-
-
 def chosen(records: Sequence[Record], conditions: Sequence[str]) -> list[Record]:
     """The records that meet all conditions. One without the key meets `!=` alone.
 
     `strategy` is met with or without arguments. Keys are those of `densecl.records.keys.facts`.
 
     Raises:
-        SettingError, SpecError: as `parse_condition`.
+        SettingError, SpecError: another form, a key that no run has, or a value that is no literal.
         RecordError: nothing is left, naming the condition and the values that there are.
     """
-    known = known_keys(records)
-    left = list(records)
+    left = [(record, facts(record)) for record in records]
+    known = {key for _, values in left for key in values}
     for text in conditions:
-        condition = parse_condition(text, known)
-        before, left = left, [record for record in left if meets(record, condition)]
+        key, is_met = _condition(text, known)
+        before, left = left, [(record, values) for record, values in left if is_met(values)]
         if not left:
-            raise RecordError(f"no run meets --filter '{clean(text)}'", _existing_values(before, condition.key))
-    return left
+            texts = sorted({clean(format_value(values[key])) for _, values in before if key in values})
+            more = f" and {len(texts) - MOST} more" if len(texts) > MOST else ""
+            there = f"{key} is {', '.join(texts[:MOST])}{more}" if texts else f"none of those that are left has {key}"
+            raise RecordError(f"no run meets --filter '{clean(text)}'", there)
+    return [record for record, _ in left]
 
 
-def meets(record: Record, condition: Condition) -> bool:
-    """True if the record's value compares to the condition's as it says."""
-    values = facts(record)
-    value = values.get(condition.key)
-    if condition.operator in ORDERED:
-        assert isinstance(condition.value, int | float)
-        return _is_number(value) and ORDERED[condition.operator](value, condition.value)
-    equal = condition.key in values and _equal(value, condition)
-    if condition.key == "strategy":
-        equal = equal or method_name(record.strategy) == condition.text
-    return equal == (condition.operator == "=")
+def _condition(text: str, known: set[str]) -> tuple[str, Callable[[Mapping[str, Any]], bool]]:
+    """The key of a condition, and the function that tries it on the facts of a record."""
+    match = FORM.fullmatch(text)
+    if match is None:
+        raise SettingError(f"--filter '{clean(text)}' is no condition", "the form is key=value, with = != < > <= or >=")
+    name, sign, literal = match.groups()
+    key, wanted = resolve(name, known, "--filter"), parse_value(literal)
+    if sign in ORDERED:
+        if not _is_number(wanted):
+            raise SettingError(f"--filter '{clean(text)}': {sign} compares numbers", f"write {name}=... or {name}!=...")
+        return key, lambda values: _is_number(values.get(key)) and ORDERED[sign](values[key], wanted)
 
+    def is_equal(values: Mapping[str, Any]) -> bool:
+        value = values.get(key)
+        if isinstance(value, str):  # `densecl=0.1` asks for text that looks like a number
+            return value in (wanted, literal) or (key == "strategy" and method_name(value) == literal)
+        if isinstance(value, bool) or isinstance(wanted, bool):  # True is not 1 here
+            return value is wanted
+        return key in values and value == plain(wanted)  # lists, as records have them
 
-def _equal(value: Any, condition: Condition) -> bool:
-    if isinstance(value, str):
-        return value in (condition.value, condition.text)
-    if isinstance(value, bool) or isinstance(condition.value, bool):  # True is not 1 here
-        return value is condition.value
-    return value == plain(condition.value)  # lists, as records have them
+    return key, is_equal if sign in ("=", "==") else lambda values: not is_equal(values)
 
 
 def _is_number(value: Any) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _existing_values(records: Sequence[Record], key: str) -> str:
-    values = [facts(record)[key] for record in records if key in facts(record)]
-    texts = sorted({clean(format_value(value)) for value in values})
-    more = f" and {len(texts) - MOST} more" if len(texts) > MOST else ""
-    return f"{key} is {', '.join(texts[:MOST])}{more}" if texts else f"none of those that are left has {key}"

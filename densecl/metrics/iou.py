@@ -112,7 +112,7 @@ def step_metrics(
 
 
 def forgetting(
-    iou_when_learnt: Mapping[int, float], iou_now: Sequence[float] | np.ndarray, previous_labels: Iterable[int]
+    iou_when_learnt: Mapping[int, float], iou_now: Sequence[float | None] | np.ndarray, previous_labels: Iterable[int]
 ) -> float | None:
     """IoU right after a class was learnt minus IoU now, mean over classes of earlier steps; positive is worse.
 

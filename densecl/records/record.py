@@ -6,7 +6,7 @@ Labels: 0 is background (or, without background, "other"), classes follow in ord
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -135,11 +135,7 @@ class Record(_Model):
     steps: list[StepRecord] = []
 
     def write(self, path: Path) -> None:
-        """Write the record atomically.
-
-        Raises:
-            RunError: no space left, or the folder cannot be written.
-        """
+        """Write the record atomically."""
         content = plain(self.model_dump(mode="json", by_alias=True))
         write_text(path, json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
@@ -159,20 +155,20 @@ def read_record(path: Path) -> Record:
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or "schema" not in content:
+            raise RecordError(f"{path} is not a record of densecl: it has no 'schema'")
+        if content["schema"] != SCHEMA:
+            schema = shown(content["schema"])
+            raise RecordError(f"{path} has schema {schema}, and this version of densecl reads {SCHEMA}")
+        return Record.model_validate(content, strict=True)
     except OSError as error:
         raise RecordError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise RecordError(f"{path} is not JSON: {one_line(error)}") from error
-    if not isinstance(content, dict) or "schema" not in content:
-        raise RecordError(f"{path} is not a record of densecl: it has no 'schema'")
-    if content["schema"] != SCHEMA:
-        raise RecordError(f"{path} has schema {shown(content['schema'])}, and this version of densecl reads {SCHEMA}")
-    try:
-        return Record.model_validate(content, strict=True)
     except ValidationError as error:
         raise RecordError(f"{path}: {first_fault(error, Record)}") from error
     except RecursionError as error:
         raise RecordError(f"{path} is nested too deeply") from error
+    except ValueError as error:
+        raise RecordError(f"{path} is not JSON: {one_line(error)}") from error
 
 
 def find_records(folder: Path) -> tuple[list[Found], list[RecordError]]:
@@ -180,23 +176,21 @@ def find_records(folder: Path) -> tuple[list[Found], list[RecordError]]:
 
     Folders below it that hold a file named `APART` are left out.
     """
+    folder = Path(folder)
+    paths = [folder] if folder.is_file() else []
+    for place, folders, files in os.walk(folder):
+        if APART in files and Path(place) != folder:
+            folders.clear()
+        elif FILE_NAME in files:
+            paths.append(Path(place, FILE_NAME))
     found: list[Found] = []
     faults: list[RecordError] = []
-    folder = Path(folder)
-    for path in [folder] if folder.is_file() else sorted(_record_files(folder)):
+    for path in sorted(paths):
         try:
             found.append(Found(path, read_record(path)))
         except RecordError as error:
             faults.append(error)
     return found, faults
-
-
-def _record_files(folder: Path) -> Iterator[Path]:
-    for place, folders, files in os.walk(folder):
-        if APART in files and Path(place) != folder:
-            folders.clear()
-        elif FILE_NAME in files:
-            yield Path(place, FILE_NAME)
 
 
 def identity(record: Record, without: Sequence[str] = UNHASHED) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from densecl.records.layout import Layout, method_name
 from densecl.records.published import PARTS, Part, Reported, canonical
 from densecl.records.record import Record, flatten
 from densecl.tables.agreement import mismatches
-from densecl.tables.columns import Cell, Column
+from densecl.tables.columns import Cell
 from densecl.tables.groupings import grouping
 from densecl.tables.table import Row, Table
 
@@ -23,6 +23,12 @@ class Compared(NamedTuple):
     theirs: Reported
     faults: tuple[str, ...]
 
+    @property
+    def distance(self) -> tuple[bool, int]:
+        """The number of differences; a published row whose protocol is not known cannot be the nearest."""
+        vague = any(fault.endswith("not stated") or fault.startswith("grouping ") for fault in self.faults)
+        return vague, len(self.faults)
+
 
 def against(tables: Sequence[Table], reported: Sequence[Reported], group: str | None = None) -> list[Table]:
     """The tables with a row of reported numbers, and our difference to them, below each of our rows they compare to.
@@ -30,6 +36,37 @@ def against(tables: Sequence[Table], reported: Sequence[Reported], group: str | 
     The tables show scores after the last step, and were made with the grouping `group`.
     """
     return [_beside(table, reported, group) for table in tables]
+
+
+def _beside(table: Table, reported: Sequence[Reported], group: str | None) -> Table:
+    lines: list[Row] = []
+    remarks: list[str] = []
+    apart: list[Compared] = []
+    unreported: dict[str, None] = {}
+    for row in table.rows:
+        lines.append(row)
+        if row.record is None or row.progress:
+            continue
+        name = f"{row.strategy} {row.note}".strip()
+        rows = _candidates(row.record, reported)
+        compared = [Compared(name, theirs, tuple(mismatches(row.record, theirs, group))) for theirs in rows]
+        if not compared:
+            unreported[row.strategy] = None
+            continue
+        for _, theirs, faults in compared:
+            if not faults:
+                lines.append(_line(row, theirs, table))
+                remarks += [f"{theirs.label}: {text}" for text in _about(theirs, table)]
+        if canonical(rows[0].benchmark)[0] != canonical(row.record.benchmark)[0]:
+            compared = [min(compared, key=lambda pair: pair.distance)]  # on other data the nearest row says enough
+        apart += [pair for pair in compared if pair.faults]
+    if any(line.source for line in lines):
+        remarks.insert(0, "reported by: numbers of papers, in brackets ours minus theirs")
+    for label in dict.fromkeys(pair.theirs.label for pair in apart):
+        remarks.append(_footnote(label, [pair for pair in apart if pair.theirs.label == label]))
+    if unreported:
+        remarks.append(f"nothing published is known for {', '.join(unreported)}")
+    return replace(table, rows=tuple(lines), notes=(*table.notes, *dict.fromkeys(remarks)))
 
 
 def _candidates(record: Record, reported: Sequence[Reported]) -> list[Reported]:
@@ -42,81 +79,25 @@ def _candidates(record: Record, reported: Sequence[Reported]) -> list[Reported]:
     return [r for r in rows if r.setting in (None, setting)] or rows
 
 
-def _beside(table: Table, reported: Sequence[Reported], group: str | None) -> Table:
-    lines: list[Row] = []
-    remarks: list[str] = []
-    apart: list[Compared] = []
-    unreported: list[str] = []
-    layout = table.layout or Layout((), False)
-    for row in table.rows:
-        lines.append(row)
-        if row.record is None or row.progress:
-            continue
-        name = f"{row.strategy} {row.note}".strip()
-        compared = [
-            Compared(name, theirs, tuple(mismatches(row.record, theirs, group)))
-            for theirs in _candidates(row.record, reported)
-        ]
-        if not compared:
-            unreported.append(row.strategy)
-            continue
-        for _, theirs, faults in compared:
-            if not faults:
-                lines.append(_line(row, theirs, table.columns, layout))
-                remarks += _about(theirs, table.columns, layout)
-        if canonical(compared[0].theirs.benchmark)[0] != canonical(row.record.benchmark)[0]:
-            compared = [min(compared, key=_distance)]  # on other data the nearest row says enough
-        apart += [pair for pair in compared if pair.faults]
-    if any(line.source for line in lines):
-        remarks.insert(0, "reported by: numbers of papers, in brackets ours minus theirs")
-    for label in dict.fromkeys(pair.theirs.label for pair in apart):
-        remarks.append(_footnote(label, [pair for pair in apart if pair.theirs.label == label]))
-    if unreported:
-        remarks.append(f"nothing published is known for {', '.join(dict.fromkeys(unreported))}")
-    return replace(table, rows=tuple(lines), notes=(*table.notes, *dict.fromkeys(remarks)))
+def _columns(theirs: Reported, table: Table) -> dict[str, int]:
+    """The column that averages the same classes, for each part of a paper's table that has one."""
+    assert theirs.grouping is not None
+    columns = grouping(theirs.grouping).columns(table.layout or Layout((), False))
+    wanted = {(column.part, column.labels) for column in columns}
+    return {c.part: index for index, c in enumerate(table.columns) if (c.part, c.labels) in wanted}
 
 
-def _distance(pair: Compared) -> tuple[bool, int]:
-    """Key that puts the nearest published row first; one whose protocol is not known cannot be the nearest."""
-    vague = any(fault.endswith("not stated") or fault.startswith("grouping ") for fault in pair.faults)
-    return vague, len(pair.faults)
-
-
-def _footnote(label: str, apart: Sequence[Compared]) -> str:
-    """The numbers of one published table that are not compared: differences of all of our rows, then of some."""
-    numbers = dict.fromkeys(f"{pair.theirs.method} {_numbers(pair.theirs)}" for pair in apart)
-    common = [fault for fault in apart[0].faults if all(fault in pair.faults for pair in apart)]
-    text = f"not compared: {label} ({', '.join(numbers)}): {', '.join(common)}"
-    further: dict[str, list[str]] = {}
-    for pair in apart:
-        own = ", ".join(fault for fault in pair.faults if fault not in common)
-        if own:
-            further.setdefault(own, []).append(pair.ours)
-    return text + "".join(f"; {', '.join(dict.fromkeys(names))}: {own}" for own, names in further.items())
-
-
-def _line(row: Row, theirs: Reported, columns: Sequence[Column], layout: Layout) -> Row:
-    """The published numbers as a row, each in the column that averages the same classes."""
-    cells = []
-    labels = _labels(theirs, layout)
-    for column, ours in zip(columns, row.cells, strict=True):
-        value = None
-        if column.part and labels.get(column.part) == column.labels:
-            value = getattr(theirs.values, column.part)
-        if value is None:
-            cells.append(Cell(None))
-        else:
-            cells.append(Cell(value / 100, difference=None if ours.mean is None else ours.mean - value / 100))
+def _line(row: Row, theirs: Reported, table: Table) -> Row:
+    """The published numbers as a row."""
+    cells = [Cell(None)] * len(table.columns)
+    for part, index in _columns(theirs, table).items():
+        value, ours = getattr(theirs.values, part), row.cells[index].mean
+        if value is not None:
+            cells[index] = Cell(value / 100, difference=None if ours is None else ours - value / 100)
     return Row(row.strategy, "", row.backbone, (), tuple(cells), source=theirs.label)
 
 
-def _labels(theirs: Reported, layout: Layout) -> dict[str, tuple[int, ...]]:
-    """The labels that each of a paper's columns averages."""
-    assert theirs.grouping is not None
-    return {column.part: column.labels for column in grouping(theirs.grouping).columns(layout)}
-
-
-def _about(theirs: Reported, columns: Sequence[Column], layout: Layout) -> list[str]:
+def _about(theirs: Reported, table: Table) -> list[str]:
     """Footnotes about numbers that are shown."""
     texts = []
     shown: list[Part] = [part for part in PARTS if getattr(theirs.values, part) is not None]
@@ -124,23 +105,30 @@ def _about(theirs: Reported, columns: Sequence[Column], layout: Layout) -> list[
         parts = [part for part in shown if theirs.sure(part) == certainty]
         if parts:
             texts.append(f"{', '.join(parts)} {certainty}")
-    labels = _labels(theirs, layout)
-    if any(labels.get(part, ()) not in [column.labels for column in columns if column.part == part] for part in shown):
+    if not set(shown) <= _columns(theirs, table).keys():
         texts.append(f"some means count background otherwise, see --group {theirs.grouping}")
     if not theirs.consistent:
         texts.append("base and added, as printed, do not average to all")
     if theirs.inferred:
         texts.append(f"{', '.join(theirs.inferred)} inferred, not stated")
-    if theirs.remark:
-        texts.append(theirs.remark)
-    return [f"{theirs.label}: {text}" for text in texts]
+    return [*texts, theirs.remark] if theirs.remark else texts
+
+
+def _footnote(label: str, apart: Sequence[Compared]) -> str:
+    """The numbers of one published table that are not compared: differences of all of our rows, then of some."""
+    numbers = dict.fromkeys(f"{pair.theirs.method} {_numbers(pair.theirs)}" for pair in apart)
+    common = [fault for fault in apart[0].faults if all(fault in pair.faults for pair in apart)]
+    text = f"not compared: {label} ({', '.join(numbers)}): {', '.join(common)}"
+    further: dict[str, dict[str, None]] = {}
+    for pair in apart:
+        own = ", ".join(fault for fault in pair.faults if fault not in common)
+        if own:
+            further.setdefault(own, {})[pair.ours] = None
+    return text + "".join(f"; {', '.join(names)}: {own}" for own, names in further.items())
 
 
 def _numbers(theirs: Reported) -> str:
     """`75.5/49.4/69.0`, with a dash for an absent number and a mark for one that was not read."""
     places = max(0, round(-math.log10(theirs.rounding)))
-    texts: list[str] = []
-    for part in PARTS:
-        value = getattr(theirs.values, part)
-        texts.append("-" if value is None else f"{value:.{places}f}{MARKS[theirs.sure(part)]}")
-    return "/".join(texts)
+    values = [(part, getattr(theirs.values, part)) for part in PARTS]
+    return "/".join("-" if v is None else f"{v:.{places}f}{MARKS[theirs.sure(part)]}" for part, v in values)

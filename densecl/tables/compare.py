@@ -57,8 +57,7 @@ def table(
 
     Raises:
         RecordError: no such folder, or no runs in it that meet the conditions.
-        UnknownNameError, SettingError, SpecError: a name, value or combination that does not exist; runs that must
-            not be averaged.
+        UnknownNameError, SettingError, SpecError: an unknown name or value; runs that must not be averaged.
     """
     if layout not in (None, "paper"):
         raise SettingError(f"unknown layout '{layout}'", "known: paper")

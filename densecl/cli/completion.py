@@ -47,7 +47,14 @@ def names(context: typer.Context, incomplete: str) -> Offer:
 
 def kinds(incomplete: str) -> list[str]:
     """What can be listed."""
-    return [kind for kind in KINDS if kind.startswith(incomplete)]
+    return [kind for kind in (*KINDS, "groupings") if kind.startswith(incomplete)]
+
+
+def groupings(incomplete: str) -> Offer:
+    """Groupings of tables."""
+    from densecl.tables.groupings import groupings
+
+    return _matching([(grouping.name, grouping.summary) for grouping in groupings()], incomplete)
 
 
 def data_sets(incomplete: str) -> list[str]:

@@ -11,15 +11,21 @@ from densecl.cli.options import Catalogue
 def list_(
     kind: Annotated[
         str | None,
-        typer.Argument(help="benchmarks, strategies or backbones (default: all).", autocompletion=completion.kinds),
+        typer.Argument(
+            help="benchmarks, strategies, backbones or groupings (default: all).", autocompletion=completion.kinds
+        ),
     ] = None,
     catalogue: Catalogue = None,
 ) -> None:
-    """List benchmarks, strategies (and plugins) and backbones."""
-    from densecl.settings.catalogue import entries
+    """List benchmarks, strategies (and plugins), backbones and groupings of tables."""
+    from densecl.settings.catalogue import Entry, entries
+    from densecl.tables.groupings import groupings
 
-    for number, name in enumerate([kind] if kind else ["benchmarks", "strategies", "backbones"]):
-        found = entries(name, catalogue)
+    for number, name in enumerate([kind] if kind else ["benchmarks", "strategies", "backbones", "groupings"]):
+        if name == "groupings":
+            found = [Entry(grouping.name, "grouping", grouping.summary) for grouping in groupings()]
+        else:
+            found = entries(name, catalogue)
         width = max((len(entry.name) for entry in found), default=0)
         typer.echo(("\n" if number else "") + name)
         for entry in found:

@@ -15,7 +15,11 @@ def table(
     folder: Annotated[Path, typer.Argument(help="Folder with runs, at any depth.")] = Path("results"),
     per_step: Annotated[bool, typer.Option("--per-step", help="mIoU of all classes seen, after each step.")] = False,
     group: Annotated[
-        str | None, typer.Option(help="How classes are averaged: fg-only, with-bg, mixed, harmonic or step-average.")
+        str | None,
+        typer.Option(
+            help="How classes are averaged: a name of 'densecl list groupings', or file.py:Class of your own.",
+            autocompletion=completion.groupings,
+        ),
     ] = None,
     labels: Annotated[
         str | None, typer.Option(help="Score classes not learnt yet as under mib2020, plop2021 or strict.")
@@ -61,7 +65,7 @@ def table(
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write instead of the screen.")] = None,
 ) -> None:
-    """Compare what was run: a row a set-up, mean and standard deviation over seeds.
+    """Compare what was run: one row per configuration, mean and standard deviation over seeds.
 
     IoU in percent by range of classes (in CSV fractions of 1, time in seconds).
     The best of each column is bold, ≈ marks what a paired test cannot tell from

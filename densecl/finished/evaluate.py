@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from densecl.errors import RecordError, SettingError, UnknownNameError
-from densecl.metrics.grouping import GROUPINGS, foreground_mean, harmonic_mean
+from densecl.metrics.iou import foreground_mean, harmonic_mean
 from densecl.records.record import FILE_NAME, Evaluation, Record, read_record
 from densecl.runner.build import build_loop, build_network, build_scenario
 from densecl.runner.checkpoint import load_weights
@@ -21,6 +21,7 @@ from densecl.settings.recipe import EvaluationSettings, RunSettings, build
 from densecl.streams import protocol
 from densecl.streams.scenario import Scenario
 from densecl.streams.stream import Stream
+from densecl.tables.groupings import groupings
 from densecl.training.loop import Loop
 
 
@@ -189,13 +190,15 @@ def _groupings(scored: Scored) -> list[str]:
     base, added = groups[0], [label for group in groups[1:] for label in group]
     background = [0] if record.has_background else []
     lines = ["grouping       base  added    all"]
-    for name, group in GROUPINGS.items():
-        if group.extra != "average":  # that one is over steps, not of one
-            old = foreground_mean(iou, base + (background if group.base else []), background=True)
-            overall = foreground_mean(iou, base + added + (background if group.overall else []), background=True)
+    for group in groupings():
+        if not group.extra_over_steps:
+            old = foreground_mean(iou, base + (background if "base" in group.background else []), background=True)
+            overall = foreground_mean(
+                iou, base + added + (background if "all" in group.background else []), background=True
+            )
             new = foreground_mean(iou, added) if added else None
             third = f"  harmonic mean {_percent(harmonic_mean(old, new))}" if group.extra else ""
-            lines.append(f"{name:12} {_percent(old)}  {_percent(new)}  {_percent(overall)}{third}")
+            lines.append(f"{group.name:12} {_percent(old)}  {_percent(new)}  {_percent(overall)}{third}")
     return lines
 
 

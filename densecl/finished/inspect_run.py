@@ -12,7 +12,7 @@ from densecl.records.layout import ranges
 from densecl.records.record import FILE_NAME, Record, find_records, flatten, read_record
 from densecl.tables.forms.console import text_console
 from densecl.tables.forms.text import humanise
-from densecl.tables.sequences import NAMES
+from densecl.tables.measure import METRIC_NAMES
 
 WIDTH = 80  # columns where there is no terminal
 PAIRS = 10  # pairs of classes that are shown
@@ -234,7 +234,9 @@ def _sequence(record: Record) -> list[Block]:
         found = [step.evaluations[number : number + 1] for step in record.steps]
         cells = [_score(task.primary, one[0].metrics) if one else "" for one in found]
         arrow = "higher" if task.higher_is_better else "lower"
-        scores.add_row(Text(task.name), Text(f"{NAMES.get(task.primary, task.primary)}, {arrow} is better"), *cells)
+        scores.add_row(
+            Text(task.name), Text(f"{METRIC_NAMES.get(task.primary, task.primary)}, {arrow} is better"), *cells
+        )
     title = "score of each task after each step (mIoU in %)"
     return [Block("steps", steps, _star(record)), Block(title, scores)]
 

@@ -13,7 +13,7 @@ from densecl.data.photo import find_photos, read_photo
 from densecl.errors import RunError, SettingError, UnknownNameError
 from densecl.files import write_error
 from densecl.finished.evaluate import finished_step, plan_of, restored
-from densecl.records.overlay import overlay, percent, shares
+from densecl.finished.overlay import overlay, percent, shares
 from densecl.records.record import Record
 from densecl.runner.build import recorded_stream
 from densecl.runner.checkpoint import weights_path

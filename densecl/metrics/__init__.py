@@ -1,14 +1,11 @@
-"""Metrics. The NumPy part (grouping, forgetting) loads no torch, so tables are made without it."""
+"""Metrics. The functions of confusion matrices (`iou`) load no torch, so tables are made without it."""
 
 from typing import TYPE_CHECKING, Any
 
-from densecl.metrics.forgetting import forgetting
-from densecl.metrics.grouping import (
-    GROUPINGS,
-    Grouping,
+from densecl.metrics.iou import (
     fold_unseen,
     foreground_mean,
-    grouping,
+    forgetting,
     harmonic_mean,
     iou_from_confusion,
     step_metrics,
@@ -19,13 +16,10 @@ if TYPE_CHECKING:
     from densecl.metrics.confusion import ConfusionMatrix
 
 __all__ = [
-    "GROUPINGS",
     "ConfusionMatrix",
-    "Grouping",
     "fold_unseen",
     "foreground_mean",
     "forgetting",
-    "grouping",
     "harmonic_mean",
     "iou_from_confusion",
     "step_metrics",

@@ -1,19 +1,22 @@
-"""Which labels a benchmark's columns average: its steps, as records know them."""
+"""The classes of a benchmark's steps as records know them, and names of methods."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from densecl.errors import SpecError
-from densecl.records.record import Record
 from densecl.settings.grammar import parse
+
+if TYPE_CHECKING:  # pydantic takes a while to import
+    from densecl.records.record import Record
 
 UPPER_BOUND = "joint"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The steps of a benchmark's stream and what lies in each range. Labels, in order of arrival."""
+    """The labels of each step of a benchmark's stream, without background, in order of arrival."""
 
     steps: tuple[tuple[int, ...], ...]
     has_background: bool
@@ -30,7 +33,7 @@ class Layout:
 
     @property
     def classes(self) -> tuple[int, ...]:
-        """All classes, without background."""
+        """All classes."""
         return self.base + self.added
 
     def with_background(self, labels: tuple[int, ...], counted: bool = True) -> tuple[int, ...]:
@@ -38,36 +41,29 @@ class Layout:
         return ((0,) if counted and self.has_background else ()) + labels
 
 
-def by_benchmark(records: Sequence[Record]) -> dict[tuple[str, Layout], list[Record]]:
-    """The records of each table: those of one benchmark, as far as its stream is the same. In order of name."""
+def by_benchmark(records: Sequence["Record"]) -> dict[tuple[str, Layout], list["Record"]]:
+    """The records of each table: those of one benchmark and one stream. In order of name."""
     groups: dict[tuple[str, Layout], list[Record]] = {}
     for record in records:
         groups.setdefault((record.benchmark, layout_of(record, records)), []).append(record)
     return dict(sorted(groups.items(), key=lambda item: (item[0][0], item[0][1].steps)))
 
 
-def layout_of(record: Record, others: Sequence[Record]) -> Layout:
-    """The stream as the record knows it; a run of one step (`joint`) or an unfinished one may have to ask others."""
-    if record.planned_steps:
-        return _as_layout(record.planned_steps, record)
-    own = _as_layout([step.new_classes for step in record.steps], record)
-    if record.status == "finished" and len(record.steps) > 1:
-        return own
-    neighbours = [
-        other
-        for other in others
-        if (other.benchmark, other.has_background) == (record.benchmark, record.has_background)
-    ]
-    known = [_as_layout(other.planned_steps, other) for other in neighbours if other.planned_steps]
-    known += [
-        _as_layout([s.new_classes for s in o.steps], o)
-        for o in neighbours
-        if o.status == "finished" and len(o.steps) > 1
-    ]
-    return Counter(known).most_common(1)[0][0] if known else own
+def layout_of(record: "Record", others: Sequence["Record"]) -> Layout:
+    """The stream of a record; where it does not say (old `joint` runs, unfinished ones), that of most `others`."""
+    if _says(record):
+        return _own_layout(record)
+    same = [o for o in others if (o.benchmark, o.has_background) == (record.benchmark, record.has_background)]
+    layouts = Counter(_own_layout(other) for other in same if _says(other))
+    return layouts.most_common(1)[0][0] if layouts else _own_layout(record)
 
 
-def _as_layout(steps: Sequence[Sequence[int]], record: Record) -> Layout:
+def _says(record: "Record") -> bool:
+    return bool(record.planned_steps) or (record.status == "finished" and len(record.steps) > 1)
+
+
+def _own_layout(record: "Record") -> Layout:
+    steps = record.planned_steps or [step.new_classes for step in record.steps]
     return Layout(tuple(tuple(label for label in step if label != 0) for step in steps), record.has_background)
 
 
@@ -84,18 +80,19 @@ def ranges(labels: Iterable[int]) -> str:
 
 def main_name(strategy: str) -> str:
     """The strategy's name without arguments and plugins: `mib` of `mib(distillation=5)+replay`."""
-    try:
-        return parse(strategy)[0].name
-    except SpecError:
-        return strategy
+    return _names(strategy)[0]
 
 
 def method_name(strategy: str) -> str:
     """Strategy and plugins without arguments: `mib+replay` of `mib(distillation=5)+replay`."""
+    return "+".join(_names(strategy))
+
+
+def _names(strategy: str) -> list[str]:
     try:
-        return "+".join(call.name for call in parse(strategy))
+        return [call.name for call in parse(strategy)]
     except SpecError:
-        return strategy
+        return [strategy]
 
 
 def clean(text: str) -> str:

@@ -1,12 +1,12 @@
 """Numbers of papers: one TOML a paper, each number with its place, its protocol and how sure we are of it.
 
-A file has `name`, `paper` and `tables`; a table has what its rows share, then `rows`; a row overrides the table. Absent
-keys mean that the source does not say.
+A file has `name`, `paper` and `tables`; a table has the keys that its rows share, then `rows`; a row overrides the
+table. An absent key means that the source does not say.
 """
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,7 +20,6 @@ Part = Literal["base", "added", "all"]
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 PARTS: tuple[Part, ...] = ("base", "added", "all")
 FILE_KEYS = ("name", "paper", "note", "tables")
-OF_THE_FILE = ("name", "paper", "file")
 
 
 class _Model(BaseModel):
@@ -36,7 +35,7 @@ class Values(_Model):
 
 
 class Images(_Model):
-    """How many images the whole stream is made of."""
+    """Number of images of the whole stream."""
 
     train: int
     test: int
@@ -91,47 +90,52 @@ class Reported(_Model):
             raise ValueError("needs either values or measures")
         if self.values is not None and all(getattr(self.values, part) is None for part in PARTS):
             raise ValueError("gives no value")
-        unknown = [key for key in self.inferred if key not in type(self).model_fields]
-        if unknown:
-            raise ValueError(f"infers the unknown key '{unknown[0]}'")
+        for key in self.inferred:
+            if key not in type(self).model_fields:
+                raise ValueError(f"infers the unknown key '{key}'")
         return self
 
 
 def read_published(path: Path) -> list[Reported]:
-    """All rows of one file.
+    """Read all rows of one file.
 
     Raises:
         RecipeError: not TOML, an unknown or missing key, a wrong value; the message names file, row and key.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise RecipeError(f"cannot read the published numbers {path}: {error}") from error
-    for key in content:
-        if key not in FILE_KEYS:
-            raise RecipeError(f"{path}: {UnknownNameError('key', key, FILE_KEYS)}")
+    _check_keys(content, FILE_KEYS, f"{path}")
     for key in ("name", "paper", "tables"):
         if key not in content:
             raise RecipeError(f"{path}: the key '{key}' is missing")
     if not (isinstance(content["tables"], list) and all(isinstance(table, dict) for table in content["tables"])):
         raise RecipeError(f"{path}: 'tables' must be written as [[tables]]")
     own = {"file": path, "name": content["name"], "paper": content["paper"]}
+    own_keys = [key for key in Reported.model_fields if key not in own]
     result: list[Reported] = []
     for index, table in enumerate(content["tables"]):
+        place = f"{path}: tables[{index}]"
         shared = {key: value for key, value in table.items() if key != "rows"}
         rows = table.get("rows")
         if not (isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows)):
-            raise RecipeError(f"{path}: tables[{index}] has no rows")
-        result += [_row(own, shared, row, f"{path}: tables[{index}]", number) for number, row in enumerate(rows)]
+            raise RecipeError(f"{place} has no rows")
+        _check_keys(shared, own_keys, place)
+        for number, row in enumerate(rows):
+            _check_keys(row, own_keys, f"{place}.rows[{number}]")
+            merged = {**shared, **row, **own}
+            if "settings" in shared and "settings" in row:
+                merged["settings"] = _nested(shared["settings"], row["settings"])
+            try:
+                result.append(Reported.model_validate(merged))
+            except ValidationError as error:
+                raise RecipeError(f"{place}.rows[{number}]: {first_fault(error, Reported)}") from error
     return result
 
 
 def read_all(files: Iterable[Path]) -> list[Reported]:
-    """The rows of all files, in order of path and place.
-
-    Raises:
-        RecipeError: as `read_published`.
-    """
+    """Read the rows of all files."""
     return [row for path in files for row in read_published(path)]
 
 
@@ -147,21 +151,10 @@ def canonical(benchmark: str) -> tuple[str, str]:
     return RECIPES_OF.get(match[1], match[1]), re.sub(r"-\d+s$", "-1", split)
 
 
-def _row(
-    own: Mapping[str, Any], shared: Mapping[str, Any], row: Mapping[str, Any], place: str, number: int
-) -> Reported:
-    for level, keys in ((place, shared), (f"{place}.rows[{number}]", row)):
-        known = [key for key in Reported.model_fields if key not in OF_THE_FILE]
-        for key in keys:
-            if key not in known:
-                raise RecipeError(f"{level}: {UnknownNameError('key', key, known)}")
-    merged = {**shared, **row}
-    if "settings" in shared and "settings" in row:
-        merged["settings"] = _nested(shared["settings"], row["settings"])
-    try:
-        return Reported.model_validate({**merged, **own})
-    except ValidationError as error:
-        raise RecipeError(f"{place}.rows[{number}]: {first_fault(error, Reported)}") from error
+def _check_keys(keys: Iterable[str], known: Sequence[str], place: str) -> None:
+    for key in keys:
+        if key not in known:
+            raise RecipeError(f"{place}: {UnknownNameError('key', key, known)}")
 
 
 def _nested(base: Any, overlay: Any) -> Any:

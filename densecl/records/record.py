@@ -1,4 +1,4 @@
-"""The record of a run: `result.json`, rewritten after every step; all that tables and reports read.
+"""The record of a run, `result.json`: rewritten after every step, and the only file that tables and reports read.
 
 Labels: 0 is background (or, without background, "other"), classes follow in order of arrival. `class_names[label]`.
 """
@@ -6,7 +6,7 @@ Labels: 0 is background (or, without background, "other"), classes follow in ord
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -18,7 +18,7 @@ from densecl.settings.faults import first_fault, one_line, shown
 
 SCHEMA = 1
 FILE_NAME = "result.json"
-APART = ".apart"  # in a folder whose records are not those of the folder it lies in
+APART = ".apart"  # a folder with this file is left out of tables of the folders above it
 UNHASHED = ("data.root", "loader", "device")  # settings that must not change the numbers, hence not in a run's hash
 
 
@@ -36,6 +36,7 @@ def plain(value: Any) -> Any:
 
 
 Tree = Annotated[dict[str, Any], BeforeValidator(plain)]
+Label = Annotated[int, Field(ge=0)]
 
 
 class _Model(BaseModel):
@@ -57,36 +58,43 @@ class Evaluation(_Model):
 
     @field_validator("metrics")
     @classmethod
-    def _readable(cls, metrics: dict[str, Any]) -> dict[str, Any]:
-        for key, kind in (("iou", list), ("miou", dict)):
-            found = metrics.get(key, kind())
-            if not isinstance(found, kind):
+    def _numbers(cls, metrics: dict[str, Any]) -> dict[str, Any]:
+        for key, value in metrics.items():
+            kind = {"iou": list, "miou": dict}.get(key)
+            if kind is None:
+                if not _number_or_none(value):
+                    raise ValueError(f"{key} must be a number or null")
+            elif not isinstance(value, kind):
                 raise ValueError(f"{key} must be a {kind.__name__}")
-            if not all(_number_or_none(value) for value in (found.values() if isinstance(found, dict) else found)):
+            elif not all(map(_number_or_none, value.values() if isinstance(value, dict) else value)):
                 raise ValueError(f"{key} must hold numbers or null")
-        scalars = [key for key, value in metrics.items() if key not in ("iou", "miou") and not _number_or_none(value)]
-        if scalars:
-            raise ValueError(f"{scalars[0]} must be a number or null")
         return metrics
+
+    @field_validator("confusion")
+    @classmethod
+    def _square(cls, confusion: list[list[int]] | None) -> list[list[int]] | None:
+        if confusion is not None and any(len(row) != len(confusion) for row in confusion):
+            raise ValueError("it must have as many columns as rows")
+        return confusion
 
 
 class TaskRecord(_Model):
-    """A task of a sequence: how it is ranked, and what decides its losses and scores."""
+    """A task of a sequence."""
 
     name: str
     kind: str
     primary: str  # the metric it is ranked by; of segmentation, the mean over all classes
     higher_is_better: bool
     class_names: list[str] = []
-    settings: Tree = {}
+    settings: Tree = {}  # that decide its losses and scores
 
 
 class Stored(_Model):
-    """What must be kept to perform every task learnt so far."""
+    """Size in bytes of all that must be kept to perform every task learnt so far."""
 
-    tensors: int = Field(ge=0)  # bytes of all values, each once
-    file: int = Field(ge=0)  # bytes of a safetensors file of them
-    formula: int | None = Field(default=None, ge=0)  # bytes from the counts of parameters, where the method has one
+    tensors: int = Field(ge=0)  # all values, each once
+    file: int = Field(ge=0)  # a safetensors file of them
+    formula: int | None = Field(default=None, ge=0)  # from the counts of parameters, where the method has a formula
 
 
 class StepRecord(_Model):
@@ -94,7 +102,7 @@ class StepRecord(_Model):
 
     step: int = Field(ge=0)
     task: str
-    new_classes: list[int]  # labels
+    new_classes: list[Label]
     iterations: int = Field(ge=0)
     seconds: float = Field(ge=0, allow_inf_nan=False)  # of training
     peak_memory: int | None = None  # bytes on the accelerator
@@ -106,9 +114,9 @@ class StepRecord(_Model):
 
 
 class Record(_Model):
-    """What a run did and measured."""
+    """Settings of a run, and its scores after each step."""
 
-    schema_version: Literal[1] = Field(default=SCHEMA, alias="schema")
+    schema_version: int = Field(default=SCHEMA, alias="schema")  # checked by `read_record`
     densecl: str
     benchmark: str
     strategy: str
@@ -117,21 +125,17 @@ class Record(_Model):
     hash: str
     status: Literal["running", "finished", "interrupted", "failed"]
     resumable: bool = True
-    oracle: str | None = None  # what the strategy must be told at test time
+    oracle: str | None = None  # what the strategy is told at test time, such as "task"
     settings: Tree
     environment: Tree
     class_names: list[str]
     has_background: bool
     tasks: list[TaskRecord] = []  # of a sequence; empty for one task whose classes arrive over time
-    planned_steps: list[list[int]] = []  # labels of each step of the benchmark's stream, which `joint` trains as one
+    planned_steps: list[list[Label]] = []  # classes of each step of the benchmark's stream, which `joint` trains as one
     steps: list[StepRecord] = []
 
     def write(self, path: Path) -> None:
-        """Write the record atomically.
-
-        Raises:
-            RunError: no space left, or the folder cannot be written.
-        """
+        """Write the record atomically."""
         content = plain(self.model_dump(mode="json", by_alias=True))
         write_text(path, json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
@@ -144,38 +148,44 @@ class Found(NamedTuple):
 
 
 def read_record(path: Path) -> Record:
-    """The record at `path`.
+    """Read and check a record.
 
     Raises:
         RecordError: naming the file and its first fault.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or "schema" not in content:
+            raise RecordError(f"{path} is not a record of densecl: it has no 'schema'")
+        if content["schema"] != SCHEMA:
+            schema = shown(content["schema"])
+            raise RecordError(f"{path} has schema {schema}, and this version of densecl reads {SCHEMA}")
+        return Record.model_validate(content, strict=True)
     except OSError as error:
         raise RecordError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise RecordError(f"{path} is not JSON: {one_line(error)}") from error
-    if not isinstance(content, dict) or "schema" not in content:
-        raise RecordError(f"{path} is not a record of densecl: it has no 'schema'")
-    if content["schema"] != SCHEMA:
-        raise RecordError(f"{path} has schema {shown(content['schema'])}, and this version of densecl reads {SCHEMA}")
-    try:
-        return Record.model_validate(content, strict=True)
     except ValidationError as error:
         raise RecordError(f"{path}: {first_fault(error, Record)}") from error
     except RecursionError as error:
         raise RecordError(f"{path} is nested too deeply") from error
+    except ValueError as error:
+        raise RecordError(f"{path} is not JSON: {one_line(error)}") from error
 
 
 def find_records(folder: Path) -> tuple[list[Found], list[RecordError]]:
-    """Every `result.json` in and below `folder`, in order of path, and what is wrong with those that cannot be read.
+    """Read every `result.json` in and below `folder`, in order of path; also the errors of those that cannot be read.
 
-    A folder below it that holds a file named `APART` is left out, unless it is the one that was asked for.
+    Folders below it that hold a file named `APART` are left out.
     """
+    folder = Path(folder)
+    paths = [folder] if folder.is_file() else []
+    for place, folders, files in os.walk(folder):
+        if APART in files and Path(place) != folder:
+            folders.clear()
+        elif FILE_NAME in files:
+            paths.append(Path(place, FILE_NAME))
     found: list[Found] = []
     faults: list[RecordError] = []
-    folder = Path(folder)
-    for path in [folder] if folder.is_file() else sorted(_record_files(folder)):
+    for path in sorted(paths):
         try:
             found.append(Found(path, read_record(path)))
         except RecordError as error:
@@ -183,19 +193,13 @@ def find_records(folder: Path) -> tuple[list[Found], list[RecordError]]:
     return found, faults
 
 
-def _record_files(folder: Path) -> Iterator[Path]:
-    for place, folders, files in os.walk(folder):
-        if APART in files and Path(place) != folder:
-            folders.clear()
-        elif FILE_NAME in files:
-            yield Path(place, FILE_NAME)
-
-
 def identity(record: Record, without: Sequence[str] = UNHASHED) -> dict[str, Any]:
-    """Settings under dotted keys, equal for runs that differ only by seed or by settings below a key of `without`."""
-    flat = flatten(record.settings)
+    """The settings under dotted keys, without the seed and those in and below the keys of `without`."""
+    left_out = ("seed", *without)
     return {
-        key: value for key, value in flat.items() if key != "seed" and not any(_below(key, other) for other in without)
+        key: value
+        for key, value in flatten(record.settings).items()
+        if not any(key == other or key.startswith(f"{other}.") for other in left_out)
     }
 
 
@@ -208,10 +212,6 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
-
-
-def _below(key: str, other: str) -> bool:
-    return key == other or key.startswith(other + ".")
 
 
 def _number_or_none(value: Any) -> bool:

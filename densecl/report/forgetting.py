@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from densecl.records.record import Record
-from densecl.tables.measure import segmentation
+from densecl.tables.scores import segmentation
 
 
 def lost(record: Record, classes: Sequence[int], steps: int) -> np.ndarray:

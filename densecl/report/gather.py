@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from densecl.records.layout import Layout, by_benchmark
 from densecl.records.record import Found, Record
 from densecl.report.style import Style, style
-from densecl.tables.group import set_ups
+from densecl.tables.group import configurations
 from densecl.tables.table import Row, Table, rows
 
 
@@ -53,7 +53,7 @@ def benchmarks(found: Sequence[Found]) -> list[Benchmark]:
     result = []
     for number, ((_, layout), records) in enumerate(by_benchmark([one.record for one in found]).items()):
         (table,) = rows(records)
-        runs = {id(one.runs[0]): one.runs for one in set_ups(records)}
+        runs = {id(one.runs[0]): one.runs for one in configurations(records)}
         ordered = sorted(table.rows, key=lambda row: rank_order(row, table, "all"))
         members = tuple(
             Member(row, tuple(of_record[id(record)] for record in runs[id(row.record)]), style(index))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from densecl.records.record import Record
-from densecl.tables.measure import segmentation
+from densecl.tables.scores import segmentation
 
 
 class Shares(NamedTuple):

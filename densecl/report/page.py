@@ -8,7 +8,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from densecl import __version__
-from densecl.metrics.grouping import GROUPINGS
 from densecl.records.published import Reported
 from densecl.records.record import Found
 from densecl.report import banks, comparison, masks, sections, sequences, strips, tables
@@ -17,6 +16,7 @@ from densecl.report.gather import Benchmark, Member, benchmarks
 from densecl.report.settings import Provenance, provenance
 from densecl.report.strips import Strip
 from densecl.report.style import COLOURS, DRAWN, GAIN, GREY, LOSS
+from densecl.tables.groupings import groupings
 
 TEMPLATE = "page.html.j2"
 
@@ -146,7 +146,7 @@ def _section(
         one,
         _facts(one),
         ranking,
-        groupings=tuple((name, of.summary, tables.ranking(one, name)) for name, of in GROUPINGS.items()),
+        groupings=tuple((group.name, group.summary, tables.ranking(one, group.name)) for group in groupings()),
         steps=steps,
         step_table=tables.after_steps(one) if steps else None,
         heat_maps=tuple(heat_maps),

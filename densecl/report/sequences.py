@@ -8,7 +8,7 @@ from densecl.report.figures import Axes, Point
 from densecl.report.gather import Benchmark, Member
 from densecl.report.sections import Plot, among, scaled
 from densecl.report.tables import Datum, half, in_view, shown
-from densecl.tables.sequences import NAMES
+from densecl.tables.measure import METRIC_NAMES
 
 
 class Matrix(NamedTuple):
@@ -40,7 +40,7 @@ def matrices(benchmark: Benchmark) -> list[Matrix]:
                 line.append(Datum(text, cell.mean, spread))
             lines.append(tuple(line))
         result.append(
-            Matrix(member, tuple(f"{t.name} ({NAMES.get(t.primary, t.primary)})" for t in tasks), tuple(lines))
+            Matrix(member, tuple(f"{t.name} ({METRIC_NAMES.get(t.primary, t.primary)})" for t in tasks), tuple(lines))
         )
     return result
 

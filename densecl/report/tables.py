@@ -4,11 +4,11 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from densecl.metrics.grouping import GROUPINGS
 from densecl.records.layout import ranges
 from densecl.report.gather import Benchmark, Member, cell_mean, rank_order
 from densecl.tables.columns import Cell, Column
 from densecl.tables.forms.text import humanise
+from densecl.tables.groupings import grouping
 from densecl.tables.intervals import interval
 from densecl.tables.table import Row, Table, rows
 
@@ -62,7 +62,7 @@ def ranking(benchmark: Benchmark, group: str | None = None) -> Grid:
         group: a grouping; it ranks by the column that it adds, else by the mean of all classes.
     """
     table, found = in_view(benchmark, group)
-    by = (GROUPINGS[group].extra if group else "") or "all"
+    by = (grouping(group).extra if group else "") or "all"
     headings = [column.heading for column in table.columns]
     ranks = by in headings
     pairs = list(zip(benchmark.members, found, strict=True))

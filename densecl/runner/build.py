@@ -68,7 +68,7 @@ def build_scenario(plan: Plan, progress: Callable[[int, int], None] | None = Non
         "transforms": _transforms(s, s.training.crop, s.evaluation),
     }
     if s.stream.kind == "domain":
-        return domain_incremental(train, test, _domains(train, plan.steps), **common), workers
+        return domain_incremental(train, test, domains_of(train, plan.steps), **common), workers
     common |= {"setting": s.stream.setting, "partition_seed": s.stream.partition_seed, "by_task": plan.method.told}
     return class_incremental(train, test, plan.steps, **common), workers
 
@@ -108,7 +108,7 @@ def evaluation_transform(settings: EvaluationSettings) -> Transform | None:
     return None if settings.size == "full" else transforms.ResizeCenterCrop(settings.size)
 
 
-def _domains(train: DenseDataset, steps: Steps) -> list[np.ndarray]:
+def domains_of(train: DenseDataset, steps: Steps) -> list[np.ndarray]:
     """Indices of the images of each step of a domain-incremental stream.
 
     Raises:

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from densecl.metrics.forgetting import forgetting
-from densecl.metrics.grouping import fold_unseen, iou_from_confusion, step_metrics, unseen_under
+from densecl.metrics.iou import fold_unseen, forgetting, iou_from_confusion, step_metrics, unseen_under
 from densecl.records.record import Evaluation, StepRecord, plain
 from densecl.streams.samples import LoadedSample, TestSamples
 from densecl.streams.stream import Stream

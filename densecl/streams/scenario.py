@@ -81,7 +81,7 @@ def class_incremental(
         steps: class ids of each step, background excluded (`protocol.steps`).
         setting: one of `protocol.SETTINGS`.
         partition_seed: of the ties of `partitioned`.
-        labels: one of `protocol.LABELS`, see `protocol.step_table` and `metrics.grouping.UNSEEN`.
+        labels: one of `protocol.LABELS`, see `protocol.step_table` and `metrics.iou.UNSEEN`.
         joint: one step with all labels instead; groupings keep `steps`.
         by_task: a head for each step, and the method is told the step. A step's test images are then those that hold
             one of its classes; pixels of other steps' classes are void there, so an image is judged once for each step

@@ -5,153 +5,130 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from densecl.metrics.grouping import GROUPINGS
 from densecl.records.layout import Layout, method_name
 from densecl.records.published import PARTS, Part, Reported, canonical
+from densecl.records.record import Record, flatten
 from densecl.tables.agreement import mismatches
-from densecl.tables.columns import Column
-from densecl.tables.table import Cell, Row, Table
+from densecl.tables.columns import Cell
+from densecl.tables.groupings import grouping
+from densecl.tables.table import Row, Table
+
+MARKS = {"read": "", "computed": "c", "from memory": "m"}  # of numbers in footnotes
 
 
-class Apart(NamedTuple):
-    """A published row that cannot be compared with one of ours, and why."""
+class Compared(NamedTuple):
+    """A row of ours, a published one about the same method, and what keeps them from being compared."""
 
     ours: str
     theirs: Reported
     faults: tuple[str, ...]
 
+    @property
+    def distance(self) -> tuple[bool, int]:
+        """The number of differences; a published row whose protocol is not known cannot be the nearest."""
+        vague = any(fault.endswith("not stated") or fault.startswith("grouping ") for fault in self.faults)
+        return vague, len(self.faults)
+
 
 def against(tables: Sequence[Table], reported: Sequence[Reported], group: str | None = None) -> list[Table]:
     """The tables with a row of reported numbers, and our difference to them, below each of our rows they compare to.
 
-    Args:
-        tables: of `densecl.tables.table.rows`, not per step.
-        reported: of `densecl.records.published.read_all`.
-        group: the grouping that `tables` were made with.
+    The tables show scores after the last step, and were made with the grouping `group`.
     """
     return [_beside(table, reported, group) for table in tables]
-
-
-def candidates(row: Row, reported: Sequence[Reported]) -> list[Reported]:
-    """Published rows about the row's method and split: those of its setting, else of any; of its data, else of any."""
-    record = row.record
-    if record is None or row.progress:
-        return []
-    family, split = canonical(record.benchmark)
-    method = method_name(record.strategy)
-    found = [r for r in reported if r.values and r.method == method and canonical(r.benchmark)[1] == split]
-    setting = record.settings.get("stream", {}).get("setting")
-    for narrower in (
-        [r for r in found if canonical(r.benchmark)[0] == family],
-        [r for r in found if r.setting in (None, setting)],
-    ):
-        found = [r for r in found if r in narrower] or found
-    return found
 
 
 def _beside(table: Table, reported: Sequence[Reported], group: str | None) -> Table:
     lines: list[Row] = []
     remarks: list[str] = []
-    apart: list[Apart] = []
-    nothing: list[str] = []
-    layout = table.layout or Layout((), False)
+    apart: list[Compared] = []
+    unreported: dict[str, None] = {}
     for row in table.rows:
         lines.append(row)
         if row.record is None or row.progress:
             continue
-        found = candidates(row, reported)
-        if not found:
-            nothing.append(row.strategy)
         name = f"{row.strategy} {row.note}".strip()
-        compared = [Apart(name, theirs, tuple(mismatches(row.record, theirs, group))) for theirs in found]
+        rows = _candidates(row.record, reported)
+        compared = [Compared(name, theirs, tuple(mismatches(row.record, theirs, group))) for theirs in rows]
+        if not compared:
+            unreported[row.strategy] = None
+            continue
         for _, theirs, faults in compared:
             if not faults:
-                lines.append(_line(row, theirs, table.columns, layout))
-                remarks += _about(theirs, table.columns, layout)
-        if found and canonical(found[0].benchmark)[0] != canonical(row.record.benchmark)[0]:
-            compared = [min(compared, key=_distance)]  # on other data the nearest row says enough
-        apart += [one for one in compared if one.faults]
+                lines.append(_line(row, theirs, table))
+                remarks += [f"{theirs.label}: {text}" for text in _about(theirs, table)]
+        if canonical(rows[0].benchmark)[0] != canonical(row.record.benchmark)[0]:
+            compared = [min(compared, key=lambda pair: pair.distance)]  # on other data the nearest row says enough
+        apart += [pair for pair in compared if pair.faults]
     if any(line.source for line in lines):
         remarks.insert(0, "reported by: numbers of papers, in brackets ours minus theirs")
-    for label in dict.fromkeys(one.theirs.label for one in apart):
-        remarks.append(_footnote(label, [one for one in apart if one.theirs.label == label]))
-    if nothing:
-        remarks.append(f"nothing published is known for {', '.join(dict.fromkeys(nothing))}")
+    for label in dict.fromkeys(pair.theirs.label for pair in apart):
+        remarks.append(_footnote(label, [pair for pair in apart if pair.theirs.label == label]))
+    if unreported:
+        remarks.append(f"nothing published is known for {', '.join(unreported)}")
     return replace(table, rows=tuple(lines), notes=(*table.notes, *dict.fromkeys(remarks)))
 
 
-def _distance(one: Apart) -> tuple[bool, int]:
-    """How far a published row is from ours; one whose protocol is not known cannot be the nearest."""
-    vague = any(fault.endswith("not stated") or fault.startswith("grouping ") for fault in one.faults)
-    return vague, len(one.faults)
+def _candidates(record: Record, reported: Sequence[Reported]) -> list[Reported]:
+    """Published rows about a run's method and split: those of its setting, else of any; of its data, else of any."""
+    family, split = canonical(record.benchmark)
+    method = method_name(record.strategy)
+    setting = flatten(record.settings).get("stream.setting")
+    rows = [r for r in reported if r.values and r.method == method and canonical(r.benchmark)[1] == split]
+    rows = [r for r in rows if canonical(r.benchmark)[0] == family] or rows
+    return [r for r in rows if r.setting in (None, setting)] or rows
 
 
-def _footnote(label: str, apart: Sequence[Apart]) -> str:
-    """One table's numbers that are not compared: what differs for all of our rows, then what for some."""
-    numbers = dict.fromkeys(f"{one.theirs.method} {_numbers(one.theirs)}" for one in apart)
-    common = [fault for fault in apart[0].faults if all(fault in one.faults for one in apart)]
-    text = f"not compared: {label} ({', '.join(numbers)}): {', '.join(common)}"
-    further: dict[str, list[str]] = {}
-    for one in apart:
-        own = ", ".join(fault for fault in one.faults if fault not in common)
-        if own:
-            further.setdefault(own, []).append(one.ours)
-    return text + "".join(f"; {', '.join(dict.fromkeys(names))}: {own}" for own, names in further.items())
+def _columns(theirs: Reported, table: Table) -> dict[str, int]:
+    """The column that averages the same classes, for each part of a paper's table that has one."""
+    assert theirs.grouping is not None
+    columns = grouping(theirs.grouping).columns(table.layout or Layout((), False))
+    wanted = {(column.part, column.labels) for column in columns}
+    return {c.part: index for index, c in enumerate(table.columns) if (c.part, c.labels) in wanted}
 
 
-def _line(row: Row, theirs: Reported, columns: Sequence[Column], layout: Layout) -> Row:
-    """The published numbers as a row, each in the column that averages the same classes."""
-    cells = []
-    for column, ours in zip(columns, row.cells, strict=True):
-        value = _value(theirs, column, layout)
-        if value is None:
-            cells.append(Cell(None))
-        else:
-            difference = None if ours.mean is None else ours.mean - value / 100
-            cells.append(Cell(value / 100, difference=difference))
+def _line(row: Row, theirs: Reported, table: Table) -> Row:
+    """The published numbers as a row."""
+    cells = [Cell(None)] * len(table.columns)
+    for part, index in _columns(theirs, table).items():
+        value, ours = getattr(theirs.values, part), row.cells[index].mean
+        if value is not None:
+            cells[index] = Cell(value / 100, difference=None if ours is None else ours - value / 100)
     return Row(row.strategy, "", row.backbone, (), tuple(cells), source=theirs.label)
 
 
-def _value(theirs: Reported, column: Column, layout: Layout) -> float | None:
-    if not column.part or _labels(theirs, column.part, layout) != column.labels:
-        return None
-    return getattr(theirs.values, column.part)
-
-
-def _labels(theirs: Reported, part: Part, layout: Layout) -> tuple[int, ...]:
-    """The labels that one of the paper's columns averages."""
-    assert theirs.grouping is not None
-    grouping = GROUPINGS[theirs.grouping]
-    if part == "base":
-        return layout.with_background(layout.base, grouping.base)
-    return layout.added if part == "added" else layout.with_background(layout.classes, grouping.overall)
-
-
-def _about(theirs: Reported, columns: Sequence[Column], layout: Layout) -> list[str]:
-    """What to know of numbers that are shown."""
-    remarks = []
+def _about(theirs: Reported, table: Table) -> list[str]:
+    """Footnotes about numbers that are shown."""
+    texts = []
     shown: list[Part] = [part for part in PARTS if getattr(theirs.values, part) is not None]
     for certainty in ("computed", "from memory"):
         parts = [part for part in shown if theirs.sure(part) == certainty]
         if parts:
-            remarks.append(f"{theirs.label}: {', '.join(parts)} {certainty}")
-    if any(_labels(theirs, p, layout) not in [c.labels for c in columns if c.part == p] for p in shown):
-        remarks.append(f"{theirs.label}: some means count background otherwise, see --group {theirs.grouping}")
+            texts.append(f"{', '.join(parts)} {certainty}")
+    if not set(shown) <= _columns(theirs, table).keys():
+        texts.append(f"some means count background otherwise, see --group {theirs.grouping}")
     if not theirs.consistent:
-        remarks.append(f"{theirs.label}: base and added, as printed, do not average to all")
+        texts.append("base and added, as printed, do not average to all")
     if theirs.inferred:
-        remarks.append(f"{theirs.label}: {', '.join(theirs.inferred)} inferred, not stated")
-    if theirs.remark:
-        remarks.append(f"{theirs.label}: {theirs.remark}")
-    return remarks
+        texts.append(f"{', '.join(theirs.inferred)} inferred, not stated")
+    return [*texts, theirs.remark] if theirs.remark else texts
+
+
+def _footnote(label: str, apart: Sequence[Compared]) -> str:
+    """The numbers of one published table that are not compared: differences of all of our rows, then of some."""
+    numbers = dict.fromkeys(f"{pair.theirs.method} {_numbers(pair.theirs)}" for pair in apart)
+    common = [fault for fault in apart[0].faults if all(fault in pair.faults for pair in apart)]
+    text = f"not compared: {label} ({', '.join(numbers)}): {', '.join(common)}"
+    further: dict[str, dict[str, None]] = {}
+    for pair in apart:
+        own = ", ".join(fault for fault in pair.faults if fault not in common)
+        if own:
+            further.setdefault(own, {})[pair.ours] = None
+    return text + "".join(f"; {', '.join(names)}: {own}" for own, names in further.items())
 
 
 def _numbers(theirs: Reported) -> str:
-    """`75.5/49.4/69.0`, with a dash for what is not given and a mark for what was not read."""
-    marks = {"read": "", "computed": "c", "from memory": "m"}
+    """`75.5/49.4/69.0`, with a dash for an absent number and a mark for one that was not read."""
     places = max(0, round(-math.log10(theirs.rounding)))
-    texts: list[str] = []
-    for part in PARTS:
-        value = getattr(theirs.values, part)
-        texts.append("-" if value is None else f"{value:.{places}f}{marks[theirs.sure(part)]}")
-    return "/".join(texts)
+    values = [(part, getattr(theirs.values, part)) for part in PARTS]
+    return "/".join("-" if v is None else f"{v:.{places}f}{MARKS[theirs.sure(part)]}" for part, v in values)

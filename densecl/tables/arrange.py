@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 from densecl.errors import SettingError, UnknownNameError
-from densecl.tables.columns import Column
 from densecl.tables.table import Row, Table
 
 DIRECTIONS = ("asc", "desc")
@@ -17,11 +16,8 @@ def sort_rows(tables: Sequence[Table], text: str) -> list[Table]:
     """The tables with rows in the order of `COLUMN`, `COLUMN:asc` or `COLUMN:desc`.
 
     Without a direction the best comes first, the smallest where no value is better. Rows without a value come last
-    either way, equal rows stay as they are. A table without the column stays as it is.
-
-    Args:
-        tables: of `densecl.tables.table.rows`.
-        text: a heading, `base` or `added` (the first range of classes and the second), strategy, backbone or seeds.
+    either way, equal rows stay as they are. A table without the column stays as it is. COLUMN is a heading, `base` or
+    `added` (the first range of classes and the second), strategy, backbone or seeds.
 
     Raises:
         UnknownNameError: no table has the column.
@@ -36,9 +32,7 @@ def sort_rows(tables: Sequence[Table], text: str) -> list[Table]:
 def choose_columns(tables: Sequence[Table], texts: Sequence[str]) -> list[Table]:
     """The tables with the columns that are named, in that order; strategy, backbone and seeds always stay.
 
-    Args:
-        tables: of `densecl.tables.table.rows`.
-        texts: headings, or several with commas between; `base` and `added` will do for ranges of classes.
+    A text holds a heading, or several with commas between; `base` and `added` will do for ranges of classes.
 
     Raises:
         UnknownNameError: no table has a column.
@@ -56,22 +50,20 @@ def choose_columns(tables: Sequence[Table], texts: Sequence[str]) -> list[Table]
 
 
 def find(table: Table, name: str) -> int | None:
-    """Where a column stands, by its heading or by `base` or `added`."""
-    for index, column in enumerate(table.columns):
-        if column.heading == name:
-            return index
+    """The place of a column, by its heading or by `base` or `added`."""
+    headings = [column.heading for column in table.columns]
+    if name in headings:
+        return headings.index(name)
     return next((i for i, column in enumerate(table.columns) if column.part == name and name in PARTS), None)
 
 
 def _heading_and_direction(tables: Sequence[Table], text: str) -> tuple[str, str]:
-    name, colon, direction = text.rpartition(":")
-    if not colon:
+    name, colon, direction = (part.strip() for part in text.rpartition(":"))
+    if not colon or (direction not in DIRECTIONS and any(find(table, text.strip()) is not None for table in tables)):
         return text.strip(), ""
-    if direction.strip() not in DIRECTIONS:
-        if any(find(table, text.strip()) is not None for table in tables):
-            return text.strip(), ""
+    if direction not in DIRECTIONS:
         raise SettingError(f"--sort {text}: unknown direction '{direction}'", "write COLUMN:asc or COLUMN:desc")
-    return name.strip(), direction.strip()
+    return name, direction
 
 
 def _split(text: str, headings: set[str]) -> list[str]:
@@ -96,8 +88,9 @@ def _sorted(table: Table, heading: str, direction: str) -> Table:
     index = find(table, heading)
     if index is None and heading not in NAMES:
         return table
-    column = None if index is None else table.columns[index]
-    descending = direction == "desc" or (not direction and column is not None and column.better == "higher")
+    descending = direction == "desc" or (
+        not direction and index is not None and table.columns[index].better == "higher"
+    )
 
     def value(row: Row) -> Any:
         if index is not None:
@@ -110,8 +103,10 @@ def _sorted(table: Table, heading: str, direction: str) -> Table:
 
 
 def _chosen(table: Table, names: Sequence[str]) -> Table:
-    found = list(dict.fromkeys(index for name in names if (index := find(table, name)) is not None))
-    columns: tuple[Column, ...] = tuple(table.columns[index] for index in found)
-    rows = tuple(replace(row, cells=tuple(row.cells[index] for index in found)) for row in table.rows)
-    missing = [] if found else [f"has none of the columns {', '.join(names)}"]
-    return replace(table, columns=columns, rows=rows, notes=(*table.notes, *missing))
+    indices = list(dict.fromkeys(index for name in names if (index := find(table, name)) is not None))
+    return replace(
+        table,
+        columns=tuple(table.columns[index] for index in indices),
+        rows=tuple(replace(row, cells=tuple(row.cells[index] for index in indices)) for row in table.rows),
+        notes=table.notes if indices else (*table.notes, f"has none of the columns {', '.join(names)}"),
+    )

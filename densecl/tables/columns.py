@@ -1,44 +1,28 @@
-"""What a column of a table is, and what stands in it."""
+"""A column of a table, and a cell."""
 
 from typing import Literal, NamedTuple
 
-Values = dict[str, float | None]  # by heading
-
 
 class Column(NamedTuple):
-    """A measured column: `share` is a fraction of 1, `time` is in seconds, `number` has its own unit.
-
-    Attributes:
-        labels: whose IoU a column of class ranges averages; empty for all others.
-        part: which of a paper's columns it is: base, added or all.
-    """
+    """A measured column."""
 
     heading: str
-    kind: Literal["share", "time", "number"]
+    kind: Literal["share", "time", "number"]  # a fraction of 1, seconds, or a number with its own unit
     better: Literal["higher", "lower", ""] = ""
-    labels: tuple[int, ...] = ()
-    part: Literal["base", "added", "all", ""] = ""
+    labels: tuple[int, ...] = ()  # whose IoU is averaged; empty for other measures
+    part: Literal["base", "added", "all", ""] = ""  # the column of papers that it compares to
 
 
 class Cell(NamedTuple):
-    """A mean over runs; `mean` is None where nothing was measured.
+    """A mean over runs."""
 
-    Attributes:
-        std: standard deviation (n - 1); None for one run.
-        best: no ranked row of the column shows a better mean.
-        difference: only in rows of published numbers: our mean minus theirs.
-        values: of each run of the row, in the order of its seeds.
-        p: of the paired t-test against the best row; None where there are too few common seeds, and for the best.
-        close: the test cannot tell the row from the best.
-    """
-
-    mean: float | None
-    std: float | None = None
-    best: bool = False
-    difference: float | None = None
-    values: tuple[float | None, ...] = ()
-    p: float | None = None
-    close: bool = False
+    mean: float | None  # None where nothing was measured
+    std: float | None = None  # standard deviation (n - 1); None for one run
+    best: bool = False  # no ranked row of the column shows a better mean
+    difference: float | None = None  # only in rows of published numbers: our mean minus theirs
+    values: tuple[float | None, ...] = ()  # of each run of the row, in the order of its seeds
+    p: float | None = None  # of the paired t-test against the best; None for too few common seeds, and for the best
+    close: bool = False  # the test cannot tell the row from the best
 
 
 def rounded(column: Column, value: float) -> float:

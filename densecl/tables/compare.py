@@ -7,20 +7,10 @@ from pathlib import Path
 from densecl.errors import RecordError, SettingError, UnknownNameError
 from densecl.records.record import APART, Found, find_records
 from densecl.tables.arrange import choose_columns, sort_rows
-from densecl.tables.forms.text import render
 from densecl.tables.group import averaged_keys
 from densecl.tables.provenance import refuse
 from densecl.tables.select import chosen
 from densecl.tables.table import Table, rows
-
-
-class ShownTable(Table):
-    """A table whose text is what a wide terminal shows; `densecl.tables.forms.text.render` has more forms."""
-
-    def __str__(self) -> str:
-        """The table, its title and its notes."""
-        return render([self])
-
 
 RUNS = "name a folder with runs, or start one with densecl run"
 
@@ -40,8 +30,8 @@ def table(
     sort: str | None = None,
     columns: Sequence[str] = (),
     complain: Callable[[str], None] | None = None,
-) -> list[ShownTable]:
-    """Compare what was run: one table a benchmark, in which a row is a set-up.
+) -> list[Table]:
+    """Compare what was run: one table for each benchmark, one row per configuration.
 
     Runs are one row when they differ by seed alone; runs with other settings have rows of their own. Runs of equal
     settings that come from another version of densecl, another source of the method, other images, another minor
@@ -52,8 +42,8 @@ def table(
         benchmark: show these alone.
         filter: conditions that runs must meet, such as `setting=disjoint` or `training.lr<0.01`.
         per_step: mIoU of all classes seen, after each step.
-        group: how classes are averaged: a name of `densecl.metrics.GROUPINGS`.
-        labels: score classes not learnt yet as under this label preset.
+        group: how classes are averaged: a name such as `fg-only`, or `file.py:Class` of one's own.
+        labels: label preset by which classes not learnt yet are scored.
         layout: `paper` prints sequences of tasks as Matsumoto and Yanai do.
         against: TOML files of published numbers that are set beside ours.
         over: settings to average over as over seeds, such as `stream.order`.
@@ -63,26 +53,23 @@ def table(
         complain: told of each record that cannot be read; None warns.
 
     Returns:
-        Tables that can be printed.
+        Tables that can be printed; `densecl.tables.forms.text.render` has more forms.
 
     Raises:
         RecordError: no such folder, or no runs in it that meet the conditions.
-        UnknownNameError, SettingError, SpecError: a name, value or combination that does not exist; runs that must
-            not be averaged.
+        UnknownNameError, SettingError, SpecError: an unknown name or value; runs that must not be averaged.
     """
     if layout not in (None, "paper"):
         raise SettingError(f"unknown layout '{layout}'", "known: paper")
     if against and per_step:
         raise SettingError("--against compares after the last step", "leave out --per-step")
     found = _read(Path(folder), complain or warnings.warn)
-    paths = {id(record): path for path, record in found}
-    records = [record for _, record in found]
-    known = sorted({record.benchmark for record in records})
+    folders = {id(record): str(path.parent) for path, record in found}
+    known = sorted({record.benchmark for _, record in found})
     for name in benchmark:
         if name not in known:
             raise UnknownNameError("benchmark", name, known, f"nothing of it was run in {folder}")
-    records = [record for record in records if not benchmark or record.benchmark in benchmark]
-    records = chosen(records, filter)
+    records = chosen([record for _, record in found if not benchmark or record.benchmark in benchmark], filter)
     if layout == "paper":
         records = [record for record in records if record.tasks]
         if not records or per_step:
@@ -91,7 +78,7 @@ def table(
                 "leave out --per-step" if per_step else f"{folder} holds no run of one",
             )
     if not mix:
-        refuse(records, averaged_keys(records, over), lambda record: str(paths[id(record)].parent))
+        refuse(records, averaged_keys(records, over), lambda record: folders[id(record)])
     tables = rows(records, per_step, group=group, labels=labels, paper=layout == "paper", over=over)
     if sort is not None:
         tables = sort_rows(tables, sort)
@@ -99,10 +86,8 @@ def table(
         from densecl.records.published import read_all
         from densecl.tables.against import against as beside
 
-        tables = beside(tables, read_all(list(against)), group)
-    if columns:
-        tables = choose_columns(tables, columns)
-    return [ShownTable(**vars(one)) for one in tables]
+        tables = beside(tables, read_all(against), group)
+    return choose_columns(tables, columns) if columns else tables
 
 
 def _read(folder: Path, complain: Callable[[str], None]) -> list[Found]:

@@ -1,4 +1,4 @@
-"""What can be said of means over seeds: their interval, and whether two rows differ. Pure; scipy is imported when used.
+"""Intervals of means over seeds, and the paired test of two rows. Pure; scipy is imported when used.
 
 Only `scipy.special` is: its distribution functions are those of `scipy.stats`, which takes a second to import.
 """
@@ -13,15 +13,10 @@ Unit = TypeVar("Unit", bound=Hashable)
 def interval(values: Sequence[float], level: float = 0.95) -> float | None:
     """Half the width of Student's t interval of the mean: `t((1 + level) / 2, n - 1) * s / sqrt(n)`.
 
-    Args:
-        values: one a seed; s is their standard deviation (n - 1).
-        level: between 0 and 1, both excluded.
-
-    Returns:
-        In the unit of `values`; None for fewer than 2 of them, which have no spread.
+    s is the standard deviation (n - 1). None for fewer than 2 values, which have no spread.
 
     Raises:
-        ValueError: `level` is no level.
+        ValueError: `level` does not lie between 0 and 1, both excluded.
     """
     if not 0 < level < 1:
         raise ValueError(f"level {level} does not lie between 0 and 1")
@@ -34,14 +29,9 @@ def interval(values: Sequence[float], level: float = 0.95) -> float | None:
 
 
 def paired(ours: Mapping[Unit, float], others: Mapping[Unit, float]) -> float | None:
-    """Two-sided p of the paired t-test over common seeds, as `scipy.stats.ttest_rel` gives it.
+    """Two-sided p of the paired t-test over common seeds, as `scipy.stats.ttest_rel` gives it; values are by seed.
 
-    Args:
-        ours: value by seed, or by whatever else names what two set-ups were both run with.
-        others: the same measure of another set-up.
-
-    Returns:
-        None for fewer than 2 common seeds; 1.0 where all differences are 0; 0.0 where all are equal and not 0.
+    None for fewer than 2 common seeds; 1.0 where all differences are 0; 0.0 where all are equal and not 0.
     """
     common = sorted(ours.keys() & others.keys(), key=repr)
     if len(common) < 2:

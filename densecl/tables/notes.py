@@ -1,15 +1,17 @@
-"""What tells the rows of a table apart: the settings whose values differ, written as short as they stay unambiguous."""
+"""Notes that tell the rows of a table apart: the settings whose values differ, with names as short as possible."""
 
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+from densecl.records.layout import UPPER_BOUND
 from densecl.settings.grammar import format_value
+from densecl.tables.group import Configuration
 
-NAMED = ("benchmark",)  # has a title of its own
-OWN = {
-    "strategy": "strategy",  # where a file lies, among rows that are called alike
+# settings that are compared only among rows of the same strategy or backbone
+OWNERS = {
+    "strategy": "strategy",  # the file of a class, among rows that are called alike
     "strategy_values": "strategy",
     "plugins": "strategy",
     "backbone": "backbone",
@@ -17,44 +19,24 @@ OWN = {
 }
 
 
-class Setup(NamedTuple):
-    """A row as far as its note is concerned; `settings` under dotted keys."""
-
-    strategy: str
-    backbone: str
-    settings: Mapping[str, Any]
-
-
-def notes(setups: Sequence[Setup]) -> list[str]:
-    """One note a row, such as `batchnorm=frozen`; empty for a row that is set up as most are.
-
-    Hyper-parameters of a strategy are compared only among rows of that strategy, those of a backbone likewise.
-    """
-    chosen: list[list[str]] = [[] for _ in setups]
-    for key in sorted({key for setup in setups for key in setup.settings if key not in NAMED}):
-        owner = OWN.get(key.split(".")[0])
-        for group in _groups(setups, owner):
-            for index in _deviating([setups[index].settings for index in group], key):
-                if not _is_idle(setups[group[index]], key):
-                    chosen[group[index]].append(key)
-    names = _short_names({key for keys in chosen for key in keys})
+def notes(rows: Sequence[Configuration]) -> list[str]:
+    """A note for each row, such as `batchnorm=frozen`; empty for a row with the settings that most rows have."""
+    noted: list[list[str]] = [[] for _ in rows]
+    for key in sorted({key for row in rows for key in row.settings if key != "benchmark"}):
+        owner = OWNERS.get(key.split(".")[0])
+        comparable: dict[str, list[int]] = {}
+        for index, row in enumerate(rows):
+            comparable.setdefault(getattr(row, owner) if owner else "", []).append(index)
+        for indices in comparable.values():
+            for position in _deviating([rows[index].settings for index in indices], key):
+                index = indices[position]
+                if rows[index].strategy != UPPER_BOUND or not key.startswith("training.later."):  # it has no later step
+                    noted[index].append(key)
+    names = _short_names({key for keys in noted for key in keys})
     return [
-        ", ".join(f"{names[key]}={_text(setup.settings[key])}" for key in keys)
-        for setup, keys in zip(setups, chosen, strict=True)
+        ", ".join(f"{names[key]}={format_value(row.settings[key])}" for key in keys)
+        for row, keys in zip(rows, noted, strict=True)
     ]
-
-
-def _is_idle(setup: Setup, key: str) -> bool:
-    """Whether a setting has no effect on a row: joint training has no later step."""
-    return setup.strategy == "joint" and key.startswith("training.later.")
-
-
-def _groups(setups: Sequence[Setup], owner: str | None) -> list[list[int]]:
-    """Indices of the rows that are compared with each other."""
-    groups: dict[str, list[int]] = {}
-    for index, setup in enumerate(setups):
-        groups.setdefault(getattr(setup, owner) if owner else "", []).append(index)
-    return list(groups.values())
 
 
 def _deviating(settings: Sequence[Mapping[str, Any]], key: str) -> list[int]:
@@ -75,9 +57,3 @@ def _short_names(keys: set[str]) -> dict[str, str]:
         endings = (".".join(parts[-length:]) for length in range(1, len(parts)))
         names[key] = next((e for e in endings if not any(k != key and f".{k}".endswith(f".{e}") for k in keys)), key)
     return names
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, list):
-        value = tuple(value)
-    return format_value(value) if isinstance(value, str | bool | int | float | tuple) or value is None else str(value)

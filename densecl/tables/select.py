@@ -1,15 +1,15 @@
-"""`--filter`: which runs a table shows, by conditions such as `setting=disjoint` or `training.lr<0.01`."""
+"""`--filter`: the runs that a table shows, by conditions such as `setting=disjoint` or `training.lr<0.01`."""
 
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, TypeGuard
 
-from densecl.errors import RecordError, SettingError, SpecError
-from densecl.records.keys import facts, known_keys, resolve
+from densecl.errors import RecordError, SettingError
+from densecl.records.keys import facts, resolve
 from densecl.records.layout import clean, method_name
-from densecl.records.record import Record
-from densecl.settings.grammar import Value, format_value, parse_value
+from densecl.records.record import Record, plain
+from densecl.settings.grammar import format_value, parse_value
 
 FORM = re.compile(r"\s*([\w.]+)\s*(!=|<=|>=|==|=|<|>)\s*(.*?)\s*", re.DOTALL)
 ORDERED: Mapping[str, Callable[[float, float], bool]] = {
@@ -18,32 +18,7 @@ ORDERED: Mapping[str, Callable[[float, float], bool]] = {
     "<=": operator.le,
     ">=": operator.ge,
 }
-
-
-class Condition(NamedTuple):
-    """`key operator value`, with the value as it was written too: `densecl=0.1` asks for text that looks a number."""
-
-    key: str
-    operator: str
-    value: Value
-    text: str
-
-
-def parse_condition(text: str, known: set[str]) -> Condition:
-    """A condition on one of the `known` keys.
-
-    Raises:
-        SettingError: another form, or a key that no run has.
-        SpecError: the value is no literal.
-    """
-    found = FORM.fullmatch(text)
-    if found is None:
-        raise SettingError(f"--filter '{clean(text)}' is no condition", "the form is key=value, with = != < > <= or >=")
-    name, sign, literal = found.groups()
-    key, value = resolve(name, known, "--filter"), parse_value(literal)
-    if sign in ORDERED and not _is_number(value):
-        raise SettingError(f"--filter '{clean(text)}': {sign} compares numbers", f"write {name}=... or {name}!=...")
-    return Condition(key, sign.replace("==", "="), value, literal)
+MOST = 10  # values that a message lists
 
 
 def chosen(records: Sequence[Record], conditions: Sequence[str]) -> list[Record]:
@@ -52,60 +27,44 @@ def chosen(records: Sequence[Record], conditions: Sequence[str]) -> list[Record]
     `strategy` is met with or without arguments. Keys are those of `densecl.records.keys.facts`.
 
     Raises:
-        SettingError: as `parse_condition`.
-        SpecError: likewise.
+        SettingError, SpecError: another form, a key that no run has, or a value that is no literal.
         RecordError: nothing is left, naming the condition and the values that there are.
     """
-    known = known_keys(records)
-    left = list(records)
+    left = [(record, facts(record)) for record in records]
+    known = {key for _, values in left for key in values}
     for text in conditions:
-        condition = parse_condition(text, known)
-        before = left
-        left = [record for record in before if meets(record, condition)]
+        key, is_met = _condition(text, known)
+        before, left = left, [(record, values) for record, values in left if is_met(values)]
         if not left:
-            raise RecordError(f"no run meets --filter '{clean(text)}'", _what_there_is(before, condition.key))
-    return left
+            texts = sorted({clean(format_value(values[key])) for _, values in before if key in values})
+            more = f" and {len(texts) - MOST} more" if len(texts) > MOST else ""
+            there = f"{key} is {', '.join(texts[:MOST])}{more}" if texts else f"none of those that are left has {key}"
+            raise RecordError(f"no run meets --filter '{clean(text)}'", there)
+    return [record for record, _ in left]
 
 
-def meets(record: Record, condition: Condition) -> bool:
-    """Whether the record's value compares to the condition's as it says."""
-    values = facts(record)
-    found = values.get(condition.key)
-    if condition.operator in ORDERED:
-        assert isinstance(condition.value, int | float)
-        return _is_number(found) and ORDERED[condition.operator](found, condition.value)
-    equal = condition.key in values and _equal(found, condition)
-    if condition.key == "strategy":
-        equal = equal or method_name(record.strategy) == condition.text
-    return equal == (condition.operator == "=")
+def _condition(text: str, known: set[str]) -> tuple[str, Callable[[Mapping[str, Any]], bool]]:
+    """The key of a condition, and the function that tries it on the facts of a record."""
+    match = FORM.fullmatch(text)
+    if match is None:
+        raise SettingError(f"--filter '{clean(text)}' is no condition", "the form is key=value, with = != < > <= or >=")
+    name, sign, literal = match.groups()
+    key, wanted = resolve(name, known, "--filter"), parse_value(literal)
+    if sign in ORDERED:
+        if not _is_number(wanted):
+            raise SettingError(f"--filter '{clean(text)}': {sign} compares numbers", f"write {name}=... or {name}!=...")
+        return key, lambda values: _is_number(values.get(key)) and ORDERED[sign](values[key], wanted)
 
+    def is_equal(values: Mapping[str, Any]) -> bool:
+        value = values.get(key)
+        if isinstance(value, str):  # `densecl=0.1` asks for text that looks like a number
+            return value in (wanted, literal) or (key == "strategy" and method_name(value) == literal)
+        if isinstance(value, bool) or isinstance(wanted, bool):  # True is not 1 here
+            return value is wanted
+        return key in values and value == plain(wanted)  # lists, as records have them
 
-def _equal(found: Any, condition: Condition) -> bool:
-    if isinstance(found, str):
-        return found in (condition.value, condition.text)
-    if isinstance(found, bool) or isinstance(condition.value, bool):  # True is not 1 here
-        return found is condition.value
-    return _plain(found) == _plain(condition.value)
-
-
-def _plain(value: Any) -> Any:
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+    return key, is_equal if sign in ("=", "==") else lambda values: not is_equal(values)
 
 
 def _is_number(value: Any) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _what_there_is(records: Sequence[Record], key: str) -> str:
-    """The values of `key`, at most ten of them."""
-    values = [facts(record)[key] for record in records if key in facts(record)]
-    texts = sorted({_text(value) for value in values})
-    more = f" and {len(texts) - 10} more" if len(texts) > 10 else ""
-    return f"{key} is {', '.join(texts[:10])}{more}" if texts else f"none of those that are left has {key}"
-
-
-def _text(value: Any) -> str:
-    try:
-        return clean(format_value(tuple(value) if isinstance(value, list) else value))
-    except SpecError:
-        return clean(str(value))

@@ -294,6 +294,8 @@ def test_lists_name_every_recipe(capsys):
     assert {"voc15-5s", "shapes15-5", "camvid6-1", "mib", "finetune", "+replay", "+si", "bisenet", "unet"} <= set(words)
     assert main(["list", "backbones"]) == 0
     assert "mib" not in capsys.readouterr().out
+    assert main(["list", "groupings"]) == 0
+    assert "fg-only       background counts nowhere (MiB)" in capsys.readouterr().out
 
 
 def test_show_tells_hyper_parameters_settings_and_steps(voc, capsys):

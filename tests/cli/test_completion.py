@@ -11,6 +11,7 @@ import pytest
 
 from densecl.cli import completion
 from densecl.settings.catalogue import backbones, entries
+from densecl.tables import groupings
 
 ROOT = Path(__file__).parents[2]
 
@@ -58,6 +59,8 @@ def test_names_of_the_catalogue_are_offered():
     assert "mib" in offered("densecl show mi")
     assert offered("densecl data verify ca") == ["camvid"]
     assert offered("densecl list st") == ["strategies"]
+    assert offered("densecl table --group ") == groupings.names()
+    assert offered("densecl table --group with") == ["with-bg"]
 
 
 def test_after_a_plus_plugins_are_offered_that_are_not_named_yet():

@@ -13,13 +13,13 @@ import pytest
 import densecl
 from data_trees import few_drawn
 from densecl.cli import main
-from densecl.metrics import GROUPINGS
 from densecl.runner.methods import parse_method
 from densecl.runner.plan import make_plan
 from densecl.settings.catalogue import benchmark_recipe, entries, strategy_recipes
 from densecl.settings.recipe import BenchmarkRecipe, StrategyRecipe, read_recipe
 from densecl.streams import protocol
 from densecl.sweep.planfile import expand, read_plan
+from densecl.tables import groupings
 from documents import blocks, commands, parsed, resolve, write_files
 
 ROOT = Path(__file__).parents[2]
@@ -252,7 +252,7 @@ def test_the_plan_that_is_shown_has_the_iterations_of_the_published_counts(text)
 
 def test_the_page_on_protocols_names_them_all():
     page = TEXTS["protocols.md"]
-    for name in (*protocol.SETTINGS, *protocol.LABELS, *GROUPINGS):
+    for name in (*protocol.SETTINGS, *protocol.LABELS, *groupings.names()):
         assert f"| `{name}`" in page, name
 
 

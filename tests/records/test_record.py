@@ -101,6 +101,9 @@ def edited(content, keys, value):
         (["steps", 0, "evaluations", 0, "metrics", "iou"], ["high"], "iou must hold numbers or null"),
         (["steps", 0, "evaluations", 0, "metrics", "miou"], [1], "miou must be a dict"),
         (["steps", 0, "evaluations", 0, "metrics", "forgetting"], "x", "forgetting must be a number"),
+        (["steps", 0, "evaluations", 0, "confusion", 1], [1, 2], "'steps.0.evaluations.0.confusion' cannot be"),
+        (["steps", 0, "new_classes"], [-1], "'steps.0.new_classes.0' cannot be -1"),
+        (["planned_steps", 1], [-2], "'planned_steps.1.0' cannot be -2"),
     ],
 )
 def test_a_broken_record_is_refused_naming_file_and_fault(tmp_path, keys, value, fault):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from densecl.errors import DenseCLError, SettingError
-from densecl.metrics.grouping import fold_unseen, unseen_under
+from densecl.metrics.iou import fold_unseen, unseen_under
 from densecl.settings.recipe import SECTIONS, RunSettings, StreamSettings, build
 from densecl.streams import golden, protocol
 

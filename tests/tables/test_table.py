@@ -9,7 +9,8 @@ from densecl.errors import SettingError
 from densecl.records.layout import main_name, ranges
 from densecl.records.record import Evaluation, StepRecord
 from densecl.tables.forms.text import humanise, render
-from densecl.tables.notes import Setup, notes
+from densecl.tables.group import Configuration
+from densecl.tables.notes import notes
 from densecl.tables.table import rows
 from table_records import STEPS, cells, make
 
@@ -78,15 +79,17 @@ def test_rows_that_differ_by_a_setting_say_so():
 
 def test_notes_compare_hyper_parameters_only_within_a_strategy():
     setups = [
-        Setup("lwf", "bisenet", {"strategy_values.distillation": 100, "training.lr": 0.1}),
-        Setup("mib", "bisenet", {"strategy_values.distillation": 10, "training.lr": 0.1}),
-        Setup("mib", "bisenet", {"strategy_values.distillation": 5, "training.lr": 0.1}),
+        Configuration("lwf", "bisenet", {"strategy_values.distillation": 100, "training.lr": 0.1}),
+        Configuration("mib", "bisenet", {"strategy_values.distillation": 10, "training.lr": 0.1}),
+        Configuration("mib", "bisenet", {"strategy_values.distillation": 5, "training.lr": 0.1}),
     ]
     assert notes(setups) == ["", "distillation=10", "distillation=5"]
 
 
 def test_notes_stay_unambiguous_when_two_keys_end_alike():
-    setups = [Setup("a", "b", {"training.lr": lr, "training.later.lr": later}) for lr, later in ((1, 2), (3, 4))]
+    setups = [
+        Configuration("a", "b", {"training.lr": lr, "training.later.lr": later}) for lr, later in ((1, 2), (3, 4))
+    ]
     assert notes(setups) == ["later.lr=2, training.lr=1", "later.lr=4, training.lr=3"]
 
 

@@ -2,13 +2,17 @@
 
 from fractions import Fraction
 from itertools import product
+from pathlib import Path
 from statistics import fmean
 
 import pytest
 
+from densecl.cli import main
 from densecl.errors import UnknownNameError
-from densecl.metrics import GROUPINGS, grouping, harmonic_mean, unseen_under
+from densecl.metrics import harmonic_mean, unseen_under
+from densecl.records.published import Reported
 from densecl.records.record import Evaluation, Record, StepRecord
+from densecl.tables import groupings
 from densecl.tables.forms.text import render
 from densecl.tables.table import rows
 
@@ -183,7 +187,6 @@ def test_unknown_names_get_the_nearest():
         rows([run()], group="fgonly")
     with pytest.raises(UnknownNameError, match=r"label preset 'mib2021'\. did you mean"):
         rows([run()], labels="mib2021")
-    assert {name: grouping(name) for name in GROUPINGS} == GROUPINGS
     assert unseen_under("plop2021") == "background"
 
 
@@ -192,3 +195,74 @@ def test_the_harmonic_mean_of_something_and_nothing():
     assert harmonic_mean(0.0, 0.0) == 0.0
     assert harmonic_mean(None, 0.5) is None
     assert harmonic_mean(0.6, 0.3) == pytest.approx(0.4)
+
+
+# ---- groupings in files
+
+
+def test_every_grouping_is_found_by_its_file():
+    files = [path.stem.replace("_", "-") for path in Path(groupings.__file__).parent.glob("[!_]*.py")]
+    assert [each.name for each in groupings.groupings()] == sorted(files)
+    assert {"fg-only", "with-bg", "mixed", "harmonic", "step-average"} <= set(files)
+    for each in groupings.groupings():
+        assert isinstance(each, groupings.Grouping)
+        assert each.summary
+        assert not each.summary.endswith(".")
+
+
+def test_a_dropped_in_file_is_a_grouping(tmp_path, monkeypatch):
+    (tmp_path / "of_my_lab.py").write_text(OWN)
+    monkeypatch.setattr(groupings, "__path__", [*groupings.__path__, str(tmp_path)])
+    assert "of-my-lab" in groupings.names()
+    assert values(run(), group="of-my-lab")["odd"] == pytest.approx(mean(AFTER[-1], [1, 3]))
+
+
+OWN = """
+from densecl.tables.columns import Column
+from densecl.tables.groupings import Grouping
+
+class Odd(Grouping):
+    \"""Odd labels, and the IoU lost from base to added.\"""
+
+    background = ()
+    extra = "gap"
+    scale: float = 1.0
+
+    def columns(self, layout):
+        odd = tuple(label for label in layout.classes if label % 2)
+        return [*super().columns(layout), Column("odd", "share", "higher", odd)]
+
+    def extra_value(self, means):
+        return self.scale * (means.base - means.added)
+"""
+
+
+def test_a_grouping_of_ones_own_is_a_class_in_a_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(OWN)
+    found = values(run(), group="mine.py:Odd")
+    last = AFTER[-1]
+    assert list(found) == ["1-2", "3-4", "all", "odd", "gap", "forgetting", "time"]
+    assert found["odd"] == pytest.approx(mean(last, [1, 3]))
+    assert found["gap"] == pytest.approx(mean(last, [1, 2]) - mean(last, [3, 4]))
+    assert values(run(), group="mine.py:Odd(scale=2)")["gap"] == pytest.approx(2 * found["gap"])
+    run().write(tmp_path / "runs" / "result.json")
+    assert main(["table", "runs", "--group", "mine.py:Odd(scale=2)", "--columns", "odd,gap"]) == 0
+    out = capsys.readouterr().out
+    assert "mIoU in %, Odd(scale=2): odd labels, and the IoU lost from base to added; all: 1-4" in out
+    for wrong, message in (
+        ("absent.py:Odd", "absent.py"),
+        ("mine.py:Even", "unknown class in mine.py 'Even'"),
+        ("mine.py:Column", "'mine.py:Column' is no grouping"),
+        ("mine.py:Odd(size=2)", "unknown hyper-parameter of Odd 'size'"),
+    ):
+        assert main(["table", "runs", "--group", wrong]) == 2
+        err = capsys.readouterr().err
+        assert message in err
+        assert err.count("\n") == 1
+
+
+def test_a_record_or_a_file_of_published_numbers_never_names_a_class_to_import():
+    own = {"name": "A", "paper": "B", "table": "1", "source": "s", "benchmark": "toy2-1", "method": "mib"}
+    with pytest.raises(ValueError, match="grouping"):
+        Reported.model_validate({**own, "values": {"all": 1}, "grouping": "mine.py:Odd"})

@@ -1,11 +1,11 @@
-"""What tables of every form share: the text of a cell, the name of a row, remarks and numbered footnotes."""
+"""The parts that all forms share: the text of a cell, the lines of a table, remarks and numbered footnotes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from densecl.tables.columns import Cell, Column, rounded
 from densecl.tables.intervals import interval
 from densecl.tables.rank import FEWEST, LEVEL
-from densecl.tables.table import Row, Table
+from densecl.tables.table import Table
 
 SPREADS: Mapping[str, str] = {
     "std": "mean ± standard deviation (n-1) over seeds",
@@ -13,7 +13,7 @@ SPREADS: Mapping[str, str] = {
 }
 NARROW = "mean over seeds; a wider screen or fewer --columns show ±"
 CLOSE = "≈"
-LONG = 40  # characters of a note that a row still bears beside its name
+LONG = 40  # characters of a note that still stands beside the name of a row
 
 
 def humanise(seconds: float) -> str:
@@ -60,26 +60,45 @@ def footnotes(table: Table, longest: int = LONG) -> dict[str, int]:
     return {note: number for number, note in enumerate(long, start=1)}
 
 
-def label(row: Row, numbers: Mapping[str, int]) -> tuple[str, int | None]:
-    """The name of a row, and the number of the footnote that tells it from others."""
-    if row.source:
-        return f"reported by {row.source}", None
-    number = numbers.get(row.note)
-    parts = [
-        row.strategy + ("†" if row.oracle is not None else ""),
-        row.note if number is None else "",
-        f"({row.progress})" if row.progress else "",
-    ]
-    return " ".join(part for part in parts if part), number
+def shared_backbone(table: Table) -> str | None:
+    """The backbone, if it is that of all rows: then it is named once, above the table."""
+    names = {row.backbone for row in table.rows}
+    return names.pop() if len(names) == 1 else None
 
 
-def seeds_text(row: Row) -> str:
-    """How many runs; nothing for what papers report."""
-    return "" if row.source else str(len(row.seeds))
+def lines(
+    table: Table,
+    numbers: Mapping[str, int],
+    spread: str | None,
+    *,
+    backbones: bool,  # with a column of them
+    escape: Callable[[str], str],  # writes text so that the form shows it literally
+    reference: Callable[[int], str],  # writes the number of a footnote
+    best: Callable[[str], str],  # marks the best value of a column
+) -> list[list[str]]:
+    """The text of all cells, line by line, headings first; `numbers` are those of footnotes, by the note of a row."""
+    names = ["strategy", *(["backbone"] if backbones else []), "seeds"]
+    result = [[escape(text) for text in (*names, *(column.heading for column in table.columns))]]
+    for row in table.rows:
+        number = numbers.get(row.note)
+        own = [
+            row.strategy + ("†" if row.oracle is not None else ""),
+            row.note if number is None else "",
+            f"({row.progress})" if row.progress else "",
+        ]
+        name = f"reported by {row.source}" if row.source else " ".join(part for part in own if part)
+        line = [escape(name) + ("" if number is None else reference(number))]
+        line += [escape(row.backbone)] if backbones else []
+        line.append("" if row.source else str(len(row.seeds)))
+        for column, cell in zip(table.columns, row.cells, strict=True):
+            text = escape(cell_text(column, cell, spread))
+            line.append(best(text) if cell.best else text)
+        result.append(line)
+    return result
 
 
 def remarks(table: Table, best: str, spread: str | None = "std") -> list[str]:
-    """What to know beside the numbers; `best` says how the best values are marked."""
+    """The lines below a table; `best` says how the best values are marked."""
     result = list(table.notes)
     cells = [cell for row in table.rows for cell in row.cells]
     if any(cell.std is not None for cell in cells):
@@ -92,14 +111,3 @@ def remarks(table: Table, best: str, spread: str | None = "std") -> list[str]:
             f"p ≥ {LEVEL:g}, not corrected for the number of rows"
         )
     return result
-
-
-def shared_backbone(table: Table) -> str | None:
-    """The backbone of all rows: named once above a table, where columns are dear."""
-    names = {row.backbone for row in table.rows}
-    return names.pop() if len(names) == 1 else None
-
-
-def headings(table: Table) -> Sequence[str]:
-    """Of all columns, names of rows first."""
-    return ["strategy", "backbone", "seeds", *(column.heading for column in table.columns)]

@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 
-from densecl.tables.forms.cells import cell_text, footnotes, headings, label, remarks, seeds_text, shared_backbone
+from densecl.tables.forms.cells import footnotes, lines, remarks, shared_backbone
 from densecl.tables.table import Table
 
 NAMED = {
@@ -36,48 +36,51 @@ ACCENTED = re.compile("[À-ÖØ-öø-ÿ]")  # letters that LaTeX's own fonts com
 
 def latex(tables: Sequence[Table], spread: str = "std") -> str:
     r"""All tables, one `table` environment each, for a document that uses `booktabs`."""
-    return "\n".join(["% \\usepackage{booktabs}", *(_one(table, spread) for table in tables)])
+    return "\n".join(["% \\usepackage{booktabs}", *(_environment(table, spread) for table in tables)])
 
 
-def _one(table: Table, spread: str) -> str:
-    shared = shared_backbone(table)
+def _environment(table: Table, spread: str) -> str:
+    backbone = shared_backbone(table)
     numbers = footnotes(table)
-    body = _body(table, spread, numbers, shared is None)
+    body = _body(table, spread, numbers)
     if max(sum(map(len, line)) for line in body) > PAGE:
         numbers = footnotes(table, 0)
-        body = _body(table, spread, numbers, shared is None)
-    left = "l" if shared is not None else "ll"
-    lines = [
+        body = _body(table, spread, numbers)
+    left = "l" if backbone is not None else "ll"
+    notes = ["; ".join(escape(remark) for remark in remarks(table, "best in bold", spread)) + "."]
+    notes += [f"{_reference(number)} {escape(note)}" for note, number in numbers.items()]
+    text = [
         "\\begin{table}",
         "  \\centering",
         "  \\footnotesize",
         "  \\setlength{\\tabcolsep}{3pt}",
-        f"  \\caption{{{escape(table.benchmark if shared is None else f'{table.benchmark}, {shared}')}}}",
+        f"  \\caption{{{escape(table.benchmark if backbone is None else f'{table.benchmark}, {backbone}')}}}",
         f"  \\begin{{tabular}}{{@{{}}{left}{'r' * (len(body[0]) - len(left))}@{{}}}}",
         "    \\toprule",
         f"    {' & '.join(body[0])} \\\\",
         "    \\midrule",
+        *(f"    {{}}{' & '.join(line)} \\\\" for line in body[1:]),  # {}: else [ after \\ begins an option
+        "    \\bottomrule",
+        "  \\end{tabular}",
+        "  \\par\\smallskip",
+        "  \\begin{minipage}{\\linewidth}",
+        *(f"    {note}\\par" for note in notes),
+        "  \\end{minipage}",
+        "\\end{table}",
+        "",
     ]
-    lines += [f"    {{}}{' & '.join(line)} \\\\" for line in body[1:]]  # {}: else [ after \\ begins an option
-    lines += ["    \\bottomrule", "  \\end{tabular}", "  \\par\\smallskip", "  \\begin{minipage}{\\linewidth}"]
-    notes = ["; ".join(escape(remark) for remark in remarks(table, "best in bold", spread)) + "."]
-    notes += [f"{_reference(number)} {escape(note)}" for note, number in numbers.items()]
-    return "\n".join([*lines, *(f"    {note}\\par" for note in notes), "  \\end{minipage}", "\\end{table}", ""])
+    return "\n".join(text)
 
 
-def _body(table: Table, spread: str, numbers: Mapping[str, int], own_backbone: bool) -> list[list[str]]:
-    """The cells of all lines, headings first."""
-    names = [name for name in headings(table) if own_backbone or name != "backbone"]
-    lines = [[re.sub(r"(?<=[0-9])-(?=[0-9])", "--", escape(name)) for name in names]]
-    for row in table.rows:
-        name, number = label(row, numbers)
-        line = [escape(name) + ("" if number is None else _reference(number))]
-        line += [escape(row.backbone), seeds_text(row)] if own_backbone else [seeds_text(row)]
-        for column, cell in zip(table.columns, row.cells, strict=True):
-            text = _number(escape(cell_text(column, cell, spread)))
-            line.append(f"\\textbf{{{text}}}" if cell.best else text)
-        lines.append(line)
-    return lines
+def _body(table: Table, spread: str, numbers: Mapping[str, int]) -> list[list[str]]:
+    """The cells of all lines, headings first, with minus signs and dashes as LaTeX sets them."""
+    backbones = shared_backbone(table) is None
+    cells = lines(
+        table, numbers, spread, backbones=backbones, escape=escape, reference=_reference, best="\\textbf{{{}}}".format
+    )
+    first = 3 if backbones else 2  # column of numbers
+    headings = [re.sub(r"(?<=[0-9])-(?=[0-9])", "--", name) for name in cells[0]]
+    return [headings, *(line[:first] + [_number(text) for text in line[first:]] for line in cells[1:])]
 
 
 def _reference(number: int) -> str:
@@ -85,7 +88,6 @@ def _reference(number: int) -> str:
 
 
 def _number(text: str) -> str:
-    """Minus signs as long as LaTeX sets them, and a dash where nothing was measured."""
     return "--" if text == "-" else re.sub(r"-(?=[0-9.])", "$-$", text)
 
 

@@ -3,48 +3,38 @@
 import re
 from collections.abc import Sequence
 
-from densecl.tables.forms.cells import cell_text, footnotes, headings, label, remarks, seeds_text
+from densecl.tables.forms.cells import footnotes, lines, remarks
 from densecl.tables.table import Table
 
-NAMES = 2  # columns that stand left; all others right
+NAMES = 2  # left-aligned columns: strategy and backbone
 
 
 def markdown(tables: Sequence[Table], spread: str = "std") -> str:
     """All tables, each below a heading with the benchmark's name."""
-    return "\n".join(_one(table, spread) for table in tables)
+    return "\n".join(_section(table, spread) for table in tables)
 
 
-def _one(table: Table, spread: str) -> str:
+def _section(table: Table, spread: str) -> str:
     numbers = footnotes(table)
-    lines = [[escape(heading) for heading in headings(table)]]
-    for row in table.rows:
-        name, number = label(row, numbers)
-        cells = [escape(name) + ("" if number is None else _reference(number)), escape(row.backbone), seeds_text(row)]
-        for column, cell in zip(table.columns, row.cells, strict=True):
-            text = cell_text(column, cell, spread)
-            cells.append(f"**{text}**" if cell.best else text)
-        lines.append(cells)
+    cells = lines(table, numbers, spread, backbones=True, escape=escape, reference=_reference, best="**{}**".format)
     below = ["; ".join(escape(remark) for remark in remarks(table, "best in bold", spread))]
     below += [f"{_reference(number)} {escape(note)}" for note, number in numbers.items()]
-    return "\n".join([f"### {escape(table.benchmark)}", "", *_aligned(lines), "", "<br>\n".join(below), ""])
+    return "\n".join([f"### {escape(table.benchmark)}", "", *_aligned(cells), "", "<br>\n".join(below), ""])
 
 
 def _reference(number: int) -> str:
     return f"<sup>{number}</sup>"
 
 
-def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
     """The lines of a pipe table, all cells of a column equally wide."""
-    widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
-    rule = ["-" * width if i < NAMES else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
-    padded = [
-        [
-            cell.ljust(width) if i < NAMES else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        for line in lines
-    ]
-    return [f"| {' | '.join(line)} |" for line in [padded[0], rule, *padded[1:]]]
+    columns = []
+    for index, column in enumerate(zip(*cells, strict=True)):
+        width = max(3, *map(len, column))
+        left = index < NAMES
+        heading, *values = (text.ljust(width) if left else text.rjust(width) for text in column)
+        columns.append([heading, "-" * width if left else "-" * (width - 1) + ":", *values])
+    return [f"| {' | '.join(line)} |" for line in zip(*columns, strict=True)]
 
 
 def escape(text: str) -> str:

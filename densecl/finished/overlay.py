@@ -14,7 +14,7 @@ LETTERS = (12, 96)  # least and largest height of the legend's letters, in pixel
 INK, PAPER, RIM = (32, 32, 32), (255, 255, 255), (150, 150, 150)
 
 
-class Entry(NamedTuple):
+class LegendEntry(NamedTuple):
     """A class in a legend: its colour, None where the photograph is left as it is, and what is written."""
 
     colour: tuple[int, int, int] | None
@@ -57,7 +57,7 @@ def overlay(pixels: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> Ima
     edge = outline(labels) & (labels != 0)
     result[edge] = painted[edge]
     entries = [
-        Entry(tuple(colours()[label].tolist()) if label else None, f"{names[label]} {percent(share)}")
+        LegendEntry(tuple(colours()[label].tolist()) if label else None, f"{names[label]} {percent(share)}")
         for label, share in shares(labels).items()
     ]
     return with_legend(Image.fromarray(result), entries)
@@ -74,7 +74,7 @@ def outline(labels: np.ndarray) -> np.ndarray:
     return edge
 
 
-def with_legend(picture: Image.Image, entries: Sequence[Entry]) -> Image.Image:
+def with_legend(picture: Image.Image, entries: Sequence[LegendEntry]) -> Image.Image:
     """The picture with a strip of colours and words below, in as many lines as its width needs."""
     height = min(max(round(max(picture.size) / 45), LETTERS[0]), LETTERS[1])
     font = ImageFont.load_default(height)

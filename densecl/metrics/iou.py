@@ -1,53 +1,19 @@
-"""From a confusion matrix to the columns papers print: means of IoU over groups of classes. NumPy only."""
+"""From a confusion matrix to IoU by class, means over groups of classes, and forgetting. NumPy only."""
 
-from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 
 from densecl.errors import UnknownNameError
 
 Unseen = Literal["background", "ignore"]
-
-
-class Grouping(NamedTuple):
-    """Which classes the columns of a paper's table average.
-
-    Attributes:
-        base: whether background counts among the classes of step 0. overall: whether it counts in the mean of all.
-        extra: a further column, of `harmonic` or `average`. summary: who prints it.
-    """
-
-    base: bool
-    overall: bool
-    summary: str
-    extra: Literal["", "harmonic", "average"] = ""
-
-
-GROUPINGS = {
-    "fg-only": Grouping(False, False, "background counts nowhere (MiB)"),
-    "with-bg": Grouping(True, True, "background counts in base and all (PLOP, SSUL, RCIL, DKD)"),
-    "mixed": Grouping(False, True, "background counts in all, not in base (WILSON)"),
-    "harmonic": Grouping(True, True, "with-bg, and the harmonic mean of base and added (DKD's hIoU)", extra="harmonic"),
-    "step-average": Grouping(True, True, "with-bg, and the mean of all over the steps", extra="average"),
-}
 # The half of a label preset that acts in evaluation: what pixels of classes not learnt yet count as.
 UNSEEN: dict[str, Unseen] = {"mib2020": "ignore", "plop2021": "background", "strict": "ignore"}
 
 
-def grouping(name: str) -> Grouping:
-    """The grouping of that name.
-
-    Raises:
-        UnknownNameError: there is none.
-    """
-    if name not in GROUPINGS:
-        raise UnknownNameError("group", name, GROUPINGS)
-    return GROUPINGS[name]
-
-
 def unseen_under(labels: str) -> Unseen:
-    """What a label preset makes of unseen classes in an intermediate evaluation.
+    """How a label preset counts pixels of unseen classes in an intermediate evaluation.
 
     Raises:
         UnknownNameError: no such preset.
@@ -80,7 +46,7 @@ def iou_from_confusion(matrix: np.ndarray) -> np.ndarray:
 
 
 def fold_unseen(matrix: np.ndarray, seen: int, unseen: Unseen) -> np.ndarray:
-    """What an intermediate test does with pixels of classes that have not been shown yet.
+    """Count pixels of classes that have not been shown yet as background, or leave them out.
 
     Args:
         matrix: (n, n) counts with every true class as a row; never changed.
@@ -143,6 +109,28 @@ def step_metrics(
         "previous": _mean(iou, background + previous) if previous else None,
         "current": _mean(iou, steps[step]),
     }
+
+
+def forgetting(
+    iou_when_learnt: Mapping[int, float], iou_now: Sequence[float | None] | np.ndarray, previous_labels: Iterable[int]
+) -> float | None:
+    """IoU right after a class was learnt minus IoU now, mean over classes of earlier steps; positive is worse.
+
+    Args:
+        iou_when_learnt: label -> IoU at the end of the step that brought it.
+        iou_now: (n,) IoU per label after the present step.
+        previous_labels: labels of earlier steps; background (0) is left out.
+
+    Returns:
+        The mean over classes whose IoU is known then and now (recorded, not None, not NaN); None when there are none.
+    """
+    losses = []
+    for label in previous_labels:
+        then = iou_when_learnt.get(label)
+        now = iou_now[label]
+        if label != 0 and then is not None and now is not None and not (np.isnan(then) or np.isnan(now)):
+            losses.append(float(then) - float(now))
+    return float(np.mean(losses)) if losses else None
 
 
 def _mean(iou: Sequence[float] | np.ndarray, labels: Sequence[int]) -> float | None:

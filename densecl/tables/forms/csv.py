@@ -1,0 +1,35 @@
+"""Tables as CSV, with full precision."""
+
+import csv
+import io
+from collections.abc import Sequence
+
+from densecl.tables.columns import Cell
+from densecl.tables.forms.cells import spread_of
+from densecl.tables.table import Table
+
+
+def comma_separated(tables: Sequence[Table], spread: str = "std") -> str:  # always with both spreads
+    """All tables in one: each mean, both spreads, p of the test against the best, difference to published numbers."""
+    headings = list(dict.fromkeys(column.heading for table in tables for column in table.columns))
+    compared = any(row.source for table in tables for row in table.rows)
+    endings = ("", " std", " interval", " p", *([" difference"] if compared else []))
+    own = ["source"] if compared else []
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(
+        ["benchmark", "strategy", "settings", "backbone", "seeds", "progress", "oracle", *own]
+        + [f"{heading}{ending}" for heading in headings for ending in endings]
+    )
+    for table in tables:
+        for row in table.rows:
+            seeds = " ".join(map(str, row.seeds))
+            line = [table.benchmark, row.strategy, row.note, row.backbone, seeds, row.progress, row.oracle or ""]
+            line += [row.source] if compared else []
+            cells = {column.heading: cell for column, cell in zip(table.columns, row.cells, strict=True)}
+            for heading in headings:
+                cell = cells.get(heading, Cell(None))
+                values = (cell.mean, cell.std, spread_of(cell, "interval"), cell.p, cell.difference)[: len(endings)]
+                line += ["" if value is None else repr(value) for value in values]
+            writer.writerow(line)
+    return stream.getvalue()

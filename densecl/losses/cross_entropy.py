@@ -1,13 +1,12 @@
 """Cross-entropy of label maps, plain and with the old classes modelled inside the background."""
 
-from typing import Any
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from densecl.losses.reduction import Normalise, analytic, blocks, pixel_weights, scale_, widen
+from densecl.losses.reduction import Normalise, blocks, pixel_weights, widen, with_gradient
 
 
 def cross_entropy(
@@ -18,18 +17,14 @@ def cross_entropy(
     normalise: Normalise = "weight",
     ignore_index: int = 255,
 ) -> Tensor:
-    """Softmax cross-entropy, mean over pixels.
+    """Softmax cross-entropy, mean over pixels; zero, with zero gradient, when no pixel is valid.
 
     Args:
         logits: (B, C, H, W), any floating type; computed in at least float32.
-        target: (B, H, W) int64, labels 0..C-1 or `ignore_index`.
+        target: (B, H, W) int64, labels 0..C-1 or `ignore_index`; never changed.
         weight: None, (B,) per sample or (B, H, W) per pixel loss weights (constants).
-        normalise: "weight" or "pixels"; see Returns.
+        normalise: "weight": sum(w l) / sum(w) over valid pixels; "pixels": sum(w l) / (B H W), void pixels counted.
         ignore_index: label of void pixels.
-
-    Returns:
-        Scalar sum(w l) over valid pixels / their sum(w) ("weight") or / (B H W), void pixels counted ("pixels"); zero,
-        with zero gradient, when nothing is valid.
     """
     logits = widen(logits)
     w = pixel_weights(weight, target != ignore_index, logits.dtype, normalise)
@@ -52,22 +47,9 @@ def unbiased_cross_entropy(
     samples count as background. The gradient is analytic and made in the forward pass: p - onehot(c) at a new class,
     p - softmax(z[0:n_old]) over the old outputs at background.
 
-    Args:
-        logits: (B, C, H, W), any floating type; computed in at least float32.
-        target: (B, H, W) int64, labels 0..C-1 or `ignore_index`; never changed.
-        n_old: outputs that existed before this step, background included; 0 or 1 give plain cross-entropy.
-        hidden: (B,) bool, the samples whose old classes hide in the background; the others (replayed, fully labelled)
-            get plain cross-entropy. None means all.
-        weight: None, (B,) per sample or (B, H, W) per pixel loss weights (constants).
-        normalise: "weight" or "pixels"; see Returns.
-        ignore_index: label of void pixels.
-
-    Returns:
-        Scalar sum(w l) over valid pixels / their sum(w) ("weight") or / (B H W), void pixels counted ("pixels"); zero,
-        with zero gradient, when nothing is valid.
-
-    Raises:
-        ValueError: `n_old` exceeds the number of outputs.
+    `n_old` counts the outputs that existed before this step, background included; 0 or 1 give plain cross-entropy.
+    `hidden`, (B,) bool, tells the samples whose old classes hide in the background (None: all); the others (replayed,
+    fully labelled) get plain cross-entropy. All other arguments are those of `cross_entropy`.
     """
     if n_old > logits.shape[1]:
         raise ValueError(f"n_old is {n_old}, but the network has {logits.shape[1]} outputs")
@@ -81,14 +63,12 @@ def unbiased_cross_entropy(
     index = torch.where(folded | ~valid, 0, target)
     w = pixel_weights(weight, valid, logits.dtype, normalise)
     if torch.compiler.is_compiling():  # of the formula a compiler makes one pass
-        return _formula(logits, index, folded, w, n_old)
-    if analytic(logits):
-        return _UnbiasedCrossEntropy.apply(logits, index, folded, w, n_old)  # pyright: ignore[reportReturnType]
-    return _loss(logits, index, folded, w, n_old)
+        return _formula(n_old, logits, index, folded, w)
+    return with_gradient(partial(_loss, n_old), logits, index, folded, w)
 
 
-def _formula(logits: Tensor, index: Tensor, folded: Tensor, weight: Tensor, n_old: int) -> Tensor:
-    """The loss as one expression, from which a compiler derives the gradient; arguments as of `_loss`."""
+def _formula(n_old: int, logits: Tensor, index: Tensor, folded: Tensor, weight: Tensor) -> Tensor:
+    """The loss as one expression, from which a compiler derives the gradient."""
     lse_old = lse = logits[:, :n_old].logsumexp(1)
     if n_old < logits.shape[1]:
         lse = torch.logaddexp(lse_old, logits[:, n_old:].logsumexp(1))
@@ -98,31 +78,8 @@ def _formula(logits: Tensor, index: Tensor, folded: Tensor, weight: Tensor, n_ol
     return ((lse - torch.where(folded, lse_old, labelled)) * weight).sum()
 
 
-class _UnbiasedCrossEntropy(torch.autograd.Function):
-    """Makes the gradient beside the loss, while the block is in the cache; the buffer is handed over in backward."""
-
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, index: Tensor, folded: Tensor, weight: Tensor, n_old: int) -> Tensor:
-        ctx.save_for_backward(logits, index, folded, weight)
-        ctx.n_old = n_old
-        ctx.gradient = torch.empty_like(logits)
-        return _loss(logits, index, folded, weight, n_old, ctx.gradient)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        gradient, ctx.gradient = ctx.gradient, None
-        if gradient is None:  # a second backward through a retained graph: the buffer is gone, make it anew
-            logits, index, folded, weight = ctx.saved_tensors
-            gradient = torch.empty_like(logits)
-            _loss(logits, index, folded, weight, ctx.n_old, gradient)
-        return scale_(gradient, grad_outputs[0]), None, None, None, None
-
-
-def _loss(
-    logits: Tensor, index: Tensor, folded: Tensor, weight: Tensor, n_old: int, gradient: Tensor | None = None
-) -> Tensor:
-    """The loss; fills `gradient` (shaped like `logits`) when given. `index` holds 0 at folded and void pixels."""
+def _loss(n_old: int, logits: Tensor, index: Tensor, folded: Tensor, weight: Tensor, gradient: Tensor | None) -> Tensor:
+    """The loss, and its gradient; `index` holds 0 at folded and void pixels. See `with_gradient`."""
     total = logits.new_zeros(())
     for block in blocks(logits):
         z, pixels = logits[block], (block[0], block[2])

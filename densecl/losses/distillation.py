@@ -1,12 +1,9 @@
 """Distillation of a teacher's class probabilities, plain (LwF) and with the new classes inside the background (MiB)."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from densecl.losses.reduction import analytic, blocks, pixel_weights, scale_, widen
+from densecl.losses.reduction import blocks, pixel_weights, widen, with_gradient
 
 
 def distillation(
@@ -40,24 +37,15 @@ def unbiased_distillation(logits: Tensor, teacher_logits: Tensor, *, weight: Ten
 
     With A = {0, C_old, .., C-1}: log p(0) = LSE(z[A]) - LSE(z), log p(k) = z[k] - LSE(z) for 1 <= k < C_old; the loss
     is -(1/C_old) sum_k softmax(teacher)[k] log p(k), mean over pixels, void included. Without new classes it equals
-    `distillation`. The gradient is analytic: (p - q[0] softmax(z[A])) / C_old on A, (p - q) / C_old elsewhere.
-
-    Args:
-        logits: (B, C, H, W), any floating type; computed in at least float32.
-        teacher_logits: (B, C_old, H, W) with C_old <= C; a constant.
-        weight: None, (B,) per sample or (B, H, W) per pixel loss weights (constants).
-
-    Returns:
-        Scalar sum(w l) / sum(w); zero when all weights are.
+    `distillation`, whose arguments it has. The gradient is analytic: (p - q[0] softmax(z[A])) / C_old on A,
+    (p - q) / C_old elsewhere.
     """
     n_old = _check(logits, teacher_logits)
     logits, teacher = widen(logits), teacher_logits.detach()
     w = _all_pixels(logits, weight) / n_old
     if torch.compiler.is_compiling():  # of the formula a compiler makes one pass
         return _formula(logits, teacher, w)
-    if analytic(logits):
-        return _UnbiasedDistillation.apply(logits, teacher, w)  # pyright: ignore[reportReturnType]
-    return _loss(logits, teacher, w, None)
+    return with_gradient(_loss, logits, teacher, w)
 
 
 def _formula(logits: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
@@ -74,36 +62,16 @@ def _formula(logits: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
     return ((lse - explained) * weight).sum()
 
 
-class _UnbiasedDistillation(torch.autograd.Function):
-    """Makes the gradient beside the loss, while the block is in the cache; the buffer is handed over in backward."""
-
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(logits, teacher, weight)
-        ctx.gradient = torch.empty_like(logits)
-        return _loss(logits, teacher, weight, ctx.gradient)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        gradient, ctx.gradient = ctx.gradient, None
-        if gradient is None:  # a second backward through a retained graph: the buffer is gone, make it anew
-            logits, teacher, weight = ctx.saved_tensors
-            gradient = torch.empty_like(logits)
-            _loss(logits, teacher, weight, gradient)
-        return scale_(gradient, grad_outputs[0]), None, None
-
-
 def _loss(logits: Tensor, teacher: Tensor, weight: Tensor, gradient: Tensor | None) -> Tensor:
-    """The loss; fills `gradient` (shaped like `logits`) when given."""
+    """The loss, and its gradient; see `with_gradient`."""
     total = logits.new_zeros(())
     n_old, n_all = teacher.shape[1], logits.shape[1]
-    kept, new = slice(1, n_old), slice(n_old, n_all)
+    old, new = slice(1, n_old), slice(n_old, n_all)
     for block in blocks(logits):
         z, w = logits[block], weight[block[0], block[2]]  # (b, C, h, W), (b, h, W)
         q = widen(teacher[block]).to(z.dtype).softmax(1)  # (b, C_old, h, W)
         e = torch.empty_like(z) if gradient is None else gradient[block]
-        # Two groups with a maximum each, so neither sum can underflow: background with the new classes, the kept ones.
+        # Two groups with a maximum each, so neither sum can underflow: background and new classes, the other old ones.
         top_bg = z[:, 0] if n_old == n_all else torch.maximum(z[:, 0], z[:, new].amax(1))
         e[:, 0] = (z[:, 0] - top_bg).exp_()
         sum_bg = e[:, 0].clone()
@@ -112,13 +80,13 @@ def _loss(logits: Tensor, teacher: Tensor, weight: Tensor, gradient: Tensor | No
         lse_bg = sum_bg.log() + top_bg
         lse, explained = lse_bg, q[:, 0] * lse_bg
         if n_old > 1:
-            top = z[:, kept].amax(1)
-            torch.sub(z[:, kept], top.unsqueeze(1), out=e[:, kept]).exp_()
-            lse = torch.logaddexp(lse_bg, e[:, kept].sum(1).log_().add_(top))
-            explained += (q[:, kept] * z[:, kept]).sum(1)
+            top = z[:, old].amax(1)
+            torch.sub(z[:, old], top.unsqueeze(1), out=e[:, old]).exp_()
+            lse = torch.logaddexp(lse_bg, e[:, old].sum(1).log_().add_(top))
+            explained += (q[:, old] * z[:, old]).sum(1)
             if gradient is not None:
-                e[:, kept].mul_((top - lse).exp_().mul_(w).unsqueeze(1))
-                e[:, kept].addcmul_(q[:, kept], w.unsqueeze(1), value=-1)
+                e[:, old].mul_((top - lse).exp_().mul_(w).unsqueeze(1))
+                e[:, old].addcmul_(q[:, old], w.unsqueeze(1), value=-1)
         total += ((lse - explained) * w).sum()
         if gradient is not None:
             factor = (top_bg - lse).exp_().sub_(q[:, 0] / sum_bg).mul_(w)
@@ -128,7 +96,7 @@ def _loss(logits: Tensor, teacher: Tensor, weight: Tensor, gradient: Tensor | No
 
 
 def _check(logits: Tensor, teacher_logits: Tensor) -> int:
-    """Number of the teacher's outputs, after the shapes have been compared."""
+    """Compare the shapes and return the number of the teacher's outputs."""
     n_old = teacher_logits.shape[1]
     if n_old > logits.shape[1] or n_old == 0:
         raise ValueError(f"the teacher has {n_old} outputs, the network {logits.shape[1]}")

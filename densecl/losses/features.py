@@ -9,15 +9,7 @@ from densecl.losses.reduction import widen
 def feature_distillation(features: Tensor, teacher_features: Tensor) -> Tensor:
     """Mean squared error over all elements (ILT: Michieli and Zanuttigh, ICCV Workshops 2019).
 
-    Args:
-        features: any shape, any floating type; computed in at least float32.
-        teacher_features: the same shape; a constant.
-
-    Returns:
-        Scalar.
-
-    Raises:
-        ValueError: the shapes differ.
+    Any shape and floating type, computed in at least float32; the teacher's features are a constant.
     """
     if features.shape != teacher_features.shape:
         raise ValueError(f"features {tuple(features.shape)} and teacher's {tuple(teacher_features.shape)} differ")

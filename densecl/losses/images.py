@@ -7,33 +7,23 @@ from densecl.losses.reduction import pixel_weights, widen
 
 
 def squared_error(prediction: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
-    """Mean squared error (L2).
+    """Mean squared error (L2): the mean over channels, and over pixels as sum(w l) / sum(w).
 
     Args:
         prediction: (B, C, H, W), any floating type; computed in at least float32.
         target: the same shape; a constant.
         weight: None, (B,) per sample or (B, H, W) per pixel loss weights (constants).
-
-    Returns:
-        Scalar: the mean over channels, and over pixels as sum(w l) / sum(w).
-
-    Raises:
-        ValueError: the shapes differ.
     """
     return _mean(_difference(prediction, target).square(), weight)
 
 
 def absolute_error(prediction: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
-    """Mean absolute error (L1); arguments and errors as `squared_error`."""
+    """Mean absolute error (L1); arguments as `squared_error`."""
     return _mean(_difference(prediction, target).abs(), weight)
 
 
 def sample_mean(losses: Tensor, weight: Tensor | None = None) -> Tensor:
-    """The mean of losses (B,) as sum(w l) / sum(w); zero when no sample counts.
-
-    Raises:
-        ValueError: `weight` is not (B,): such losses have no pixels that could be weighted.
-    """
+    """The mean of losses (B,) as sum(w l) / sum(w); zero when no sample counts. Weights of pixels are refused."""
     if weight is None:
         return losses.mean()
     if weight.shape != losses.shape:
@@ -51,7 +41,7 @@ def _difference(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def _mean(losses: Tensor, weight: Tensor | None) -> Tensor:
-    """Of (B, C, H, W)."""
+    """The mean of losses (B, C, H, W)."""
     if weight is None:
         return losses.mean()
     pixels = losses.mean(1)  # (B, H, W)

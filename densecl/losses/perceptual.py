@@ -9,31 +9,13 @@ from densecl.losses.reduction import widen
 
 
 def gram(features: Tensor) -> Tensor:
-    """Gram matrices: products of channels, averaged over pixels and divided by the number of channels.
-
-    Args:
-        features: (B, C, H, W), any floating type; computed in at least float32.
-
-    Returns:
-        (B, C, C): sum over pixels of F_i F_j / (C H W).
-    """
+    """Gram matrices (B, C, C) of features (B, C, H, W), in at least float32: sum over pixels of F_i F_j / (C H W)."""
     flat = widen(features).flatten(2)  # (B, C, H W)
     return torch.bmm(flat, flat.transpose(1, 2)) / (flat.shape[1] * flat.shape[2])
 
 
 def content_distance(features: Tensor, reference: Tensor) -> Tensor:
-    """Mean squared difference of feature maps.
-
-    Args:
-        features: (B, C, H, W), any floating type; computed in at least float32.
-        reference: of the content images, the same shape; a constant.
-
-    Returns:
-        (B,).
-
-    Raises:
-        ValueError: the shapes differ.
-    """
+    """Mean squared difference (B,) of features (B, C, H, W) and those of the content images, which are constant."""
     if features.shape != reference.shape:
         raise ValueError(f"features {tuple(features.shape)} and reference {tuple(reference.shape)} differ in shape")
     features = widen(features)
@@ -41,18 +23,12 @@ def content_distance(features: Tensor, reference: Tensor) -> Tensor:
 
 
 def style_distance(features: Sequence[Tensor], grams: Sequence[Tensor], scales: Sequence[float] = ()) -> Tensor:
-    """Mean squared difference of Gram matrices, summed over layers.
+    """Mean squared difference of Gram matrices, summed over layers, (B,).
 
     Args:
         features: of L layers, (B, C_l, H_l, W_l) each.
         grams: of the style image, (C_l, C_l) each; constants, made once.
         scales: a layer's term is divided by its scale; none: 1.
-
-    Returns:
-        (B,).
-
-    Raises:
-        ValueError: another number of layers or of channels.
     """
     if len(features) != len(grams) or any(f.shape[1] != g.shape[0] for f, g in zip(features, grams, strict=False)):
         shapes = [tuple(f.shape[1:2]) for f in features], [tuple(g.shape[:1]) for g in grams]

@@ -1,10 +1,11 @@
-"""What the losses share: precision, weights of pixels, and blocks of pixels that fit the cache."""
+"""Parts of several losses: precision, weights of pixels, blocks of pixels that fit the cache, analytic gradients."""
 
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 BLOCK_ELEMENTS = 1 << 21  # 8 MiB of float32: large enough to hide call overhead, small enough for a CPU's last cache
 JOINED_ELEMENTS = 1 << 19  # samples are joined up to here: more hides no more overhead, and takes memory
@@ -64,13 +65,34 @@ def blocks(logits: Tensor) -> Iterator[Block]:
             yield slice(first, first + samples), slice(None), slice(top, top + rows)
 
 
-def analytic(logits: Tensor) -> bool:
-    """Whether a loss shall make its gradient itself, beside its value."""
-    return torch.is_grad_enabled() and logits.requires_grad
+def with_gradient(loss: Callable[..., Tensor], logits: Tensor, *constants: Tensor) -> Tensor:
+    """The value of `loss(logits, *constants, gradient)`, which fills `gradient` unless it is None.
+
+    If a gradient will be needed, the loss makes it beside the value, while a block is in the cache.
+    """
+    if torch.is_grad_enabled() and logits.requires_grad:
+        return _WithGradient.apply(loss, logits, *constants)  # pyright: ignore[reportReturnType]
+    return loss(logits, *constants, None)
 
 
-def scale_(gradient: Tensor, factor: Tensor) -> Tensor:
-    """Multiply by a scalar in place; on a CPU the pass over memory is saved when the factor is 1."""
-    if factor.device.type == "cpu" and factor.item() == 1:
-        return gradient
-    return gradient.mul_(factor)
+class _WithGradient(torch.autograd.Function):
+    """The buffer with the gradient is handed over in backward, and made anew for a second one."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: Callable[..., Tensor], logits: Tensor, *constants: Tensor) -> Tensor:
+        ctx.save_for_backward(logits, *constants)
+        ctx.loss, ctx.gradient = loss, torch.empty_like(logits)
+        return loss(logits, *constants, ctx.gradient)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        gradient, ctx.gradient = ctx.gradient, None
+        if gradient is None:
+            logits, *constants = ctx.saved_tensors
+            gradient = torch.empty_like(logits)
+            ctx.loss(logits, *constants, gradient)
+        factor = grad_outputs[0]
+        if factor.device.type != "cpu" or factor.item() != 1:  # on a CPU a factor of 1 saves a pass over memory
+            gradient.mul_(factor)
+        return None, gradient, *[None] * (len(ctx.needs_input_grad) - 2)

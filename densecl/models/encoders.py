@@ -37,11 +37,7 @@ class Encoder(nn.Module):
         return bool(name) and isinstance(self.get_submodule(name), nn.ReLU | nn.ReLU6)
 
     def keep_raw(self) -> None:
-        """Keep what each map was before its activation, for `take_raw`; the maps stay equal.
-
-        Raises:
-            SettingError: a map does not come out of an activation of its own.
-        """
+        """Keep each map as it is before its activation, for `take_raw`; refused where there is none."""
         if self.raw_names:
             return
         names = last_activations(self)
@@ -110,7 +106,7 @@ class TimmEncoder(Encoder):
         return [x.permute(0, 3, 1, 2) for x in maps] if self.channels_behind else maps
 
 
-class ResidualBlock(nn.Module):
+class MiniBlock(nn.Module):
     """Two 3x3 convolutions of stride 2 and 1 beside a 1x1 shortcut."""
 
     def __init__(self, inputs: int, outputs: int):
@@ -126,18 +122,14 @@ class ResidualBlock(nn.Module):
 
 
 class Mini(Encoder):
-    """A residual encoder for images of some 48 pixels: a stem and three blocks, maps of stride 4, 8 and 16.
-
-    Args:
-        widths: channels of the stem and of the three blocks.
-    """
+    """A residual encoder for images of some 48 pixels: a stem and three blocks, maps of stride 4, 8 and 16."""
 
     def __init__(self, widths: Sequence[int] = (32, 48, 96, 160)):
         super().__init__()
         if len(widths) != 4 or min(widths) < 1:
             raise SettingError(f"widths of encoder 'mini' are {tuple(widths)}", "give four positive numbers")
         self.stem = ConvNormReLU(3, widths[0], stride=2)
-        self.blocks = nn.ModuleList(ResidualBlock(i, o) for i, o in pairwise(widths))
+        self.blocks = nn.ModuleList(MiniBlock(i, o) for i, o in pairwise(widths))
         self.channels, self.strides = tuple(widths[1:]), (4, 8, 16)
 
     def forward(self, image: Tensor) -> list[Tensor]:
@@ -161,19 +153,16 @@ def build_encoder(
 
     Args:
         name: "mini" or any encoder of timm that knows `features_only`.
-        weights: "timm" (pretrained as timm has it; "mini" has none and starts from random weights), "none" (random) or
-            a file: .safetensors, or .pth read with `weights_only=True`. A file may hold more than the encoder (its
-            classifier), and `module.` before its names.
+        weights: "timm" (pretrained as timm has it; "mini" starts from random weights), "none" (random) or a file:
+            .safetensors, or .pth read with `weights_only=True`. A file may hold more than the encoder (its classifier),
+            and `module.` before its names.
         out: strides of the maps to return; None: every stage of stride 4 and more.
-        widths: of "mini" only, see `Mini`.
+        widths: channels of the stem and of the three blocks of "mini".
         output_stride: of the deepest maps: stages that would go below are dilated instead (Chen et al., 2017), and all
             stages of stride 4 and more are returned, several of them with the same stride. `out` is not used then.
 
     Raises:
-        UnknownNameError: timm has no such encoder.
-        SettingError: the encoder has no stages, not those of `out` or not that output stride; `widths` for another
-            encoder.
-        DataError: weights that cannot be fetched, read or do not fit.
+        UnknownNameError, SettingError: timm has no such encoder, or not these stages. DataError: see `load_weights`.
     """
     if name == "mini":
         if out is not None and tuple(out) != (4, 8, 16):
@@ -208,26 +197,22 @@ def _stages(
         what = f"have output stride {output_stride}" if options else "be cut into stages"
         message = f"encoder '{name}' cannot {what}: {first_line(error)}"
         raise SettingError(message, "choose a convolutional one such as resnet50") from error
+    if output_stride not in (None, strides[-1]):
+        raise SettingError(f"encoder '{name}' ends at stride {strides[-1]}, not {output_stride}", "choose another one")
+    last = {stride: i for i, stride in enumerate(strides)}  # the deepest stage of each stride
     if output_stride is not None:
-        if strides[-1] != output_stride:
-            message = f"encoder '{name}' ends at stride {strides[-1]}, not {output_stride}"
-            raise SettingError(message, "choose another one")
         indices = [i for i, stride in enumerate(strides) if stride >= FINEST]
+    elif out is None:
+        indices = [i for stride, i in last.items() if stride >= FINEST]
+    elif set(out) <= set(last):
+        indices = [last[stride] for stride in out]
     else:
-        last = {stride: i for i, stride in enumerate(strides)}  # the deepest stage of each stride
-        wanted = [stride for stride in last if stride >= FINEST] if out is None else list(out)
-        if not set(wanted) <= set(last):
-            raise SettingError(f"encoder '{name}' has stages of stride {sorted(last)}, not all of {wanted}")
-        indices = [last[stride] for stride in wanted]
+        raise SettingError(f"encoder '{name}' has stages of stride {sorted(last)}, not all of {list(out)}")
     return [channels[i] for i in indices], [strides[i] for i in indices], {**options, "out_indices": tuple(indices)}
 
 
 def known_encoder(name: str) -> str:
-    """The name without what follows its dot, which says which of its pretrained weights are meant.
-
-    Raises:
-        UnknownNameError: timm has no such network.
-    """
+    """The name of a network of timm without what follows its dot, the name of pretrained weights."""
     import timm
 
     base = name.partition(".")[0]
@@ -239,14 +224,7 @@ def known_encoder(name: str) -> str:
 
 
 def create_timm(name: str, weights: str, **options: Any) -> tuple[nn.Module, str]:
-    """A network of timm, with its pretrained weights for "timm", and where its weights are now to come from.
-
-    Returns:
-        (network, "timm", "none" or a file that is still to be read: the user's, or the one at `weights_place`).
-
-    Raises:
-        SettingError: timm cannot build it. DataError: its weights cannot be fetched.
-    """
+    """A network of timm, and "timm" if it has its weights, "none", or the file from which they are still to be read."""
     import timm
 
     place = weights_place(name)

@@ -20,18 +20,13 @@ def pointwise(channels: int, outputs: int) -> nn.Module:
 
 
 class Heads(nn.Module):
-    """One module for each step at each place; their outputs are concatenated in the order of the steps.
-
-    Attributes:
-        places: a ModuleList for each place, the main one first; each holds one module for each step with outputs.
-        outputs: new outputs of each step.
-    """
+    """One module for each step at each place, the main one first; outputs are joined in the order of the steps."""
 
     def __init__(self, channels: int, auxiliary_channels: Sequence[int] = ()):
         super().__init__()
         self.channels = (channels, *auxiliary_channels)
         self.places = nn.ModuleList(nn.ModuleList() for _ in self.channels)
-        self.outputs: list[int] = []
+        self.outputs: list[int] = []  # new ones of each step
 
     @property
     def n_outputs(self) -> int:
@@ -44,10 +39,7 @@ class Heads(nn.Module):
         Args:
             outputs: new output channels; a step with 0 gets no module.
             build_head: (channels, outputs) -> module from (B, channels, h, w) to (B, outputs, h, w).
-            device: where the new modules go.
-
-        Raises:
-            ValueError: `outputs` is negative.
+            device: of the new modules.
         """
         if outputs < 0:
             raise ValueError(f"cannot grow by {outputs} outputs")
@@ -61,10 +53,7 @@ class Heads(nn.Module):
 
         At every place w_new = w_bkg and b_new = b_bkg = b_bkg - log(N_new + 1): the background's probability is shared
         out evenly among itself and the new classes, all others keep theirs. Nothing happens at the first step, and at
-        one without outputs.
-
-        Raises:
-            SettingError: a head is not a convolution with bias alone.
+        one without outputs. Heads that are not convolutions with bias are refused.
         """
         if len(self.outputs) < 2 or self.outputs[-1] == 0 or self.outputs[-1] == self.n_outputs:
             return
@@ -83,12 +72,7 @@ class Heads(nn.Module):
                 newest.bias.copy_(first.bias[:1].expand_as(newest.bias))
 
     def forward(self, decoded: Tensor, auxiliary: Sequence[Tensor] = ()) -> tuple[Tensor, ...]:
-        """Logits (B, `n_outputs`, h, w) of the main place, then one for each auxiliary feature map given.
-
-        Args:
-            decoded: (B, D, h, w).
-            auxiliary: nothing, or (B, A_j, h_j, w_j) for every auxiliary place.
-        """
+        """Logits (B, C, h, w) of (B, D, h, w) at the main place, then at each auxiliary one, if its maps are given."""
         features = (decoded, *auxiliary)
         if len(features) not in (1, len(self.places)):
             raise ValueError(f"{len(auxiliary)} auxiliary features for {len(self.places) - 1} auxiliary heads")
@@ -99,17 +83,12 @@ class Heads(nn.Module):
 
 
 class TaskHeads(nn.Module):
-    """Heads of each task of a sequence, one of which is active; the others are kept as they are.
-
-    Attributes:
-        tasks: heads by the task's name behind `PREFIX`.
-        active: name of the task whose heads are used, None before the first.
-    """
+    """Heads of each task of a sequence, one of which is active; the others are kept as they are."""
 
     def __init__(self, channels: int, auxiliary_channels: Sequence[int] = (), make: "MakeHeads" = Heads):
         super().__init__()
         self.channels, self.make = (channels, *auxiliary_channels), make
-        self.tasks = nn.ModuleDict()
+        self.tasks = nn.ModuleDict()  # by `PREFIX` and the task's name
         self.active: str | None = None
 
     @property
@@ -128,20 +107,12 @@ class TaskHeads(nn.Module):
         self.active = task
 
     def select(self, task: str) -> None:
-        """Make a task active.
-
-        Raises:
-            UnknownNameError: it was never learnt.
-        """
+        """Make a task active; it must have been learnt."""
         self.of(task)
         self.active = task
 
     def of(self, task: str) -> Heads:
-        """The heads of a task.
-
-        Raises:
-            UnknownNameError: it was never learnt.
-        """
+        """The heads of a task; it must have been learnt."""
         if PREFIX + task not in self.tasks:
             raise UnknownNameError("task", task, self.names, "it was never learnt")
         return cast(Heads, self.tasks[PREFIX + task])

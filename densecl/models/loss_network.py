@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -22,23 +23,18 @@ GREY = ((0.45, 0.45, 0.45), (0.25, 0.25, 0.25))
 
 
 class LossNetwork(nn.Module):
-    """Feature maps of images; never trained, and gradients pass through to the image.
+    """Feature maps of images; never trained, and gradients pass through to the image."""
 
-    Attributes:
-        name: architecture and where the weights are from, for records: `vgg16 (ImageNet)`, `vgg16 (random, seed 0)`.
-        content: which of the maps the content loss compares.
-        channels: of each map.
-    """
-
-    content = 1  # the second: relu2_2 of VGG-16
+    content = 1  # the map that the content loss compares, the second: relu2_2 of VGG-16
     mean: Tensor
     std: Tensor
 
     def __init__(self, architecture: str):
         super().__init__()
         stages = STAGES[architecture]
-        self.name = architecture
+        self.name = architecture  # for records, with the origin of the weights: `vgg16 (random, seed 0)`
         self.channels = tuple(stage[-1] for stage in stages)
+        self.smallest = 2 ** (len(stages) - 1)  # side of an image of which every map has a pixel
         # laid out, and so named, as torchvision's VGG: its files fit
         layers: list[nn.Module] = []
         self.taps: list[int] = []
@@ -61,17 +57,11 @@ class LossNetwork(nn.Module):
     def forward(self, image: Tensor) -> list[Tensor]:
         """Maps (B, channels[k], H / 2^k, W / 2^k), rounded down, of RGB images (B, 3, H, W) in 0..1."""
         x = (image - self.mean) / self.std
-        maps, start = [], 0
-        for end in self.taps:
+        maps = []
+        for start, end in pairwise((0, *self.taps)):
             x = self.features[start:end](x)
             maps.append(x)
-            start = end
         return maps
-
-    @property
-    def smallest(self) -> int:
-        """The smallest side of an image of which every map has a pixel."""
-        return 2 ** (len(self.channels) - 1)
 
 
 def build_loss_network(architecture: str, weights: str | None = None, seed: int = 0) -> LossNetwork:
@@ -79,14 +69,13 @@ def build_loss_network(architecture: str, weights: str | None = None, seed: int 
 
     Args:
         architecture: `vgg16` (Simonyan and Zisserman, 2015) or `random` (three small convolutions).
-        weights: of `vgg16`: `torchvision` (pretrained on ImageNet, downloaded unless a file lies where
-            `densecl.models.weights.weights_place("vgg16")` says), a file (.safetensors or .pth) or `none`, random
-            ones of `seed`. None: `torchvision` for vgg16, `none` for random, which has no others.
+        weights: of `vgg16`: `torchvision` (pretrained on ImageNet, downloaded unless a file lies at one of `places`), a
+            file (.safetensors or .pth) or `none`, random ones of `seed`. None: `torchvision` for vgg16, `none` for
+            random, which has no others.
         seed: of random weights.
 
     Raises:
-        UnknownNameError: another architecture.
-        DataError: weights that cannot be fetched, read or do not fit.
+        UnknownNameError: another architecture. DataError: see `load_weights`; or the download failed.
     """
     if architecture not in STAGES:
         raise UnknownNameError("loss network", architecture, STAGES)
@@ -96,7 +85,7 @@ def build_loss_network(architecture: str, weights: str | None = None, seed: int 
         _randomise(network, seed)
         network.name = f"{architecture} (random, seed {seed})"
     elif weights == "torchvision" and architecture == "vgg16":
-        _load_pretrained(network)
+        load_weights(network, _pretrained())
         network.name = "vgg16 (ImageNet)"
     else:
         load_weights(network, Path(weights))
@@ -105,7 +94,7 @@ def build_loss_network(architecture: str, weights: str | None = None, seed: int 
 
 
 def places() -> tuple[Path, Path]:
-    """Where a user may put VGG-16's weights by hand: as safetensors, or torchvision's file under its own name."""
+    """Where a user may put VGG-16's weights: as safetensors, or torchvision's file under its own name."""
     place = weights_place("vgg16")
     return place, place.with_name(VGG_FILE)
 
@@ -122,22 +111,20 @@ def _randomise(network: LossNetwork, seed: int) -> None:
             nn.init.zeros_(module.bias)  # type: ignore[arg-type]
 
 
-def _load_pretrained(network: LossNetwork) -> None:
-    """Fill VGG-16 from a file put there by hand, torch's cache of downloads, or the download."""
-    file = next((place for place in places() if place.is_file()), None)
-    if file is None:
-        file = Path(torch.hub.get_dir()) / "checkpoints" / VGG_FILE
-        if not file.is_file():
-            _download(file)
-    load_weights(network, file)
+def _pretrained() -> Path:
+    """VGG-16's weights put there by hand, in torch's cache of downloads, or downloaded now."""
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / VGG_FILE
+    file = next((place for place in (*places(), cached) if place.is_file()), None)
+    return file or _download(cached)
 
 
-def _download(file: Path) -> None:
+def _download(file: Path) -> Path:
     """Fetch torchvision's weights (528 MB); the beginning of their SHA-256 is in the name and is compared."""
     try:
         reach(VGG_URL)
         file.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(VGG_URL, str(file), hash_prefix="397923af", progress=False)
+        return file
     except (OSError, RuntimeError) as error:  # no network, no such host, refused; or another file than expected
         raise DataError(
             f"cannot fetch torchvision's weights of vgg16: {first_line(error)}",

@@ -15,19 +15,12 @@ NORMS["instance"] = nn.modules.instancenorm._InstanceNorm
 
 
 class Features(NamedTuple):
-    """Maps that a backbone returns.
+    """Maps that a backbone returns."""
 
-    Attributes:
-        decoded: (B, D, h, w): what the main head sees.
-        encoded: encoder stages, shallow to deep, (B, F_i, h_i, w_i).
-        auxiliary: (B, A_j, h, w): what the auxiliary heads see; empty outside training.
-        raw: the encoder stages before their last activation; empty without `Backbone.keep_raw`.
-    """
-
-    decoded: Tensor
-    encoded: tuple[Tensor, ...]
-    auxiliary: tuple[Tensor, ...] = ()
-    raw: tuple[Tensor, ...] = ()
+    decoded: Tensor  # (B, D, h, w), the main head's input
+    encoded: tuple[Tensor, ...]  # encoder stages, shallow to deep, (B, F_i, h_i, w_i)
+    auxiliary: tuple[Tensor, ...] = ()  # (B, A_j, h, w), the auxiliary heads' inputs; only in training
+    raw: tuple[Tensor, ...] = ()  # encoder stages before their last activation; only after `Backbone.keep_raw`
 
 
 class Output(NamedTuple):
@@ -36,10 +29,10 @@ class Output(NamedTuple):
     Attributes:
         logits: (B, C, H, W) at input resolution, C = outputs grown so far.
         auxiliary: further supervised logits of the same shape (BiSeNet: two); only in training.
-        encoded: encoder stages, shallow to deep, (B, F_i, h_i, w_i); ILT distils the last.
-        decoded: (B, D, h, w): what the main head sees.
-        coarse: (B, C, h, w): the logits as the main head gives them, before they grow to the image's size.
-        raw: the encoder stages before their last activation; empty without `Network.collect`.
+        encoded: encoder stages, shallow to deep, (B, F_i, h_i, w_i).
+        decoded: (B, D, h, w), the main head's input.
+        coarse: (B, C, h, w), the logits before they grow to the image's size.
+        raw: encoder stages before their last activation; only after `Network.collect`.
     """
 
     logits: Tensor
@@ -51,20 +44,12 @@ class Output(NamedTuple):
 
 
 class Backbone(nn.Module):
-    """Image to features; knows nothing of classes.
+    """Image to features; knows nothing of classes."""
 
-    Attributes:
-        channels: D of `Features.decoded`.
-        auxiliary_channels: A_j of `Features.auxiliary`, one for each auxiliary head.
-        decoder_parts: names of the children behind the encoder: what a task may have of its own when it shares the
-            encoder with others.
-        nonnegative: True if no value of `Features.decoded` is ever below 0.
-    """
-
-    channels: int
-    auxiliary_channels: tuple[int, ...] = ()
-    decoder_parts: ClassVar[tuple[str, ...]] = ()
-    nonnegative: bool = False
+    channels: int  # D of `Features.decoded`
+    auxiliary_channels: tuple[int, ...] = ()  # A_j of `Features.auxiliary`, one for each auxiliary head
+    decoder_parts: ClassVar[tuple[str, ...]] = ()  # children behind the encoder, which a task may have of its own
+    nonnegative: bool = False  # True: no value of `Features.decoded` is ever below 0
 
     @property
     def norms(self) -> frozenset[str]:
@@ -72,11 +57,7 @@ class Backbone(nn.Module):
         return frozenset(name for name, kind in NORMS.items() for part in self.modules() if isinstance(part, kind))
 
     def keep_raw(self) -> None:
-        """Fill `Features.raw` from now on.
-
-        Raises:
-            SettingError: its stages do not end with an activation.
-        """
+        """Fill `Features.raw` from now on; refused where stages do not end with an activation."""
         keep: Any = getattr(getattr(self, "encoder", None), "keep_raw", None)
         if keep is None:
             raise SettingError(
@@ -87,7 +68,7 @@ class Backbone(nn.Module):
         keep()
 
     def build_head(self, channels: int, outputs: int) -> nn.Module:
-        """A module from (B, channels, h, w) to (B, outputs, h', w'): the head this network is described with."""
+        """The head that belongs to this backbone: (B, channels, h, w) to (B, outputs, h', w')."""
         return pointwise(channels, outputs)
 
     def forward(self, image: Tensor) -> Features:
@@ -106,11 +87,7 @@ class Network(nn.Module):
         self.heads = Heads(backbone.channels, backbone.auxiliary_channels)
 
     def make_heads(self, factory: MakeHeads = Heads) -> None:
-        """Have the heads that `factory(channels, auxiliary_channels)` makes; once, before the first outputs.
-
-        Raises:
-            ValueError: there are outputs already.
-        """
+        """Have the heads that `factory(channels, auxiliary_channels)` makes; once, before the first outputs."""
         if self.n_outputs or getattr(self.heads, "tasks", None):
             raise ValueError("heads are made once, before the first outputs")
         heads = factory(self.backbone.channels, self.backbone.auxiliary_channels)
@@ -122,11 +99,7 @@ class Network(nn.Module):
             self.make_heads(TaskHeads)
 
     def collect(self, maps: Iterable[str]) -> None:
-        """Have outputs carry further maps ("raw"); to be called before the network is copied or compiled.
-
-        Raises:
-            UnknownNameError: no such map. SettingError: the backbone does not have it.
-        """
+        """Have outputs carry further maps ("raw"), where the backbone has them; before any copy or compilation."""
         for name in maps:
             if name != "raw":
                 raise UnknownNameError("map", name, ["raw"])
@@ -149,11 +122,9 @@ class Network(nn.Module):
         return self.heads.n_outputs
 
     def grow(self, outputs: int, build_head: BuildHead | None = None) -> None:
-        """Add `outputs` new outputs to every head, on the backbone's device; old parameters stay what they are.
+        """Add `outputs` new outputs (0 counts as a step) to every head; old parameters stay what they are.
 
-        Args:
-            outputs: new output channels; 0 changes nothing but counts as a step.
-            build_head: (channels, outputs) -> module, default the backbone's own.
+        `build_head(channels, outputs)` makes a new head's module; by default the backbone's own does.
         """
         self.heads.grow(outputs, build_head or self.backbone.build_head, self._device)
 

@@ -16,9 +16,6 @@ class PatchGAN(nn.Module):
         inputs: channels of the images.
         width: channels of the first layer; they double up to eight times it.
         strided: layers of stride 2. Two see 34x34 pixels, one 16x16.
-
-    Raises:
-        SettingError: a value that makes no network.
     """
 
     def __init__(self, inputs: int = 3, width: int = 64, strided: int = 3):
@@ -29,11 +26,8 @@ class PatchGAN(nn.Module):
         layers: list[nn.Module] = [nn.Conv2d(inputs, width, 4, 2, 1), nn.LeakyReLU(0.2)]
         for k in range(1, strided + 1):
             stride = 2 if k < strided else 1
-            layers += [
-                nn.Conv2d(channels[k - 1], channels[k], 4, stride, 1, bias=False),
-                nn.InstanceNorm2d(channels[k]),
-                nn.LeakyReLU(0.2),
-            ]
+            convolution = nn.Conv2d(channels[k - 1], channels[k], 4, stride, 1, bias=False)
+            layers += [convolution, nn.InstanceNorm2d(channels[k]), nn.LeakyReLU(0.2)]
         self.layers = nn.Sequential(*layers, nn.Conv2d(channels[-1], 1, 4, 1, 1))
         for module in self.layers:
             if isinstance(module, nn.Conv2d):

@@ -6,7 +6,6 @@ import pickle
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import cast
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
@@ -51,33 +50,28 @@ def quiet_hub() -> Iterator[None]:
 def load_weights(
     net: nn.Module, path: Path, rename: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None
 ) -> None:
-    """Fill all parameters and buffers of `net` from a file; names that only the file has are left out.
-
-    Args:
-        net: network to fill.
-        path: .safetensors, or .pth read with `weights_only=True`.
-        rename: from the file's names and shapes to those of `net`.
+    """Fill all parameters and buffers of `net` from a .safetensors or .pth file, whose names `rename` may change.
 
     Raises:
         DataError: the file is missing or unreadable, lacks a name or has it in another shape; the first one is named.
     """
     stored = _read(path) if rename is None else rename(_read(path))
-    # timm's `features_only` renames: stem.0.weight becomes stem_0.weight or model.stem.0.weight
-    candidates = {
-        form: tensor for key, tensor in stored.items() for form in (f"model.{key}", key.replace(".", "_", 1))
-    } | stored  # a name of the file itself wins
     state = net.state_dict()
+    # files of old torch versions lack num_batches_tracked, which only momentum=None reads
+    candidates = {key: tensor for key, tensor in state.items() if key.endswith("num_batches_tracked")}
+    for (
+        key,
+        tensor,
+    ) in stored.items():  # timm's `features_only` renames stem.0.weight: model.stem.0.weight, stem_0.weight
+        candidates |= {f"model.{key}": tensor, key.replace(".", "_", 1): tensor}
+    candidates |= stored  # a name of the file itself wins
     for key, tensor in state.items():
-        if key not in candidates:
-            if key.endswith("num_batches_tracked"):  # files of old torch versions lack it; only momentum=None reads it
-                candidates[key] = tensor
-                continue
-            raise DataError(f"{path} has no weights '{key}'", "is it of the same encoder?")
-        if candidates[key].shape != tensor.shape:
-            raise DataError(
-                f"{path} has '{key}' of shape {tuple(candidates[key].shape)}, not {tuple(tensor.shape)}",
-                "is it of the same encoder?",
+        shape = tuple(candidates[key].shape) if key in candidates else None
+        if shape != tuple(tensor.shape):
+            fault = (
+                f"'{key}' of shape {shape}, not {tuple(tensor.shape)}" if shape is not None else f"no weights '{key}'"
             )
+            raise DataError(f"{path} has {fault}", "is it of the same encoder?")
     net.load_state_dict({key: candidates[key] for key in state})
 
 
@@ -99,8 +93,7 @@ def _read(path: Path) -> dict[str, Tensor]:
             stored = stored[key]
     if not isinstance(stored, dict):
         raise DataError(f"{path} holds a {type(stored).__name__}, not a state dict of names and tensors")
-    tensors = cast(dict[str, Tensor], {k: v for k, v in stored.items() if isinstance(v, Tensor)})
-    return {key.removeprefix("module."): tensor for key, tensor in tensors.items()}
+    return {key.removeprefix("module."): value for key, value in stored.items() if isinstance(value, Tensor)}
 
 
 def first_line(error: Exception) -> str:

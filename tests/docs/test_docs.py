@@ -144,6 +144,14 @@ def test_the_methods_of_the_tutorial_pass_their_check(spec, page_folder, capsys)
     assert capsys.readouterr().out.startswith(f"✓ {spec} works")
 
 
+@pytest.mark.usefixtures("one_thread")
+def test_the_backbone_of_the_tutorial_passes_its_check(page_folder, capsys):
+    list(write_files(TEXTS["backbone.md"], page_folder))
+    assert "densecl check small.py:Small" in commands(TEXTS["backbone.md"])
+    assert main(["check", "small.py:Small"]) == 0
+    assert capsys.readouterr().out.startswith("✓ small.py:Small works")
+
+
 # ---- code
 
 

@@ -22,17 +22,17 @@ class SpatialPath(nn.Sequential):
         self.channels = outputs or widths[-1]
 
 
-class AttentionRefinement(nn.Module):
-    """x * sigmoid(BN(conv1x1(GAP(x)))).
+def gate(*layers: nn.Module) -> nn.Sequential:
+    """Global average, layers, sigmoid: a factor for each channel."""
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), *layers, nn.Sigmoid())
 
-    Its BatchNorm sees maps of one pixel, so a training batch needs at least two images.
-    """
+
+class AttentionRefinement(nn.Module):
+    """x * sigmoid(BN(conv1x1(GAP(x)))): the BatchNorm sees one pixel, so a training batch needs two images."""
 
     def __init__(self, channels: int):
         super().__init__()
-        self.attention = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(channels), nn.Sigmoid()
-        )
+        self.attention = gate(nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels, h, w) to the same."""
@@ -49,7 +49,7 @@ class WideContext(nn.Module):
         self.channels = sum(channels)
 
     def forward(self, middle: Tensor, deep: Tensor, like: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The context (B, channels, h, w) at the size of `like`, and the two maps the auxiliary heads see."""
+        """The context (B, channels, h, w) at the size of `like`, and the two maps for the auxiliary heads."""
         tail = deep.mean((2, 3), keepdim=True)
         cx1, cx2 = self.refine[0](middle), self.refine[1](deep) * tail
         maps = upsample(cx1, like), upsample(cx2, like)
@@ -57,28 +57,21 @@ class WideContext(nn.Module):
 
 
 class NarrowContext(nn.Module):
-    """Both maps brought to few channels and summed from deep to middle: cheaper, for small encoders and images.
-
-    No BatchNorm sees the global average, so a batch of one trains.
-    """
+    """Both maps brought to few channels and summed from deep to middle: cheaper; a batch of one trains."""
 
     def __init__(self, channels: tuple[int, int], width: int):
         super().__init__()
         self.narrow = nn.ModuleList(ConvNormReLU(c, width) for c in channels)
-        self.attention = nn.ModuleList(
-            nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(width, width, 1), nn.Sigmoid()) for _ in channels
-        )
+        self.attention = nn.ModuleList(gate(nn.Conv2d(width, width, 1)) for _ in channels)
         self.tail = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels[1], width, 1), nn.ReLU(inplace=True))
         self.smooth = nn.ModuleList(ConvNormReLU(width, width) for _ in channels)
         self.auxiliary_channels = (width, width)
         self.channels = width
 
     def forward(self, middle: Tensor, deep: Tensor, like: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The context (B, channels, h, w) at the size of `like`, and the two maps the auxiliary heads see."""
-        refined = []
-        for x, narrow, attention in zip((middle, deep), self.narrow, self.attention, strict=True):
-            x = narrow(x)
-            refined.append(x * attention(x))
+        """See `WideContext`."""
+        narrow = [layer(x) for layer, x in zip(self.narrow, (middle, deep), strict=True)]
+        refined = [x * attention(x) for x, attention in zip(narrow, self.attention, strict=True)]
         cx2 = self.smooth[1](F.interpolate(refined[1] + self.tail(deep), size=middle.shape[-2:]))
         cx1 = self.smooth[0](F.interpolate(refined[0] + cx2, size=like.shape[-2:]))
         return cx1, (cx1, cx2)
@@ -90,13 +83,8 @@ class FeatureFusion(nn.Module):
     def __init__(self, inputs: int, outputs: int, kernel: int):
         super().__init__()
         self.mix = ConvNormReLU(inputs, outputs, kernel)
-        self.attention = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1),
-            nn.Conv2d(outputs, outputs, 1),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(outputs, outputs, 1),
-            nn.Sigmoid(),
-        )
+        first, second = (nn.Conv2d(outputs, outputs, 1) for _ in range(2))
+        self.attention = gate(first, nn.ReLU(inplace=True), second)
 
     def forward(self, spatial: Tensor, context: Tensor) -> Tensor:
         """Two maps of one size to (B, outputs, h, w)."""
@@ -140,11 +128,8 @@ class BiSeNet(Backbone):
     ):
         super().__init__()
         if width < 1 or spatial_width < 0 or context_width < 0 or not spatial or min(spatial) < 1:
-            raise SettingError(
-                f"bisenet(width={width}, spatial={spatial}, spatial_width={spatial_width}, "
-                f"context_width={context_width}) has a width that is no number of channels",
-                "give positive numbers",
-            )
+            widths = f"width={width}, spatial={spatial}, spatial_width={spatial_width}, context_width={context_width}"
+            raise SettingError(f"bisenet({widths}) has a width that is no number of channels", "give positive numbers")
         if fusion < 1 or fusion % 2 == 0:
             raise SettingError(f"bisenet(fusion={fusion}): the kernel must be odd", "use 3 or 1")
         self.encoder = build_encoder(encoder, weights, widths=encoder_widths)

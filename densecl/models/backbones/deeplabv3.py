@@ -12,15 +12,13 @@ RATES = {16: (6, 12, 18), 8: (12, 24, 36)}  # by output stride (section 3.3 of t
 
 
 class AtrousPyramid(nn.Module):
-    """ASPP: a 1x1 convolution, one with holes for each rate and the image's average, concatenated and projected.
-
-    The BatchNorm behind the average sees maps of one pixel, so a training batch needs at least two images.
-    """
+    """ASPP: a 1x1 convolution, one with holes for each rate and the image's average, concatenated and projected."""
 
     def __init__(self, inputs: int, outputs: int, rates: tuple[int, ...]):
         super().__init__()
         dilated = (ConvNormReLU(inputs, outputs, dilation=rate) for rate in rates)
         self.branches = nn.ModuleList([ConvNormReLU(inputs, outputs, 1), *dilated])
+        # its BatchNorm sees maps of one pixel, so a training batch needs at least two images
         self.pooling = nn.Sequential(nn.AdaptiveAvgPool2d(1), ConvNormReLU(inputs, outputs, 1))
         self.project = ConvNormReLU((len(rates) + 2) * outputs, outputs, 1)
 

@@ -19,8 +19,8 @@ Upsampling = Literal["bilinear", "learned"]
 class FullyConvolutionalVGG(Encoder):
     """VGG (Simonyan & Zisserman, 2014) whose two hidden fully connected layers are convolutions, fc6 and fc7.
 
-    Poolings round up, as in the original, so that no border of an image is lost; fc6 is padded to keep the map's size,
-    where Long et al. pad the image by 100 pixels.
+    Poolings round up, as in the original, so that no border is lost; fc6 is padded to keep the map's size, where Long
+    et al. pad the image by 100 pixels.
     """
 
     def __init__(self, name: str, weights: str, dropout: float):

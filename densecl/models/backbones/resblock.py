@@ -12,13 +12,8 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int, norm: Norm):
         super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, 1, 1, padding_mode="reflect"),
-            norm_layer(norm, channels),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(channels, channels, 3, 1, 1, padding_mode="reflect"),
-            norm_layer(norm, channels),
-        )
+        first, second = (nn.Conv2d(channels, channels, 3, 1, 1, padding_mode="reflect") for _ in range(2))
+        self.body = nn.Sequential(*stage(first, channels, norm), second, norm_layer(norm, channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels, h, w) to the same."""
@@ -44,21 +39,13 @@ class ResBlockNet(Backbone):
         norm: "instance" (without scale and shift) or "batch".
         head: kernel of the head's convolution, 7 or 1.
         decoder_norm: of the decoder; None: as `norm`.
-
-    Attributes:
-        use_blocks: False leaves the blocks out; no part of the state.
     """
 
     decoder_parts = ("blocks", "decoder")
     nonnegative = True
 
     def __init__(
-        self,
-        width: int = 64,
-        blocks: int = 6,
-        norm: Norm = "instance",
-        head: int = 7,
-        decoder_norm: Norm | None = None,
+        self, width: int = 64, blocks: int = 6, norm: Norm = "instance", head: int = 7, decoder_norm: Norm | None = None
     ):
         super().__init__()
         if width < 1 or blocks < 0:
@@ -66,13 +53,9 @@ class ResBlockNet(Backbone):
         if head < 1 or head % 2 == 0:
             raise SettingError(f"resblock(head={head}): the kernel must be odd", "use 7 or 1")
         one, two, four = width, 2 * width, 4 * width
-        self.encoder = nn.ModuleList(
-            [
-                stage(nn.Conv2d(3, one, 7, 1, 3, padding_mode="reflect"), one, norm),
-                stage(nn.Conv2d(one, two, 3, 2, 1), two, norm),
-                stage(nn.Conv2d(two, four, 3, 2, 1), four, norm),
-            ]
-        )
+        first = stage(nn.Conv2d(3, one, 7, 1, 3, padding_mode="reflect"), one, norm)
+        deeper = (stage(nn.Conv2d(i, o, 3, 2, 1), o, norm) for i, o in ((one, two), (two, four)))
+        self.encoder = nn.ModuleList([first, *deeper])
         self._norm: Norm = norm
         self.set_blocks(blocks)
         self.decoder = nn.ModuleList(
@@ -80,7 +63,7 @@ class ResBlockNet(Backbone):
             for i, o in ((four, two), (two, one))
         )
         self.channels, self.head = width, head
-        self.use_blocks = True
+        self.use_blocks = True  # False leaves them out; no part of the state
 
     def set_blocks(self, count: int) -> None:
         """Have so many new blocks, drawn from torch's generator."""
@@ -92,10 +75,7 @@ class ResBlockNet(Backbone):
         return nn.Conv2d(channels, outputs, self.head, 1, self.head // 2, padding_mode="reflect")
 
     def forward(self, image: Tensor) -> Features:
-        """Features of an image batch (B, 3, H, W) of at least 5 pixels a side, at its resolution.
-
-        `encoded` are the encoder's stages, the deepest as the decoder sees it: behind the blocks.
-        """
+        """Features of an image batch (B, 3, H, W) of at least 5 pixels a side; `encoded` ends behind the blocks."""
         first = self.encoder[0](image)
         second = self.encoder[1](first)
         third = self.encoder[2](second)

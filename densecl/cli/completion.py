@@ -50,11 +50,11 @@ def kinds(incomplete: str) -> list[str]:
     return [kind for kind in KINDS if kind.startswith(incomplete)]
 
 
-def data_sets(incomplete: str) -> list[str]:
+def data_sets(incomplete: str) -> Offer:
     """Data sets."""
-    from densecl.data import NAMES
+    from densecl.data import entries
 
-    return [name for name in NAMES if name.startswith(incomplete)]
+    return _matching(entries(), incomplete)
 
 
 def runs(incomplete: str) -> list[str]:

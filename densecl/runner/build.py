@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from densecl.data import transforms
-from densecl.data.cityscapes import by_city, domains
 from densecl.data.class_index import class_index
 from densecl.data.dataset import DenseDataset
 from densecl.errors import SettingError
@@ -92,14 +91,15 @@ def domains_of(train: DenseDataset, steps: Steps) -> list[np.ndarray]:
     Raises:
         SettingError: the data set has no domains, or other ones than the split counts.
     """
-    if train.name != "cityscapes":
+    domains, counted = list(train.domains().values()), sum(map(len, steps))
+    if not domains:
         raise SettingError(f"stream.kind=domain: {train.name} has no domains", "cityscapes has its cities")
-    found, counted = len(by_city(train)), sum(map(len, steps))
-    if found != counted:
+    if len(domains) != counted:
         raise SettingError(
-            f"the split counts {counted} cities and {train.root} has {found}", "get all of Cityscapes' fine annotations"
+            f"the split counts {counted} cities and {train.root} has {len(domains)}",
+            "get all of Cityscapes' fine annotations",
         )
-    return domains(train, steps)
+    return [np.sort(np.concatenate([domains[number - 1] for number in step])) for step in steps]
 
 
 def build_network(settings: RunSettings) -> Network:

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -35,21 +35,22 @@ class Plan:
         settings: everything that decides the run. method: its classes.
         steps: class ids (or numbers of domains, or of tasks) of each step of the benchmark, in the order of arrival.
         output: where results go.
+        trusted: the names of data sets come from the user's command, so classes in files of the user's are imported.
     """
 
     settings: RunSettings
     method: Method
     steps: protocol.Steps
     output: Path
+    trusted: bool = False
 
     @cached_property
     def readers(self) -> tuple[tuple[DenseDataset, DenseDataset], ...]:
         """Training and test images: of the one data set, or of each task; raises DataError when they are not there."""
         data = self.settings.data
         named = [(task.data, task.split) for task in self.settings.stream.tasks] or [(data.name, data.split)]
-        return tuple(
-            (open_dataset(name, split, data.root), open_dataset(name, "test", data.root)) for name, split in named
-        )
+        opened = partial(open_dataset, root=data.root, trusted=self.trusted)
+        return tuple((opened(name, split), opened(name, "test")) for name, split in named)
 
     @property
     def train(self) -> DenseDataset:
@@ -69,10 +70,13 @@ class Plan:
         content["strategy"] = _without_folder(content["strategy"])
         content["plugins"] = {_without_folder(name): values for name, values in content["plugins"].items()}
         content["sources"] = [part.source for part in (self.method.strategy, *self.method.plugins)]
+        content["data"]["name"] = _without_folder(content["data"]["name"])
         content["images"] = [reader.content for pair in self.readers for reader in pair]
         if self.settings.stream.tasks:
             content["stream"]["tasks"] = tasks_by_content(self.settings)
             content["stream"].pop("loss_weights", None)
+            for task in content["stream"]["tasks"]:
+                task["data"] = _without_folder(task["data"])
         content["version"] = HASH_VERSION
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
@@ -168,7 +172,7 @@ def make_plan(
         steps: protocol.Steps = tuple((k,) for k in range(len(settings.stream.tasks)))
     else:
         steps = protocol.ordered(protocol.steps(split, recipe.classes), settings.stream.order)
-    return Plan(settings, method, steps, Path(output))
+    return Plan(settings, method, steps, Path(output), trusted=True)
 
 
 def resolve_backbone(name: str, arguments: Mapping[str, Any], weights: str | None = None) -> dict[str, Any]:
@@ -189,9 +193,9 @@ def resolve_backbone(name: str, arguments: Mapping[str, Any], weights: str | Non
 
 
 def _without_folder(reference: str) -> str:
-    """A method's name; `folder/mine.py:Mine` as `mine.py:Mine`: its source decides, not where it lies."""
-    file, colon, name = reference.rpartition(":")
-    return f"{Path(file).name}:{name}" if colon else reference
+    """A name; `folder/mine.py:Mine` as `mine.py:Mine`: its source decides, not where it lies."""
+    file, colon, name = reference.partition(".py:")
+    return f"{Path(file).name}.py:{name}" if colon else reference
 
 
 def _with_values(method: Method, values: Mapping[str, Mapping[str, Any]]) -> Method:

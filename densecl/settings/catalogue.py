@@ -1,7 +1,9 @@
 """Names -> recipes -> classes. Reads the checkout's recipe folders, else the wheel's copy, then a user's."""
 
+import hashlib
 import importlib
 import importlib.util
+import inspect
 import os
 import re
 import sys
@@ -154,6 +156,13 @@ def load_class(reference: str, base: Path | None = None) -> type:
         ]
         raise UnknownNameError(f"class in {place}", name, classes)
     return found
+
+
+def source_hash(cls: type) -> str:
+    """Hash of the file of a user's class, so that an edited one is another run; empty for ours and Avalanche's."""
+    if cls.__module__.startswith(("densecl.", "avalanche.")):
+        return ""
+    return hashlib.sha256(Path(inspect.getfile(cls)).read_bytes()).hexdigest()[:12]
 
 
 @cache

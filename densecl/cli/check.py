@@ -1,5 +1,6 @@
-"""`densecl check`: try a method of one's own."""
+"""`densecl check`: try a method or a data set of one's own."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,18 +13,30 @@ def check(
     strategy: Annotated[
         str,
         typer.Argument(
-            help="Such as mine.py:Mine, or the name of any strategy or plugin.", autocompletion=completion.strategies
+            help="Such as mine.py:Mine, or the name of any strategy, plugin or data set.",
+            autocompletion=completion.strategies,
         ),
     ],
+    data: Annotated[Path | None, typer.Option("--data", help="Folder of a data set.")] = None,
     catalogue: Catalogue = None,
 ) -> None:
-    """Train a method for seconds on a tiny stream and say in words what is wrong with it."""
-    from densecl.check.check import check_method
+    """Say in words what is wrong with a method, trained for seconds on a tiny stream, or with a data set, opened."""
+    from densecl.check.data_set import check_data_set, names_data_set
 
-    findings = check_method(strategy, catalogue)
+    works = "hooks, outputs, losses, growing heads, state"
+    if names_data_set(strategy):
+        from densecl.data import data_set
+        from densecl.settings.grammar import parse_one
+
+        works = "files, images, masks, labels, classes"
+        findings = check_data_set(data_set(strategy), data, **parse_one(strategy, "data set").arguments)
+    else:
+        from densecl.check.check import check_method
+
+        findings = check_method(strategy, catalogue)
     for finding in findings:
         typer.echo(f"✗ {finding}")
     if findings:
         typer.echo(f"{len(findings)} thing{'s' * (len(findings) > 1)} to mend in {strategy}", err=True)
         raise typer.Exit(2)
-    typer.echo(f"✓ {strategy} works: hooks, outputs, losses, growing heads, state")
+    typer.echo(f"✓ {strategy} works: {works}")

@@ -54,7 +54,7 @@ def data_sets(incomplete: str) -> Offer:
     """Data sets."""
     from densecl.data import entries
 
-    return _matching(entries(), incomplete)
+    return _matching([(entry.name, entry.summary) for entry in entries()], incomplete)
 
 
 def runs(incomplete: str) -> list[str]:

@@ -116,7 +116,7 @@ class DenseDataset:
             from densecl.settings.arguments import resolve
 
             vars(self).update(resolve(type(self), DenseDataset, settings, self.name))
-        self._settings = settings
+        self.settings = settings
         files = [(str(i), os.fspath(image), mask and os.fspath(mask)) for i, image, mask in self.files(split)]
         if not files:
             raise DataError(f"no {split} images in {self.root} ({self.source})", self.hint())
@@ -223,7 +223,7 @@ class DenseDataset:
     def code(self) -> str:
         """Hash of a user's own class, with its settings; empty for a packaged one."""
         source = source_hash(type(self))
-        return source and f"{source} {sorted(self._settings.items())}"
+        return source and f"{source} {sorted(self.settings.items())}"
 
     @property
     def content(self) -> str:
@@ -319,7 +319,7 @@ class DenseDataset:
         if self._samples is not None or not self.fits_in_memory(limit_bytes):
             return self
         keeping = copy.copy(self)
-        keeping._samples = [None] * len(self)
+        vars(keeping)["_samples"] = [None] * len(self)
         return keeping
 
     def __getstate__(self) -> dict[str, Any]:

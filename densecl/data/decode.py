@@ -70,9 +70,8 @@ def image_size(path: Location, *, upright: bool = False) -> tuple[int, int]:
         size = None if upright else _header_size(_read(path, _HEADER_BYTES))
         if size is None:
             with Image.open(path) as image:
-                size = image.height, image.width
-                if upright and orientation(image) >= 5:  # 5 to 8 lie on their side
-                    size = size[::-1]
+                lying = upright and orientation(image) >= 5
+                size = (image.width, image.height) if lying else (image.height, image.width)
     except UNREADABLE as error:
         raise unreadable("image", path, error) from error
     return size
@@ -80,11 +79,13 @@ def image_size(path: Location, *, upright: bool = False) -> tuple[int, int]:
 
 def orientation(image: Image.Image) -> int:
     """EXIF's number of how the camera was held, 1 to 8; 1 (upright) where an image says nothing readable."""
+    if image.format == "TIFF":  # turned by PIL itself
+        return 1
     try:
-        held = image.getexif().get(0x0112)
+        number = image.getexif().get(0x0112)
     except UNREADABLE:
         return 1
-    return held if held in range(1, 9) else 1
+    return number if isinstance(number, int) and 1 <= number <= 8 else 1
 
 
 def present(mask: np.ndarray) -> np.ndarray:

@@ -296,7 +296,7 @@ def anchored(name: str, folder: Path) -> str:
     if ".py:" not in name:
         return name
     call = parse_one(name, "name")
-    return format_call(replace(call, name=str((folder / Path(call.name).expanduser()).absolute())))
+    return format_call(replace(call, name=str((folder / Path(call.name).expanduser()).resolve())))
 
 
 def check_keys(section: str, values: Mapping[str, Any]) -> None:

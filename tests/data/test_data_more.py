@@ -66,9 +66,7 @@ def test_ade20k_reads_the_challenges_layout_and_ignores_other(tmp_path, ade):
 def test_ade20k_names_images_and_masks_without_a_partner(ade):
     for k in (1, 2):
         (ade / "annotations" / "training" / f"ADE_train_{k:08d}.png").unlink()
-    with pytest.raises(
-        DataError, match=r"2 of 3 masks of .*training are missing.*ADE_train_00000001\.png, ADE_tr"
-    ):
+    with pytest.raises(DataError, match=r"2 of 3 masks of .*training are missing.*ADE_train_00000001\.png, ADE_tr"):
         ADE20K(ade, "train")
     (ade / "images" / "validation" / "ADE_val_00000002.jpg").unlink()
     with pytest.raises(
@@ -130,9 +128,7 @@ def test_cities_can_be_chosen_and_make_domains(streets):
 
 def test_cityscapes_names_images_without_masks(streets):
     (streets / "gtFine" / "train" / "aachen" / "aachen_000001_000019_gtFine_labelIds.png").unlink()
-    with pytest.raises(
-        DataError, match=r"1 of 6 masks of .*missing in .*aachen: aachen_000001_000019_gtFine_labelIds"
-    ):
+    with pytest.raises(DataError, match=r"1 of 6 masks of .*missing in .*aachen: aachen_000001_000019_gtFine_labelIds"):
         Cityscapes(streets, "train")
     shutil.rmtree(streets / "gtFine" / "val")
     with pytest.raises(DataError, match=r"gtFine/val is missing.*cityscapes-dataset\.com"):

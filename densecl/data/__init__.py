@@ -84,11 +84,7 @@ def data_set(name: str, *, trusted: bool = True) -> "type[DenseDataset]":
 
 
 def locate(name: str, root: Path | None = None) -> Path:
-    """The data set's own folder: `DenseDataset.locate` of the class that is named.
-
-    Raises:
-        UnknownNameError: another name. DataError: it is nowhere; the message lists the places and how to get it.
-    """
+    """The data set's own folder; see `data_set` and `DenseDataset.locate`, errors too."""
     return data_set(name).locate(root)
 
 

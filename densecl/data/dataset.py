@@ -52,48 +52,34 @@ class DenseDataset:
 
     Annotated attributes (`season: str = "spring"`) are settings: `fields.py:Fields(season=autumn)`. Masks are 8-bit
     PNGs, palette or grey; for files of other kinds override `read_image`, `image_size` and `read_ids`.
-
-    Attributes:
-        name: as `open_dataset` and records call it; by default the class's own.
-        aliases: other names.
-        class_names: the n classes without background, in official order; class c is `class_names[c - 1]`.
-        has_background: True if label 0 occurs in masks.
-        label_of: id in the masks -> label; ids that are absent here are illegal. Empty: 0..n and 255 stand for
-            themselves.
-        upright: turn images as their EXIF orientation says; False where masks were drawn on the pixels as stored.
-        splits: names; `train` and `test` are needed to run.
-        folders: usual names of the data set's folder; the first is where a download puts it.
-        inside: where in that folder the data set's own one may be.
-        layout: paths in its own folder that tell it from others; empty: any folder will do.
-        get_it: how to get it; `{place}` stands for the folder to put it in.
-        counts: images of each split in the published data.
-        paper: where it was published.
-        licence: terms of use, in short.
-        made: what `densecl data make` makes: "all", "masks" or nothing.
-        root: the folder that was read.
-        split: the split that was asked for.
-        source: the lists and folders that the split was read from, for plans and records; `files` may set it.
-        ids: a name for each image, unique in the split.
-        image_files: paths, as strings: ten thousand Path objects cost more than reading the files' sizes.
-        mask_files: likewise; of a data set without masks, the images again.
-        has_masks: False if there are none; then every mask is background throughout.
     """
 
-    name: str = ""
+    # A subclass states:
+    name: str = ""  # as `open_dataset` and records call it; by default the class's own
     aliases: tuple[str, ...] = ()
-    class_names: tuple[str, ...] = ()
-    has_background: bool = True
-    label_of: Mapping[int, int] = MappingProxyType({})
-    upright: bool = True
-    splits: tuple[str, ...] = ("train", "val", "test")
-    folders: tuple[str, ...] = ()
-    inside: tuple[str, ...] = ("",)
-    layout: tuple[str, ...] = ()
-    get_it: str = "put it in {place}"
-    counts: Mapping[str, int] = MappingProxyType({})
+    class_names: tuple[str, ...] = ()  # without background, in official order; class c is `class_names[c - 1]`
+    has_background: bool = True  # False: label 0 does not occur in masks
+    label_of: Mapping[int, int] = MappingProxyType(
+        {}
+    )  # id in the masks -> label; others are illegal. Empty: themselves
+    upright: bool = True  # turn images as EXIF says; False where masks were drawn on the pixels as stored
+    splits: tuple[str, ...] = ("train", "val", "test")  # a run needs train and test
+    folders: tuple[str, ...] = ()  # usual names of its folder; the first is where a download puts it
+    inside: tuple[str, ...] = ("",)  # where in that folder its own one may be
+    layout: tuple[str, ...] = ()  # paths in its own folder that tell it from others; empty: any folder will do
+    get_it: str = "put it in {place}"  # how to get it, and the folder to put it in
+    counts: Mapping[str, int] = MappingProxyType({})  # images of each split in the published data
     paper: str = ""
     licence: str = ""
-    made: str = ""
+    made: str = ""  # what `densecl data make` makes: "all", "masks" or nothing
+
+    # An instance has, beside its `root`, `split` and `settings`:
+    source: str  # lists and folders that the split was read from, for plans and records; `files` may set it
+    ids: tuple[str, ...]  # unique in the split
+    image_files: tuple[str, ...]  # strings: ten thousand Path objects cost more than reading their sizes
+    mask_files: tuple[str, ...]  # without masks, the images again
+    has_masks: bool  # False: every mask is background throughout
+    labels: dict[int, int]  # `label_of`, in full
 
     def __init_subclass__(cls) -> None:
         cls.name = vars(cls).get("name", cls.__name__)
@@ -126,11 +112,9 @@ class DenseDataset:
             raise DataError(f"{self.source} names {twice} more than once", "an image may be in a split once")
         self.has_masks = any(masks)
         if self.has_masks and not all(masks):
-            without = masks.count(None)
-            raise DataError(
-                f"{without} of {len(self)} images of {self.source} have no mask", "give all a mask, or none"
-            )
-        self.mask_files: tuple[str, ...] = masks if self.has_masks else self.image_files  # looked at for changes
+            some = f"{masks.count(None)} of {len(self)} images of {self.source} have no mask"
+            raise DataError(some, "give all a mask, or none")
+        self.mask_files = masks if self.has_masks else self.image_files
         places.check_files(f"masks of {self.source}", self.mask_files, self.hint())
         places.check_files(f"images of {self.source}", self.image_files, self.hint())
         self._samples: list[Sample | None] | None = None
@@ -148,7 +132,7 @@ class DenseDataset:
 
     @classmethod
     def find(cls, root: Path) -> Path | None:
-        """The data set's own folder in or at `root`; None when there is none."""
+        """The data set's own folder in or at `root`, if it is there."""
         return next((folder for inside in cls.inside if cls.has_layout(folder := root / inside)), None)
 
     @classmethod
@@ -269,11 +253,7 @@ class DenseDataset:
         return read_indices(self.mask_files[i])
 
     def read_mask(self, i: int) -> np.ndarray:
-        """Decode mask `i` alone to (H, W) uint8 labels.
-
-        Raises:
-            DataError: the mask is missing, unreadable, or holds an illegal id.
-        """
+        """Decode mask `i` alone to (H, W) uint8 labels; errors as `read`."""
         if self._samples is not None and (sample := self._samples[i]) is not None:
             return sample.mask.numpy()
         if not self.has_masks:
@@ -282,11 +262,7 @@ class DenseDataset:
         return ids if self._identity else self._table[ids]
 
     def read_labels(self, i: int) -> np.ndarray:
-        """(256,) bool: the labels that occur in mask `i`; of the image only the header is read.
-
-        Raises:
-            DataError: as `read`.
-        """
+        """(256,) bool: the labels that occur in mask `i`; of the image only the header is read. Errors as `read`."""
         size = self.image_size(i)
         if not self.has_masks:
             return np.arange(256) == 0

@@ -26,10 +26,7 @@ UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.err
 
 
 def read_indices(path: Location) -> np.ndarray:
-    """Decode a mask to the ids that are stored in it: palette indices or grey values, never colours.
-
-    Returns:
-        (H, W) uint8, contiguous and writable.
+    """Decode a mask to its ids, palette indices or grey values: (H, W) uint8, contiguous and writable.
 
     Raises:
         DataError: the file is missing, no readable image, or holds colours.

@@ -13,7 +13,7 @@ import numpy as np
 from densecl.data.class_index import for_each
 from densecl.data.dataset import Progress
 from densecl.data.decode import write_mask
-from densecl.data.places import names_in
+from densecl.data.places import names_in, read_words
 from densecl.data.sets.voc import AUGMENTED, LISTS, MASKS, VOC
 from densecl.errors import DataError, RunError
 from densecl.files import write_error, write_text
@@ -32,7 +32,7 @@ def get_voc(root: Path, progress: Progress | None = None) -> Path:
     from torchvision.datasets.voc import DATASET_YEAR_DICT
 
     folder, sbd = root / "VOCdevkit" / "VOC2012", root / "sbd"
-    lists = folder / LISTS
+    lists, sbd_lists = folder / LISTS, [sbd / "train.txt", sbd / "val.txt"]
     official = _complete([lists / "train.txt", lists / "val.txt"], folder / MASKS, ".png")
     if official and _complete([lists / "train_aug.txt"], folder / AUGMENTED, ".png"):
         return folder
@@ -41,11 +41,11 @@ def get_voc(root: Path, progress: Progress | None = None) -> Path:
         archive = DATASET_YEAR_DICT["2012"]
         place = root / archive["filename"]
         _fetch(lambda: VOCSegmentation(str(root), year="2012", image_set="val", download=True), archive["url"], place)
-    if not _complete([sbd / "train.txt", sbd / "val.txt"], sbd / "cls", ".mat"):
+    if not _complete(sbd_lists, sbd / "cls", ".mat"):
         for rest in ("cls", "img", "inst", "benchmark_RELEASE"):  # of an interrupted extraction: torchvision trips
             shutil.rmtree(sbd / rest, ignore_errors=True)
-        for rest in ("train.txt", "val.txt"):
-            (sbd / rest).unlink(missing_ok=True)
+        for path in sbd_lists:
+            path.unlink(missing_ok=True)
         place = sbd / SBDataset.filename
         _fetch(lambda: SBDataset(str(sbd), image_set="train", download=True), SBDataset.url, place)
     count, published = merge_sbd(folder, sbd, progress), VOC.counts["train"]
@@ -58,15 +58,12 @@ def merge_sbd(folder: Path, sbd: Path, progress: Progress | None = None) -> int:
     """Write `SegmentationClassAug` and `train_aug.txt`: SBD's masks for VOC's images, VOC's own where it has them.
 
     The images are SBD's train and val and VOC's train, without VOC's val, so that no image is in training and in
-    evaluation.
+    evaluation. Their number is returned.
 
     Args:
         folder: the VOC2012 folder, with `SegmentationClass` and its lists.
         sbd: the folder with SBD's `cls` (a .mat file an image), `train.txt` and `val.txt`.
         progress: called with (done, total).
-
-    Returns:
-        The number of images.
 
     Raises:
         DataError: a list or a mask is missing or broken; the message names the file. RunError: it cannot be written.
@@ -151,9 +148,5 @@ def _check_space(root: Path) -> None:
 
 
 def _ids(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").split()
-    except FileNotFoundError as error:
-        raise DataError(
-            f"the list {path} is missing", "delete its folder and run `densecl data get voc2012` again"
-        ) from error
+    lines = read_words(path, "delete its folder and run `densecl data get voc2012` again")
+    return [line[0] for line in lines]

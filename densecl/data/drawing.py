@@ -1,7 +1,6 @@
 """Pixels of the drawn data sets: reproducible noise, colours, outlines, borders; only `Generator.random` is called."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -59,7 +58,7 @@ class Canvas(NamedTuple):
         for kind, name in enumerate(outlines):
             which = np.flatnonzero(things.present & (things.outline == kind))
             x, y, radius = axes(things.numbers[which, :4])  # (K, 48, 48)
-            inside = OUTLINES[name](x, y, radius)
+            inside = outline(name, x, y, radius)
             image, row, column = np.nonzero(inside)
             colour = things.colour[which[image]]
             if things.fill is not None:
@@ -155,47 +154,24 @@ def border(instances: np.ndarray) -> np.ndarray:
     return edge
 
 
-def _disc(x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
-    return x * x + y * y < radius * radius
-
-
-def _ring(x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
-    return _disc(x, y, radius) & (x * x + y * y > 0.25 * radius * radius)
-
-
-def _half_disc(x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
-    return _disc(x, y, radius) & (y > -0.1 * radius)
-
-
-def _cross(x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
-    far, near = np.maximum(np.abs(x), np.abs(y)), np.minimum(np.abs(x), np.abs(y))
-    return (far < radius) & (near < 0.33 * radius)
-
-
-def _triangle(x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
-    return (y < 0.7 * radius) & (y > 2 * np.abs(x) - radius)
-
-
-def _square(x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
-    return np.maximum(np.abs(x), np.abs(y)) < 0.75 * radius
-
-
-def _bar(x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
-    return (np.abs(x) < radius) & (np.abs(y) < 0.35 * radius)
-
-
-def _star(x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
-    """Star: r < R (0.65 + 0.35 cos 5a); cos 5a is a polynomial of cos a = x / r."""
-    distance = np.sqrt(x * x + y * y)
-    cosine = x / np.maximum(distance, 1e-9)
-    square = cosine * cosine
-    return distance < radius * (0.65 + 0.35 * cosine * ((16 * square - 20) * square + 5))
-
-
-# (K, H, W) bool, the pixels of an outline, from what `axes` gives
-OUTLINES: Mapping[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = MappingProxyType(
-    {
-        "disc": _disc, "cross": _cross, "triangle": _triangle, "ring": _ring,
-        "square": _square, "bar": _bar, "half-disc": _half_disc, "star": _star,
-    }
-)  # fmt: skip
+def outline(name: str, x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
+    """(K, H, W) bool: the pixels of a shape, from what `axes` gives."""
+    if name == "square":
+        return np.maximum(np.abs(x), np.abs(y)) < 0.75 * radius
+    if name == "bar":
+        return (np.abs(x) < radius) & (np.abs(y) < 0.35 * radius)
+    if name == "cross":
+        far, near = np.maximum(np.abs(x), np.abs(y)), np.minimum(np.abs(x), np.abs(y))
+        return (far < radius) & (near < 0.33 * radius)
+    if name == "triangle":
+        return (y < 0.7 * radius) & (y > 2 * np.abs(x) - radius)
+    distance = x * x + y * y  # squared
+    disc = distance < radius * radius
+    if name == "star":  # r < R (0.65 + 0.35 cos 5a); cos 5a is a polynomial of cos a = x / r
+        distance = np.sqrt(distance)
+        cosine = x / np.maximum(distance, 1e-9)
+        square = cosine * cosine
+        return distance < radius * (0.65 + 0.35 * cosine * ((16 * square - 20) * square + 5))
+    if name == "half-disc":
+        return disc & (y > -0.1 * radius)
+    return disc & (distance > 0.25 * radius * radius) if name == "ring" else disc

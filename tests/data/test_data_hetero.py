@@ -68,7 +68,7 @@ def test_classes_are_all_common_and_surrounded_by_void(drawings, name):
 def test_outlines_have_the_areas_of_geometry():
     rows, columns = (a[None] - 199.5 for a in np.mgrid[0:400, 0:400].astype(float))
     radius = np.full((1, 1, 1), 160.0)
-    areas = [drawing.OUTLINES[name](columns, rows, radius).sum() / 160**2 for name in Figures.class_names]
+    areas = [drawing.outline(name, columns, rows, radius).sum() / 160**2 for name in Figures.class_names]
     # square of side 1.5; bar 2 x 0.7; half a disc and 0.1 x 2 of the other; star: half the integral of the squared
     # radius (0.65 + 0.35 cos 5a)^2 = pi (0.65^2 + 0.35^2 / 2)
     expected = [2.25, 1.4, np.pi / 2 + 0.2, np.pi * (0.65**2 + 0.35**2 / 2)]
@@ -185,7 +185,7 @@ def test_masks_can_be_left_unread(tmp_path, monkeypatch):
 
 
 def test_folders_that_do_not_do(tmp_path, monkeypatch):
-    with pytest.raises(DataError, match="no images in"):
+    with pytest.raises(DataError, match="no images data in"):
         open_dataset("folder", "train", tmp_path)
     monkeypatch.setenv("DENSECL_DATA", str(tmp_path / "nowhere"))
     with pytest.raises(DataError, match="nowhere"):

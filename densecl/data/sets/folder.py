@@ -5,7 +5,6 @@ from pathlib import Path
 
 from densecl.data.dataset import DenseDataset
 from densecl.data.places import data_folder
-from densecl.errors import DataError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 EVERY = 10  # of a folder without splits, each tenth image by name is held back for val and test
@@ -33,15 +32,6 @@ class ImageFolder(DenseDataset):
     def search(cls, root: Path | None = None) -> Path | None:
         """The folder of images: `root` or the data folder, or `images` in it; others are not looked into."""
         return cls.find(data_folder() if root is None else Path(root).expanduser())
-
-    @classmethod
-    def locate(cls, root: Path | None = None) -> Path:
-        """As `search`; DataError if there are no images."""
-        folder = cls.search(root)
-        if folder is None:
-            base = data_folder() if root is None else root
-            raise DataError(f"no images in {base} or {Path(base) / cls.folders[0]}", cls.hint())
-        return folder
 
     def files(self, split: str) -> list[tuple[str, str, None]]:
         """List the images; an id is the path in the split's folder."""

@@ -89,11 +89,11 @@ def locate(name: str, root: Path | None = None) -> Path:
 
 
 def open_dataset(name: str, split: str, root: Path | None = None, *, trusted: bool = True) -> "DenseDataset":
-    """The reader of a split.
+    """Open a split: `train`, `val`, `test` or, where the data set has it, `trainval`.
 
     Args:
-        name: `shapes`, `cityscapes(cities=(ulm, jena))`, `mine.py:Mine(key=value)`; see `data_set`.
-        split: `train`, `val`, `test` or, where the data set has it, `trainval`.
+        name: `shapes`, `cityscapes(cities=(ulm, jena))`, `mine.py:Mine(key=value)`.
+        split: one of the data set's.
         root: a folder that the user named; default see `DenseDataset.locate`.
         trusted: see `data_set`.
 

@@ -59,9 +59,7 @@ class DenseDataset:
     aliases: tuple[str, ...] = ()
     class_names: tuple[str, ...] = ()  # without background, in official order; class c is `class_names[c - 1]`
     has_background: bool = True  # False: label 0 does not occur in masks
-    label_of: Mapping[int, int] = MappingProxyType(
-        {}
-    )  # id in the masks -> label; others are illegal. Empty: themselves
+    label_of: Mapping[int, int] = MappingProxyType({})  # id in masks -> label, others are illegal; empty: themselves
     upright: bool = True  # turn images as EXIF says; False where masks were drawn on the pixels as stored
     splits: tuple[str, ...] = ("train", "val", "test")  # a run needs train and test
     folders: tuple[str, ...] = ()  # usual names of its folder; the first is where a download puts it
@@ -142,21 +140,17 @@ class DenseDataset:
 
     @classmethod
     def search(cls, root: Path | None = None) -> Path | None:
-        """The data set's own folder, None where it is not; nothing is drawn or written. See `places.search`.
-
-        Raises:
-            DataError: several folders have its layout.
-        """
+        """As `locate`, but None where the data set is not, and nothing is drawn."""
         if not cls.layout and root is None:  # any folder would do
             root = places.data_folder() / cls.folders[0]
         return places.search(cls.folders, cls.find, root)
 
     @classmethod
     def locate(cls, root: Path | None = None) -> Path:
-        """As `search`; a drawn data set is drawn if it is not there.
+        """The data set's own folder, where `places.search` finds it; a drawn data set is drawn if it is not there.
 
         Raises:
-            DataError: it is nowhere; the message lists the places and how to get it.
+            DataError: it is nowhere, or several folders have its layout; the message lists the places.
         """
         folder = cls.search(root)
         if folder is None:
@@ -165,20 +159,12 @@ class DenseDataset:
 
     @classmethod
     def get(cls, root: Path | None = None, progress: Progress | None = None) -> Path:
-        """Download the data set to `root`, if that can be done unasked; its own folder.
-
-        Raises:
-            DataError: it cannot be fetched; the message says how to get it by hand. RunError: it cannot be written.
-        """
+        """Download it to `root`, if that can be done unasked, else say how (DataError); its own folder."""
         return cls.locate(root)
 
     @classmethod
     def make(cls, root: Path | None = None, progress: Progress | None = None) -> Path:
-        """Draw the data set below `root`, or its masks, unless they are there; the folder of what was drawn.
-
-        Raises:
-            DataError: nothing of it is drawn. RunError: it cannot be written.
-        """
+        """Draw it below `root`, or its masks, unless they are there; DataError if nothing of it is drawn."""
         raise DataError(f"{cls.name} is not drawn", f"get it with `densecl data get {cls.name}`")
 
     @classmethod
@@ -211,10 +197,7 @@ class DenseDataset:
 
     @property
     def content(self) -> str:
-        """Hash of the names and sizes of all files: equal for copies elsewhere, different for other pixels.
-
-        The code of a user's own class is in it.
-        """
+        """Hash of names and sizes of all files, and `code`: equal for copies elsewhere, different for other pixels."""
         digest = hashlib.sha256(self.name.encode())
         for name, *files in zip(self.ids, self.image_files, self.mask_files, strict=True):
             sizes = [os.stat(file).st_size if os.path.exists(file) else -1 for file in files]  # noqa: PTH110, PTH116
@@ -288,20 +271,15 @@ class DenseDataset:
         return len(self) * 4 * height * width <= limit_bytes  # 3 bytes of image and 1 of mask for each pixel
 
     def cached(self, limit_bytes: int = DEFAULT_MEMORY) -> Self:
-        """A copy that keeps samples in memory once read: change none in place. Itself when it would not fit.
-
-        The copy's copies, in other processes too, start empty.
-        """
+        """A copy that keeps samples in memory once read (change none in place); itself when it would not fit."""
         if self._samples is not None or not self.fits_in_memory(limit_bytes):
             return self
         keeping = copy.copy(self)
         vars(keeping)["_samples"] = [None] * len(self)
         return keeping
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, Any]:  # copies, in other processes too, start without samples
         return {**vars(self), "_samples": None if self._samples is None else [None] * len(self)}
-
-    # ------------------------------------------------------------------------------------------------------------------
 
     def _set_labels(self, label_of: Mapping[int, int]) -> None:
         """Make the tables of all 256 ids."""
@@ -322,10 +300,8 @@ class DenseDataset:
         if illegal.size:
             shown = ", ".join(map(str, illegal[:5])) + (", ..." if illegal.size > 5 else "")
             noun = "id" if illegal.size == 1 else "ids"
-            raise DataError(
-                f"mask {self.mask_files[i]} holds the class {noun} {shown}",
-                f"legal in {self.name}: {_ranges(self.labels)}",
-            )
+            fault = f"mask {self.mask_files[i]} holds the class {noun} {shown}"
+            raise DataError(fault, f"legal in {self.name}: {_ranges(self.labels)}")
         return ids, occurring
 
     def _check_size(self, i: int, image: tuple[int, ...], mask: tuple[int, ...]) -> None:

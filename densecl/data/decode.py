@@ -1,4 +1,4 @@
-"""Image files to arrays: class ids of masks, sizes from headers alone; and masks to files.
+"""Masks from files and to files, and the sizes of images.
 
 Masks are palette or grey PNGs. Nearly all of them are 8-bit, not interlaced and with unfiltered rows (as PIL, libpng
 and the VOC tools write palettes), and then the pixels are zlib's output as it stands: that case is read directly, which
@@ -18,8 +18,6 @@ from densecl.palette import palette
 Location = str | os.PathLike[str]
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_JPEG_SIZE_MARKERS = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
-_HEADER_BYTES = 2048
 # Raised by PIL for files that are missing, cut, or no images: UnidentifiedImageError is an OSError, a bad PNG chunk a
 # SyntaxError.
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
@@ -32,7 +30,8 @@ def read_indices(path: Location) -> np.ndarray:
         DataError: the file is missing, no readable image, or holds colours.
     """
     try:
-        pixels = _plain_png(_read(path))
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - a Path would cost as much as the read
+            pixels = _plain_png(file.read())
         if pixels is not None:
             return pixels
         with Image.open(path) as image:
@@ -64,14 +63,11 @@ def image_size(path: Location, *, upright: bool = False) -> tuple[int, int]:
         DataError: the file is missing or no readable image.
     """
     try:
-        size = None if upright else _header_size(_read(path, _HEADER_BYTES))
-        if size is None:
-            with Image.open(path) as image:
-                lying = upright and orientation(image) >= 5
-                size = (image.width, image.height) if lying else (image.height, image.width)
+        with Image.open(path) as image:
+            lying = upright and orientation(image) >= 5
+            return (image.width, image.height) if lying else (image.height, image.width)
     except UNREADABLE as error:
         raise unreadable("image", path, error) from error
-    return size
 
 
 def orientation(image: Image.Image) -> int:
@@ -110,11 +106,6 @@ def unreadable(kind: str, path: Location, error: Exception) -> DataError:
     return DataError(f"{kind} {os.fspath(path)} cannot be read: {reason}", "fetch the file again")
 
 
-def _read(path: Location, count: int = -1) -> bytes:
-    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - paths are strings here: Path costs as much as the read
-        return file.read(count)
-
-
 def _plain_png(data: bytes) -> np.ndarray | None:
     """Ids (H, W) of an 8-bit grey or palette PNG, not interlaced, with unfiltered rows; None for any other file."""
     # data[24:29]: bit depth, colour type, compression, filter method, interlacing
@@ -137,21 +128,3 @@ def _plain_png(data: bytes) -> np.ndarray | None:
         return None
     rows = np.frombuffer(raw, np.uint8).reshape(height, width + 1)  # each row starts with its filter's number
     return None if rows[:, 0].any() else rows[:, 1:].copy()
-
-
-def _header_size(data: bytes) -> tuple[int, int] | None:
-    """(height, width) from the first bytes of a PNG or JPEG; None when they do not tell."""
-    if data[:8] == _PNG and len(data) >= 24:
-        width, height = struct.unpack_from(">II", data, 16)
-        return height, width
-    if data[:2] != b"\xff\xd8":
-        return None
-    position = 2
-    while position + 9 <= len(data) and data[position] == 0xFF:
-        marker = data[position + 1]
-        if marker < 0xC0 or 0xD0 <= marker <= 0xDA or marker == 0xFF:  # fill bytes, or pixels before any size: for PIL
-            return None
-        if marker in _JPEG_SIZE_MARKERS:
-            return struct.unpack_from(">HH", data, position + 5)
-        position += 2 + struct.unpack_from(">H", data, position + 2)[0]
-    return None

@@ -1,7 +1,6 @@
 """Drawn data sets: drawn once into the cache, and read back like any VOC tree."""
 
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -21,15 +20,10 @@ MARK = "classes.txt"  # tells a drawn folder from other VOC trees
 
 
 class DrawnVOC(VOC):
-    """A drawn data set, read by the VOC reader; its val split is for tuning.
+    """A drawn data set, read by the VOC reader; its val split is for tuning."""
 
-    Attributes:
-        version: the first digits of the hash of all pixels (pinned in a test): a changed pixel is a new folder.
-        seeds: of each split that is drawn; `counts` says how many images.
-    """
-
-    version: str
-    seeds: Mapping[str, int]
+    version: str  # first digits of the hash of all pixels (pinned in a test): a changed pixel is a new folder
+    seeds: Mapping[str, int]  # of each split that is drawn; `counts` says how many images
     aliases = ()
     counts = MappingProxyType({"train": 2000, "val": 250, "test": 500})
     paper = "densecl"
@@ -107,9 +101,7 @@ class DrawnVOC(VOC):
 def write_whole(root: Path, fill: Callable[[Path], None]) -> Path:
     """Make a folder, unless it is there; it is whole or absent, however many processes ask.
 
-    Args:
-        root: the folder. It is filled beside its place and renamed, under a lock.
-        fill: writes the content into the empty folder it is given.
+    `fill` writes the content into an empty folder beside its place, which is then renamed, under a lock.
 
     Raises:
         RunError: it cannot be written.
@@ -120,13 +112,11 @@ def write_whole(root: Path, fill: Callable[[Path], None]) -> Path:
         root.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(root.parent / f".{root.name}.lock"):
             if not root.is_dir():
-                temporary = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
-                try:
-                    fill(temporary)
-                    temporary.chmod(0o755)
-                    temporary.rename(root)
-                finally:
-                    shutil.rmtree(temporary, ignore_errors=True)
+                with tempfile.TemporaryDirectory(prefix=f".{root.name}.", dir=root.parent) as temporary:
+                    folder = Path(temporary) / root.name
+                    folder.mkdir()
+                    fill(folder)
+                    folder.rename(root)
     except OSError as error:
         raise write_error(root, error) from error
     return root

@@ -30,7 +30,7 @@ def search(folders: Sequence[str], find: Callable[[Path], Path | None], root: Pa
     Raises:
         DataError: several other subfolders have its layout.
     """
-    base = data_folder() if root is None else Path(root).expanduser()
+    base = Path(root or data_folder()).expanduser()
     for place in (base, *(base / name for name in folders)):
         if (own := find(place)) is not None:
             return own
@@ -44,11 +44,11 @@ def search(folders: Sequence[str], find: Callable[[Path], Path | None], root: Pa
 
 def not_found(folders: Sequence[str], root: Path | None, hint: str) -> DataError:
     """The error for a data set that `search` did not find: the places, and how to get it."""
-    base = data_folder() if root is None else Path(root).expanduser()
+    base, given = Path(root or data_folder()).expanduser(), ""
+    if root is None:
+        given = " (from DENSECL_DATA)" if os.environ.get("DENSECL_DATA") else " (the default place)"
     state = "looked at it and at its subfolders" if base.is_dir() else "there is no such folder"
-    given = " (from DENSECL_DATA)" if os.environ.get("DENSECL_DATA") else " (the default place)"
-    where = f"{base}{given if root is None else ''}"
-    return DataError(f"no {folders[0]} data in {where}: {state} ({', '.join(folders)})", hint)
+    return DataError(f"no {folders[0]} data in {base}{given}: {state} ({', '.join(folders)})", hint)
 
 
 def names_in(folder: Path | str) -> set[str]:

@@ -31,12 +31,7 @@ Inspect = Callable[[DenseDataset, np.ndarray], list[Finding]]
 
 
 def verify(
-    name: str,
-    root: Path | None = None,
-    *,
-    workers: int | None = None,
-    progress: Progress | None = None,
-    inspect: Inspect | None = None,
+    name: str, root: Path | None = None, *, progress: Progress | None = None, inspect: Inspect | None = None
 ) -> list[Finding]:
     """Read every mask and every image's header; broken data is a finding, not an exception.
 
@@ -46,7 +41,6 @@ def verify(
     Args:
         name: as for `open_dataset`.
         root: as for `open_dataset`.
-        workers: threads.
         progress: called with (done, total) in each split.
         inspect: further findings of a split that has no error, from the reader and its (N, 256) class index; such as
             `densecl.streams.golden.inspect`.
@@ -69,16 +63,12 @@ def verify(
             findings.append(Finding("ok", split, f"the same as {seen[dataset.source]} ({dataset.source})"))
             continue
         seen[dataset.source] = split
-        findings += verify_split(dataset, workers=workers, progress=progress, inspect=inspect)
+        findings += verify_split(dataset, progress=progress, inspect=inspect)
     return findings
 
 
 def verify_split(
-    dataset: DenseDataset,
-    *,
-    workers: int | None = None,
-    progress: Progress | None = None,
-    inspect: Inspect | None = None,
+    dataset: DenseDataset, *, progress: Progress | None = None, inspect: Inspect | None = None
 ) -> list[Finding]:
     """As `verify`, for one split: its errors, its size against the published one, and the images of each class."""
     labels = np.zeros((len(dataset), 256), dtype=bool)
@@ -90,7 +80,7 @@ def verify_split(
         except DataError as error:
             errors[i] = str(error)
 
-    for_each(read, len(dataset), workers=workers, progress=progress)
+    for_each(read, len(dataset), progress=progress)
     findings = [Finding("error", dataset.split, errors[i]) for i in sorted(errors)[:_ERRORS_SHOWN]]
     if len(errors) > _ERRORS_SHOWN:
         findings.append(Finding("error", dataset.split, f"and {len(errors) - _ERRORS_SHOWN} more broken files"))

@@ -87,10 +87,7 @@ class COCO(DenseDataset):
 
 
 def paint(folder: Path, part: str, progress: Progress | None = None) -> Path:
-    """Paint the masks of `train2017` or `val2017` into the cache, unless they are there.
-
-    Returns:
-        The folder of the masks. It is another one when the annotations have changed.
+    """Paint the masks of `train2017` or `val2017` into a folder of the cache, another one for other annotations.
 
     Raises:
         DataError: the annotations are missing or broken. RunError: no space.
@@ -178,12 +175,11 @@ def _paint(path: Path, masks: Path, progress: Progress | None) -> None:
         if target.is_file():  # of an interrupted call
             return
         number, height, width = sizes[i]
+        unfinished = target.with_suffix(".part")
         try:
-            mask = semantic_mask(instances.get(number, ()), height, width)
+            write_mask(semantic_mask(instances.get(number, ()), height, width), unfinished)
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
-        unfinished = target.with_suffix(".part")
-        write_mask(mask, unfinished)
         unfinished.replace(target)
 
     for_each(write, len(images), progress=progress)

@@ -31,7 +31,7 @@ class ImageFolder(DenseDataset):
     @classmethod
     def search(cls, root: Path | None = None) -> Path | None:
         """The folder of images: `root` or the data folder, or `images` in it; others are not looked into."""
-        return cls.find(data_folder() if root is None else Path(root).expanduser())
+        return cls.find(Path(root or data_folder()).expanduser())
 
     def files(self, split: str) -> list[tuple[str, str, None]]:
         """List the images; an id is the path in the split's folder."""

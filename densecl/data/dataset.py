@@ -36,7 +36,7 @@ class Sample(NamedTuple):
 class DenseDataset:
     """Images with a mask each, or without, read on demand; picklable, and nothing changes after construction.
 
-    A data set is a subclass that lists its files. All of `fields.py`, named as `fields.py:Fields`:
+    A data set is a subclass that lists its files. All of `fields.py`, whose name is `fields.py:Fields`::
 
         from densecl.data.dataset import DenseDataset
 

@@ -17,6 +17,7 @@ from densecl.palette import palette
 
 Location = str | os.PathLike[str]
 
+_JPEG_SIZE_MARKERS = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
 _PNG = b"\x89PNG\r\n\x1a\n"
 # Raised by PIL for files that are missing, cut, or no images: UnidentifiedImageError is an OSError, a bad PNG chunk a
 # SyntaxError.
@@ -63,6 +64,11 @@ def image_size(path: Location, *, upright: bool = False) -> tuple[int, int]:
         DataError: the file is missing or no readable image.
     """
     try:
+        if not upright:
+            with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+                size = _header_size(file.read(2048))
+            if size is not None:  # a fifth of the time of PIL, for each image of a class index
+                return size
         with Image.open(path) as image:
             lying = upright and orientation(image) >= 5
             return (image.width, image.height) if lying else (image.height, image.width)
@@ -128,3 +134,21 @@ def _plain_png(data: bytes) -> np.ndarray | None:
         return None
     rows = np.frombuffer(raw, np.uint8).reshape(height, width + 1)  # each row starts with its filter's number
     return None if rows[:, 0].any() else rows[:, 1:].copy()
+
+
+def _header_size(data: bytes) -> tuple[int, int] | None:
+    """(height, width) from the first bytes of a PNG or JPEG; None when they do not tell."""
+    if data[:8] == _PNG and len(data) >= 24:
+        width, height = struct.unpack_from(">II", data, 16)
+        return height, width
+    if data[:2] != b"\xff\xd8":
+        return None
+    position = 2
+    while position + 9 <= len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if marker < 0xC0 or 0xD0 <= marker <= 0xDA or marker == 0xFF:  # fill bytes, or pixels before any size: for PIL
+            return None
+        if marker in _JPEG_SIZE_MARKERS:
+            return struct.unpack_from(">HH", data, position + 5)
+        position += 2 + struct.unpack_from(">H", data, position + 2)[0]
+    return None

@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
-from densecl.data.cityscapes import by_city
 from densecl.errors import DataError, DenseCLError, UnknownNameError
 from densecl.settings.catalogue import backbones, benchmark_recipe, entries, load_class, strategy_recipes
 from densecl.settings.grammar import parse
@@ -148,7 +147,7 @@ def _steps(settings: Sections, steps: protocol.Steps, data: Path | None) -> list
         return [f"step {k}: {unit} {', '.join(map(str, step))}" for k, step in enumerate(steps)]
     if unit == "cities":
         counts = {"images": domains_of(train, steps)}
-        names = [list(by_city(train))[number - 1] for step in steps for number in step]
+        names = [list(train.domains())[number - 1] for step in steps for number in step]
     else:
         presence = class_index(train)
         counts = {

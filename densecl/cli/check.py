@@ -1,5 +1,6 @@
-"""`densecl check`: try a method or a backbone of one's own."""
+"""`densecl check`: try a method, data set or backbone of one's own."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,22 +13,20 @@ def check(
     strategy: Annotated[
         str,
         typer.Argument(
-            help="Such as mine.py:Mine (a method or a backbone), or the name of any strategy or plugin.",
+            help="Such as mine.py:Mine (a method, data set or backbone), or the name of any of ours.",
             autocompletion=completion.strategies,
         ),
     ],
+    data: Annotated[Path | None, typer.Option("--data", help="Folder of a data set.")] = None,
     catalogue: Catalogue = None,
 ) -> None:
-    """Try a method (on a tiny stream) or a backbone for seconds and say in words what is wrong with it."""
-    from densecl.check.backbone import backbone_of, check_backbone_class
-    from densecl.check.check import check_method
+    """Try a method (on a tiny stream), a data set or a backbone for seconds and say in words what is wrong with it."""
+    from densecl.check import dispatch
 
-    backbone = backbone_of(strategy)
-    findings = check_method(strategy, catalogue) if backbone is None else check_backbone_class(*backbone)
+    findings, works = dispatch.check(strategy, data, catalogue)
     for finding in findings:
         typer.echo(f"✗ {finding}")
     if findings:
         typer.echo(f"{len(findings)} thing{'s' * (len(findings) > 1)} to mend in {strategy}", err=True)
         raise typer.Exit(2)
-    parts = "hooks, outputs, losses" if backbone is None else "maps of all sizes, gradients"
-    typer.echo(f"✓ {strategy} works: {parts}, growing heads, state")
+    typer.echo(f"✓ {strategy} works: {works}")

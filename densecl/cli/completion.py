@@ -57,11 +57,11 @@ def groupings(incomplete: str) -> Offer:
     return _matching([(grouping.name, grouping.summary) for grouping in groupings()], incomplete)
 
 
-def data_sets(incomplete: str) -> list[str]:
+def data_sets(incomplete: str) -> Offer:
     """Data sets."""
-    from densecl.data import NAMES
+    from densecl.data import entries
 
-    return [name for name in NAMES if name.startswith(incomplete)]
+    return _matching([(entry.name, entry.summary) for entry in entries()], incomplete)
 
 
 def runs(incomplete: str) -> list[str]:

@@ -11,7 +11,7 @@ app = typer.Typer(help="Make, get, verify and find data sets.", no_args_is_help=
 Name = Annotated[
     str,
     typer.Argument(
-        help="shapes, figures, tints, voc2012, camvid, ade20k, cityscapes, coco or folder.",
+        help="shapes, figures, tints, voc2012, camvid, ade20k, cityscapes, coco, folder; file.py:Class for your own.",
         autocompletion=completion.data_sets,
     ),
 ]
@@ -21,22 +21,22 @@ Folder = Annotated[Path | None, typer.Option("--data", help="Folder of the data 
 @app.command("make")
 def make(name: Name, data: Folder = None) -> None:
     """Draw an embedded data set, or paint the masks of coco."""
-    from densecl.data import download
+    from densecl.data import data_set
     from densecl.listeners.progress import Progress
 
     with Progress().scan("masks") as scan:
-        place = download.make(name, data, scan)
+        place = data_set(name).make(data, scan)
     typer.echo(place)
 
 
 @app.command("get")
 def get(name: Name, data: Folder = None) -> None:
     """Download a data set and prepare it."""
-    from densecl.data import download
+    from densecl.data import data_set
     from densecl.listeners.progress import Progress
 
     with Progress().scan("files") as scan:
-        place = download.get(name, data, scan)
+        place = data_set(name).get(data, scan)
     typer.echo(place)
 
 

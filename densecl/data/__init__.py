@@ -1,123 +1,115 @@
-"""Data sets by name. Importing this package reads nothing and does not import torch."""
+"""Data sets by name. Importing this package reads nothing and imports neither NumPy nor torch.
 
+A data set is one class in one file of `densecl/data/sets/`, found by the file's name, or a class of the user's, named
+`file.py:Class(key=value)`.
+"""
+
+import ast
 import importlib
+from functools import cache
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
-from densecl.errors import UnknownNameError
+from densecl.errors import DataError, UnknownNameError
+from densecl.settings.grammar import parse_one
 
 if TYPE_CHECKING:
     from densecl.data.dataset import DenseDataset
-    from densecl.data.drawn import DrawnVOC
 
-DRAWN = ("shapes", "figures", "tints")
-NAMES = ("voc", "camvid", *DRAWN, "ade20k", "cityscapes", "coco", "folder")
-_ALIASES = {"voc2012": "voc", "ade": "ade20k", "coco2017": "coco"}
-_CLASSES = {
-    "voc": "VOC",
-    "camvid": "CamVid",
-    "shapes": "Shapes",
-    "figures": "Figures",
-    "tints": "Tints",
-    "ade20k": "ADE20K",
-    "cityscapes": "Cityscapes",
-    "coco": "COCO",
-    "folder": "ImageFolder",
-}
+_SETS = Path(__file__).parent / "sets"
+
+
+class Entry(NamedTuple):
+    """A data set as its file says, read without importing it."""
+
+    name: str
+    summary: str  # first line of the file
+    aliases: tuple[str, ...]
+
+
+@cache
+def entries() -> tuple[Entry, ...]:
+    """All packaged data sets, by name."""
+    return tuple(_entry(path) for path in sorted(_SETS.glob("[a-z]*.py")))
+
+
+def names() -> list[str]:
+    """Names of all packaged data sets."""
+    return [entry.name for entry in entries()]
 
 
 def canonical(name: str) -> str:
-    """The name of a data set, `voc` for `voc2012`.
+    """The name of a data set without settings, `voc` for `voc2012`; `file.py:Class` stays as it is.
 
     Raises:
-        UnknownNameError: there is no such data set.
+        UnknownNameError: there is no such data set. SpecError: it is no name.
     """
-    name = _ALIASES.get(name, name)
-    if name not in NAMES:
-        raise UnknownNameError("data set", name, NAMES)
-    return name
+    name = parse_one(name, "data set").name
+    if name in names() or ":" in name:
+        return name
+    for entry in entries():
+        if name in entry.aliases:
+            return entry.name
+    raise UnknownNameError("data set", name, names(), "or file.py:Class for one of your own")
 
 
-def advice(name: str) -> str:
-    """How to get a data set, and where to put it."""
-    return _source(canonical(name)).hint()
+def data_set(name: str, *, trusted: bool = True) -> "type[DenseDataset]":
+    """The class of a data set.
+
+    Args:
+        name: one of `names()`, an alias, or `file.py:Class`, whose file is executed.
+        trusted: False for a name that the user did not give: only packaged classes are imported then.
+
+    Raises:
+        UnknownNameError: no such data set. DataError: `file.py:Class` names another kind of class, or is not trusted.
+        DenseCLError: the file does not import.
+    """
+    from densecl.data.dataset import DenseDataset
+    from densecl.settings.catalogue import load_class
+
+    name = canonical(name)
+    if ":" not in name:
+        module = importlib.import_module(f"densecl.data.sets.{name}")
+        classes = [value for value in vars(module).values() if getattr(value, "__module__", "") == module.__name__]
+        return next(cls for cls in classes if isinstance(cls, type) and issubclass(cls, DenseDataset))
+    if not trusted:
+        raise DataError(
+            f"the data set '{name}' was not named by you, so its code is not executed",
+            "only data sets of densecl are opened by the name in a result",
+        )
+    cls = load_class(name)
+    if not issubclass(cls, DenseDataset):
+        raise DataError(f"'{name}' is no data set", "subclass densecl.data.dataset.DenseDataset")
+    return cls
 
 
 def locate(name: str, root: Path | None = None) -> Path:
-    """The data set's own folder.
-
-    Looked at are `root`, else `DENSECL_DATA`, else the user's data folder: the folder itself and its subfolders. The
-    drawn ones (`DRAWN`) are drawn into the cache when they are not there; a `root` is used for them only if it holds
-    them. A `folder` is `root` or the first of these places itself, or `images` in it.
-
-    Args:
-        name: one of NAMES.
-        root: a folder that the user named.
-
-    Raises:
-        UnknownNameError: another name.
-        DataError: it is nowhere; the message lists the places and how to get it.
-    """
-    from densecl.data import places
-
-    name = canonical(name)
-    reader = _source(name)
-    if name in DRAWN:
-        return (reader.find(Path(root).expanduser()) if root is not None else None) or reader.write()
-    if name == "folder":
-        return reader.locate(root)
-    return places.find_folder(reader.FOLDERS, reader.find, root, reader.hint())
+    """The data set's own folder; see `data_set` and `DenseDataset.locate`, errors too."""
+    return data_set(name).locate(root)
 
 
-def find(name: str, root: Path | None = None) -> Path | None:
-    """The data set's own folder as `locate` finds it, None where it is not; nothing is drawn or written.
-
-    Raises:
-        UnknownNameError: another name. DataError: several folders have its layout.
-    """
-    from densecl.data import places
-
-    name = canonical(name)
-    reader = _source(name)
-    if name in DRAWN:
-        return (reader.find(Path(root).expanduser()) if root is not None else None) or reader.find(reader.folder())
-    try:
-        return locate(name, root)
-    except places.NotFoundError:
-        return None
-
-
-def open_dataset(name: str, split: str, root: Path | None = None) -> "DenseDataset":
-    """The reader of a split.
+def open_dataset(name: str, split: str, root: Path | None = None, *, trusted: bool = True) -> "DenseDataset":
+    """Open a split: `train`, `val`, `test` or, where the data set has it, `trainval`.
 
     Args:
-        name: one of NAMES.
-        split: `train`, `val`, `test` or, where the data set has it, `trainval`.
-        root: a folder that the user named; default see `locate`.
+        name: `shapes`, `cityscapes(cities=(ulm, jena))`, `mine.py:Mine(key=value)`.
+        split: one of the data set's.
+        root: a folder that the user named; default see `DenseDataset.locate`.
+        trusted: see `data_set`.
 
     Raises:
-        UnknownNameError: no such data set or split.
-        DataError: the data is missing or incomplete.
+        UnknownNameError: no such data set, split or setting. DataError: the data is missing or incomplete.
     """
-    name = canonical(name)
-    return _class(name)(locate(name, root), split)
+    cls = data_set(name, trusted=trusted)
+    return cls(cls.locate(root), split, **parse_one(name, "data set").arguments)
 
 
-def drawn_set(name: str) -> "type[DrawnVOC]":
-    """The class of one of `DRAWN`."""
-    return _class(canonical(name))
-
-
-def _source(name: str) -> Any:
-    """What knows a data set's places (`hint`, `find`, `FOLDERS`): its module, of the drawn ones the class."""
-    return _class(name) if name in DRAWN else _module(name)
-
-
-def _class(name: str) -> Any:
-    return getattr(_module(name), _CLASSES[name])
-
-
-def _module(name: str) -> ModuleType:
-    """The module of a data set, imported when it is asked for."""
-    return importlib.import_module(f"densecl.data.{name}")
+def _entry(path: Path) -> Entry:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    values = [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["aliases"]
+    ]
+    aliases = ast.literal_eval(values[0]) if values else ()
+    return Entry(path.stem, (ast.get_docstring(tree) or "").partition("\n")[0], aliases)

@@ -1,4 +1,4 @@
-"""Which labels each mask of a data set holds: scanned once, in parallel, and kept."""
+"""The labels that each mask of a data set holds: scanned once, in parallel, and kept."""
 
 import hashlib
 import os
@@ -9,12 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from densecl.data.dataset import DenseDataset
+from densecl.data.dataset import DenseDataset, Progress
 from densecl.data.places import cache_folder
 from densecl.errors import DataError
 from densecl.files import atomic_path
-
-Progress = Callable[[int, int], None]
 
 _VERSION = 1
 _CHUNK = 32  # masks a task: few enough for progress, enough that the queue costs nothing
@@ -23,7 +21,7 @@ _CHUNK = 32  # masks a task: few enough for progress, enough that the queue cost
 def class_index(
     dataset: DenseDataset, *, workers: int | None = None, progress: Progress | None = None, folder: Path | None = None
 ) -> np.ndarray:
-    """Which labels each mask holds, 0 and 255 included.
+    """Find the labels of each mask, 0 and 255 included: (N, 256) bool.
 
     The answer is kept in the cache folder under a key of what was read (path, size and time of every mask and image,
     the reader's labels), so a changed file is noticed; a broken file there is scanned again.
@@ -35,34 +33,22 @@ def class_index(
         progress: called with (done, total) while scanning.
         folder: where the answer is kept; default `index` in the cache folder.
 
-    Returns:
-        (N, 256) bool.
-
     Raises:
         DataError: a file is missing or unreadable, a mask has another size than its image or an illegal id.
         RunError: the index cannot be written.
     """
-    path = _place(dataset, folder)
-    kept = _load(path, len(dataset))
-    if kept is not None:
-        return kept
+    stored = _load(_place(dataset, folder), len(dataset))
+    if stored is not None:
+        return stored
     index = scan(dataset, workers=workers, progress=progress)
-    _save(path, index)
+    keep(dataset, index, folder)
     return index
 
 
 def keep(dataset: DenseDataset, index: np.ndarray, folder: Path | None = None) -> None:
-    """Keep an index that was made elsewhere, so that `class_index` does not read the masks again.
-
-    Args:
-        dataset: N images.
-        index: (N, 256) bool, of every mask.
-        folder: as for `class_index`.
-
-    Raises:
-        DataError: a file is missing. RunError: the index cannot be written.
-    """
-    _save(_place(dataset, folder), index)
+    """Keep an index, (N, 256) bool, for `class_index`; errors as there."""
+    with atomic_path(_place(dataset, folder)) as temporary, temporary.open("wb") as file:
+        np.savez(file, labels=np.packbits(index, axis=1))
 
 
 def scan(dataset: DenseDataset, *, workers: int | None = None, progress: Progress | None = None) -> np.ndarray:
@@ -79,13 +65,9 @@ def scan(dataset: DenseDataset, *, workers: int | None = None, progress: Progres
 def for_each(
     work: Callable[[int], None], count: int, *, workers: int | None = None, progress: Progress | None = None
 ) -> None:
-    """Call `work(0)` ... `work(count - 1)` in threads; the first exception ends it.
+    """Call `work(0)` ... `work(count - 1)` in threads, by default one a core; the first exception ends it.
 
-    Args:
-        work: called from any thread.
-        count: how often.
-        workers: threads; default one a core this process may use.
-        progress: called with (done, count) from this thread.
+    `progress` is called with (done, count) from this thread.
     """
 
     def some(start: int) -> int:
@@ -111,17 +93,8 @@ def usable_cores() -> int:
 
 
 def _place(dataset: DenseDataset, folder: Path | None) -> Path:
-    return (folder or cache_folder() / "index") / f"{dataset.name}-{_key(dataset)}.npz"
-
-
-def _save(path: Path, index: np.ndarray) -> None:
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, labels=np.packbits(index, axis=1))
-
-
-def _key(dataset: DenseDataset) -> str:
-    """Hash of all that the index is made of."""
-    content = hashlib.sha256(f"{_VERSION}\n{dataset.name}\n{sorted(dataset.labels.items())}\n".encode())
+    """The file of an index, named by a hash of all that it is made of."""
+    content = hashlib.sha256(f"{_VERSION}\n{dataset.name}\n{sorted(dataset.labels.items())}\n{dataset.code}".encode())
     for mask, image in zip(dataset.mask_files, dataset.image_files, strict=True):
         for path in (mask, image):
             try:
@@ -129,7 +102,7 @@ def _key(dataset: DenseDataset) -> str:
             except OSError as error:
                 raise DataError(f"{path} is missing or cannot be read") from error
             content.update(f"{path}\n{state.st_size} {state.st_mtime_ns}\n".encode())
-    return content.hexdigest()[:16]
+    return (folder or cache_folder() / "index") / f"{dataset.name}-{content.hexdigest()[:16]}.npz"
 
 
 def _load(path: Path, count: int) -> np.ndarray | None:

@@ -1,91 +1,179 @@
-"""The reader of data sets with a mask an image, or none; a data set is one constructor that lists the files."""
+"""The base of all data sets: a subclass lists its files, all else is here."""
 
+import copy
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from densecl.data.decode import image_size, present, read_indices, read_rgb
-from densecl.errors import DataError
+from densecl.data import places
+from densecl.data.decode import image_size, present, read_indices
+from densecl.data.photo import read_rgb
+from densecl.errors import DataError, UnknownNameError
+from densecl.settings.catalogue import source_hash
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 VOID = 255
 DEFAULT_MEMORY = 1 << 30
+
+File = str | os.PathLike[str]
+Progress = Callable[[int, int], None]  # called with (done, total)
 
 
 class Sample(NamedTuple):
     """An image and its mask, as they are in the files."""
 
-    image: Tensor  # (3, H, W) uint8 RGB
-    mask: Tensor  # (H, W) uint8: 0 background, 1..n classes in the data set's official order, 255 void
+    image: "Tensor"  # (3, H, W) uint8 RGB
+    mask: "Tensor"  # (H, W) uint8: 0 background, 1..n classes in the data set's official order, 255 void
 
 
 class DenseDataset:
     """Images with a mask each, or without, read on demand; picklable, and nothing changes after construction.
 
-    Attributes:
-        name: the data set, as `open_dataset` calls it.
-        root: the folder that was read.
-        split: the split that was asked for.
-        ids: a name an image, unique in the split.
-        class_names: the n classes without background, in official order; class c is `class_names[c - 1]`.
-        has_background: whether label 0 occurs in masks (CamVid: no).
-        has_masks: whether there are any; if not, every mask is background throughout.
-        source: the lists and folders that the split was read from, for plans and records.
+    A data set is a subclass that lists its files. All of `fields.py`, whose name is `fields.py:Fields`::
+
+        from densecl.data.dataset import DenseDataset
+
+        class Fields(DenseDataset):
+            '''Aerial images of fields.'''
+
+            class_names = ("wheat", "maize", "forest")  # ids 1, 2, 3 in the masks; 0 is background, 255 void
+            splits = ("train", "test")
+
+            def files(self, split):
+                for image in sorted((self.root / split).glob("*.jpg")):
+                    yield image.stem, image, image.with_suffix(".png")
+
+    Annotated attributes (`season: str = "spring"`) are settings: `fields.py:Fields(season=autumn)`. Masks are 8-bit
+    PNGs, palette or grey; for files of other kinds override `read_image`, `image_size` and `read_ids`.
     """
 
-    def __init__(
-        self,
-        name: str,
-        root: Path,
-        split: str,
-        *,
-        ids: Sequence[str],
-        images: Sequence[str],
-        masks: Sequence[str] | None,
-        class_names: Sequence[str],
-        has_background: bool = True,
-        labels: Mapping[int, int] | None = None,
-        source: str = "",
-    ):
-        """Describe a data set; no file is opened.
+    # A subclass states:
+    name: str = ""  # as `open_dataset` and records call it; by default the class's own
+    aliases: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()  # without background, in official order; class c is `class_names[c - 1]`
+    has_background: bool = True  # False: label 0 does not occur in masks
+    label_of: Mapping[int, int] = MappingProxyType({})  # id in masks -> label, others are illegal; empty: themselves
+    upright: bool = True  # turn images as EXIF says; False where masks were drawn on the pixels as stored
+    splits: tuple[str, ...] = ("train", "val", "test")  # a run needs train and test
+    folders: tuple[str, ...] = ()  # usual names of its folder; the first is where a download puts it
+    inside: tuple[str, ...] = ("",)  # where in that folder its own one may be
+    layout: tuple[str, ...] = ()  # paths in its own folder that tell it from others; empty: any folder will do
+    get_it: str = "put it in {place}"  # how to get it, and the folder to put it in
+    counts: Mapping[str, int] = MappingProxyType({})  # images of each split in the published data
+    paper: str = ""
+    licence: str = ""
+    made: str = ""  # what `densecl data make` makes: "all", "masks" or nothing
 
-        Args:
-            name: the data set.
-            root: its folder.
-            split: the split.
-            ids: N names.
-            images: N paths of images.
-            masks: N paths of masks; None for images without.
-            class_names: the classes without background.
-            has_background: whether label 0 occurs.
-            labels: id in the files -> label; ids that are absent here are illegal. None: 0..n and 255 stand for
-                themselves.
-            source: what the split was read from.
+    # An instance has, beside its `root`, `split` and `settings`:
+    source: str  # lists and folders that the split was read from, for plans and records; `files` may set it
+    ids: tuple[str, ...]  # unique in the split
+    image_files: tuple[str, ...]  # strings: ten thousand Path objects cost more than reading their sizes
+    mask_files: tuple[str, ...]  # without masks, the images again
+    has_masks: bool  # False: every mask is background throughout
+    labels: dict[int, int]  # `label_of`, in full
+
+    def __init_subclass__(cls) -> None:
+        cls.name = vars(cls).get("name", cls.__name__)
+        cls.folders = vars(cls).get("folders", (cls.name,))
+
+    def __init__(self, root: Path, split: str, **settings: Any):
+        """List the files of a split and check that they are there; none is opened.
+
+        Raises:
+            UnknownNameError: no such split or setting. DataError: another layout, missing files, or no image at all.
         """
-        self.has_masks = masks is not None
-        masks = images if masks is None else masks  # what is looked at for changes
-        if not len(ids) == len(images) == len(masks):
-            raise ValueError(f"{len(ids)} ids, {len(images)} images and {len(masks)} masks")
-        self.name, self.root, self.split, self.source = name, Path(root), split, source
-        self.ids = tuple(ids)
-        self.class_names = tuple(class_names)
-        self.has_background = has_background
-        self.image_files = tuple(images)  # strings: ten thousand Path objects cost more than reading their sizes
-        self.mask_files = tuple(masks)
-        if labels is None:
-            labels = {c: c for c in (*range(len(self.class_names) + 1), VOID)}
-        self.labels = dict(labels)
-        self._legal = np.zeros(256, dtype=bool)
-        self._table = np.full(256, VOID, dtype=np.uint8)
-        for stored, label in self.labels.items():
-            self._legal[stored] = True
-            self._table[stored] = label
-        self._identity = all(stored == label for stored, label in self.labels.items())
+        if split not in self.splits:
+            raise UnknownNameError("split", split, self.splits)
+        folder = self.find(Path(root).expanduser())
+        if folder is None:
+            layout = f"no {type(self).__name__} layout ({', '.join(self.layout)}) in {root}"
+            raise DataError(layout if self.layout else f"there is no folder {root}", self.hint())
+        self.root, self.split, self.source = folder, split, split
+        if settings:
+            from densecl.settings.arguments import resolve
+
+            vars(self).update(resolve(type(self), DenseDataset, settings, self.name))
+        self.settings = settings
+        files = [(str(i), os.fspath(image), mask and os.fspath(mask)) for i, image, mask in self.files(split)]
+        if not files:
+            raise DataError(f"no {split} images in {self.root} ({self.source})", self.hint())
+        self.ids, self.image_files, masks = zip(*files, strict=True)
+        if len({*self.ids}) < len(self):
+            twice = next(i for i in self.ids if self.ids.count(i) > 1)
+            raise DataError(f"{self.source} names {twice} more than once", "an image may be in a split once")
+        self.has_masks = any(masks)
+        if self.has_masks and not all(masks):
+            some = f"{masks.count(None)} of {len(self)} images of {self.source} have no mask"
+            raise DataError(some, "give all a mask, or none")
+        self.mask_files = masks if self.has_masks else self.image_files
+        places.check_files(f"masks of {self.source}", self.mask_files, self.hint())
+        places.check_files(f"images of {self.source}", self.image_files, self.hint())
+        self._samples: list[Sample | None] | None = None
+        self._set_labels(self.label_of)
+
+    def files(self, split: str) -> Iterable[tuple[str, File, File | None]]:
+        """Give (id, image, mask) of each image of a split in a fixed order; the mask is None where there are none."""
+        raise NotImplementedError(f"{type(self).__name__} has no method files(split)")
+
+    def domains(self) -> dict[str, np.ndarray]:
+        """Sorted indices of the images of each domain, in the order of arrival; empty where there are no domains."""
+        return {}
+
+    # Where it is ------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def find(cls, root: Path) -> Path | None:
+        """The data set's own folder in or at `root`, if it is there."""
+        return next((folder for inside in cls.inside if cls.has_layout(folder := root / inside)), None)
+
+    @classmethod
+    def has_layout(cls, folder: Path) -> bool:
+        """True if a folder looks like this data set."""
+        return any((folder / path).exists() for path in cls.layout) if cls.layout else folder.is_dir()
+
+    @classmethod
+    def search(cls, root: Path | None = None) -> Path | None:
+        """As `locate`, but None where the data set is not, and nothing is drawn."""
+        if not cls.layout and root is None:  # any folder would do
+            root = places.data_folder() / cls.folders[0]
+        return places.search(cls.folders, cls.find, root)
+
+    @classmethod
+    def locate(cls, root: Path | None = None) -> Path:
+        """The data set's own folder, where `places.search` finds it; a drawn data set is drawn if it is not there.
+
+        Raises:
+            DataError: it is nowhere, or several folders have its layout; the message lists the places.
+        """
+        folder = cls.search(root)
+        if folder is None:
+            raise places.not_found(cls.folders, root, cls.hint())
+        return folder
+
+    @classmethod
+    def get(cls, root: Path | None = None, progress: Progress | None = None) -> Path:
+        """Download it to `root`, if that can be done unasked, else say how (DataError); its own folder."""
+        return cls.locate(root)
+
+    @classmethod
+    def make(cls, root: Path | None = None, progress: Progress | None = None) -> Path:
+        """Draw it below `root`, or its masks, unless they are there; DataError if nothing of it is drawn."""
+        raise DataError(f"{cls.name} is not drawn", f"get it with `densecl data get {cls.name}`")
+
+    @classmethod
+    def hint(cls) -> str:
+        """Advice on how to get the data set, and where to put it."""
+        place = places.data_folder() / cls.folders[0]
+        return f"{cls.get_it.format(place=place)}, or name its folder with --data or DENSECL_DATA"
+
+    # What it holds ----------------------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -102,12 +190,19 @@ class DenseDataset:
         return Path(self.mask_files[i])
 
     @property
+    def code(self) -> str:
+        """Hash of a user's own class, with its settings; empty for a packaged one."""
+        source = source_hash(type(self))
+        return source and f"{source} {sorted(self.settings.items())}"
+
+    @property
     def content(self) -> str:
-        """Hash of the names and sizes of all files: equal for copies elsewhere, different for other pixels."""
+        """Hash of names and sizes of all files, and `code`: equal for copies elsewhere, different for other pixels."""
         digest = hashlib.sha256(self.name.encode())
         for name, *files in zip(self.ids, self.image_files, self.mask_files, strict=True):
             sizes = [os.stat(file).st_size if os.path.exists(file) else -1 for file in files]  # noqa: PTH110, PTH116
             digest.update(f"{name} {sizes}\n".encode())
+        digest.update(self.code.encode())
         return digest.hexdigest()
 
     def read(self, i: int) -> Sample:
@@ -116,81 +211,98 @@ class DenseDataset:
         Raises:
             DataError: a file is missing or unreadable, the sizes differ, or the mask holds an illegal id.
         """
+        if self._samples is not None and (sample := self._samples[i]) is not None:
+            return sample
+        import torch
+
         mask = self.read_mask(i)  # (H, W)
-        image = read_rgb(self.image_files[i])  # (H, W, 3)
+        image = self.read_image(i)  # (H, W, 3)
         self._check_size(i, image.shape[:2], mask.shape)
-        return Sample(torch.from_numpy(image).permute(2, 0, 1).contiguous(), torch.from_numpy(mask))
+        sample = Sample(torch.from_numpy(image).permute(2, 0, 1).contiguous(), torch.from_numpy(mask))
+        if self._samples is not None:
+            self._samples[i] = sample
+        return sample
+
+    def read_image(self, i: int) -> np.ndarray:
+        """Decode image `i` alone: (H, W, 3) uint8 RGB."""
+        return read_rgb(self.image_files[i], upright=self.upright)
+
+    def image_size(self, i: int) -> tuple[int, int]:
+        """(height, width) of image `i`, from its header."""
+        return image_size(self.image_files[i], upright=self.upright)
+
+    def read_ids(self, i: int) -> np.ndarray:
+        """Decode mask `i` to (H, W) uint8, the ids that are in the file."""
+        return read_indices(self.mask_files[i])
 
     def read_mask(self, i: int) -> np.ndarray:
-        """Decode mask `i` alone.
-
-        Returns:
-            (H, W) uint8 labels.
-
-        Raises:
-            DataError: the mask is missing, unreadable, or holds an illegal id.
-        """
+        """Decode mask `i` alone to (H, W) uint8 labels; errors as `read`."""
+        if self._samples is not None and (sample := self._samples[i]) is not None:
+            return sample.mask.numpy()
         if not self.has_masks:
-            return np.zeros(image_size(self.image_files[i]), np.uint8)
-        stored = read_indices(self.mask_files[i])
-        self._check_ids(i, present(stored))
-        return stored if self._identity else self._table[stored]
+            return np.zeros(self.image_size(i), np.uint8)
+        ids, _ = self._legal_ids(i)
+        return ids if self._identity else self._table[ids]
 
     def read_labels(self, i: int) -> np.ndarray:
-        """Which labels mask `i` holds; the image's size is compared from its header.
-
-        Returns:
-            (256,) bool.
-
-        Raises:
-            DataError: as `read`, but of the image only the header is read.
-        """
+        """(256,) bool: the labels that occur in mask `i`; of the image only the header is read. Errors as `read`."""
+        size = self.image_size(i)
         if not self.has_masks:
-            image_size(self.image_files[i])  # is it an image?
             return np.arange(256) == 0
-        stored = read_indices(self.mask_files[i])
-        found = present(stored)
-        self._check_ids(i, found)
-        self._check_size(i, image_size(self.image_files[i]), stored.shape)
-        if self._identity:
-            return found
+        ids, occurring = self._legal_ids(i)
+        self._check_size(i, size, ids.shape)
         labels = np.zeros(256, dtype=bool)
-        labels[self._table[found]] = True
+        labels[self._table[occurring]] = True
         return labels
 
-    def without_masks(self) -> "DenseDataset":
+    def without_masks(self) -> Self:
         """The same images for tasks that do not look at masks, which are then not read."""
-        return DenseDataset(
-            self.name,
-            self.root,
-            self.split,
-            ids=self.ids,
-            images=self.image_files,
-            masks=None,
-            class_names=(),
-            source=self.source,
-        )
+        plain = copy.copy(self)
+        plain.has_masks, plain.mask_files = False, self.image_files
+        plain.class_names, plain.has_background = (), True
+        plain._set_labels({})
+        return plain
 
     def fits_in_memory(self, limit_bytes: int = DEFAULT_MEMORY) -> bool:
-        """Whether all samples, decoded, would take at most `limit_bytes`, if all were as large as the first."""
+        """True if all samples, decoded, would take at most `limit_bytes`, if all were as large as the first."""
         if not len(self):
             return True
-        height, width = image_size(self.image_files[0])
-        return len(self) * 4 * height * width <= limit_bytes  # 3 bytes of image and 1 of mask a pixel
+        height, width = self.image_size(0)
+        return len(self) * 4 * height * width <= limit_bytes  # 3 bytes of image and 1 of mask for each pixel
 
-    def cached(self, limit_bytes: int = DEFAULT_MEMORY) -> "DenseDataset":
-        """The data set that keeps each sample in memory once read; itself when it would not fit."""
-        return InMemory(self) if self.fits_in_memory(limit_bytes) else self
+    def cached(self, limit_bytes: int = DEFAULT_MEMORY) -> Self:
+        """A copy that keeps samples in memory once read (change none in place); itself when it would not fit."""
+        if self._samples is not None or not self.fits_in_memory(limit_bytes):
+            return self
+        keeping = copy.copy(self)
+        vars(keeping)["_samples"] = [None] * len(self)
+        return keeping
 
-    def _check_ids(self, i: int, found: np.ndarray) -> None:
-        illegal = np.flatnonzero(found & ~self._legal)
+    def __getstate__(self) -> dict[str, Any]:  # copies, in other processes too, start without samples
+        return {**vars(self), "_samples": None if self._samples is None else [None] * len(self)}
+
+    def _set_labels(self, label_of: Mapping[int, int]) -> None:
+        """Make the tables of all 256 ids."""
+        own = {c: c for c in (*range(len(self.class_names) + 1), VOID)}
+        self.labels = dict(label_of) or own
+        self._legal = np.zeros(256, dtype=bool)
+        self._table = np.full(256, VOID, dtype=np.uint8)
+        for stored, label in self.labels.items():
+            self._legal[stored] = True
+            self._table[stored] = label
+        self._identity = all(stored == label for stored, label in self.labels.items())
+
+    def _legal_ids(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        """Ids of mask `i`, (H, W) uint8, and which of all ids occur in it, (256,) bool."""
+        ids = self.read_ids(i)
+        occurring = present(ids)
+        illegal = np.flatnonzero(occurring & ~self._legal)
         if illegal.size:
             shown = ", ".join(map(str, illegal[:5])) + (", ..." if illegal.size > 5 else "")
             noun = "id" if illegal.size == 1 else "ids"
-            raise DataError(
-                f"mask {self.mask_files[i]} holds the class {noun} {shown}",
-                f"legal in {self.name}: {_ranges(self.labels)}",
-            )
+            fault = f"mask {self.mask_files[i]} holds the class {noun} {shown}"
+            raise DataError(fault, f"legal in {self.name}: {_ranges(self.labels)}")
+        return ids, occurring
 
     def _check_size(self, i: int, image: tuple[int, ...], mask: tuple[int, ...]) -> None:
         if image != mask:
@@ -201,37 +313,7 @@ class DenseDataset:
             )
 
 
-class InMemory(DenseDataset):
-    """A data set whose samples stay in memory once read. They are shared: change none of them in place.
-
-    A copy sent to another process starts empty.
-    """
-
-    def __init__(self, dataset: DenseDataset):
-        self.__dict__.update(dataset.__dict__)
-        self._samples: list[Sample | None] = [None] * len(dataset)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_samples": [None] * len(self)}
-
-    def read(self, i: int) -> Sample:
-        """As `DenseDataset.read`, decoded once."""
-        sample = self._samples[i]
-        if sample is None:
-            sample = self._samples[i] = super().read(i)
-        return sample
-
-    def read_mask(self, i: int) -> np.ndarray:
-        """As `DenseDataset.read_mask`; from memory when the sample has been read."""
-        sample = self._samples[i]
-        return super().read_mask(i) if sample is None else sample.mask.numpy()
-
-    def cached(self, limit_bytes: int = DEFAULT_MEMORY) -> DenseDataset:
-        """Itself."""
-        return self
-
-
-def _ranges(ids: Mapping[int, int]) -> str:
+def _ranges(ids: Iterable[int]) -> str:
     """`0-20, 255` for the ids 0..20 and 255."""
     parts: list[list[int]] = []
     for stored in sorted(ids):

@@ -1,24 +1,15 @@
-"""What the drawn data sets share: reproducible noise, colours, borders, and folders that are whole or absent."""
+"""Pixels of the drawn data sets: reproducible noise, colours, outlines, borders; only `Generator.random` is called."""
 
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from filelock import FileLock
-from PIL import Image
 
 from densecl.data.dataset import VOID
-from densecl.data.indexed_png import write_mask
-from densecl.files import write_error
 
 SIZE = 48  # side of every drawn image in pixels
-BLOCK = 8  # side of a background block, and a period of stripes, in pixels
+BLOCK = 8  # side of a background block in pixels
 CHUNK = 125  # images drawn at once: bounds the memory, does not change the pixels
-MARK = "classes.txt"  # the file that tells a drawn folder from other VOC trees
 
 
 class Drawing(NamedTuple):
@@ -28,12 +19,29 @@ class Drawing(NamedTuple):
     masks: np.ndarray  # (N, 48, 48) uint8: 0 background, 1.. classes, 255 void
 
 
-class Frame(NamedTuple):
-    """An object's own axes: pixels from its centre along them, (K, 48, 48) each, and its radius (K, 1, 1)."""
+class Things(NamedTuple):
+    """One object in each of B images."""
 
-    x: np.ndarray
-    y: np.ndarray
-    radius: np.ndarray
+    numbers: np.ndarray  # (B, 4 or more) uniform: radius, angle, centre (2)
+    present: np.ndarray  # (B,) bool, which images have it
+    outline: np.ndarray  # (B,) positions in a list of names
+    colour: np.ndarray  # (B, 3) in 0..1
+    label: np.ndarray  # (B,)
+    fill: np.ndarray | None = None  # (B,) positions in a list of fills
+
+
+class Fill(NamedTuple):
+    """A pattern on an object: stripes that are `period` pixels apart, or squares; plain at 0."""
+
+    period: int = 0
+    checker: bool = False
+
+    def light(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """True where the object has its full colour: at (K, 48, 48) pixels from its centre, along its axes."""
+        if not self.period:
+            return np.ones(x.shape, bool)
+        stripes = x % self.period < self.period / 2
+        return stripes ^ (y % self.period < self.period / 2) if self.checker else stripes
 
 
 class Canvas(NamedTuple):
@@ -44,33 +52,24 @@ class Canvas(NamedTuple):
     masks: np.ndarray  # (B, 48, 48) uint8 labels
 
     def paint(
-        self,
-        slot: int,
-        which: np.ndarray,
-        inside: np.ndarray,
-        colours: np.ndarray,
-        labels: np.ndarray | int,
-        light: np.ndarray | None = None,
-        dark: float = 1.0,
+        self, slot: int, things: Things, outlines: Sequence[str], fills: Sequence[Fill] = (), dark: float = 1.0
     ) -> None:
-        """Paint object `slot` of some images over what is there.
-
-        Args:
-            slot: the object's number.
-            which: (K,) positions of the images.
-            inside: (K, 48, 48) bool, where the object is.
-            colours: (B, 3) of every image's object.
-            labels: (B,) of every image's object, or one for all.
-            light: (K, 48, 48) bool, where it has its full colour; None: everywhere.
-            dark: what the colour is multiplied by elsewhere.
-        """
-        image, row, column = np.nonzero(inside)
-        colour = colours[which[image]]
-        if light is not None:
-            colour = colour * np.where(light[inside], 1.0, dark)[:, None]
-        self.pixels[which[image], row, column] = colour
-        self.instances[which[image], row, column] = slot
-        self.masks[which[image], row, column] = labels if isinstance(labels, int) else labels[which[image]]
+        """Paint object number `slot` over what is there; outside a fill's light parts its colour is times `dark`."""
+        for kind, name in enumerate(outlines):
+            which = np.flatnonzero(things.present & (things.outline == kind))
+            x, y, radius = axes(things.numbers[which, :4])  # (K, 48, 48)
+            inside = outline(name, x, y, radius)
+            image, row, column = np.nonzero(inside)
+            colour = things.colour[which[image]]
+            if things.fill is not None:
+                own = things.fill[which, None, None]
+                light = np.zeros(inside.shape, bool)
+                for number, fill in enumerate(fills):
+                    light |= (own == number) & fill.light(x, y)
+                colour = colour * np.where(light[inside], 1.0, dark)[:, None]
+            self.pixels[which[image], row, column] = colour
+            self.instances[which[image], row, column] = slot
+            self.masks[which[image], row, column] = things.label[which[image]]
 
 
 def compose(
@@ -127,17 +126,17 @@ def hsv_to_rgb(hue: np.ndarray, saturation: np.ndarray, value: np.ndarray) -> np
     return value[:, None] * (1 - saturation[:, None] * np.clip(np.minimum(sector, 4 - sector), 0, 1))
 
 
-def frame(things: np.ndarray) -> Frame:
-    """The axes of K objects.
+def axes(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pixels from the centre of K objects along their own axes, (K, 48, 48) each, and their radius (K, 1, 1).
 
     Args:
-        things: (K, 4) uniform numbers: radius (0.2 to 0.34 of the side), angle, centre (2, 0.15 to 0.85 of the side).
+        numbers: (K, 4) uniform: radius (0.2 to 0.34 of the side), angle, centre (2, 0.15 to 0.85 of the side).
     """
-    radius, angle, *centre = (things[:, k, None, None] for k in range(4))  # each (K, 1, 1)
+    radius, angle, *centre = (numbers[:, k, None, None] for k in range(4))  # each (K, 1, 1)
     radius, angle = (0.2 + 0.14 * radius) * SIZE, 2 * np.pi * angle
     rows, columns = np.mgrid[0:SIZE, 0:SIZE].astype(np.float64)
     right, down = columns - (0.15 + 0.7 * centre[0]) * SIZE, rows - (0.15 + 0.7 * centre[1]) * SIZE
-    return Frame(right * np.cos(angle) + down * np.sin(angle), down * np.cos(angle) - right * np.sin(angle), radius)
+    return right * np.cos(angle) + down * np.sin(angle), down * np.cos(angle) - right * np.sin(angle), radius
 
 
 def border(instances: np.ndarray) -> np.ndarray:
@@ -146,76 +145,33 @@ def border(instances: np.ndarray) -> np.ndarray:
     Args:
         instances: (B, H, W) uint8, 0 background, higher numbers lie in front.
     """
-    found = np.zeros(instances.shape, bool)
+    edge = np.zeros(instances.shape, bool)
     for axis in (1, 2):
         before = tuple(slice(None, -1) if a == axis else slice(None) for a in range(3))
         after = tuple(slice(1, None) if a == axis else slice(None) for a in range(3))
-        found[before] |= instances[before] < instances[after]
-        found[after] |= instances[after] < instances[before]
-    return found
+        edge[before] |= instances[before] < instances[after]
+        edge[after] |= instances[after] < instances[before]
+    return edge
 
 
-def find_tree(places: Iterable[Path], class_names: Iterable[str]) -> Path | None:
-    """The first of some folders that `write_tree` made with these classes; None when there is none."""
-    names = "".join(f"{name}\n" for name in class_names)
-    marked = (place for place in places if (place / MARK).is_file())
-    return next((place for place in marked if (place / MARK).read_text(encoding="utf-8") == names), None)
-
-
-def write_whole(root: Path, fill: Callable[[Path], None]) -> Path:
-    """Make a folder, unless it is there; it is whole or absent, however many processes ask.
-
-    Args:
-        root: the folder. It is filled beside its place and renamed, under a lock.
-        fill: writes the content into the empty folder it is given.
-
-    Returns:
-        `root`.
-
-    Raises:
-        RunError: it cannot be written.
-    """
-    if root.is_dir():
-        return root
-    try:
-        root.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(root.parent / f".{root.name}.lock"):
-            if not root.is_dir():
-                temporary = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
-                try:
-                    fill(temporary)
-                    temporary.chmod(0o755)
-                    temporary.rename(root)
-                finally:
-                    shutil.rmtree(temporary, ignore_errors=True)
-    except OSError as error:
-        raise write_error(root, error) from error
-    return root
-
-
-def write_tree(root: Path, drawings: Iterable[tuple[str, Drawing]], class_names: Iterable[str]) -> None:
-    """Write the splits `train`, `val` and `test` in VOC layout below `root`, an empty folder.
-
-    Args:
-        root: the folder.
-        drawings: name and images of each split.
-        class_names: listed in `MARK`.
-    """
-    images, masks, lists = root / "JPEGImages", root / "SegmentationClass", root / "ImageSets" / "Segmentation"
-    for made in (images, masks, lists):
-        made.mkdir(parents=True)
-    trainval: list[str] = []
-    for split, drawing in drawings:
-        ids = [f"{split}_{i:04d}" for i in range(len(drawing.images))]
-        for i, name in enumerate(ids):
-            # light compression: half the time, and the files are small
-            Image.fromarray(drawing.images[i]).save(f"{images}{os.sep}{name}.png", compress_level=1)
-            write_mask(drawing.masks[i], f"{masks}{os.sep}{name}.png")
-        _write_list(lists / f"{split}.txt", ids)
-        trainval += ids if split != "test" else []
-    _write_list(lists / "trainval.txt", trainval)
-    _write_list(root / MARK, class_names)
-
-
-def _write_list(path: Path, names: Iterable[str]) -> None:
-    path.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+def outline(name: str, x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
+    """(K, H, W) bool: the pixels of a shape, from what `axes` gives."""
+    if name == "square":
+        return np.maximum(np.abs(x), np.abs(y)) < 0.75 * radius
+    if name == "bar":
+        return (np.abs(x) < radius) & (np.abs(y) < 0.35 * radius)
+    if name == "cross":
+        far, near = np.maximum(np.abs(x), np.abs(y)), np.minimum(np.abs(x), np.abs(y))
+        return (far < radius) & (near < 0.33 * radius)
+    if name == "triangle":
+        return (y < 0.7 * radius) & (y > 2 * np.abs(x) - radius)
+    distance = x * x + y * y  # squared
+    disc = distance < radius * radius
+    if name == "star":  # r < R (0.65 + 0.35 cos 5a); cos 5a is a polynomial of cos a = x / r
+        distance = np.sqrt(distance)
+        cosine = x / np.maximum(distance, 1e-9)
+        square = cosine * cosine
+        return distance < radius * (0.65 + 0.35 * cosine * ((16 * square - 20) * square + 5))
+    if name == "half-disc":
+        return disc & (y > -0.1 * radius)
+    return disc & (distance > 0.25 * radius * radius) if name == "ring" else disc

@@ -1,77 +1,126 @@
 """Drawn data sets: drawn once into the cache, and read back like any VOC tree."""
 
-from collections.abc import Callable, Mapping
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import ClassVar
+from types import MappingProxyType
 
-from densecl.data.drawing import Drawing, find_tree, write_tree, write_whole
+from filelock import FileLock
+from PIL import Image
+
+from densecl.data.dataset import Progress
+from densecl.data.decode import write_mask
+from densecl.data.drawing import Drawing
 from densecl.data.places import cache_folder
-from densecl.data.voc import VOC
+from densecl.data.sets.voc import LISTS, MASKS, VOC
+from densecl.files import write_error
+
+MARK = "classes.txt"  # tells a drawn folder from other VOC trees
 
 
 class DrawnVOC(VOC):
-    """A drawn data set, read by the VOC reader; its val split is for tuning.
+    """A drawn data set, read by the VOC reader; its val split is for tuning."""
 
-    Attributes:
-        NAME: of the data set.
-        VERSION: the first digits of the hash of all pixels (pinned in a test): a changed pixel is a new folder.
-        CLASSES: names in the order of their labels.
-        SPLITS: number of images and seed of `train`, `val` and `test`.
-        draw: so many images from a seed.
-    """
+    version: str  # first digits of the hash of all pixels (pinned in a test): a changed pixel is a new folder
+    seeds: Mapping[str, int]  # of each split that is drawn; `counts` says how many images
+    aliases = ()
+    counts = MappingProxyType({"train": 2000, "val": 250, "test": 500})
+    paper = "densecl"
+    licence = "MIT"
+    made = "all"
 
-    NAME: ClassVar[str]
-    VERSION: ClassVar[str]
-    CLASSES: ClassVar[tuple[str, ...]]
-    SPLITS: ClassVar[Mapping[str, tuple[int, int]]]
-    draw: ClassVar[Callable[[int, int], Drawing]]
-
-    def __init__(self, root: Path, split: str):
-        """Read a folder that `write` made.
-
-        Args:
-            root: that folder.
-            split: train, val, test or trainval.
-        """
-        again = f"delete the folder {root}; it is drawn again"
-        super().__init__(root, split, name=self.NAME, class_names=self.CLASSES, advice=again)
+    @staticmethod
+    def draw(n: int, seed: int) -> Drawing:
+        """Draw `n` images; from a seed they are the same pixels on every machine."""
+        raise NotImplementedError
 
     @property
     def content(self) -> str:
         """The version of the drawing, which pins the pixels; how PNG packs them differs between machines."""
-        return f"{self.NAME} {self.VERSION} {self.split}"
+        return f"{self.name} {self.version} {self.split}"
 
     @classmethod
     def hint(cls) -> str:
-        """How to get it."""
-        return f"draw it with `densecl data make {cls.NAME}`"
+        """Advice on how to get it."""
+        return f"`densecl data make {cls.name}` draws it, again if you delete a broken folder"
 
     @classmethod
     def folder(cls, parent: Path | None = None) -> Path:
-        """Where the data set lies below `parent` (default: the cache), drawn or not."""
-        return (parent or cache_folder()) / f"{cls.NAME}-{cls.VERSION}"
+        """The data set's place below `parent` (default: the cache), drawn or not."""
+        return (parent or cache_folder()) / f"{cls.name}-{cls.version}"
 
     @classmethod
     def find(cls, root: Path) -> Path | None:
         """The drawn data set in or at `root`; None when there is none."""
-        return find_tree((cls.folder(root), root), cls.CLASSES)
+        classes = "".join(f"{name}\n" for name in cls.class_names)
+        marked = (place for place in (cls.folder(root), root) if (place / MARK).is_file())
+        return next((place for place in marked if (place / MARK).read_text(encoding="utf-8") == classes), None)
 
     @classmethod
-    def write(cls, root: Path | None = None) -> Path:
-        """Draw the data set in VOC layout, unless it is there.
+    def search(cls, root: Path | None = None) -> Path | None:
+        """The drawn folder in `root`, else in the cache."""
+        return (cls.find(Path(root).expanduser()) if root is not None else None) or cls.find(cls.folder())
 
-        Args:
-            root: the folder to make; default `folder()`.
+    @classmethod
+    def locate(cls, root: Path | None = None) -> Path:
+        """As `search`; drawn into the cache if it is nowhere."""
+        return cls.search(root) or cls.write(cls.folder())
 
-        Returns:
-            The folder.
+    @classmethod
+    def make(cls, root: Path | None = None, progress: Progress | None = None) -> Path:
+        """Draw it below `root` (default: the cache), unless it is there."""
+        return cls.write(cls.folder(None if root is None else Path(root).expanduser()))
 
-        Raises:
-            RunError: it cannot be written.
-        """
-        return write_whole(cls.folder() if root is None else Path(root), cls._fill)
+    get = make
+
+    @classmethod
+    def write(cls, root: Path) -> Path:
+        """Draw all splits in VOC layout into the folder `root`, unless it is there; RunError if that cannot be."""
+        return write_whole(root, cls._fill)
 
     @classmethod
     def _fill(cls, root: Path) -> None:
-        """Draw all splits into `root`, an empty folder."""
-        write_tree(root, ((split, cls.draw(n, seed)) for split, (n, seed) in cls.SPLITS.items()), cls.CLASSES)
+        images, masks, lists = root / "JPEGImages", root / MASKS, root / LISTS
+        for folder in (images, masks, lists):
+            folder.mkdir(parents=True)
+        trainval: list[str] = []
+        for split, seed in cls.seeds.items():
+            drawing = cls.draw(cls.counts[split], seed)
+            ids = [f"{split}_{i:04d}" for i in range(len(drawing.images))]
+            for i, name in enumerate(ids):
+                # light compression: half the time, and the files are small
+                Image.fromarray(drawing.images[i]).save(f"{images}{os.sep}{name}.png", compress_level=1)
+                write_mask(drawing.masks[i], f"{masks}{os.sep}{name}.png")
+            _write_lines(lists / f"{split}.txt", ids)
+            trainval += ids if split != "test" else []
+        _write_lines(lists / "trainval.txt", trainval)
+        _write_lines(root / MARK, cls.class_names)
+
+
+def write_whole(root: Path, fill: Callable[[Path], None]) -> Path:
+    """Make a folder, unless it is there; it is whole or absent, however many processes ask.
+
+    `fill` writes the content into an empty folder beside its place, which is then renamed, under a lock.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    if root.is_dir():
+        return root
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(root.parent / f".{root.name}.lock"):
+            if not root.is_dir():
+                with tempfile.TemporaryDirectory(prefix=f".{root.name}.", dir=root.parent) as temporary:
+                    folder = Path(temporary) / root.name
+                    folder.mkdir()
+                    fill(folder)
+                    folder.rename(root)
+    except OSError as error:
+        raise write_error(root, error) from error
+    return root
+
+
+def _write_lines(path: Path, lines: Iterable[str]) -> None:
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

@@ -1,4 +1,8 @@
-"""Photographs of any kind as RGB of 8 bits: what a person may hand in, unlike the files of a data set."""
+"""Photographs of any kind as RGB of 8 bits, as a person sees them: the one reader for training, styles and prediction.
+
+An image is turned as its EXIF orientation says, alpha lies over white, 16 bits are scaled to 8, and of an animation the
+first frame is taken.
+"""
 
 import warnings
 from collections.abc import Iterable
@@ -8,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
-from densecl.data.decode import UNREADABLE, Location, unreadable
+from densecl.data.decode import UNREADABLE, Location, orientation, unreadable
 from densecl.errors import DataError
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")  # looked for in folders
@@ -16,44 +20,43 @@ _DEEP = 65535  # the largest value of 16 bits
 
 
 class Photo(NamedTuple):
-    """An image, and what was left out of it.
+    """An image, and a note on what was left out of it."""
 
-    Attributes:
-        pixels: (H, W, 3) uint8 RGB.
-        note: such as "first of 12 frames"; empty when all of the file is there.
-    """
-
-    pixels: np.ndarray
-    note: str
+    pixels: np.ndarray  # (H, W, 3) uint8 RGB
+    note: str  # such as "first of 12 frames"; empty when all of the file is there
 
 
-def read_photo(path: Location) -> Photo:
-    """Decode an image file as a person sees it.
-
-    Turned as its EXIF orientation says, alpha over white, 16 bits scaled to 8, the first frame of an animation.
+def read_rgb(path: Location, *, upright: bool = True) -> np.ndarray:
+    """Decode an image file to (H, W, 3) uint8 RGB; `upright=False` leaves its pixels as they are stored.
 
     Raises:
         DataError: the file is missing, damaged, no image, or holds values that are no colours.
     """
     try:
+        with Image.open(path) as image:
+            return _pixels(image, path, upright)
+    except UNREADABLE as error:
+        raise unreadable("image", path, error) from error
+
+
+def read_photo(path: Location) -> Photo:
+    """Decode an image file that a person hands in, silently; errors as `read_rgb`."""
+    try:
         with warnings.catch_warnings(), Image.open(path) as image:
             warnings.simplefilter("ignore")  # of large images and of odd metadata
             frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # MPO: a photograph with previews
-            pixels = np.array(_opaque(_of_8_bits(ImageOps.exif_transpose(image), path)))
+            return Photo(_pixels(image, path, upright=True), f"first of {frames} frames" if frames > 1 else "")
     except UNREADABLE as error:
         raise unreadable("image", path, error) from error
-    return Photo(pixels, f"first of {frames} frames" if frames > 1 else "")
 
 
 def find_photos(places: Iterable[Location]) -> list[Path]:
-    """The files that are meant: each file itself, and of a folder the images in it, in order of their names.
-
-    Folders below a folder are not looked into. A file that is named twice is meant once.
+    """List image files, each once: those named, and the images of a named folder (not below it) in order of names.
 
     Raises:
         DataError: a place does not exist, or a folder holds no image.
     """
-    found: dict[Path, Path] = {}
+    photos: dict[Path, Path] = {}
     for place in map(Path, places):
         files = [place]
         if place.is_dir():
@@ -67,14 +70,23 @@ def find_photos(places: Iterable[Location]) -> list[Path]:
         elif not place.exists():
             raise DataError(f"image {place} is missing")
         for file in files:
-            found.setdefault(file.resolve(), file)
-    return list(found.values())
+            photos.setdefault(file.resolve(), file)
+    return list(photos.values())
+
+
+def _pixels(image: Image.Image, path: Location, upright: bool) -> np.ndarray:
+    if upright and orientation(image) != 1:
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I") or image.mode == "F":
+        image = _of_8_bits(image, path)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _of_8_bits(image: Image.Image, path: Location) -> Image.Image:
-    """Grey values of 16 bits scaled: PIL itself would cut them off at 255."""
-    if not (image.mode.startswith("I") or image.mode == "F"):
-        return image
+    """Grey values of 16 bits scaled to 8: PIL itself would cut them off at 255."""
     values = np.asarray(image)
     if image.mode == "F" or values.min() < 0 or values.max() > _DEEP:
         raise DataError(
@@ -82,11 +94,3 @@ def _of_8_bits(image: Image.Image, path: Location) -> Image.Image:
             "save it with 8 or 16 bits a channel",
         )
     return Image.fromarray(np.rint(values / (_DEEP / 255)).astype(np.uint8))
-
-
-def _opaque(image: Image.Image) -> Image.Image:
-    """RGB, with what is transparent over white."""
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    image = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")

@@ -1,15 +1,13 @@
 """Style images: two that are drawn, and those of the user, by path or by words of their names in the data folder."""
 
 import re
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 from PIL import Image
 
-from densecl.data.decode import read_rgb
 from densecl.data.drawing import noise
+from densecl.data.photo import read_rgb
 from densecl.data.places import data_folder
 from densecl.errors import DataError
 
@@ -20,7 +18,7 @@ _SIDE = 96  # of a drawn one, in pixels
 
 
 def style_image(name: str, root: Path | None = None, size: int | None = None) -> np.ndarray:
-    """A style image by name.
+    """Open a style image by name: (H, W, 3) uint8 RGB.
 
     Args:
         name: `swirls` or `waves` (drawn); a file; or words of the name of an image in the folder `style` of the data
@@ -28,13 +26,10 @@ def style_image(name: str, root: Path | None = None, size: int | None = None) ->
         root: the data folder, or the folder of style images; default `DENSECL_DATA`, else the user's data folder.
         size: the shorter side is resized to it; None keeps the image as it is.
 
-    Returns:
-        (H, W, 3) uint8 RGB.
-
     Raises:
         DataError: there is no such image, several, or it cannot be read; the message names places and what is there.
     """
-    pixels = DRAWN[name]() if name in DRAWN else read_rgb(find_style(name, root))
+    pixels = DRAWN[name]() if name in DRAWN else read_rgb(_find(name, root))
     if size is None:
         return pixels
     height, width = pixels.shape[:2]
@@ -43,8 +38,8 @@ def style_image(name: str, root: Path | None = None, size: int | None = None) ->
     return np.array(Image.fromarray(pixels).resize(target, Image.Resampling.BICUBIC, reducing_gap=None))
 
 
-def find_style(name: str, root: Path | None = None) -> Path:
-    """The file of a style image that is not drawn; arguments and errors as `style_image`."""
+def _find(name: str, root: Path | None) -> Path:
+    """The file of a style image that is not drawn."""
     file = Path(name).expanduser()
     if file.is_file():
         return file
@@ -53,26 +48,21 @@ def find_style(name: str, root: Path | None = None) -> Path:
     base = Path(root).expanduser() if root is not None else data_folder()
     # the folder itself only where it is named as one of styles: a data folder may hold images of any kind
     places = [*(base / folder for folder in FOLDERS), *([base] if base.name in FOLDERS else [])]
-    there = sorted(
-        entry
-        for place in places
-        if place.is_dir()
-        for entry in place.iterdir()
-        if entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".")
-    )
-    wanted = set(_words(name))
-    found = [entry for entry in there if wanted <= set(_words(entry.name))]
-    if len(found) == 1:
-        return found[0]
-    known = ", ".join((*DRAWN, *(entry.name for entry in there)))
-    if found:
+    entries = sorted(entry for place in places if place.is_dir() for entry in place.iterdir())
+    images = [entry for entry in entries if entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".")]
+    words = _words(name)
+    matching = [image for image in images if {*words} <= {*_words(image.name)}]
+    if len(matching) == 1:
+        return matching[0]
+    if matching:
         raise DataError(
-            f"style image '{name}' is one of several in {found[0].parent}: {', '.join(f.name for f in found)}",
+            f"style image '{name}' is one of several in {matching[0].parent}: {', '.join(f.name for f in matching)}",
             "use more words of its name, or its path",
         )
+    known = ", ".join((*DRAWN, *(image.name for image in images)))
     raise DataError(
         f"no style image '{name}' in {places[0]}",
-        f"put a JPEG or PNG there whose name has the words '{' '.join(_words(name))}', or give a path; known: {known}",
+        f"put a JPEG or PNG there whose name has the words '{' '.join(words)}', or give a path; known: {known}",
     )
 
 
@@ -107,4 +97,4 @@ def _mix(rng: np.random.Generator, share: np.ndarray, low: tuple[float, ...], hi
     return np.clip(np.floor(pixels * 255), 0, 255).astype(np.uint8)
 
 
-DRAWN: Mapping[str, Callable[[], np.ndarray]] = MappingProxyType({"swirls": _swirls, "waves": _waves})
+DRAWN = {"swirls": _swirls, "waves": _waves}

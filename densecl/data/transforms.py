@@ -8,8 +8,8 @@ their images by up to half a pixel.
 
 import dataclasses
 import math
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -19,18 +19,11 @@ from torchvision.transforms.v2 import functional as F
 from densecl.data.dataset import VOID
 from densecl.errors import SettingError, UnknownNameError
 
+Transform = Callable[[Tensor, Tensor, np.random.Generator], tuple[Tensor, Tensor]]
 Size = int | tuple[int, int]  # side of a square, or (height, width), in pixels
 AUGMENTATIONS = ("none", "flip", "reference", "rescale", "crop", "jitter", "rotation", "rotation+jitter")
 IMAGENET_MEAN = (124, 116, 104)  # a pixel of padding is zero after normalisation
 _NEAREST = InterpolationMode.NEAREST_EXACT
-
-
-class Transform(Protocol):
-    """Anything that moves an image and its mask together."""
-
-    def __call__(self, image: Tensor, mask: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Transform (3, H, W) and (H, W)."""
-        ...
 
 
 class Box(NamedTuple):
@@ -57,7 +50,7 @@ class Compose:
 
 @dataclasses.dataclass(frozen=True)
 class HorizontalFlip:
-    """Left to right with probability `p`."""
+    """Mirror left to right with probability `p`."""
 
     p: float = 0.5
 
@@ -70,7 +63,7 @@ class HorizontalFlip:
 
 @dataclasses.dataclass(frozen=True)
 class RandomResizedCrop:
-    """Torchvision's `RandomResizedCrop`: a box of random area and shape, resized to `size`.
+    """Cut out a box of random area and shape and resize it to `size`, as torchvision's class of this name.
 
     `scale` are fractions of the image's *area*. The field's `scale=(0.5, 2.0)` therefore never enlarges the view: a
     box of more than the whole image does not fit, is rejected, and drawn again, up to ten times; then the whole image
@@ -103,7 +96,7 @@ class RandomResizedCrop:
 
 @dataclasses.dataclass(frozen=True)
 class RandomRescaleCrop:
-    """A random rescaling of the image, of which `size` is cut out at random; what it does not fill is padding.
+    """Rescale at random and cut `size` out at random; what the image does not fill is padding.
 
     The box that will be seen is cut out first and resized alone, so the cost does not grow with the factor; its place
     is rounded to whole pixels of the original.
@@ -128,23 +121,18 @@ class RandomRescaleCrop:
         return canvas, labels
 
     def draw(self, height: int, width: int, rng: np.random.Generator) -> tuple[Box, tuple[int, int], tuple[int, int]]:
-        """What is seen of an image of this height and width.
-
-        Returns:
-            The box in the original; its (height, width) after rescaling; its (top, left) in the crop.
-        """
+        """The box that is seen of an image, its (height, width) after rescaling, and its (top, left) in the crop."""
         low, high = self.scale
         factor = math.exp(rng.uniform(math.log(low), math.log(high))) if self.log_uniform else rng.uniform(low, high)
-        rows, columns = (
-            _window(side, crop, factor, rng) for side, crop in zip((height, width), _pair(self.size), strict=True)
-        )
+        tall, wide = _pair(self.size)
+        rows, columns = _window(height, tall, factor, rng), _window(width, wide, factor, rng)
         box = Box(rows[0], columns[0], rows[1], columns[1])
         return box, (rows[2], columns[2]), (rows[3], columns[3])
 
 
 @dataclasses.dataclass(frozen=True)
 class RandomRotation:
-    """A turn about the centre by an angle drawn from -degrees..degrees; corners that come into view are padding."""
+    """Turn about the centre by an angle drawn from -degrees..degrees; corners that come into view are padding."""
 
     degrees: float = 15.0
     fill: tuple[int, int, int] = IMAGENET_MEAN  # RGB of padding; its mask is void
@@ -159,7 +147,7 @@ class RandomRotation:
 
 @dataclasses.dataclass(frozen=True)
 class ColorJitter:
-    """Brightness, contrast and saturation, each multiplied by a factor from 1-strength..1+strength, in random order."""
+    """Multiply brightness, contrast and saturation by factors from 1-strength..1+strength, in random order."""
 
     brightness: float = 0.5
     contrast: float = 0.5
@@ -181,7 +169,7 @@ class ColorJitter:
 
 @dataclasses.dataclass(frozen=True)
 class ResizeCenterCrop:
-    """The shorter side is resized to `size` and the centre cut out (the field's evaluation); not random.
+    """Resize the shorter side to `size` and cut the centre out (the field's evaluation); not random.
 
     For (height, width) the image is resized as little as covers both.
     """
@@ -199,21 +187,18 @@ class ResizeCenterCrop:
         if [height, width] != full:
             image, mask = F.resize_image(image, full), F.resize_image(mask[None], full, interpolation=_NEAREST)[0]
         top, left = round((full[0] - h) / 2), round((full[1] - w) / 2)
-        return (
-            image[:, top : top + h, left : left + w].contiguous(),
-            mask[top : top + h, left : left + w].contiguous(),
-        )
+        rows, columns = slice(top, top + h), slice(left, left + w)
+        return image[:, rows, columns].contiguous(), mask[rows, columns].contiguous()
 
 
 def augmentation(name: str, crop: Size | None, scale: tuple[float, float] | None = None) -> Transform:
-    """The training transform that a setting names.
+    """Build the training transform that a setting names.
 
     Args:
-        name: `none` (resize and centre crop), `flip` (the same, and random flips), `reference` (MiB's and PLOP's
+        name: `none` (resize and centre crop), `flip` (and random flips), `reference` (MiB's and PLOP's
             RandomResizedCrop and flips) or `rescale` (true rescaling, random crop, flips). The four of Table 1 of Di
             Salvo et al. (2021): `crop` (their "None": the RandomResizedCrop alone, no flips), `jitter` (and colour
-            jitter), `rotation` (and +-15 degrees), `rotation+jitter`. The paper does not tell the strength of its
-            jitter; see `ColorJitter` for ours.
+            jitter, whose strength the paper does not tell), `rotation` (and +-15 degrees), `rotation+jitter`.
         crop: size of the result; None keeps images as they are, which only `none` and `flip` can.
         scale: range of area fractions or of factors; default (0.5, 2.0).
 

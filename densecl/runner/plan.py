@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class Plan:
         steps: class ids (or numbers of domains, or of tasks) of each step of the benchmark, in the order of arrival.
         output: where results go.
         backbone: the class of the backbone; None: one of ours, by its name in the settings.
+        trusted: the names of data sets come from the user's command, so classes in files of the user's are imported.
     """
 
     settings: RunSettings
@@ -42,15 +43,15 @@ class Plan:
     steps: protocol.Steps
     output: Path
     backbone: type[Backbone] | None = None
+    trusted: bool = False
 
     @cached_property
     def readers(self) -> tuple[tuple[DenseDataset, DenseDataset], ...]:
         """Training and test images: of the one data set, or of each task; raises DataError when they are not there."""
         data = self.settings.data
         named = [(task.data, task.split) for task in self.settings.stream.tasks] or [(data.name, data.split)]
-        return tuple(
-            (open_dataset(name, split, data.root), open_dataset(name, "test", data.root)) for name, split in named
-        )
+        opened = partial(open_dataset, root=data.root, trusted=self.trusted)
+        return tuple((opened(name, split), opened(name, "test")) for name, split in named)
 
     @property
     def train(self) -> DenseDataset:
@@ -71,12 +72,15 @@ class Plan:
         content["plugins"] = {_without_folder(name): values for name, values in content["plugins"].items()}
         content["sources"] = [part.source for part in (self.method.strategy, *self.method.plugins)]
         content["sources"] += [source for source in [self.backbone_source] if source]
+        content["data"]["name"] = _without_folder(content["data"]["name"])
         content["images"] = [reader.content for pair in self.readers for reader in pair]
         if self.settings.stream.tasks:
             from densecl.runner.sequence import tasks_by_content
 
             content["stream"]["tasks"] = tasks_by_content(self.settings)
             content["stream"].pop("loss_weights", None)
+            for task in content["stream"]["tasks"]:
+                task["data"] = _without_folder(task["data"])
         content["version"] = HASH_VERSION
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
@@ -187,13 +191,13 @@ def make_plan(
         steps: protocol.Steps = tuple((k,) for k in range(len(settings.stream.tasks)))
     else:
         steps = protocol.ordered(protocol.steps(split, recipe.classes), settings.stream.order)
-    return Plan(settings, method, steps, Path(output), body_class)
+    return Plan(settings, method, steps, Path(output), body_class, trusted=True)
 
 
 def _without_folder(reference: str) -> str:
-    """A method's name; `folder/mine.py:Mine` as `mine.py:Mine`: its source decides, not where it lies."""
-    file, colon, name = reference.rpartition(":")
-    return f"{Path(file).name}:{name}" if colon else reference
+    """A name; `folder/mine.py:Mine` as `mine.py:Mine`: its source decides, not where it lies."""
+    file, colon, name = reference.partition(".py:")
+    return f"{Path(file).name}.py:{name}" if colon else reference
 
 
 def _with_values(method: Method, values: Mapping[str, Mapping[str, Any]]) -> Method:

@@ -161,7 +161,7 @@ def load_class(reference: str, base: Path | None = None) -> type:
 
 
 def source_hash(cls: type) -> str:
-    """Hash of the file of a user's class, since an edited method is another run; empty for ours and Avalanche's."""
+    """Hash of the file of a user's class, so that an edited one is another run; empty for ours and Avalanche's."""
     if cls.__module__.startswith(("densecl.", "avalanche.")):
         return ""
     return hashlib.sha256(Path(inspect.getfile(cls)).read_bytes()).hexdigest()[:12]

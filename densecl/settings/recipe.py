@@ -6,6 +6,7 @@ holds only what a benchmark changes.
 
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
@@ -20,8 +21,9 @@ from pydantic import (
     model_validator,
 )
 
-from densecl.errors import RecipeError, SettingError
+from densecl.errors import RecipeError, SettingError, SpecError
 from densecl.settings.faults import first_fault
+from densecl.settings.grammar import format_call, parse_one
 from densecl.settings.task_recipe import Count, Positive, Size, TaskSettings
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -257,6 +259,10 @@ def read_recipe(path: Path, model: type[Model]) -> Model:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RecipeError(f"cannot read the recipe {path}: {error}") from error
     try:
+        _anchor_data(content, path.parent)
+    except SpecError as error:
+        raise RecipeError(f"{path}: {error}") from error
+    try:
         recipe = model.model_validate({**content, "source": path})
     except ValidationError as error:
         raise RecipeError(f"{path}: {first_fault(error, model)}") from error
@@ -271,6 +277,26 @@ def read_recipe(path: Path, model: type[Model]) -> Model:
                 except SettingError as error:
                     raise RecipeError(f"{path}: {error}") from error
     return recipe
+
+
+def _anchor_data(tree: Overlay, folder: Path) -> None:
+    """Make paths of a user's data sets absolute: a recipe names `file.py:Class` relative to its own folder."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            if key == "data" and isinstance(value.get("name"), str):
+                value["name"] = anchored(value["name"], folder)
+            _anchor_data(value, folder)
+        for task in value if key == "tasks" and isinstance(value, list) else ():
+            if isinstance(task, dict) and isinstance(task.get("data"), str):
+                task["data"] = anchored(task["data"], folder)
+
+
+def anchored(name: str, folder: Path) -> str:
+    """`file.py:Class(...)` with an absolute path, that of `file.py` in `folder`; any other name as it is."""
+    if ".py:" not in name:
+        return name
+    call = parse_one(name, "name")
+    return format_call(replace(call, name=str((folder / Path(call.name).expanduser()).resolve())))
 
 
 def check_keys(section: str, values: Mapping[str, Any]) -> None:

@@ -13,8 +13,8 @@ from packaging.requirements import Requirement
 from densecl.about import doctor
 from densecl.about.doctor import machine, material, software
 from densecl.cli import main
-from densecl.data import find
-from densecl.data.shapes import Shapes
+from densecl.data import data_set
+from densecl.data.sets.shapes import Shapes
 
 
 @pytest.fixture(autouse=True)
@@ -86,8 +86,8 @@ def test_a_broken_data_set_is_a_problem_not_an_end(voc):
 
 
 def test_finding_draws_nothing(tmp_path):
-    assert find("shapes") is None
-    assert find("voc2012") is None
+    assert data_set("shapes").search() is None
+    assert data_set("voc2012").search() is None
     assert not (tmp_path / "cache").exists()
     written = Shapes.folder()
     assert str(written).startswith(str(tmp_path / "cache"))

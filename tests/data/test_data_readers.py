@@ -11,10 +11,9 @@ from PIL import Image
 
 from data_trees import LISTS, camvid_tree, noise_image, palette_mask, voc_tree
 from densecl.data import locate, open_dataset
-from densecl.data.camvid import CamVid
-from densecl.data.dataset import InMemory
 from densecl.data.decode import image_size, present, read_indices
-from densecl.data.voc import CLASS_NAMES, VOC
+from densecl.data.sets.camvid import CamVid
+from densecl.data.sets.voc import VOC
 from densecl.errors import DataError, UnknownNameError
 
 
@@ -44,13 +43,8 @@ def test_voc_has_twenty_classes_in_official_order(voc):
     dataset = VOC(voc, "val")
     assert len(dataset) == 2
     assert dataset.has_background
-    assert dataset.class_names == CLASS_NAMES
-    assert (CLASS_NAMES[0], CLASS_NAMES[14], CLASS_NAMES[19], len(CLASS_NAMES)) == (
-        "aeroplane",
-        "person",
-        "tvmonitor",
-        20,
-    )
+    names = dataset.class_names
+    assert (names[0], names[14], names[19], len(names)) == ("aeroplane", "person", "tvmonitor", 20)
 
 
 @pytest.mark.parametrize("inside", ["VOCdevkit/VOC2012", "VOCdevkit", "."])
@@ -97,7 +91,7 @@ def test_datasets_travel_to_other_processes(voc):
 
 def test_cached_samples_are_decoded_once_and_equal(voc):
     dataset = VOC(voc, "train").cached()
-    assert isinstance(dataset, InMemory)
+    assert isinstance(dataset, VOC)
     first, plain = dataset.read(2), VOC(voc, "train").read(2)
     assert dataset.read(2) is first
     assert torch.equal(first.image, plain.image)
@@ -226,14 +220,14 @@ def test_a_missing_folder_is_named_with_what_to_do(voc, folder):
 @pytest.mark.parametrize(("text", "message"), [("", "is empty"), ("a\nb\na\n", "names a more than once")])
 def test_a_useless_list_is_named(voc, text, message):
     (voc / LISTS / "train.txt").write_text(text)
-    with pytest.raises(DataError, match=rf"train\.txt {message}"):
+    with pytest.raises(DataError, match=rf"train\.txt.* {message}"):
         VOC(voc, "train")
 
 
 def test_camvid_refuses_absent_files_and_broken_lines(tmp_path):
     folder = camvid_tree(tmp_path)
     (folder / "valannot" / "val1.png").unlink()
-    with pytest.raises(DataError, match=r"1 of 2 masks .*valannot/val1\.png"):
+    with pytest.raises(DataError, match=r"1 of 2 masks .*valannot: val1\.png"):
         CamVid(folder, "val")
     (folder / "val.txt").write_text("one_word\n")
     with pytest.raises(DataError, match=r"val\.txt has the line 'one_word'"):

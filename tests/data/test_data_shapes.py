@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from data_trees import few_drawn
-from densecl.data import drawing, open_dataset, shapes
+from densecl.data import drawing, open_dataset
 from densecl.data.drawing import Drawing
-from densecl.data.indexed_png import palette
-from densecl.data.shapes import Shapes
+from densecl.data.sets import shapes
+from densecl.data.sets.shapes import Shapes
+from densecl.palette import palette
 
-# SHA-256 of all images, then all masks, of train, val and test. VERSION is its beginning.
+# SHA-256 of all images, then all masks, of train, val and test. `version` is its beginning.
 PIXELS = "8d327f03ea67da8746719c95fc8fdb4b99a4c0794d1923a5a8254577ca7e48d6"
 
 
@@ -25,7 +26,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def drawings() -> dict[str, Drawing]:
-    return {split: shapes.draw(n, seed) for split, (n, seed) in Shapes.SPLITS.items()}
+    return {split: Shapes.draw(Shapes.counts[split], seed) for split, seed in Shapes.seeds.items()}
 
 
 def test_pixels_are_pinned(drawings):
@@ -34,11 +35,11 @@ def test_pixels_are_pinned(drawings):
         digest.update(drawings[split].images.tobytes())
         digest.update(drawings[split].masks.tobytes())
     assert digest.hexdigest() == PIXELS
-    assert PIXELS.startswith(Shapes.VERSION)
+    assert PIXELS.startswith(Shapes.version)
 
 
 def test_what_is_read_back_is_what_was_drawn(tree, drawings):
-    for split, (n, _) in Shapes.SPLITS.items():
+    for split, n in Shapes.counts.items():
         dataset = Shapes(tree, split)
         assert len(dataset) == n
         for i in range(n):
@@ -48,9 +49,9 @@ def test_what_is_read_back_is_what_was_drawn(tree, drawings):
 
 
 def test_every_class_is_a_hue_and_a_shape():
-    assert len(set(shapes.CLASS_NAMES)) == 20
-    assert set(shapes.CLASS_NAMES) == {f"{hue} {shape}" for hue in shapes.HUES for shape in shapes.SHAPES}
-    assert shapes.CLASS_NAMES[0] == "red ring"  # pair 3 = hue 0, shape 3
+    assert len(set(Shapes.class_names)) == 20
+    assert set(Shapes.class_names) == {f"{hue} {shape}" for hue in shapes.HUES for shape in shapes.SHAPES}
+    assert Shapes.class_names[0] == "red ring"  # pair 3 = hue 0, shape 3
 
 
 def test_every_class_has_training_images_enough_and_no_split_repeats_another(drawings):
@@ -83,22 +84,22 @@ def test_void_separates_every_object_from_all_else_and_is_one_pixel_wide(drawing
 
 
 def test_drawing_does_not_depend_on_how_many_are_drawn_at_once(monkeypatch):
-    whole = shapes.draw(30, 5)
+    whole = Shapes.draw(30, 5)
     monkeypatch.setattr(drawing, "CHUNK", 7)
-    assert np.array_equal(shapes.draw(30, 5).images, whole.images)
+    assert np.array_equal(Shapes.draw(30, 5).images, whole.images)
 
 
 def test_colours_agree_with_the_standard_library():
     h, s, v = np.random.default_rng(0).random((3, 200))
     expected = [colorsys.hsv_to_rgb(*x) for x in zip(h, s, v, strict=True)]
-    np.testing.assert_allclose(shapes.hsv_to_rgb(h, s, v), expected, atol=1e-12)
-    np.testing.assert_allclose(shapes.hsv_to_rgb(h - 1, s, v), expected, atol=1e-12)
+    np.testing.assert_allclose(drawing.hsv_to_rgb(h, s, v), expected, atol=1e-12)
+    np.testing.assert_allclose(drawing.hsv_to_rgb(h - 1, s, v), expected, atol=1e-12)
 
 
 def test_outlines_have_the_areas_of_geometry():
     rows, columns = (a[None] - 99.5 for a in np.mgrid[0:200, 0:200].astype(float))
     radius = np.full((1, 1, 1), 80.0)
-    areas = [shapes.outline(k, columns, rows, radius).sum() / 80**2 for k in range(4)]
+    areas = [drawing.outline(name, columns, rows, radius).sum() / 80**2 for name in shapes.SHAPES]
     # disc pi; cross: two bars of 2 x 0.66 less their middle; triangle: height 1.7, base 1.7; ring: 3/4 of the disc
     expected = [np.pi, 2 * 2 * 0.66 - 0.66**2, 1.7 * 1.7 / 2, 0.75 * np.pi]
     np.testing.assert_allclose(areas, expected, rtol=0.02)
@@ -115,8 +116,8 @@ def test_open_dataset_draws_into_the_cache_once(tmp_path, monkeypatch):
     few_drawn(monkeypatch, 4, 2, 3)
     monkeypatch.setenv("DENSECL_CACHE", str(tmp_path))
     assert [len(open_dataset("shapes", split)) for split in ("train", "val", "test", "trainval")] == [4, 2, 3, 6]
-    folder = tmp_path / f"shapes-{Shapes.VERSION}"
-    assert (folder / "classes.txt").read_text().split("\n")[:-1] == list(shapes.CLASS_NAMES)
+    folder = tmp_path / f"shapes-{Shapes.version}"
+    assert (folder / "classes.txt").read_text().split("\n")[:-1] == list(Shapes.class_names)
     marker = folder / "JPEGImages" / "train_0000.png"
     before = marker.stat().st_mtime_ns
     open_dataset("shapes", "test")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from densecl.data import DRAWN, drawn_set
+from densecl.data import data_set, names
+from densecl.data.drawn import DrawnVOC
 
 LISTS = Path("ImageSets", "Segmentation")
 
@@ -59,7 +60,10 @@ def camvid_tree(root: Path, prefix: str = "CamVid/") -> Path:
 
 def few_drawn(patch: pytest.MonkeyPatch, train: int, val: int, test: int) -> None:
     """Let the drawn data sets have so few images."""
-    for name in DRAWN:
-        drawn = drawn_set(name)
-        counts = zip((train, val, test), drawn.SPLITS.items(), strict=True)
-        patch.setattr(drawn, "SPLITS", {split: (n, seed) for n, (split, (_, seed)) in counts})
+    for drawn in drawn_sets():
+        patch.setattr(drawn, "counts", {"train": train, "val": val, "test": test})
+
+
+def drawn_sets() -> list[type[DrawnVOC]]:
+    """All drawn data sets."""
+    return [cls for name in names() if issubclass(cls := data_set(name), DrawnVOC)]

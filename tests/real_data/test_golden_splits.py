@@ -13,7 +13,7 @@ from PIL import Image
 from densecl.cli import main
 from densecl.data import open_dataset
 from densecl.data.class_index import for_each
-from densecl.data.coco import CLASS_NAMES
+from densecl.data.sets.coco import COCO
 from densecl.data.verify import verify, verify_split
 from densecl.streams import golden, protocol
 
@@ -144,7 +144,7 @@ def test_verification_costs_little_more_than_decoding():
 def test_coco_masks_are_painted_from_real_annotations():
     for split, images in (("train", 203), ("val", 199)):
         dataset = open_dataset("coco", split, SHARED / "coco-mini")
-        assert (len(dataset), dataset.class_names) == (images, CLASS_NAMES)
+        assert (len(dataset), dataset.class_names) == (images, COCO.class_names)
     assert [f for f in verify("coco", SHARED / "coco-mini") if f.level == "error"] == []
     # an independent count: a person's mask lies in a person's box
     content = json.loads((SHARED / "coco-mini" / "annotations" / "instances_val2017.json").read_text())
@@ -161,7 +161,7 @@ def test_coco_masks_are_painted_from_real_annotations():
                 x, y, w, h = annotation["bbox"]
                 boxes[max(0, int(y) - 1) : int(y + h) + 2, max(0, int(x) - 1) : int(x + w) + 2] = True
         assert not (mask == 1)[~boxes].any()
-        held = {CLASS_NAMES.index(c["name"]) + 1 for c in content["categories"] if c["id"] in
+        held = {COCO.class_names.index(c["name"]) + 1 for c in content["categories"] if c["id"] in
                 {a["category_id"] for a in by_image.get(name, ()) if not a["iscrowd"]}}  # fmt: skip
         crowd = {255} if any(a["iscrowd"] for a in by_image.get(name, ())) else set()
         assert set(np.unique(mask)) <= held | {0} | crowd

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from densecl.data.voc import CLASS_NAMES
+from densecl.data.sets.voc import VOC
 from densecl.records.published import PARTS, canonical, read_all
 from densecl.runner.plan import make_plan
 from densecl.settings.backbone import check_backbone
@@ -63,7 +63,7 @@ def test_base_and_added_average_to_all(row):
     values = row.values
     if None in (values.base, values.added, values.all):
         return
-    split = steps(canonical(row.benchmark)[1], len(CLASS_NAMES))
+    split = steps(canonical(row.benchmark)[1], len(VOC.class_names))
     base, added = len(split[0]), sum(map(len, split[1:]))
     assert base + added == 20
     base += row.grouping == "with-bg"

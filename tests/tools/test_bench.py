@@ -10,7 +10,7 @@ from bench.peak import EpochClock, matmul_peak, measure_share, training_flops
 from bench.rows import Bench, Goal, Missing, Row, Sense, row
 from bench.timing import Form, Spent
 from bench_parts import Clock, a_row
-from densecl.data.voc import VOC
+from densecl.data.sets.voc import VOC
 from densecl.errors import DataError
 from densecl.models import Network, UNet
 

@@ -8,8 +8,9 @@ import numpy as np
 from PIL import Image
 
 from densecl.data import locate
-from densecl.data.drawing import border, write_whole
-from densecl.data.indexed_png import write_mask
+from densecl.data.decode import write_mask
+from densecl.data.drawing import border
+from densecl.data.drawn import write_whole
 from densecl.data.places import cache_folder
 from densecl.errors import DataError
 

@@ -7,7 +7,6 @@ from typing import Any
 from densecl.about.doctor.finding import Finding, first_line
 from densecl.errors import DenseCLError
 
-UNOPENED = {"coco"}  # whose masks are painted when a split is opened
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -26,25 +25,25 @@ def recipes(catalogue: Path | None = None) -> Iterator[Finding]:
 
 def data_sets(root: Path | None = None, catalogue: Path | None = None) -> Iterator[Finding]:
     """Each data set: where it is and how many images it has, or how to get it; and which benchmarks use it."""
-    from densecl.data import DRAWN, NAMES, advice, find
+    from densecl.data import data_set, names
 
     part = "data sets"
     uses = _uses(catalogue)
-    for name in NAMES:
+    for name in names():
         if name == "folder":  # any folder of images: nothing to find
             continue
         used = f"; for {', '.join(uses[name])}" if name in uses else ""
         try:
-            place = find(name, root)
+            place = (data := data_set(name)).search(root)
         except DenseCLError as error:  # several folders look like it
             yield Finding("problem", part, f"{name}: {error}")
             continue
         if place is not None:
             yield _opened(name, place, used)
-        elif name in DRAWN:
+        elif data.made == "all":
             yield Finding("ok", part, f"{name}: is drawn at its first use{used}")
         else:
-            yield Finding("note", part, f"{name}: is not here{used}", advice(name))
+            yield Finding("note", part, f"{name}: is not here{used}", data.hint())
 
 
 def weights(catalogue: Path | None = None) -> Iterator[Finding]:
@@ -66,17 +65,16 @@ def weights(catalogue: Path | None = None) -> Iterator[Finding]:
 
 def _opened(name: str, place: Path, used: str) -> Finding:
     """What a data set in a folder holds, by its lists."""
-    from densecl.data import open_dataset
-    from densecl.data.verify import OFFICIAL
+    from densecl.data import data_set, open_dataset
 
-    if name in UNOPENED:
+    if data_set(name).made == "masks":  # they are painted when a split is opened
         return Finding("ok", "data sets", f"{name}: {place}{used}", f"`densecl data verify {name}` reads its masks")
     try:
         counts = {split: len(open_dataset(name, split, place)) for split in ("train", "test")}
     except DenseCLError as error:
         return Finding("problem", "data sets", f"{name}: {error}", f"`densecl data verify {name}` says more")
     text = f"{name}: {place}, {counts['train']:,} training and {counts['test']:,} test images{used}"
-    official = OFFICIAL.get(name, {})
+    official = data_set(name).counts
     few = [f"{official[split]:,} {split}" for split, count in counts.items() if count != official.get(split, count)]
     if few:
         return Finding("note", "data sets", text, f"published are {' and '.join(few)}: not comparable with papers")

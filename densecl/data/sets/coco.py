@@ -8,18 +8,19 @@ top of a crowd.
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from filelock import FileLock
 
 from densecl.data.class_index import for_each
-from densecl.data.dataset import VOID, DenseDataset
-from densecl.data.indexed_png import write_mask
-from densecl.data.places import cache_folder, check_files, data_folder, names_in
-from densecl.errors import DataError, UnknownNameError
+from densecl.data.dataset import VOID, DenseDataset, Progress
+from densecl.data.decode import write_mask
+from densecl.data.places import cache_folder
+from densecl.errors import DataError
 from densecl.files import write_error, write_text
 
 CATEGORIES = {
@@ -35,31 +36,10 @@ CATEGORIES = {
     77: "cell phone", 78: "microwave", 79: "oven", 80: "toaster", 81: "sink", 82: "refrigerator", 84: "book",
     85: "clock", 86: "vase", 87: "scissors", 88: "teddy bear", 89: "hair drier", 90: "toothbrush",
 }  # fmt: skip
-CLASS_NAMES = tuple(CATEGORIES.values())
 LABELS = {category: label for label, category in enumerate(CATEGORIES, start=1)}
-FOLDERS = ("coco", "coco2017", "COCO")
-SPLITS = ("train", "val", "test")
 
-_PARTS = {"train": "train2017", "val": "val2017", "test": "val2017"}
 _LIST = "images.txt"  # written last: without it no reader looks at a half-painted folder
 _VERSION = 1  # of the rule of overlaps
-
-
-def find(root: Path) -> Path | None:
-    """The folder with train2017, val2017 and annotations in or at `root`; None when there is none."""
-    for folder in (root, root / "coco"):
-        if any((folder / "annotations" / f"instances_{part}.json").is_file() for part in set(_PARTS.values())):
-            return folder
-    return None
-
-
-def hint() -> str:
-    """How to get COCO, and where to put it."""
-    place = data_folder() / FOLDERS[0]
-    return (
-        "get train2017.zip, val2017.zip and annotations_trainval2017.zip from https://cocodataset.org/#download, "
-        f"extract them in {place}, or name their folder with --data or DENSECL_DATA"
-    )
 
 
 class COCO(DenseDataset):
@@ -70,51 +50,44 @@ class COCO(DenseDataset):
     Labels 1..80 follow the category ids. `test` is `val2017`: the real test annotations are not public.
     """
 
-    def __init__(self, root: Path, split: str):
-        """Read the list of images, painting the masks if that was not done yet.
+    name = "coco"
+    aliases = ("coco2017",)
+    class_names = tuple(CATEGORIES.values())
+    upright = False
+    folders = ("coco", "coco2017", "COCO")
+    inside = ("", "coco")
+    layout = ("annotations/instances_train2017.json", "annotations/instances_val2017.json")
+    get_it = (
+        "get train2017.zip, val2017.zip and annotations_trainval2017.zip from https://cocodataset.org/#download, "
+        "extract them in {place}"
+    )
+    counts = MappingProxyType({"train": 118287, "val": 5000, "test": 5000})
+    paper = "Lin et al., Microsoft COCO: Common Objects in Context, ECCV 2014"
+    licence = "annotations CC BY 4.0, images under the terms of use of Flickr"
+    made = "masks"
 
-        Args:
-            root: the folder with annotations.
-            split: train, val or test.
+    @classmethod
+    def make(cls, root: Path | None = None, progress: Progress | None = None) -> Path:
+        """Paint the masks of all parts that are there; the folder of the masks' folders."""
+        folder = cls.locate(root)
+        parts = sorted(path.stem[10:] for path in folder.glob("annotations/instances_*2017.json"))
+        for part in parts:
+            paint(folder, part, progress)
+        return cache_folder() / "coco"
 
-        Raises:
-            DataError: the annotations are missing or broken, or name absent images.
-            RunError: the masks cannot be written.
-        """
-        if split not in SPLITS:
-            raise UnknownNameError("split", split, SPLITS)
-        folder = find(Path(root).expanduser())
-        if folder is None:
-            raise DataError(f"no COCO layout (annotations/instances_train2017.json) in {root}", hint())
-        part = _PARTS[split]
-        if not (folder / part).is_dir():
-            raise DataError(f"the folder {folder / part} is missing", hint())
-        masks = paint(folder, part)
+    def files(self, split: str) -> list[tuple[str, str, str]]:
+        """Read the list of images, painting the masks if that was not done yet."""
+        part = "train2017" if split == "train" else "val2017"
+        if not (self.root / part).is_dir():  # told before minutes of painting
+            raise DataError(f"the folder {self.root / part} is missing", self.hint())
+        self.source = f"{part} + instances_{part}.json"
+        masks = paint(self.root, part)
         names = (masks / _LIST).read_text(encoding="utf-8").split("\n")[:-1]
-        check_files(f"images that instances_{part}.json names", folder / part, names, names_in(folder / part), hint())
-        ids = [Path(name).stem for name in names]
-        super().__init__(
-            "coco",
-            folder,
-            split,
-            ids=ids,
-            images=[str(folder / part / name) for name in names],
-            masks=[str(masks / f"{i}.png") for i in ids],
-            class_names=CLASS_NAMES,
-            source=f"{part} + instances_{part}.json",
-        )
+        return [(i := Path(name).stem, str(self.root / part / name), str(masks / f"{i}.png")) for name in names]
 
 
-def paint(folder: Path, part: str, progress: Callable[[int, int], None] | None = None) -> Path:
-    """Paint the masks of a part into the cache, unless they are there.
-
-    Args:
-        folder: the folder with annotations.
-        part: `train2017` or `val2017`.
-        progress: called with (done, total).
-
-    Returns:
-        The folder of the masks. It is another one when the annotations have changed.
+def paint(folder: Path, part: str, progress: Progress | None = None) -> Path:
+    """Paint the masks of `train2017` or `val2017` into a folder of the cache, another one for other annotations.
 
     Raises:
         DataError: the annotations are missing or broken. RunError: no space.
@@ -123,7 +96,7 @@ def paint(folder: Path, part: str, progress: Callable[[int, int], None] | None =
     try:
         state = annotations.stat()
     except OSError as error:
-        raise DataError(f"{annotations} is missing", hint()) from error
+        raise DataError(f"{annotations} is missing", COCO.hint()) from error
     content = f"{_VERSION}\n{annotations.resolve()}\n{state.st_size} {state.st_mtime_ns}"
     masks = cache_folder() / "coco" / f"{part}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
     if (masks / _LIST).is_file():
@@ -139,16 +112,13 @@ def paint(folder: Path, part: str, progress: Callable[[int, int], None] | None =
 
 
 def semantic_mask(annotations: Sequence[Mapping[str, Any]], height: int, width: int) -> np.ndarray:
-    """The mask of one image, by the rule of overlaps above.
+    """Paint the mask of one image by the rule of overlaps: (height, width) uint8, 0 background, 1..80, 255 void.
 
     Args:
         annotations: of its instances, as in the file: `id`, `category_id`, `iscrowd` and `segmentation` (polygons, or
             run lengths, compressed or not).
         height: of the image in pixels.
-        width: of the image.
-
-    Returns:
-        (height, width) uint8: 0 background, 1..80, 255 void.
+        width: of the image in pixels.
 
     Raises:
         DataError: an unknown category or a segmentation that cannot be read; the message names the annotation.
@@ -185,7 +155,7 @@ def _run_lengths(segmentation: Any, height: int, width: int) -> Any:
     return run_lengths.merge(run_lengths.frPyObjects(polygons, height, width)) if polygons else None
 
 
-def _paint(path: Path, masks: Path, progress: Callable[[int, int], None] | None) -> None:
+def _paint(path: Path, masks: Path, progress: Progress | None) -> None:
     """Write the mask of every image of an annotation file, then the list."""
     try:
         content = json.loads(path.read_bytes())
@@ -205,12 +175,11 @@ def _paint(path: Path, masks: Path, progress: Callable[[int, int], None] | None)
         if target.is_file():  # of an interrupted call
             return
         number, height, width = sizes[i]
+        unfinished = target.with_suffix(".part")
         try:
-            mask = semantic_mask(instances.get(number, ()), height, width)
+            write_mask(semantic_mask(instances.get(number, ()), height, width), unfinished)
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
-        unfinished = target.with_suffix(".part")
-        write_mask(mask, unfinished)
         unfinished.replace(target)
 
     for_each(write, len(images), progress=progress)

@@ -1,0 +1,119 @@
+"""Images are read alike for training and for prediction; plain ones are what PIL decodes."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_trees import palette_mask
+from densecl.data.dataset import DenseDataset
+from densecl.data.decode import image_size
+from densecl.data.photo import read_photo, read_rgb
+from densecl.errors import DataError
+
+
+class Pictures(DenseDataset):
+    """All images of a folder, with masks beside them in `masks`."""
+
+    class_names = ("a",)
+
+    def files(self, split):
+        for image in sorted(self.root.glob("*.*")):
+            yield image.name, image, self.root / "masks" / f"{image.stem}.png"
+
+
+class Stored(Pictures):
+    """The same, with masks of the pixels as they are stored."""
+
+    upright = False
+
+
+def smooth(height=6, width=4):
+    """An image that JPEG keeps nearly as it is, bright at the top left."""
+    return (
+        np.add.outer(np.arange(height, 0, -1) * 12, np.arange(width, 0, -1) * 9)[..., None]
+        .repeat(3, 2)
+        .astype(np.uint8)
+    )
+
+
+def turned(path, number, **options):
+    tag = Image.Exif()
+    tag[0x0112] = number
+    Image.fromarray(smooth()).save(path, exif=tag, **options)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.bmp", "a.webp"])
+def test_plain_images_are_what_pil_decodes(tmp_path, name):
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / name)
+    with Image.open(tmp_path / name) as image:
+        expected = np.array(image)
+    for upright in (True, False):
+        np.testing.assert_array_equal(read_rgb(tmp_path / name, upright=upright), expected)
+        assert image_size(tmp_path / name, upright=upright) == (9, 7)
+    np.testing.assert_array_equal(read_photo(tmp_path / name).pixels, expected)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (1, lambda x: x), (2, np.fliplr), (3, lambda x: np.rot90(x, 2)), (4, np.flipud),
+        (5, lambda x: x.transpose(1, 0, 2)), (6, lambda x: np.rot90(x, -1)),
+        (7, lambda x: np.rot90(x, 2).transpose(1, 0, 2)), (8, np.rot90),
+    ],
+)  # fmt: skip
+def test_all_eight_orientations_stand_upright_or_stay_as_stored(tmp_path, name, number, expected):
+    turned(tmp_path / name, number)
+    upright = expected(smooth())
+    np.testing.assert_array_equal(read_rgb(tmp_path / name), upright)
+    assert image_size(tmp_path / name, upright=True) == upright.shape[:2]
+    if name != "a.tif":  # PIL always turns it
+        np.testing.assert_array_equal(read_rgb(tmp_path / name, upright=False), smooth())
+        assert image_size(tmp_path / name) == (6, 4)
+
+
+@pytest.mark.parametrize(("cls", "size"), [(Pictures, (4, 6)), (Stored, (6, 4))])
+def test_a_data_set_says_how_its_masks_were_drawn(tmp_path, cls, size):
+    turned(tmp_path / "a.jpg", 6, quality=100)
+    for shape in ((6, 4), (4, 6)):
+        palette_mask(tmp_path / "masks" / "a.png", np.ones(shape, np.uint8))
+        dataset = cls(tmp_path, "train")
+        assert dataset.image_size(0) == size
+        if shape == size:
+            assert dataset.read(0).image.shape == (3, *size)
+            assert dataset.read_labels(0)[1]
+        else:
+            for read in (dataset.read, dataset.read_labels):
+                with pytest.raises(DataError, match=r"a\.png is .*its image .*a\.jpg is"):
+                    read(0)
+    assert np.abs(Pictures(tmp_path, "train").read_image(0).astype(int) - np.rot90(smooth(), -1)).max() < 8
+
+
+@pytest.mark.parametrize("kind", ["16 bits", "alpha", "palette with alpha", "grey"])
+def test_training_and_prediction_see_the_same_pixels(tmp_path, kind):
+    grey = np.arange(24, dtype=np.uint8).reshape(6, 4) * 10
+    if kind == "16 bits":
+        image = Image.fromarray(grey.astype(np.uint16) * 257)
+    elif kind == "alpha":
+        image = Image.fromarray(np.concatenate([smooth(), grey[..., None]], 2))
+    elif kind == "palette with alpha":
+        image = Image.fromarray(grey // 128)
+        image.putpalette([10, 20, 30, 200, 210, 220])
+        image.info["transparency"] = 1
+    else:
+        image = Image.fromarray(grey)
+    image.save(tmp_path / "a.png")
+    palette_mask(tmp_path / "masks" / "a.png", np.ones((6, 4), np.uint8))
+    seen = Pictures(tmp_path, "train").read(0).image.permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(seen, read_photo(tmp_path / "a.png").pixels)
+    if kind in ("16 bits", "grey"):
+        np.testing.assert_array_equal(seen, grey[..., None].repeat(3, 2))
+    elif kind == "palette with alpha":
+        np.testing.assert_array_equal(seen, np.array([[10, 20, 30], [255, 255, 255]])[grey // 128])
+
+
+def test_broken_metadata_does_not_make_an_image_unreadable(tmp_path):
+    Image.fromarray(smooth()).save(tmp_path / "a.png", exif=b"Exif\x00\x00no tiff at all")
+    np.testing.assert_array_equal(read_rgb(tmp_path / "a.png"), smooth())
+    assert image_size(tmp_path / "a.png", upright=True) == (6, 4)

@@ -22,10 +22,10 @@ from densecl.tables.forms.cells import (
     shared_backbone,
     spread_of,
 )
-from densecl.tables.forms.console import text_console
 from densecl.tables.forms.latex import latex
 from densecl.tables.forms.markdown import markdown
 from densecl.tables.table import Table
+from densecl.terminal import text_console
 
 __all__ = ["Format", "humanise", "render"]
 

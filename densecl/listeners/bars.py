@@ -24,10 +24,10 @@ class Words(ProgressColumn):
         """The phrases of one task."""
         return Words(task.fields["words"])
 
-    def __rich_measure__(self, _console: Console, _options: ConsoleOptions) -> Measurement:
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
         return Measurement(1, max(1, cell_len(GAP.join(self.phrases))))
 
-    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         texts = [GAP.join(self.phrases[:count]) for count in range(len(self.phrases), 0, -1)]  # the longest first
         text = next((text for text in texts if cell_len(text) <= options.max_width), texts[-1] if texts else "")
         yield Text(text, no_wrap=True, overflow="ellipsis")

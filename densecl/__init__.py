@@ -4,6 +4,8 @@ Public names are loaded when they are first used, so that `import densecl` is in
 """
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -63,6 +65,17 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'densecl' has no attribute '{name}'")
     globals()[name] = value
     return value
+
+
+class _Package(ModuleType):
+    """Keeps `densecl.report` and `densecl.sweep` functions: importing a room of the same name would put it there."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __dir__() -> list[str]:

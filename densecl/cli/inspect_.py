@@ -20,8 +20,8 @@ def inspect(
 
         typer.echo(describe_masks(run, task))
         return
-    from densecl.cli.screen import columns_and_colour
     from densecl.finished.inspect_run import describe_run
+    from densecl.terminal import columns_and_colour
 
     width, colour = columns_and_colour()
     typer.echo(describe_run(run, width=width, colour=colour), nl=False)

@@ -36,10 +36,10 @@ def sweep(
     run that fails does not stop the others; the exit code is then 1. Ctrl-C stops, the same command goes on.
     """
     from densecl.cli import complain
-    from densecl.cli.screen import columns_and_colour
     from densecl.sweep.sweep import carry_out, prepare
     from densecl.tables.forms.text import render
     from densecl.tables.table import rows
+    from densecl.terminal import columns_and_colour
 
     prepared = prepare(
         plan,

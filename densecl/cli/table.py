@@ -72,10 +72,10 @@ def table(
     it; unfinished runs, those that are told the task at test time and joint are
     shown but not ranked. Runs with other settings have rows of their own.
     """
-    from densecl.cli.screen import columns_and_colour
     from densecl.files import write_text
     from densecl.tables.compare import table as compare
     from densecl.tables.forms.text import render
+    from densecl.terminal import columns_and_colour
 
     tables = compare(
         folder,

@@ -10,9 +10,9 @@ from rich.text import Text
 from densecl.errors import RecordError
 from densecl.records.layout import ranges
 from densecl.records.record import FILE_NAME, Record, find_records, flatten, read_record
-from densecl.tables.forms.console import text_console
 from densecl.tables.forms.text import humanise
 from densecl.tables.measure import METRIC_NAMES
+from densecl.terminal import text_console
 
 WIDTH = 80  # columns where there is no terminal
 PAIRS = 10  # pairs of classes that are shown

@@ -16,48 +16,42 @@ LOOK_CPU = 0.1  # where a look costs nothing, but what listeners do with it does
 
 
 class Start(NamedTuple):
-    """A run that begins or goes on.
-
-    Attributes:
-        folder: of the run. record: its names, settings and the steps that are finished.
-        iterations: planned of each step. resumed: whether it goes on from something that was trained before.
-    """
+    """A run that begins or goes on."""
 
     folder: Path
-    record: Record
-    iterations: tuple[int, ...]
-    resumed: bool
+    record: Record  # names, settings, and the steps that are finished
+    iterations: tuple[int, ...]  # planned of each step
+    resumed: bool  # it goes on from something that was trained before
+
+    def iterations_before(self, step: int) -> int:
+        """Iterations of all earlier steps."""
+        return sum(self.iterations[:step])
 
 
 class StepStart(NamedTuple):
-    """A step that begins to train, or goes on.
-
-    Attributes:
-        step: counted from 0. epochs, iterations: of it. batches: of an epoch. done: iterations trained before a kill.
-    """
+    """A step that begins to train, or goes on."""
 
     step: int
     epochs: int
     iterations: int
-    batches: int
-    done: int
+    batches: int  # of an epoch
+    done: int  # iterations trained before a kill
 
 
 class Look(NamedTuple):
-    """What training was at an iteration.
-
-    Attributes:
-        step, epoch: counted from 0. iteration: trained in this step. losses: terms by name.
-        rates: learning rate of each group of parameters; empty at the end of an epoch.
-        speed: images per second, of all processes, since the look before; None for the first.
-    """
+    """The numbers of training at an iteration."""
 
     step: int
-    epoch: int
-    iteration: int
+    epoch: int  # counted from 0
+    iteration: int  # trained in this step
     losses: Mapping[str, float]
-    rates: tuple[float, ...]
-    speed: float | None
+    rates: tuple[float, ...]  # learning rate of each group of parameters; empty at the end of an epoch
+    speed: float | None  # images per second, of all processes, since the look before; None for the first
+
+    def scalars(self) -> dict[str, float]:
+        """Losses and speed by the names that curves have."""
+        losses = {f"loss/{name}": value for name, value in self.losses.items()}
+        return losses if self.speed is None else {**losses, "images_per_second": self.speed}
 
 
 class Listener:
@@ -94,15 +88,11 @@ class Listener:
 
 
 class Listeners:
-    """Tells several listeners; a context around the training of a run, which says how it ended.
+    """Tells several listeners, in their order; a context around the training of a run, which says how it ended.
 
     A listener that raises once training has begun is dropped, and that is said: a full disk under event files or a
     network that went away must not cost a run its results. Before training it ends the run, so that whoever asked for
-    it learns so at once. The order matters at the start: one that may ask questions comes before the display.
-
-    Args:
-        listeners: told in this order.
-        clock: seconds, for tests.
+    it learns so at once.
     """
 
     def __init__(self, listeners: Sequence[Listener] = (), clock: Callable[[], float] = time.perf_counter):
@@ -111,7 +101,7 @@ class Listeners:
         self._world = 1
         self._step = StepStart(0, 0, 0, 0, 0)
         self._looked = -LOOK
-        self._mark: float | None = None  # when the images since then were begun to be counted
+        self._mark: float | None = None  # since when images are counted
         self._images = 0
         self._speed: float | None = None
 
@@ -166,14 +156,14 @@ class Listeners:
         if not self._all:
             return
         now = self._clock()
-        wait = LOOK_CPU if all(_on_cpu(term) for term in loss_terms.values()) else LOOK
         if self._mark is None:  # the first of a step also starts workers, and what comes before it takes its time
             self._mark, self._images = now, 0
         else:
             self._images += samples * self._world
-        if now - self._looked < wait and iteration < self._step.iterations:
+        on_cpu = all(getattr(term, "device", None) is None or term.device.type == "cpu" for term in loss_terms.values())
+        if now - self._looked < (LOOK_CPU if on_cpu else LOOK) and iteration < self._step.iterations:
             return
-        losses = {name: _number(term) for name, term in loss_terms.items()}
+        losses = _numbers(loss_terms)
         self._looked = now = self._clock()  # after the device was waited for
         if self._images and now > self._mark:
             self._speed = self._images / (now - self._mark)
@@ -183,10 +173,8 @@ class Listeners:
     def epoch_finished(self, epoch: int, iteration: int, loss_terms: Mapping[str, Any]) -> None:
         """An epoch is done; the loop has waited for the device, so reading costs nothing."""
         if self._all:
-            losses = {name: _number(term) for name, term in loss_terms.items()}
-            self._tell("epoch_finished", Look(self._step.step, epoch, iteration, losses, (), self._speed))
-
-    # ----
+            look = Look(self._step.step, epoch, iteration, _numbers(loss_terms), (), self._speed)
+            self._tell("epoch_finished", look)
 
     def _tell(self, event: str, *values: Any) -> None:
         for listener in tuple(self._all):
@@ -194,7 +182,7 @@ class Listeners:
                 getattr(listener, event)(*values)
             except Exception as error:
                 self._all.remove(listener)
-                reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+                reason = first_line(error)
                 self._tell("line", f"{listener.name} is left out from here on: {reason}; the run goes on")
 
 
@@ -203,24 +191,24 @@ def scores(step: StepRecord, record: Record) -> dict[str, float]:
 
     Of a sequence of tasks each name begins with its task: `colours/mse`.
     """
-    found: dict[str, float | None] = {}
+    numbers: dict[str, float | None] = {}
     for evaluation in step.evaluations:
         prefix = f"{evaluation.task}/" if record.tasks else ""
         names = next((task.class_names for task in record.tasks if task.name == evaluation.task), record.class_names)
         for key, value in evaluation.metrics.items():
+            if isinstance(value, list):
+                value = dict(zip(names, value, strict=False))
             if isinstance(value, dict):
-                found |= {f"{prefix}{key}/{part}": number for part, number in value.items()}
-            elif isinstance(value, list):
-                found |= {f"{prefix}{key}/{name}": number for name, number in zip(names, value, strict=False)}
+                numbers |= {f"{prefix}{key}/{part}": number for part, number in value.items()}
             else:
-                found[prefix + key] = value
-    return {key.replace(" ", "_"): float(value) for key, value in found.items() if value is not None}
+                numbers[prefix + key] = value
+    return {key.replace(" ", "_"): float(value) for key, value in numbers.items() if value is not None}
 
 
-def _on_cpu(term: Any) -> bool:
-    device = getattr(term, "device", None)
-    return device is None or device.type == "cpu"
+def first_line(error: Exception) -> str:
+    """What an error says, as a phrase."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
-def _number(term: Any) -> float:
-    return float(term.detach() if hasattr(term, "detach") else term)
+def _numbers(terms: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(term.detach() if hasattr(term, "detach") else term) for name, term in terms.items()}

@@ -1,12 +1,13 @@
 """Who hears how a run goes: progress always, TensorBoard and Weights & Biases where they were asked for."""
 
 import importlib.util
+from typing import TYPE_CHECKING
 
 from densecl.errors import SettingError
 from densecl.listeners.events import Listener, Listeners
-from densecl.listeners.progress import Progress
-from densecl.training.distributed import is_main
-from densecl.training.loop import Loop
+
+if TYPE_CHECKING:
+    from densecl.training.loop import Loop
 
 
 def listeners(
@@ -19,29 +20,27 @@ def listeners(
     Raises:
         SettingError: a package that is not installed, and the command that installs it.
     """
+    from densecl.listeners.progress import Progress
+    from densecl.training.distributed import is_main
+
     if not is_main():
         return Listeners()
-    found: list[Listener] = []
+    for package, wanted in (("tensorboard", tensorboard), ("wandb", wandb)):
+        if wanted and importlib.util.find_spec(package) is None:
+            raise SettingError(f"--{package}: {package} is not installed", f"pip install 'densecl[{package}]'")
+    progress = Progress(quiet, verbose)
+    others: list[Listener] = []
     if tensorboard:
-        _require("tensorboard")
         from densecl.listeners.tensorboard import TensorBoard
 
-        found.append(TensorBoard())
-    progress = Progress(quiet, verbose)
+        others.append(TensorBoard())
     if wandb:
-        _require("wandb")
         from densecl.listeners.weights_and_biases import WeightsAndBiases
 
-        found.append(WeightsAndBiases(progress.line))
-    return Listeners([*found, progress])
+        others.append(WeightsAndBiases(progress.line))
+    return Listeners([*others, progress])
 
 
-def lengths(loop: Loop) -> tuple[int, ...]:
+def lengths(loop: "Loop") -> tuple[int, ...]:
     """Planned iterations of each step."""
     return tuple(loop.length(experience)[1] for experience in loop.scenario.experiences)
-
-
-def _require(package: str) -> None:
-    """Refuse what is not installed, before any data is read."""
-    if importlib.util.find_spec(package) is None:
-        raise SettingError(f"--{package}: {package} is not installed", f"pip install 'densecl[{package}]'")

@@ -7,11 +7,13 @@ that no iteration is drawn twice.
 
 import shutil
 from collections.abc import Mapping
-
-from torch.utils.tensorboard import SummaryWriter
+from typing import TYPE_CHECKING
 
 from densecl.listeners.events import Listener, Look, Start, StepStart, scores
 from densecl.records.record import StepRecord
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 FOLDER = "tensorboard"
 FLUSH = 30  # seconds that a kill may cost
@@ -24,55 +26,50 @@ class TensorBoard(Listener):
 
     def __init__(self) -> None:
         self._start: Start | None = None
-        self._before = 0  # iterations of earlier steps
-        self._training: SummaryWriter | None = None
-        self._steps: SummaryWriter | None = None
+        self._writers: dict[str, SummaryWriter] = {}
 
     def run_started(self, start: Start) -> None:
-        """Open the file of scores; what an earlier start wrote of the steps to come is taken back."""
+        """Open the file of scores, which takes back what an earlier start wrote of the steps to come."""
         self._start = start
         if not start.resumed:
             shutil.rmtree(start.folder / FOLDER, ignore_errors=True)
-        self._steps = self._writer("steps", len(start.record.steps))
+        self._open("steps", len(start.record.steps))
 
     def step_started(self, start: StepStart) -> None:
-        """Open the file of training, where the first iteration to come is known."""
+        """Open the file of training, now that the first iteration to come is known."""
         assert self._start is not None
-        self._before = sum(self._start.iterations[: start.step])
-        if self._training is None:
-            self._training = self._writer("training", self._before + start.done + 1)
+        if "training" not in self._writers:
+            self._open("training", self._start.iterations_before(start.step) + start.done + 1)
 
     def looked(self, look: Look) -> None:
         """Losses, learning rates, images per second."""
-        many = len(set(look.rates)) > 1
-        rates = {f"lr/group_{k}" if many else "lr": rate for k, rate in enumerate(look.rates[: None if many else 1])}
-        speed = {} if look.speed is None else {"images_per_second": look.speed}
-        losses = {f"loss/{name}": value for name, value in look.losses.items()}
-        _write(self._training, {**losses, **rates, **speed}, self._before + look.iteration)
+        assert self._start is not None
+        groups = {f"lr/group_{k}": rate for k, rate in enumerate(look.rates)}
+        rates = {"lr": look.rates[0]} if len(set(look.rates)) == 1 else groups
+        iteration = self._start.iterations_before(look.step) + look.iteration
+        self._write("training", {**look.scalars(), **rates}, iteration)
 
     def step_finished(self, step: StepRecord) -> None:
         """The scores, and what the step cost."""
         assert self._start is not None
-        found = scores(step, self._start.record)
-        _write(self._steps, {**found, "seconds": step.seconds, "stored_bytes": float(step.stored_bytes)}, step.step)
-        for writer in (self._training, self._steps):
-            if writer is not None:
-                writer.flush()
+        costs = {"seconds": step.seconds, "stored_bytes": float(step.stored_bytes)}
+        self._write("steps", {**scores(step, self._start.record), **costs}, step.step)
+        for writer in self._writers.values():
+            writer.flush()
 
     def run_finished(self, status: str) -> None:
         """Close the files."""
-        for writer in (self._training, self._steps):
-            if writer is not None:
-                writer.close()
+        for writer in self._writers.values():
+            writer.close()
 
-    def _writer(self, part: str, first: int) -> SummaryWriter:
-        """A new event file, whose points from `first` on replace those of files before."""
+    def _open(self, part: str, first: int) -> None:
+        """Begin an event file, whose points from `first` on replace those of files before."""
+        from torch.utils.tensorboard import SummaryWriter
+
         assert self._start is not None
         place = self._start.folder / FOLDER / part
-        return SummaryWriter(str(place), purge_step=first, flush_secs=FLUSH)
+        self._writers[part] = SummaryWriter(str(place), purge_step=first, flush_secs=FLUSH)
 
-
-def _write(writer: SummaryWriter | None, values: Mapping[str, float], step: int) -> None:
-    if writer is not None:
+    def _write(self, part: str, values: Mapping[str, float], step: int) -> None:
         for name, value in values.items():
-            writer.add_scalar(name, value, step)
+            self._writers[part].add_scalar(name, value, step)

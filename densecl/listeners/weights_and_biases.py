@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from densecl.errors import RunError
-from densecl.listeners.events import Listener, Look, Start, StepStart, scores
+from densecl.listeners.events import Listener, Look, Start, first_line, scores
 from densecl.records.record import StepRecord
 
 PROJECT = "densecl"
@@ -17,11 +17,7 @@ EXIT_CODES = {"finished": 0, "interrupted": 130}
 
 
 class WeightsAndBiases(Listener):
-    """Logs to one run of the project `densecl`; needs the package `wandb`.
-
-    Args:
-        say: hears where the run can be seen.
-    """
+    """Logs to one run of the project `densecl`; needs the package `wandb`. `say` hears where the run can be seen."""
 
     name = "wandb"
 
@@ -29,7 +25,6 @@ class WeightsAndBiases(Listener):
         self._say = say
         self._start: Start | None = None
         self._run: Any = None
-        self._before = 0  # iterations of earlier steps
 
     def run_started(self, start: Start) -> None:
         """Open the run, or go on with it; one that starts over replaces what was there.
@@ -53,31 +48,25 @@ class WeightsAndBiases(Listener):
                 settings=wandb.Settings(console="off", silent=True),
             )
         except Exception as error:  # wandb raises what it likes
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
             advice = "log in with `wandb login`, set WANDB_MODE=offline, or leave out --wandb"
-            raise RunError(f"wandb cannot start: {reason}", advice) from error
+            raise RunError(f"wandb cannot start: {first_line(error)}", advice) from error
         self._start = start
         where = getattr(self._run, "url", None) or f"{self._run.dir} (`wandb sync` sends it)"
         self._say(f"wandb: {where}")
 
-    def step_started(self, start: StepStart) -> None:
-        """A step begins; iterations are counted over all steps."""
-        assert self._start is not None
-        self._before = sum(self._start.iterations[: start.step])
-
     def looked(self, look: Look) -> None:
         """Losses, the first learning rate, images per second. wandb leaves out iterations that it has seen before."""
-        values: dict[str, float] = {f"loss/{name}": value for name, value in look.losses.items()}
-        values |= {"lr": look.rates[0]} if look.rates else {}
-        values |= {} if look.speed is None else {"images_per_second": look.speed}
-        self._run.log({**values, "epoch": look.epoch, "step": look.step}, step=self._before + look.iteration)
+        assert self._start is not None
+        values = {**look.scalars(), **({"lr": look.rates[0]} if look.rates else {})}
+        iteration = self._start.iterations_before(look.step) + look.iteration
+        self._run.log({**values, "epoch": look.epoch, "step": look.step}, step=iteration)
 
     def step_finished(self, step: StepRecord) -> None:
         """The scores, beside the last iteration of the step, and in the run's summary."""
         assert self._start is not None
-        found = scores(step, self._start.record)
-        self._run.log({**found, "step": step.step}, step=sum(self._start.iterations[: step.step + 1]))
-        self._run.summary.update(found)
+        numbers = scores(step, self._start.record)
+        self._run.log({**numbers, "step": step.step}, step=self._start.iterations_before(step.step + 1))
+        self._run.summary.update(numbers)
 
     def run_finished(self, status: str) -> None:
         """Close the run with the exit code that the command will have."""

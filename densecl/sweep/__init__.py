@@ -27,7 +27,4 @@ A plan is a grid, and what stands beside it:
 A plan, a block of `settings` and one of `runs` may also give `weights`, `validation` and `precision`, as the options of
 `densecl run`; a plan `data`, `device`, `workers` and `catalogue` as well, which the command line overrules. Paths are
 seen from the working folder. `[local]` holds `jobs` and `threads`; `engine` is what `--engine` says.
-
-`planfile` reads and expands plans, `jobs` makes them into checked runs, `schedule` decides which run may start,
-`local` and `slurm` carry them out, `display` shows how it goes, `sweep` is the whole of it.
 """

@@ -7,27 +7,22 @@ from collections.abc import Sequence
 from rich.live import Live
 from rich.text import Text
 
-from densecl.listeners.progress import make_console, say
-from densecl.records.record import Record
 from densecl.sweep.engine import Ended, Engine
 from densecl.sweep.jobs import Job
 from densecl.tables.forms.text import humanise, render
 from densecl.tables.table import rows
+from densecl.terminal import say, stderr_console
 
 REFRESH = 1.0  # seconds between looks at the records
 RUNNING_SHOWN = 8  # lines
 
 
 class Display:
-    """A context that shows the runs of a sweep.
-
-    Args:
-        jobs: all of them. quiet: show nothing.
-    """
+    """A context that shows the runs of a sweep."""
 
     def __init__(self, jobs: Sequence[Job], quiet: bool = False):
         self.jobs, self.quiet = jobs, quiet
-        self.console = make_console()
+        self.console = stderr_console()
         self._live: Live | None = None
         self._looked = 0.0
         self._begun = time.monotonic()
@@ -64,25 +59,21 @@ class Display:
         if self._live is None or now - self._looked < REFRESH:
             return
         self._looked = now
-        found = [(job, job.record()) for job in self.jobs]
-        running = [job.number for job in engine.running()]
-        lines = [_how_far(job, record) for job, record in found if job.number in running]
-        more = len(lines) - RUNNING_SHOWN
-        finished = sum(record is not None and record.status == "finished" for _, record in found)
+        records = {job.number: record for job in self.jobs if (record := job.record()) is not None}
+        running = engine.running()
+        lines = []
+        for job in running[:RUNNING_SHOWN]:
+            done = len(records[job.number].steps) if job.number in records else 0
+            lines.append(f"running: {job}, step {min(done + 1, len(job.iterations))} of {len(job.iterations)}")
+        if len(running) > RUNNING_SHOWN:
+            lines.append(f"and {len(running) - RUNNING_SHOWN} more")
+        finished = sum(record.status == "finished" for record in records.values())
         state = f"{finished} of {len(self.jobs)} finished, {len(running)} running, {engine.waiting()} waiting"
-        state += (f", {failed} failed" if failed else "") + f", {humanise(now - self._begun)}"
+        lines.append(state + (f", {failed} failed" if failed else "") + f", {humanise(now - self._begun)}")
         size = shutil.get_terminal_size()
-        records = [record for _, record in found if record is not None]
-        table = render(rows(records), width=size.columns, colour=True) if records else ""
-        below = [*lines[:RUNNING_SHOWN], *([f"and {more} more"] if more > 0 else []), state]
-        room = max(0, size.lines - len(below) - 2)
-        shown = table.splitlines()[:room]
-        self._live.update(Text.from_ansi("\n".join([*shown, "", *below])), refresh=True)
-
-
-def _how_far(job: Job, record: Record | None) -> str:
-    done = len(record.steps) if record is not None else 0
-    return f"running: {job}, step {min(done + 1, job.steps)} of {job.steps}"
+        table = render(rows([*records.values()]), width=size.columns, colour=True) if records else ""
+        shown = table.splitlines()[: max(0, size.lines - len(lines) - 2)]
+        self._live.update(Text.from_ansi("\n".join([*shown, "", *lines])), refresh=True)
 
 
 def _score(job: Job) -> str:

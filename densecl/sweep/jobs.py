@@ -1,4 +1,4 @@
-"""The runs of a plan, resolved and checked: nothing starts before all of them are known to be possible."""
+"""The runs of a sweep, resolved and checked: nothing starts before all of them are known to be possible."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -15,13 +15,14 @@ from densecl.runner.build import build_loop, build_network, build_scenario
 from densecl.runner.cost import without_download
 from densecl.runner.plan import Plan, make_plan
 from densecl.runner.share import first_step_key, may_share
-from densecl.sweep.planfile import Request
+from densecl.sweep.planfile import OPTIONS, Request
 
 State = Literal["finished", "to resume", "to do"]
+Scan = Callable[[int, int], None]
 
 
 class Where(NamedTuple):
-    """What all runs of a sweep have in common beside their plan; None: as `densecl run` has it."""
+    """Options of `densecl run` that all runs of a sweep share; None: its default."""
 
     output: Path = Path("results")
     data: Path | None = None
@@ -32,21 +33,14 @@ class Where(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One run of a sweep.
+    """One run of a sweep."""
 
-    Attributes:
-        number: its place in the plan, from 1. request: what the plan asks for. plan: the same, resolved.
-        words: of the command line that runs it.
-        first_step: key of the first step that it shares with others; None where it shares none.
-        iterations: of each step.
-    """
-
-    number: int
+    number: int  # its place in the sweep's plan, from 1
     request: Request
     plan: Plan
-    words: tuple[str, ...]
-    first_step: str | None = None
-    iterations: tuple[int, ...] = ()
+    words: tuple[str, ...]  # of the command line that runs it
+    first_step: str | None = None  # key of the first step that it shares with others
+    iterations: tuple[int, ...] = ()  # of each step
 
     def __str__(self) -> str:
         return str(self.request)
@@ -58,23 +52,26 @@ class Job:
         return "-".join((folder.parts[0], folder.parts[1], folder.name))
 
     @property
-    def steps(self) -> int:
-        """How many steps it trains."""
-        return 1 if self.plan.method.strategy.cls.joint else len(self.plan.steps)  # type: ignore[attr-defined]
-
-    @property
     def first_step_file(self) -> Path | None:
         """Where the shared first step lies once it is trained."""
         return None if self.first_step is None else self.plan.output / ".shared" / f"{self.first_step}.safetensors"
 
+    def needs_first_step(self) -> bool:
+        """True if a first step that it may share is yet to be trained or loaded, and is not there to be loaded."""
+        path = self.first_step_file
+        if path is None or path.is_file():
+            return False
+        record = self.record()
+        return record is None or not record.steps
+
     def record(self) -> Record | None:
-        """The record as it is on disk now; None where there is none that can be read."""
+        """The record on disk; None where there is none that can be read."""
         with contextlib.suppress(RecordError):
             return read_record(self.plan.folder / FILE_NAME)
         return None
 
     def state(self) -> State:
-        """What is left to do, as the folder has it."""
+        """The state of the run's folder."""
         record = self.record()
         if record is None or record.status == "finished":
             return "to do" if record is None else "finished"
@@ -83,75 +80,53 @@ class Job:
 
 
 def make_jobs(requests: Sequence[Request], where: Where, source: str, *, remote: bool = False) -> list[Job]:
-    """Every run resolved, in the plan's order.
-
-    Args:
-        requests: of `densecl.sweep.planfile.expand`.
-        where: what they have in common.
-        source: the plan's name, for messages.
-        remote: they run on other machines, so the device need not be one of this machine.
+    """Every run resolved, in the plan's order; `remote` ones need not find their device on this machine.
 
     Raises:
         RecipeError: a run that cannot be resolved, or two that resolve to one folder; names plan and runs.
         DataError: the data is missing.
     """
-    jobs = []
+    jobs: list[Job] = []
+    first: dict[Path, Job] = {}
     for number, request in enumerate(requests, 1):
-        with _said_of(f"{source}: run {number} ({request})"):
-            plan = make_plan(
-                request.benchmark,
-                request.strategy,
-                backbone=request.backbone,
-                seed=request.seed,
-                assignments=request.assignments,
-                data=where.data,
-                output=where.output,
-                weights=request.weights,
-                device="cpu" if remote else where.device,
-                precision=request.precision,
-                validation=request.validation,
-                workers=where.workers,
-                catalogue=where.catalogue,
+        options = {key: getattr(request, key) for key in ("backbone", "seed", *OPTIONS)} | where._asdict()
+        with _named(f"{source}: run {number} ({request})"):
+            device = "cpu" if remote else where.device
+            arguments = {**options, "assignments": request.assignments, "device": device}
+            plan = make_plan(request.benchmark, request.strategy, **arguments)
+        words = ["run", "--benchmark", request.benchmark, "--strategy", request.strategy]
+        for name, value in options.items():
+            if value is not None:  # paths that hold in any folder
+                words += [f"--{name}", str(value.absolute() if isinstance(value, Path) else value)]
+        words += [word for assignment in request.assignments for word in ("--set", assignment)]
+        jobs.append(job := Job(number, request, plan, tuple(words)))
+        other = first.setdefault(plan.folder, job)
+        if other is not job:
+            raise RecipeError(
+                f"{source}: run {other.number} ({other}) and run {number} ({job}) are one run, {plan.folder}",
+                "leave one of them out",
             )
-        jobs.append(Job(number, request, plan, tuple(_words(request, where))))
-    _refuse_collisions(jobs, source)
     return jobs
 
 
 def check(
-    jobs: Sequence[Job],
-    source: str,
-    threads: int,
-    scan: Callable[[int, int], None] | None = None,
-    *,
-    remote: bool = False,
+    jobs: Sequence[Job], source: str, threads: int, scan: Scan | None = None, *, remote: bool = False
 ) -> list[Job]:
     """The jobs with their first steps and lengths; all that a run makes before it trains is made here as well.
 
-    Args:
-        jobs: of `make_jobs`.
-        source: the plan's name, for messages.
-        threads: that each run will have; part of the key of a first step.
-        scan: hears (done, total) while masks are scanned for the first time.
-        remote: they run on other machines.
+    The threads that each run will have are part of a first step's key; `scan` hears (done, total) of masks.
 
     Raises:
         RecipeError: a run that would be refused; names plan and run.
     """
     networks: dict[str, Network] = {}
-    known = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with computing_with(threads):
         return [_checked(job, source, networks, remote, scan) for job in jobs]
-    finally:
-        torch.set_num_threads(known)
 
 
-def _checked(
-    job: Job, source: str, networks: dict[str, Network], remote: bool, scan: Callable[[int, int], None] | None
-) -> Job:
+def _checked(job: Job, source: str, networks: dict[str, Network], remote: bool, scan: Scan | None) -> Job:
     plan = job.plan
-    with _said_of(f"{source}: run {job.number} ({job})"):
+    with _named(f"{source}: run {job.number} ({job})"):
         scenario, _ = build_scenario(plan, scan)
         loop = build_loop(_anywhere(plan) if remote else plan, scenario, network_of(plan, networks))
         iterations = tuple(loop.length(experience)[1] for experience in scenario.experiences)
@@ -174,41 +149,20 @@ def _anywhere(plan: Plan) -> Plan:
     return replace(plan, settings=s.model_copy(update={"training": training}))
 
 
-def _words(request: Request, where: Where) -> Iterator[str]:
-    """Of `densecl run`, with paths that hold in any folder."""
-    yield from ("run", "--benchmark", request.benchmark, "--strategy", request.strategy, "--seed", str(request.seed))
-    options = {
-        "--backbone": request.backbone,
-        "--weights": request.weights,
-        "--validation": request.validation,
-        "--precision": request.precision,
-        "--data": where.data and where.data.absolute(),
-        "--output": where.output.absolute(),
-        "--device": where.device,
-        "--workers": where.workers,
-        "--catalogue": where.catalogue and where.catalogue.absolute(),
-    }
-    for option, value in options.items():
-        if value is not None:
-            yield from (option, str(value))
-    for assignment in request.assignments:
-        yield from ("--set", assignment)
-
-
-def _refuse_collisions(jobs: Sequence[Job], source: str) -> None:
-    first: dict[Path, Job] = {}
-    for job in jobs:
-        other = first.setdefault(job.plan.folder, job)
-        if other is not job:
-            raise RecipeError(
-                f"{source}: run {other.number} ({other}) and run {job.number} ({job}) are one run, {job.plan.folder}",
-                "leave one of them out",
-            )
+@contextlib.contextmanager
+def computing_with(threads: int) -> Iterator[None]:
+    """Let torch use so many threads for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager
-def _said_of(what: str) -> Iterator[None]:
-    """Name the plan and the run in whatever is wrong with it."""
+def _named(what: str) -> Iterator[None]:
+    """Name the plan and the run in front of what is wrong with it."""
     try:
         yield
     except DenseCLError as error:

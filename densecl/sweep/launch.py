@@ -1,4 +1,7 @@
-"""Starting and stopping one run as a process of its own, with its output in a file."""
+"""One run of a sweep as a process of its own, which a job of submitit starts, watches and ends.
+
+Such a job waits beside each run, so this module imports neither torch nor the rest of the package.
+"""
 
 import contextlib
 import os
@@ -7,11 +10,11 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-
-from densecl.files import write_error
+from typing import Any
 
 RUN = (sys.executable, "-m", "densecl.cli.child")  # what a run is started by
 MARK = "$ densecl "  # begins the line that stands before the output of each start
@@ -19,94 +22,85 @@ PATIENCE = 20.0  # seconds for a run to write what is pending
 SHOWN = 8  # lines of a run that failed
 
 
-def start(
-    words: Sequence[str], log: Path, threads: int, environment: Mapping[str, str] | None = None
-) -> subprocess.Popen[bytes]:
-    """Start `densecl WORDS` in a process group of its own; it ends with this process.
+@dataclass(frozen=True)
+class Launch:
+    """The function that submitit calls: start `densecl WORDS`, wait for its end, and return its exit code."""
 
-    Args:
-        words: of the command line.
-        log: its output is appended there.
-        threads: that it computes with.
-        environment: further variables.
+    command: tuple[str, ...]  # `RUN` of the machine that submits
+    words: tuple[str, ...]  # of the command line
+    log: Path  # the run's output is appended there
+    variables: Mapping[str, str | None]  # of the environment; None takes one away
+    sweep: Path | None = None  # a named pipe that a local sweep holds open: the run ends when it does
 
-    Raises:
-        RunError: the log cannot be written.
-    """
-    number = str(threads)
-    variables = {**os.environ, "OMP_NUM_THREADS": number, "MKL_NUM_THREADS": number, **(environment or {})}
-    command = [*RUN, *words]
-    try:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as file:
-            file.write(f"{MARK}{shlex.join(words)}\n".encode())
-            file.flush()
-            return subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=file, stderr=file, env=variables, start_new_session=True
+    def __call__(self) -> int:
+        """Run to the end. A job that has to leave early ends its run."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        variables = {name: value for name, value in {**os.environ, **self.variables}.items() if value is not None}
+        with self.log.open("ab") as log:
+            log.write(f"{MARK}{shlex.join(self.words)}\n".encode())
+            log.flush()
+            process = subprocess.Popen(
+                [*self.command, *self.words],
+                stdin=subprocess.PIPE,  # the run ends when it is closed
+                stdout=log,
+                stderr=log,
+                env=variables,
+                start_new_session=True,
             )
-    except OSError as error:
-        raise write_error(log, error) from error
+        if self.sweep is not None:
+            threading.Thread(target=end_with, args=(self.sweep, partial(stop, process)), daemon=True).start()
+        try:
+            code = process.wait()
+        finally:
+            stop(process)
+        if code and self.sweep is None:
+            sys.exit(code if code > 0 else 128 - code)  # for SLURM's own books
+        return code
+
+    def checkpoint(self) -> Any:
+        """At the end of a SLURM job's time: submit the same again, which goes on from the last epoch."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
 
 
-def stop(processes: Iterable[subprocess.Popen[bytes]], patience: float = PATIENCE) -> None:
-    """Let processes write what is pending and end; those that do not are killed, with all they started."""
-    alive = [process for process in processes if process.poll() is None]
+def end_with(sweep: Path, end: Callable[[], object]) -> None:
+    """Call `end` when nobody holds the named pipe open for writing: the sweep has ended, or was killed."""
+    with contextlib.suppress(FileNotFoundError):
+        descriptor = os.open(sweep, os.O_RDONLY | os.O_NONBLOCK)  # blocking, it would wait for a writer
+        os.set_blocking(descriptor, True)
+        os.read(descriptor, 1)
+    end()
+
+
+def stop(process: subprocess.Popen[bytes], patience: float = PATIENCE) -> None:
+    """Let a run write what is pending and end; kill what is left of it then, and all that it started."""
     try:
-        for process in alive:  # not its group: loaders are ended by their run, which would take it for a fault
-            with contextlib.suppress(ProcessLookupError):
-                process.terminate()
-        deadline = time.monotonic() + patience
-        for process in alive:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(max(0.0, deadline - time.monotonic()))
-    finally:  # a second Ctrl-C ends the patience
-        for process in alive:
-            release(process)
+        if process.poll() is None:
+            process.terminate()  # not its group: loaders are ended by their run, which would take it for a fault
+            process.wait(patience)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:  # a second signal ends the patience
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        if process.stdin is not None:
+            process.stdin.close()
+        process.wait()
 
 
-def release(process: subprocess.Popen[bytes]) -> int:
-    """Kill what is left of a process and of all it started; its exit code."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    if process.stdin is not None:
-        process.stdin.close()
-    return process.wait()
-
-
-def last_lines(log: Path, count: int = SHOWN) -> list[str]:
+def last_lines(log: Path) -> tuple[str, ...]:
     """The end of what the last start in a log wrote."""
     try:
         text = log.read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return []
+        return ()
     after = f"\n{text}".rpartition(f"\n{MARK}")[2]  # begins with the rest of the marked line
-    lines = [line.rstrip() for line in after.splitlines()[1:] if line.strip()]
-    return lines[-count:]
-
-
-@contextlib.contextmanager
-def terminable() -> Iterator[None]:
-    """SIGTERM, and the end of the terminal, stop a sweep as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(_signal: int, _frame: object) -> None:
-        raise KeyboardInterrupt
-
-    signals = [signal.SIGTERM, signal.SIGHUP]
-    before = [signal.signal(number, interrupt) for number in signals]
-    try:
-        yield
-    finally:
-        for number, handler in zip(signals, before, strict=True):
-            signal.signal(number, handler)
+    return tuple(line.rstrip() for line in after.splitlines()[1:] if line.strip())[-SHOWN:]
 
 
 def explain_exit(code: int) -> str:
     """An exit code in words."""
     if code >= 0:
         return f"exit code {code}"
-    with contextlib.suppress(ValueError):
-        return f"killed by {signal.Signals(-code).name}"
-    return f"killed by signal {-code}"
+    return f"killed by {next((number.name for number in signal.Signals if number == -code), f'signal {-code}')}"

@@ -1,87 +1,100 @@
-"""The engine `local`: so many processes at a time on this machine."""
+"""The engine `local`: so many runs at a time on this machine, each submitted when a slot is free.
+
+By hand is what submitit's local executor lacks: slots with a GPU each, runs that end with the sweep however it ends
+(submitit's live on), and time to write what is pending (submitit gives them a second).
+"""
 
 import contextlib
 import os
+import signal
+import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from subprocess import Popen
 
 import filelock
+import submitit
+from submitit.core.utils import UncompletedJobError
 
-from densecl.sweep import launch
-from densecl.sweep.engine import Ended
+from densecl.sweep.engine import Ended, Engine
 from densecl.sweep.jobs import Job
-from densecl.sweep.schedule import in_order, may_start
+from densecl.sweep.launch import PATIENCE, explain_exit
+from densecl.sweep.schedule import may_start
 
-PATIENCE = 60.0  # seconds to wait for a run's folder
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+HELD = 60.0  # seconds to wait for a run's folder that another process holds
+FOREVER = 10**7  # minutes that a run may take; submitit would end it after two
+FROM_TERMINAL = {signal.SIGINT, signal.SIGHUP}  # what a terminal sends to a sweep and to all processes of its group
 
 
-def gpus(jobs: Sequence[Job]) -> list[str]:
-    """What CUDA_VISIBLE_DEVICES is to be for each slot; none where runs compute on the CPU or name their GPU."""
-    import torch
-
-    if not jobs or any(job.plan.settings.device != "cuda" for job in jobs):
-        return []
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return given.split(",") if given else [str(k) for k in range(torch.cuda.device_count())]
-
-
-@dataclass
-class Running:
-    """A job and its process, in a slot."""
-
-    job: Job
-    process: Popen[bytes]
-    slot: int
-
-
-@dataclass
-class Local:
+class Local(Engine):
     """Runs each job as a process of its own, which ends with this one.
 
-    Attributes:
-        jobs: to do. logs: file of each job, by number. slots: how many run at a time. threads: of each.
-        devices: GPUs, which the slots share evenly; none for the CPU.
+    Args:
+        slots: how many run at a time. devices: GPUs, which the slots share evenly; none for the CPU.
     """
 
-    jobs: Sequence[Job]
-    logs: dict[int, Path]
-    slots: int
-    threads: int = 1
-    devices: Sequence[str] = ()
-    interval: float = 0.2
-    _open: list[Job] = field(init=False)
-    _running: list[Running] = field(init=False, default_factory=list)
-    _seen_held: dict[int, float] = field(init=False, default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._open = in_order(self.jobs)
+    def __init__(
+        self, jobs: Sequence[Job], logs: Mapping[int, Path], slots: int, threads: int = 1, devices: Sequence[str] = ()
+    ):
+        super().__init__(jobs, logs, threads, interval=0.2)
+        self._slots, self._devices = slots, devices
+        self._running: dict[int, tuple[Job, submitit.Job[int]]] = {}  # by slot
+        self._seen_held: dict[int, float] = {}
+        # of this user alone: submitit pickles there
+        self._folder = tempfile.TemporaryDirectory(prefix="densecl-sweep-", ignore_cleanup_errors=True)
+        self._pipe = Path(self._folder.name, "sweep")
+        os.mkfifo(self._pipe)
+        self._held_open = self._pipe.open("r+b", buffering=0)
+        self._executor = submitit.LocalExecutor(self._folder.name)
+        self._executor.update_parameters(timeout_min=FOREVER, stderr_to_stdout=True)
 
     def poll(self) -> list[Ended]:
-        """Collect processes that ended, then fill their slots."""
+        """Collect runs that ended, then fill their slots."""
         ended = []
-        for entry in [entry for entry in self._running if entry.process.poll() is not None]:
-            self._running.remove(entry)
-            ended.append(self._result(entry))
-        while len(self._running) < self.slots:
+        for slot, (job, task) in list(self._running.items()):
+            if task.done():
+                del self._running[slot]
+                ended.append(self._result(job, task))
+        for slot in [slot for slot in range(self._slots) if slot not in self._running]:
             running = self.running()
-            job = next((job for job in self._open if may_start(job, running) and not self._held_elsewhere(job)), None)
+            waiting = [job for job in self._open.values() if job not in running]
+            job = next((job for job in waiting if may_start(job, running) and not self._held_elsewhere(job)), None)
             if job is None:
                 break
-            self._open.remove(job)
-            taken = {entry.slot for entry in self._running}
-            slot = next(k for k in range(self.slots) if k not in taken)
-            device = {"CUDA_VISIBLE_DEVICES": self.devices[slot % len(self.devices)]} if self.devices else None
-            process = launch.start(job.words, self.logs[job.number], self.threads, device)
-            self._running.append(Running(job, process, slot))
+            self._running[slot] = job, self._submit(job, slot)
+        if not self._open:
+            self._close()
         return ended
+
+    def running(self) -> list[Job]:
+        """The jobs that run now."""
+        return [job for job, _ in self._running.values()]
+
+    def stop(self) -> str:
+        """End the runs; each goes on where it was when the same command is given again."""
+        self._held_open.close()
+        deadline = time.monotonic() + PATIENCE + 10
+        while time.monotonic() < deadline and not all(task.done() for _, task in self._running.values()):
+            time.sleep(0.05)
+        self._close()
+        return "stopped; the same command goes on"
+
+    def _submit(self, job: Job, slot: int) -> submitit.Job[int]:
+        devices = self._devices or (os.environ.get("CUDA_VISIBLE_DEVICES"),)  # submitit hides all of them
+        launch = self._launch(job, self._pipe, CUDA_VISIBLE_DEVICES=devices[slot % len(devices)])
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, FROM_TERMINAL)  # is inherited: Ctrl-C is for the sweep alone
+        try:
+            return self._executor.submit(launch)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def _result(self, job: Job, task: submitit.Job[int]) -> Ended:
+        try:
+            code = task.result()
+        except UncompletedJobError as error:  # of submitit's process, not of the run; it holds a traceback
+            reasons = [line for line in str(error).splitlines() if "Error" in line] or ["its watcher was killed"]
+            return self._end(job, f"it could not be watched: {reasons[-1].strip()}")
+        return self._end(job, explain_exit(code) if code else "")
 
     def _held_elsewhere(self, job: Job) -> bool:
         """Whether another process has the run's folder: one of a sweep that was killed takes a moment to end.
@@ -90,29 +103,13 @@ class Local:
         """
         lock = job.plan.folder / ".lock"
         since = self._seen_held.setdefault(job.number, time.monotonic())
-        if not lock.exists() or time.monotonic() - since > PATIENCE:
+        if not lock.exists() or time.monotonic() - since > HELD:
             return False
         with contextlib.suppress(filelock.Timeout), filelock.FileLock(lock, timeout=0):
             return False
         return True
 
-    def _result(self, entry: Running) -> Ended:
-        code = launch.release(entry.process)
-        if code == 0:
-            return Ended(entry.job)
-        lines = tuple(launch.last_lines(self.logs[entry.job.number]))
-        return Ended(entry.job, launch.explain_exit(code), lines)
-
-    def running(self) -> list[Job]:
-        """The jobs that run now."""
-        return [entry.job for entry in self._running]
-
-    def waiting(self) -> int:
-        """How many jobs have not begun."""
-        return len(self._open)
-
-    def stop(self) -> str:
-        """End the processes; each goes on where it was when the same command is given again."""
-        launch.stop(entry.process for entry in self._running)
+    def _close(self) -> None:
         self._running.clear()
-        return "stopped; the same command goes on"
+        self._held_open.close()
+        self._folder.cleanup()

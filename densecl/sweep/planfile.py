@@ -3,7 +3,7 @@
 import itertools
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -19,7 +19,6 @@ TIME = re.compile(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)$")
 
 
 def _listed(value: Any) -> Any:
-    """One value for a list of one."""
     return [value] if isinstance(value, str | int) else value
 
 
@@ -33,20 +32,22 @@ def _minutes(value: Any) -> Any:
     """SLURM's `[days-]hours:minutes:seconds` as minutes, rounded up; a number is minutes."""
     if not isinstance(value, str):
         return value
-    found = TIME.match(value)
-    if found is None:
+    match = TIME.match(value)
+    if match is None:
         raise ValueError("write minutes, 'hours:minutes:seconds' or 'days-hours:minutes:seconds'")
-    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
     return (days * 24 + hours) * 60 + minutes + (seconds > 0)
 
 
-Names = Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_some)]
+Names = Annotated[
+    tuple[str, ...], BeforeValidator(_listed), AfterValidator(_some)
+]  # one value stands for a list of one
 Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_listed), AfterValidator(_some)]
 Minutes = Annotated[Count, BeforeValidator(_minutes)]
 
 
 class Options(Settings):
-    """What a plan, a block of `settings` and one of `runs` may say of their runs."""
+    """Keys that a plan, a block of `settings` and one of `runs` share."""
 
     set: tuple[str, ...] | dict[str, Any] = ()
     weights: str | None = None
@@ -80,7 +81,7 @@ class LocalSettings(Settings):
 
 
 class SlurmSettings(Settings):
-    """What SLURM gives each run; None: the cluster's default."""
+    """Resources of each run on SLURM; None: the cluster's default."""
 
     partition: str | None = None
     time: Minutes = 24 * 60  # of one run; one that needs longer is put back into the queue and goes on
@@ -127,7 +128,7 @@ class Request(NamedTuple):
     validation: float | None
     precision: str | None
     reported: float | None
-    note: str  # what tells it apart from runs of the same benchmark, strategy and seed
+    note: str  # tells it apart from runs of the same benchmark, strategy and seed
 
     def __str__(self) -> str:
         return ", ".join(filter(None, (self.benchmark, self.strategy, f"seed {self.seed}", self.note)))
@@ -140,16 +141,14 @@ def read_plan(plan: Path | str | Mapping[str, Any]) -> SweepPlan:
         RecipeError: no TOML, an unknown key, a wrong type, an empty list; the message names file and key.
     """
     if isinstance(plan, Mapping):
-        content: dict[str, Any] = {**plan}
-        source = "the plan"
+        content, source = {**plan}, "the plan"
     else:
-        path = Path(plan)
+        path, source = Path(plan), str(plan)
         try:
             content = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise RecipeError(f"cannot read the plan {path}: {error}", "see densecl sweep --help") from error
-        name = re.sub(r"[^\w.-]|^[.-]+", "_", path.stem)
-        content, source = {"name": name, **content}, str(path)
+        content = {"name": re.sub(r"[^\w.-]|^[.-]+", "_", path.stem), **content}
     if "source" in content:
         raise RecipeError(f"{source}: unknown key 'source'", "the source of a plan is its file")
     try:
@@ -164,8 +163,9 @@ def expand(plan: SweepPlan) -> list[Request]:
     Raises:
         RecipeError: no run at all, an axis without values; the message names file and key.
     """
-    own = plan.strategies is not None or not plan.runs
-    blocks = [*([("", plan)] if own else []), *((f"runs.{k}.", block) for k, block in enumerate(plan.runs or ()))]
+    blocks: list[tuple[str, Runs]] = [(f"runs.{k}.", block) for k, block in enumerate(plan.runs or ())]
+    if plan.strategies is not None or not blocks:
+        blocks.insert(0, ("", plan))
     try:
         return [request for prefix, block in blocks for request in _product(prefix, block, plan)]
     except DenseCLError as error:
@@ -173,77 +173,57 @@ def expand(plan: SweepPlan) -> list[Request]:
 
 
 def _product(prefix: str, block: Runs, plan: SweepPlan) -> Iterator[Request]:
-    benchmarks = block.benchmarks or plan.benchmarks
-    strategies = block.strategies or plan.strategies
-    for key, value in (("benchmarks", benchmarks), ("strategies", strategies)):
+    """The runs of one block; `prefix` stands before its keys in messages."""
+    lists = {key: getattr(block, key) or getattr(plan, key) for key in ("benchmarks", "strategies")}
+    for key, value in lists.items():
         if value is None:
             raise SettingError(f"the key '{prefix}{key}' is missing", f"write {key} = [...]")
-    assert benchmarks is not None
-    assert strategies is not None
     backbones = block.backbones or plan.backbones or (None,)
     seeds = block.seeds or plan.seeds or (0,)
-    always = assignments(plan.set, "set")
-    of_block = () if block is plan else assignments(block.set, f"{prefix}set")
-    lines = [()] if block.grid is None else _lines(axes(block.grid, f"{prefix}grid"))
-    settings = block.settings or (Alternative(),)
-    for index, alternative in enumerate(settings):
-        own = assignments(alternative.set, f"{prefix}settings.{index}.set")
-        options = {key: _nearest(key, alternative, block, plan) for key in OPTIONS}
-        differing = [f"{key}={value}" for key in OPTIONS if (value := getattr(alternative, key)) is not None]
-        for benchmark, strategy, backbone, line, seed in itertools.product(
-            benchmarks, strategies, backbones, lines, seeds
-        ):
-            body = alternative.backbone or backbone
-            varied = body is not None and (alternative.backbone is not None or len(backbones) > 1)
+    general = _assignments(plan.set, "set")
+    of_block = () if block is plan else _assignments(block.set, f"{prefix}set")
+    lines = [()] if block.grid is None else _grid_lines(block.grid, f"{prefix}grid")
+    for index, settings in enumerate(block.settings or (Alternative(),)):
+        own = (*of_block, *_assignments(settings.set, f"{prefix}settings.{index}.set"))
+        options = {
+            key: next((value for level in (settings, block, plan) if (value := getattr(level, key)) is not None), None)
+            for key in OPTIONS
+        }
+        differing = [f"{key}={value}" for key in OPTIONS if (value := getattr(settings, key)) is not None]
+        for benchmark, strategy, named, line, seed in itertools.product(*lists.values(), backbones, lines, seeds):
+            backbone = settings.backbone or named
+            noted = [backbone] if backbone and (settings.backbone or len(backbones) > 1) else []
             yield Request(
                 benchmark,
                 strategy,
-                body,
+                backbone,
                 seed,
-                (*always, *of_block, *own, *line),
+                (*general, *own, *line),
                 **options,
-                reported=alternative.reported,
-                note=" ".join((*((str(body),) if varied else ()), *differing, *of_block, *own, *line)),
+                reported=settings.reported,
+                note=" ".join((*noted, *differing, *own, *line)),
             )
 
 
-def _nearest(key: str, *levels: Options) -> Any:
-    """The first value that is given."""
-    return next((value for level in levels if (value := getattr(level, key)) is not None), None)
+def _assignments(values: tuple[str, ...] | Mapping[str, Any], key: str) -> tuple[str, ...]:
+    """`set` as a list of texts, also where it was a table."""
+    if not isinstance(values, Mapping):
+        return values
+    return tuple(f"{name}={_text(value, f'{key}.{name}')}" for name, value in _leaves(values))
 
 
-def assignments(given: tuple[str, ...] | Mapping[str, Any], key: str) -> tuple[str, ...]:
-    """`set` as a list of texts, also where it was a table.
-
-    Raises:
-        SettingError: a value that `--set` cannot say, such as a date.
-    """
-    if not isinstance(given, Mapping):
-        return given
-    return tuple(f"{name}={_text(value, f'{key}.{name}')}" for name, value in _leaves(given))
-
-
-def axes(grid: Mapping[str, Any], key: str = "grid") -> list[tuple[str, tuple[str, ...]]]:
-    """(name, values as text) of each axis.
-
-    Raises:
-        SettingError: an axis that is no list, or an empty one.
-    """
+def _grid_lines(grid: Mapping[str, Any], key: str) -> list[tuple[str, ...]]:
+    """Every choice of one value of each axis, as assignments; the last axis changes fastest."""
     if not grid:
         raise SettingError(f"'{key}' is empty", "name an axis, such as training.lr = [0.01, 0.001], or leave it out")
-    result = []
+    axes = []
     for name, values in _leaves(grid):
         if not isinstance(values, list | tuple):
             raise SettingError(f"'{key}.{name}' cannot be {values!r}", f"an axis is a list: {name} = [{values!r}, ...]")
         if not values:
             raise SettingError(f"'{key}.{name}' is empty, which makes no run", "give it a value or leave it out")
-        result.append((name, tuple(_text(value, f"{key}.{name}") for value in values)))
-    return result
-
-
-def _lines(grid: Sequence[tuple[str, tuple[str, ...]]]) -> list[tuple[str, ...]]:
-    """Every choice of one value an axis, as assignments; the last axis changes fastest."""
-    return list(itertools.product(*([f"{name}={value}" for value in values] for name, values in grid)))
+        axes.append([f"{name}={_text(value, f'{key}.{name}')}" for value in values])
+    return list(itertools.product(*axes))
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -255,6 +235,7 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def _text(value: Any, key: str) -> str:
+    """A value as `--set` takes it."""
     if isinstance(value, list | tuple):
         return f"({', '.join(_text(item, key) for item in value)}{',' if len(value) == 1 else ''})"
     if not isinstance(value, bool | int | float | str):

@@ -4,62 +4,61 @@ import copy
 from collections import Counter
 from collections.abc import Sequence
 
-import torch
-from rich.console import Console
 from rich.table import Table
 
 from densecl.models.network import Network
 from densecl.runner.cost import measure
-from densecl.sweep.jobs import Job, network_of
-from densecl.sweep.schedule import in_order, leaders, needs_first_step
+from densecl.sweep.jobs import Job, computing_with, network_of
+from densecl.sweep.schedule import in_order, leaders
 from densecl.tables.forms.text import humanise
+from densecl.terminal import text_console
 
 COLUMNS = ("", "strategy", "seed", "settings", "state", "first step", "iterations", "estimate", "folder")
+NUMBERS = ("", "seed", "iterations", "estimate")  # columns that are set flush right
 
 
 def describe(jobs: Sequence[Job], threads: int, slots: int, how: str) -> str:
-    """The runs of a sweep as text, in the order in which they start.
-
-    Args:
-        jobs: checked.
-        threads: of each run.
-        slots: how many run at a time.
-        how: a phrase on the engine.
-    """
-    open_jobs = [job for job in jobs if job.state() != "finished"]
-    ahead = {job.number: job for job in leaders(open_jobs)}
-    trained = {job.first_step for job in ahead.values()}
+    """The runs of a sweep as text, in the order in which they start; `how` is a phrase on the engine."""
+    states = {job: job.state() for job in jobs}
+    open_jobs = [job for job in jobs if states[job] != "finished"]
+    trainer = {job.first_step: job for job in leaders(open_jobs)}
     costs: dict[str, float] = {}
     networks: dict[str, Network] = {}
-    lines, total, longest = [], 0.0, 0.0
-    known = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    rows: dict[str, list[list[str]]] = {job.plan.settings.benchmark: [] for job in jobs}
+    seconds = []
+    with computing_with(threads):
         for job in [*(job for job in jobs if job not in open_jobs), *in_order(open_jobs)]:
-            state = job.state()
-            shares = job.number not in ahead and job.first_step in trained and needs_first_step(job)
-            loads = state != "finished" and job.first_step is not None and not needs_first_step(job)
-            iterations = 0 if state == "finished" else _left(job, shares or loads)
-            seconds = iterations * _cost(job, costs, networks) if iterations else 0.0
-            total, longest = total + seconds, max(longest, seconds)
-            first = "trains for others" if job.number in ahead else f"of run {_leader(job, ahead)}" if shares else ""
-            lines.append((job, state, first, iterations, seconds))
-    finally:
-        torch.set_num_threads(known)
-    counts = Counter(state for _, state, *_ in lines)
-    text = [
-        f"{runs(len(jobs))}: " + ", ".join(f"{counts[s]} {s}" for s in ("finished", "to resume", "to do")) + f"; {how}"
-    ]
-    for benchmark in dict.fromkeys(job.plan.settings.benchmark for job in jobs):
-        text += ["", benchmark, _grid([line for line in lines if line[0].plan.settings.benchmark == benchmark])]
-    shortest = max(total / slots, longest)
-    text += [
-        "",
-        f"estimate   {humanise(total)} of computing, about {humanise(shortest)} with {slots} at a time "
-        "(forward and backward",
-        "           measured here, without loading, teacher and evaluation)",
-    ]
-    return "\n".join(text)
+            leader, needed = trainer.get(job.first_step), job.needs_first_step()
+            trains, waits = leader is job, leader not in (None, job) and needed
+            loads = waits or (job.first_step is not None and not needed)
+            iterations = 0 if states[job] == "finished" else _left(job, loads)
+            seconds.append(iterations * _cost(job, costs, networks) if iterations else 0.0)
+            rows[job.plan.settings.benchmark].append(
+                [
+                    str(job.number),
+                    job.plan.method.name,
+                    str(job.plan.settings.seed),
+                    job.request.note,
+                    states[job],
+                    "trains for others" if trains else f"of run {leader.number}" if leader and waits else "",
+                    f"{iterations:,}" if iterations else "",
+                    humanise(seconds[-1]) if iterations else "",
+                    str(job.plan.folder),
+                ]
+            )
+    counts = Counter(states.values())
+    counted = ", ".join(f"{counts[state]} {state}" for state in ("finished", "to resume", "to do"))
+    shortest = max(sum(seconds) / slots, *seconds)
+    return "\n".join(
+        [
+            f"{runs(len(jobs))}: {counted}; {how}",
+            *(line for benchmark in rows for line in ("", benchmark, _grid(rows[benchmark]))),
+            "",
+            f"estimate   {humanise(sum(seconds))} of computing, about {humanise(shortest)} with {slots} at a time "
+            "(forward and backward",
+            "           measured here, without loading, teacher and evaluation)",
+        ]
+    )
 
 
 def runs(count: int) -> str:
@@ -74,10 +73,6 @@ def _left(job: Job, loads: bool) -> int:
     return sum(job.iterations[max(done, int(loads)) :])
 
 
-def _leader(job: Job, ahead: dict[int, Job]) -> int:
-    return next(number for number, other in ahead.items() if other.first_step == job.first_step)
-
-
 def _cost(job: Job, costs: dict[str, float], networks: dict[str, Network]) -> float:
     """Seconds an iteration; measured once for runs whose network and batches are alike."""
     s = job.plan.settings
@@ -90,29 +85,15 @@ def _cost(job: Job, costs: dict[str, float], networks: dict[str, Network]) -> fl
     return costs[key]
 
 
-def _grid(lines: Sequence[tuple[Job, str, str, int, float]]) -> str:
+def _grid(rows: Sequence[Sequence[str]]) -> str:
     """The runs of one benchmark; columns that say nothing are left out."""
-    cells = [
-        (
-            str(job.number),
-            job.plan.method.name,
-            str(job.plan.settings.seed),
-            job.request.note,
-            state,
-            first,
-            f"{iterations:,}" if iterations else "",
-            humanise(seconds) if iterations else "",
-            str(job.plan.folder),
-        )
-        for job, state, first, iterations, seconds in lines
-    ]
-    kept = [k for k in range(len(COLUMNS)) if any(row[k] for row in cells)]
+    used = [k for k in range(len(COLUMNS)) if any(row[k] for row in rows)]
     grid = Table(box=None, pad_edge=False, header_style="", padding=(0, 2, 0, 0))
-    for k in kept:
-        grid.add_column(COLUMNS[k], justify="right" if COLUMNS[k] in ("", "seed", "iterations", "estimate") else "left")
-    for row in cells:
-        grid.add_row(*(row[k] for k in kept))
-    console = Console(width=10_000, no_color=True, force_terminal=False, markup=False, emoji=False, highlight=False)
+    for k in used:
+        grid.add_column(COLUMNS[k], justify="right" if COLUMNS[k] in NUMBERS else "left")
+    for row in rows:
+        grid.add_row(*(row[k] for k in used))
+    console = text_console(10_000, colour=False)
     with console.capture() as capture:
-        console.print(grid)
+        console.print(grid, markup=False)
     return "\n".join(line.rstrip() for line in capture.get().splitlines())

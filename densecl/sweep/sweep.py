@@ -1,7 +1,11 @@
 """A whole sweep: the plan read, every run checked, then carried out by an engine until all have ended."""
 
+import contextlib
+import os
+import signal
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +14,9 @@ from densecl.errors import RunError, UnknownNameError
 from densecl.listeners.progress import Progress
 from densecl.records.record import Record
 from densecl.runner.folder import locked
-from densecl.sweep import launch
 from densecl.sweep.display import Display
 from densecl.sweep.engine import Ended, Engine
 from densecl.sweep.jobs import Job, Where, check, make_jobs
-from densecl.sweep.local import Local, cores, gpus
 from densecl.sweep.planfile import SweepPlan, expand, read_plan
 from densecl.sweep.preview import describe, runs
 from densecl.tables.forms.text import humanise
@@ -25,32 +27,23 @@ FOLDER = ".sweep"  # in the results' folder: logs, and what the engines keep
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a sweep.
-
-    Attributes:
-        records: of all runs that have one, in the plan's order. failed: those that did not finish, and why.
-    """
+    """The records of all runs that have one, in the plan's order; those that did not finish, and why."""
 
     records: list[Record]
     failed: list[Ended]
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A sweep that may start.
-
-    Attributes:
-        plan: as read. jobs: all runs, those to do checked. threads: of each run. slots: how many run at a time.
-        devices: GPUs for the slots. engine: local or slurm.
-    """
+class Sweep:
+    """A sweep that may start."""
 
     plan: SweepPlan
-    jobs: Sequence[Job]
+    jobs: Sequence[Job]  # all runs; those to do are checked
     output: Path
-    engine: str
-    threads: int
-    slots: int
-    devices: Sequence[str] = ()
+    engine: str  # local or slurm
+    threads: int  # of each run
+    slots: int  # how many run at a time
+    devices: Sequence[str] = ()  # GPUs for the slots
 
     @property
     def folder(self) -> Path:
@@ -65,22 +58,33 @@ class Prepared:
     def describe(self) -> str:
         """Every run, what is left of it, and its estimated cost, as text."""
         s = self.plan.slurm
-        asked = [f"cpus={s.cpus}", *([f"gpus={s.gpus}"] if s.gpus else []), *([f"mem={s.mem}"] if s.mem else [])]
-        slurm = f"SLURM, each run {', '.join(asked)}, {humanise(60 * s.time)}"
-        local = f"{self.slots} at a time, {self.threads} thread{'s' * (self.threads > 1)} each"
-        return describe(self.jobs, self.threads, self.slots, slurm if self.engine == "slurm" else local)
+        how = f"{self.slots} at a time, {self.threads} thread{'s' * (self.threads > 1)} each"
+        if self.engine == "slurm":
+            asked = {"cpus": s.cpus, "gpus": s.gpus, "mem": s.mem}
+            each = ", ".join(f"{key}={value}" for key, value in asked.items() if value)
+            how = f"SLURM, each run {each}, {humanise(60 * s.time)}"
+        return describe(self.jobs, self.threads, self.slots, how)
+
+    def start(self, jobs: Sequence[Job]) -> Engine:
+        """An engine for some of the jobs."""
+        if self.engine == "local":
+            from densecl.sweep.local import Local
+
+            return Local(jobs, self.logs, self.slots, self.threads, self.devices)
+        from densecl.sweep.slurm import Slurm
+
+        return Slurm(jobs, self.logs, self.folder, self.plan.slurm, self.threads)
 
 
 def sweep(plan: Path | str | Mapping[str, Any], *, quiet: bool = True, **options: Any) -> Result:
     """Carry out all runs of a plan; those that are finished are not repeated, those that were killed go on.
 
+    A run that fails does not stop the others.
+
     Args:
         plan: a TOML file, or the same as a dictionary; see `densecl.sweep`.
         quiet: print nothing.
         **options: `output`, `data`, `device`, `workers`, `catalogue`, `engine`, `jobs`, `threads`; see `prepare`.
-
-    Returns:
-        The records, and the runs that failed: a run that fails does not stop the others.
 
     Raises:
         DenseCLError: bad input, named, before anything is started; another sweep in the same folder.
@@ -100,20 +104,8 @@ def prepare(
     jobs: int | None = None,
     threads: int | None = None,
     quiet: bool = True,
-) -> Prepared:
-    """Read a plan and check every run of it; what is given here wins over the plan.
-
-    Args:
-        plan: a TOML file, or the same as a dictionary.
-        output: where results go.
-        data: folder of the data set.
-        device: that the runs compute on.
-        workers: processes of each run that load data.
-        catalogue: folder with recipes of one's own.
-        engine: local or slurm.
-        jobs: how many run at a time, on the local engine.
-        threads: of each run.
-        quiet: print nothing.
+) -> Sweep:
+    """Read a plan and check every run of it. The options are those of `densecl sweep`; they win over the plan.
 
     Raises:
         RecipeError: naming the plan, and the key or the run at fault. UnknownNameError: no such engine.
@@ -123,32 +115,32 @@ def prepare(
     engine = engine or read.engine
     if engine not in ENGINES:
         raise UnknownNameError("engine", engine, ENGINES)
-    if engine == "slurm":
+    remote = engine == "slurm"
+    if remote:
         from densecl.sweep.slurm import require_slurm
 
         require_slurm()
     where = Where(
         Path(output),
-        _path(data) or read.data,
+        Path(data) if data else read.data,
         device or read.device,
         read.workers if workers is None else workers,
-        _path(catalogue) or read.catalogue,
+        Path(catalogue) if catalogue else read.catalogue,
     )
-    remote = engine == "slurm"
     resolved = make_jobs(expand(read), where, read.source, remote=remote)
-    threads = threads or (read.slurm.cpus if remote else read.local.threads)
     open_jobs = [job for job in resolved if job.state() != "finished"]
+    threads = threads or (read.slurm.cpus if remote else read.local.threads)
     with Progress(quiet).scan("scanning masks") as scan:
         checked = {job.number: job for job in check(open_jobs, read.source, threads, scan, remote=remote)}
-    devices = [] if remote else gpus(open_jobs)
-    slots = jobs or read.local.jobs or len(devices) or max(1, cores() // threads)
-    slots = max(1, min(read.slurm.array_parallelism if remote else slots, len(open_jobs)))
-    return Prepared(
+    devices = [] if remote else _gpus(open_jobs)
+    slots = read.slurm.array_parallelism if remote else jobs or read.local.jobs or len(devices) or _cores() // threads
+    slots = max(1, min(slots, len(open_jobs)))
+    return Sweep(
         read, [checked.get(job.number, job) for job in resolved], where.output, engine, threads, slots, devices
     )
 
 
-def carry_out(prepared: Prepared, *, quiet: bool = True) -> Result:
+def carry_out(prepared: Sweep, *, quiet: bool = True) -> Result:
     """Run what is not finished, and wait for its end.
 
     Raises:
@@ -157,34 +149,54 @@ def carry_out(prepared: Prepared, *, quiet: bool = True) -> Result:
     jobs = prepared.jobs
     failed: list[Ended] = []
     busy = RunError(f"another sweep is running in {prepared.output}", "wait for it, or give this one another --output")
-    with launch.terminable(), locked(prepared.output / FOLDER, busy), Display(jobs, quiet) as display:
+    with _terminable(), locked(prepared.output / FOLDER, busy), Display(jobs, quiet) as display:
         open_jobs = [job for job in jobs if job.state() != "finished"]
         done = len(jobs) - len(open_jobs)
         display.line(f"{runs(len(jobs))}, {done} finished; logs in {prepared.folder}")
-        engine = _engine(prepared, open_jobs, display)
-        try:
-            while done < len(jobs):
-                for result in engine.poll():
-                    done += 1
-                    failed += [result] if result.problem else []
-                    display.ended(result, done, str(prepared.logs[result.job.number]))
-                display.refresh(engine, len(failed))
-                time.sleep(engine.interval if done < len(jobs) else 0)
-        except BaseException:
-            display.line(engine.stop())
-            raise
+        if open_jobs:
+            engine = prepared.start(open_jobs)
+            if engine.said:
+                display.line(engine.said)
+            try:
+                while done < len(jobs):
+                    time.sleep(engine.interval)
+                    for result in engine.poll():
+                        done += 1
+                        failed += [result] if result.problem else []
+                        display.ended(result, done, str(prepared.logs[result.job.number]))
+                    display.refresh(engine, len(failed))
+            except BaseException:
+                display.line(engine.stop())
+                raise
     return Result([record for job in jobs if (record := job.record()) is not None], failed)
 
 
-def _engine(prepared: Prepared, jobs: Sequence[Job], display: Display) -> Engine:
-    if prepared.engine == "local":
-        return Local(jobs, prepared.logs, prepared.slots, prepared.threads, prepared.devices)
-    from densecl.sweep.slurm import Slurm
-
-    engine = Slurm(jobs, prepared.logs, prepared.folder, prepared.plan.slurm, prepared.threads)
-    display.line(engine.said)
-    return engine
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _path(path: Path | str | None) -> Path | None:
-    return None if path is None else Path(path)
+def _gpus(jobs: Sequence[Job]) -> list[str]:
+    """CUDA_VISIBLE_DEVICES for each slot; none where runs compute on the CPU or name their GPU."""
+    import torch
+
+    if not jobs or any(job.plan.settings.device != "cuda" for job in jobs):
+        return []
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible.split(",") if visible else [str(k) for k in range(torch.cuda.device_count())]
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM, and the end of the terminal, stop a sweep as Ctrl-C does."""
+
+    def interrupt(_signal: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    main = threading.current_thread() is threading.main_thread()  # no other one may set handlers
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP) if main}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

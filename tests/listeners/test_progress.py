@@ -8,10 +8,9 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
+from densecl.listeners.bars import Estimate, Words
 from densecl.listeners.events import Look, Start, StepStart
-from densecl.listeners.progress import Counter, Progress
-from densecl.listeners.progress.bars import Row, bar, fit, rows
-from densecl.listeners.progress.estimate import Estimate
+from densecl.listeners.progress import Progress
 from densecl.records.record import Evaluation, Record, StepRecord
 
 CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -160,69 +159,92 @@ def test_a_task_sequence_names_each_tasks_score():
 # ---- bars
 
 
+def frame(progress):
+    """The lines that a terminal shows now."""
+    screen = progress.console
+    lines = screen.render_lines(progress.bars.get_renderable(), pad=False)
+    return ["".join(segment.text for segment in line).rstrip() for line in lines]
+
+
 def drawn(width=80, **options):
     """The frame in the middle of the second step."""
     clock = Clock()
     progress = Progress(console=console(True, width, **options), clock=clock)
-    start(progress, [step(0)])
-    progress._miou = "mIoU 0.250"
+    start(progress)
+    progress.step_finished(step(0))
     progress.step_started(StepStart(1, 2, 40, 20, 0))
     for iteration in range(1, 31):
         clock.now += 2
         progress.looked(look(1, iteration))
     progress.counted("synthesising 15 images (batch 1 of 2)", 3, 12)
-    frame = [line.plain for line in progress.lines(width)]
+    lines = frame(progress)
     progress.run_finished("finished")
-    return frame
+    return lines
 
 
 def test_a_terminal_shows_run_step_epoch_batch_time_left_losses_and_the_last_miou():
-    run, training, numbers, synthesis = drawn()
-    assert run == "run  " + 21 * "━" + 3 * "─" + "  88%  step 2 of 2  20s left"
-    assert training == "step " + 18 * "━" + 6 * "─" + "  75%  epoch 2 of 2  batch 10 of 20  20s left"
+    run, training, numbers, synthesis = drawn(color_system=None)
+    assert run == "run  " + 27 * "━" + 4 * " " + "  88% step 2 of 2  20s left"
+    assert training == "step " + 23 * "━" + 8 * " " + "  75% epoch 2 of 2  batch 10 of 20  20s left"
     assert numbers == "mIoU 0.250  task 1.500  regulariser 0.250  8 images/s"
-    assert synthesis == "synthesising 15 images (batch 1 of 2) " + 6 * "━" + 18 * "─" + "  25%  3 of 12"
+    assert synthesis == "synthesising 15 images (batch 1 of 2) " + 7 * "━" + 22 * " " + "  25% 3 of 12"
 
 
 @given(width=st.integers(4, 200))
 @settings(max_examples=60, deadline=None)
 def test_no_line_is_wider_than_the_terminal(width):
-    clock = Clock()
-    progress = Progress(console=console(True, 200), clock=clock)
-    progress._estimate = Estimate((40, 40), 0.0)
-    progress.step_started(StepStart(1, 200, 40, 20, 0))
-    progress._look, progress._miou = look(1, 30), "mIoU 0.250"
-    progress._counters["scanning masks"] = Counter(progress.console, "scanning masks", clock=clock)
-    for line in progress.lines(width):
-        assert cell_len(line.plain) <= width
+    for line in drawn(width):
+        assert cell_len(line) <= width
 
 
-@given(share=st.floats(-1, 2), width=st.integers(0, 60), ascii_only=st.booleans())
-def test_a_bar_has_its_width_and_tells_done_from_not_done_without_colour(share, width, ascii_only):
-    text = bar(share, width, ascii_only).plain
-    assert len(text) == width
-    full, half, rest = "#>-" if ascii_only else "━╸─"
-    assert re.fullmatch(f"{full}*{half}?{rest}*", text)
-    assert abs(text.count(full) + text.count(half) / 2 - width * min(1, max(0, share))) <= 0.5
+@given(done=st.integers(0, 40), ascii_only=st.booleans())
+@settings(deadline=None)
+def test_a_bar_tells_done_from_not_done_without_colour(done, ascii_only):
+    screen = Console(file=Ascii() if ascii_only else io.StringIO(), force_terminal=True, width=60, no_color=True)
+    progress = Progress(console=screen, clock=Clock())
+    start(progress)
+    progress.step_started(StepStart(1, 1, 40, 40, done))
+    whole = 60 - len("step ") - len("  75% ") - len(f"epoch 1 of 1  batch {done} of 40")
+    for line, share in zip(frame(progress), (0.5 + done / 80, done / 40), strict=True):
+        full, half = re.match(r"(?:run |step) ([━-]*)(╸?) *\d+%", line).groups()
+        assert len(full) + len(half) / 2 == pytest.approx(share * whole, abs=1)
 
 
 def test_words_are_left_out_whole_and_from_the_end():
-    assert fit(["mIoU 0.1", "task 2", "long words"], 16) == "mIoU 0.1  task 2"
-    assert fit(["mIoU 0.1", "task 2"], 5) == "mIoU…"
-    texts = {width: rows([Row("run", 0.5, ["step 1 of 2", "9s left"])], width)[0].plain for width in (80, 34, 16)}
-    assert texts[80].endswith(" 50%  step 1 of 2  9s left")
-    assert texts[34].endswith(" 50%  step 1 of 2")
-    assert "━" in texts[34]
-    assert texts[16].startswith("run  50%")
+    def shown(width):
+        screen = console(True, width)
+        (line,) = screen.render_lines(Words(["mIoU 0.1", "task 2", "long words"]), pad=False)
+        return "".join(segment.text for segment in line)
+
+    assert {width: shown(width) for width in (80, 26, 25, 16, 15, 5)} == {
+        80: "mIoU 0.1  task 2  long words",
+        26: "mIoU 0.1  task 2",
+        25: "mIoU 0.1  task 2",
+        16: "mIoU 0.1  task 2",
+        15: "mIoU 0.1",
+        5: "mIoU…",
+    }
+    lines = {width: drawn(width)[1] for width in (80, 56, 40, 20)}
+    assert lines[80].endswith(" 75% epoch 2 of 2  batch 10 of 20  20s left")
+    assert lines[56].endswith(" 75% epoch 2 of 2  batch 10 of 20  20s left")  # the bar shrinks first
+    assert len(re.findall("━", lines[56])) < len(re.findall("━", lines[80]))
+    assert lines[40].endswith(" 75% epoch 2 of 2  batch 10 of 20")
+    assert lines[20].startswith("step")
+    assert lines[20].endswith(" 75% epoch 2…")
+
+
+class Ascii(io.StringIO):
+    """A stream that cannot show the characters of bars."""
+
+    encoding = "ascii"
 
 
 def test_a_terminal_without_utf8_gets_ascii():
-    class Ascii(io.StringIO):
-        encoding = "ascii"
-
     progress = Progress(console=Console(file=Ascii(), force_terminal=True, force_interactive=True))
+    start(progress)
     progress.step_started(StepStart(0, 1, 40, 40, 0))
-    "".join(line.plain for line in progress.lines(80)).encode("ascii")
+    "".join(frame(progress)).encode("ascii")
+    progress.run_finished("finished")
 
 
 def test_the_bars_go_and_the_cursor_comes_back_when_a_run_ends():
@@ -235,51 +257,65 @@ def test_the_bars_go_and_the_cursor_comes_back_when_a_run_ends():
     progress.run_finished("finished")  # a second end does no harm
 
 
-# ---- counters
+# ---- counts
 
 
-def test_a_counter_draws_one_line_and_clears_it():
+def test_a_count_draws_one_line_and_clears_it():
     clock = Clock()
-    counter = Counter(console(True, 60), "masks", clock=clock)
+    progress = Progress(console=console(True, 60), clock=clock)
     for done in range(1, 1001):
         clock.now += 0.01
-        counter(done, 1000)
-    shown = counter.console.file.getvalue()
+        progress.counted("masks", done, 1000)
+    shown = progress.console.file.getvalue()
     frames = [CODES.sub("", frame).rstrip() for frame in shown.split("\r")]
     assert frames[-1] == ""
     assert shown.endswith("\r\x1b[K")
     assert "\n" not in shown
     assert 30 <= len(frames) <= 50  # four a second
     assert all(len(frame) < 60 for frame in frames)
-    assert any(re.search(r"5\d%  5\d\d of 1000  5s left", frame) for frame in frames)
+    assert any(re.search(r"5\d% 5\d\d of 1000  5s left", frame) for frame in frames)
 
 
-def test_a_counter_that_ends_early_clears_its_line():
-    counter = Counter(console(True), "masks", clock=Clock())
-    counter(1, 9)
-    with pytest.raises(ValueError, match="broken"), counter:
-        raise ValueError("broken")
-    assert counter.console.file.getvalue().endswith("\r\x1b[K")
+def test_a_count_that_ends_early_clears_its_line():
+    progress = Progress(console=console(True), clock=Clock())
+
+    def scan():
+        with progress.scan("masks") as counted:
+            counted(1, 9)
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        scan()
+    assert progress.console.file.getvalue().endswith("\r\x1b[K")
 
 
-def test_a_counter_in_a_file_speaks_only_of_what_takes_long():
+def test_a_count_in_a_file_speaks_only_of_what_takes_long():
     clock = Clock()
-    counter = Counter(console(False), "masks", clock=clock)
+    progress = Progress(console=console(False), clock=clock)
     for done in range(1, 101):
         clock.now += 1
-        counter(done, 100)
-    lines = [line[9:] for line in counter.console.file.getvalue().splitlines()]
-    assert lines == [f"masks: {30 * k} of 100, {humane} left" for k, humane in ((1, "1m 10s"), (2, "40s"), (3, "10s"))]
+        progress.counted("masks", done, 100)
+    lines = [line[9:] for line in progress.console.file.getvalue().splitlines()]
+    assert lines == [f"masks: {done} of 100, {left} left" for done, left in ((31, "1m 09s"), (61, "39s"), (91, "9s"))]
 
 
-def test_a_counter_that_begins_in_the_middle_does_not_take_it_for_speed():
+def test_a_count_that_begins_in_the_middle_does_not_take_it_for_speed():
     """Synthesis that goes on after a kill begins at 900 of 1000."""
     clock = Clock()
-    counter = Counter(console(True), "images", clock=clock)
-    counter(900, 1000)
+    progress = Progress(console=console(True), clock=clock)
+    progress.counted("images", 900, 1000)
     clock.now = 10.0
-    counter(910, 1000)
-    assert counter.words() == ["910 of 1000", "1m 30s left"]
+    progress.counted("images", 910, 1000)
+    assert "910 of 1000  1m 30s left" in CODES.sub("", progress.console.file.getvalue())
+
+
+def test_a_count_of_the_next_data_set_begins_anew():
+    clock = Clock()
+    progress = Progress(console=console(True), clock=clock)
+    for done in (10, 20, 90, 10, 20):
+        clock.now += 10
+        progress.counted("masks", done, 100)
+    assert CODES.sub("", progress.console.file.getvalue()).rstrip().endswith("20 of 100  1m 20s left")
 
 
 # ---- time left
@@ -289,7 +325,7 @@ def test_time_left_counts_iterations_of_all_steps_and_what_steps_take_besides():
     """Each iteration takes 2 s, the first look comes after 3 s, each evaluation takes 10 s."""
     iterations, now = (50, 20, 30), 0.0
     estimate = Estimate(iterations, now)
-    assert estimate.left(now) is None
+    assert estimate.left(now) == (None, None)
     for number, count in enumerate(iterations):
         estimate.step_started(number, 0)
         now += 1
@@ -299,12 +335,12 @@ def test_time_left_counts_iterations_of_all_steps_and_what_steps_take_besides():
             if iteration > 1 and number > 0:
                 besides = 1 + 2 + 10  # start, first iteration, evaluation
                 later = sum(iterations[number + 1 :]) * 2 + besides * len(iterations[number + 1 :])
-                assert estimate.left(now) == pytest.approx(later + 2 * (count - iteration) + besides)
-                assert estimate.step_left(now) == pytest.approx(2 * (count - iteration))
+                training = 2 * (count - iteration)
+                assert estimate.left(now) == pytest.approx((training, later + training + besides))
                 assert estimate.share() == pytest.approx((sum(iterations[:number]) + iteration) / 100)
         now += 10
         estimate.step_finished(number, now)
-    assert estimate.left(now) == 0
+    assert estimate.left(now) == (None, 0)
     assert estimate.share() == 1
 
 
@@ -315,4 +351,4 @@ def test_a_resumed_or_loaded_step_counts_as_done_and_not_as_fast():
     assert estimate.share() == pytest.approx(160 / 300)
     estimate.looked(61, 5.0)
     estimate.looked(71, 25.0)
-    assert estimate.left(25.0) == pytest.approx(2 * (29 + 100))
+    assert estimate.left(25.0) == pytest.approx((2 * 29, 2 * (29 + 100)))

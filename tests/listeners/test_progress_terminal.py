@@ -1,5 +1,6 @@
 """Progress on terminals as the system makes them."""
 
+import io
 import os
 import pty
 import re
@@ -9,18 +10,21 @@ import threading
 import time
 from pathlib import Path
 
-from test_progress import CODES, console, look
+from rich.console import Console
+from test_progress import CODES, console, look, start
 
 from densecl.listeners.events import StepStart
 from densecl.listeners.progress import Progress
-from densecl.listeners.progress.estimate import Estimate
+from densecl.terminal import say
 
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
 PROBE = """
 import sys, time
 sys.path.insert(0, {tests!r})
+from rich.console import Console
 from test_progress import *
 progress = Progress()
-progress.scan("masks")(1, 2)
+progress.counted("masks", 1, 2)
 start(progress)
 progress.step_started(StepStart(0, 2, 40, 20, 0))
 progress.looked(look(0, 1))
@@ -33,13 +37,7 @@ progress.run_finished("finished")
 def on_a_pty(**variables):
     """What the probe writes to a terminal."""
     main, other = pty.openpty()
-    environment = {
-        **os.environ,
-        "COLUMNS": "60",
-        "TERM": "xterm-256color",
-        "PYTHONPATH": str(Path(__file__).parents[2]),
-    }
-    environment = {**environment, **variables}
+    environment = {**ENVIRONMENT, "COLUMNS": "60", "TERM": "xterm-256color", **variables}
     written = []
 
     def read():
@@ -71,7 +69,7 @@ def test_a_terminal_that_is_dumb_gets_lines_without_codes():
 
 def test_without_colour_bars_are_drawn_in_one_colour():
     shown = on_a_pty(NO_COLOR="1")
-    assert "run  ╸─" in CODES.sub("", shown)
+    assert re.search(r"step ╸ +2% epoch 1 of 2", CODES.sub("", shown))
     assert not re.search(r"\x1b\[[0-9;]*3[0-9]m|\x1b\[[0-9;]*9[0-9]m", shown)
 
 
@@ -84,14 +82,32 @@ def test_on_a_terminal_colours_and_bars_are_drawn_and_gone_at_the_end():
     assert shown.endswith(3 * "\x1b[1A\x1b[2K")  # the bars' three lines
 
 
+def test_a_stream_that_nobody_reads_any_more_ends_nothing():
+    code = "from densecl.terminal import *; c = stderr_console(); say(c, 'a'); say(c, 'b'); print('went on')"
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=writer, env=ENVIRONMENT)
+    os.close(writer)
+    assert (process.returncode, process.stdout) == (0, b"went on\n")
+
+
+def test_a_full_disk_under_a_log_ends_nothing():
+    class Full(io.StringIO):
+        def write(self, _text):
+            raise OSError(28, "No space left on device")
+
+    say(Console(file=Full()), "lost")
+
+
 def test_drawing_costs_little():
     """A frame, of which two a second are drawn, takes a small part of half a second."""
     clock = time.process_time
     progress = Progress(console=console(True))
-    progress._estimate = Estimate((40, 40), 0.0)
+    start(progress)
     progress.step_started(StepStart(1, 2, 40, 20, 0))
-    progress._look = look(1, 30)
+    progress.looked(look(1, 30))
     begun = clock()
     for _ in range(50):
-        progress.console.print(*progress.lines(80))
+        progress.bars.refresh()
     assert (clock() - begun) / 50 < 0.025
+    progress.run_finished("finished")

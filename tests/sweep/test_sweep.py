@@ -12,6 +12,7 @@ from pathlib import Path
 
 import filelock
 import pytest
+import submitit
 
 import densecl
 import forked_runs
@@ -28,13 +29,17 @@ PLAN = {"benchmarks": ["voc15-5"], "backbones": [BACKBONE], "set": [*SETTINGS], 
 
 # A stand-in for a run: notes when it began and ended, makes its first step when it has to, and ends as it is told.
 STAND_IN = """
-import json, os, pathlib, sys, time
+import json, os, pathlib, signal, sys, time
 words = sys.argv[1:]
 told = json.load(open(os.environ["STAND_IN"]))
 name = words[words.index("--strategy") + 1] + words[words.index("--seed") + 1]
+def write_what_is_pending(*_):
+    time.sleep(1.5); note("stopped"); os._exit(143)
+if told.get("patient"):
+    signal.signal(signal.SIGTERM, write_what_is_pending)
 def note(what):
     with open(told["notes"], "a") as file:
-        file.write(f"{what} {name} {os.environ.get('CUDA_VISIBLE_DEVICES', '-')}\\n")
+        file.write(f"{what} {name} {os.environ.get('CUDA_VISIBLE_DEVICES', '-')} {os.getpid()}\\n")
 note("begin")
 first = pathlib.Path(told["first"].get(name) or __file__)
 if name in told["fail"]:
@@ -54,13 +59,14 @@ def stand_in(tmp_path, monkeypatch):
     monkeypatch.setenv("STAND_IN", str(tmp_path / "told.json"))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
-    def jobs_of(voc, fail=None, seconds=0.05, **content):
+    def jobs_of(voc, fail=None, seconds=0.05, patient=False, **content):
         output = tmp_path / "results"
         (output / ".shared").mkdir(parents=True, exist_ok=True)
         jobs = make_jobs(expand(read_plan({**PLAN, **content})), Where(output, voc, "cpu"), "PLAN")
         jobs = check(jobs, "PLAN", 1)
         first = {f"{j.request.strategy}{j.request.seed}": str(j.first_step_file) for j in jobs if j.first_step}
         told = {"notes": str(tmp_path / "notes"), "first": first, "fail": fail or {}, "seconds": seconds}
+        told["patient"] = patient
         (tmp_path / "told.json").write_text(json.dumps(told))
         return jobs
 
@@ -68,7 +74,18 @@ def stand_in(tmp_path, monkeypatch):
 
 
 def notes(tmp_path):
-    return [line.split() for line in (tmp_path / "notes").read_text().splitlines()]
+    """(what, run, GPU, process) of all that stand-ins noted."""
+    path = tmp_path / "notes"
+    return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def noted(tmp_path, what, count, seconds=30):
+    """Wait for so many notes of one kind; the processes that wrote them."""
+    deadline = time.monotonic() + seconds
+    while len(found := [int(note[3]) for note in notes(tmp_path) if note[0] == what]) < count:
+        assert time.monotonic() < deadline, notes(tmp_path)
+        time.sleep(0.05)
+    return found
 
 
 def drive(engine, jobs, seconds=30):
@@ -111,7 +128,7 @@ def test_when_the_run_that_trains_a_first_step_fails_the_next_one_does(voc, tmp_
     ended, _ = drive(local(jobs, tmp_path, 3), jobs)
     seen = notes(tmp_path)
     assert [note[1] for note in seen if note[0] == "first"] == ["lwf0"]
-    assert seen[:3] == [["begin", "mib0", "-"], ["end", "mib0", "-"], ["begin", "lwf0", "-"]]
+    assert [note[:3] for note in seen[:3]] == [["begin", "mib0", "-"], ["end", "mib0", "-"], ["begin", "lwf0", "-"]]
     assert [result.problem for result in ended] == ["exit code 3", "", ""]
 
 
@@ -142,15 +159,46 @@ def test_a_run_whose_folder_is_held_waits_and_takes_no_slot(voc, tmp_path, stand
     assert (first.job.number, second.job.number) == (2, 1)
 
 
-def test_stopping_ends_all_processes(voc, tmp_path, stand_in):
+def test_stopping_ends_all_processes(voc, tmp_path, stand_in, monkeypatch):
     jobs = stand_in(voc, strategies=["joint"], seeds=[0, 1], seconds=60)
     engine = local(jobs, tmp_path, 2)
     engine.poll()
-    processes = [entry.process for entry in engine._running]
+    tasks = [task for _, task in engine._running.values()]
+    processes = noted(tmp_path, "begin", 2)
+    monkeypatch.setattr(engine, "_close", lambda: None)
     begin = time.monotonic()
     assert "the same command goes on" in engine.stop()
-    assert [process.returncode for process in processes] == [-signal.SIGTERM] * 2
+    assert [task.result() for task in tasks] == [-signal.SIGTERM] * 2
+    assert all(gone(process) for process in processes)
     assert time.monotonic() - begin < 10
+    monkeypatch.undo()
+    engine._close()
+
+
+@pytest.mark.parametrize(("number", "stopped"), [(signal.SIGINT, 2), (signal.SIGKILL, 2)], ids=lambda value: str(value))
+def test_ctrl_c_and_sigkill_leave_no_run_behind_and_each_has_time_to_write(voc, tmp_path, stand_in, number, stopped):
+    """A terminal sends SIGINT to all processes of the group, submitit's included."""
+    jobs = stand_in(voc, strategies=["joint"], seeds=[0, 1], seconds=60, patient=True)
+    sweep = multiprocessing.get_context("fork").Process(target=sweep_until_stopped, args=(jobs, tmp_path))
+    sweep.start()
+    processes = noted(tmp_path, "begin", 2)
+    (os.killpg if number == signal.SIGINT else os.kill)(sweep.pid, number)
+    sweep.join(30)
+    assert sweep.exitcode == (130 if number == signal.SIGINT else -number)
+    assert len(noted(tmp_path, "stopped", stopped, 0.1 if number == signal.SIGINT else 30)) == stopped
+    assert all(gone(process) for process in processes)
+
+
+def sweep_until_stopped(jobs, tmp_path):
+    """A sweep in a process group of its own."""
+    os.setpgrp()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    engine = local(jobs, tmp_path, 2)
+    try:
+        drive(engine, jobs)
+    except KeyboardInterrupt:
+        engine.stop()
+        os._exit(130)
 
 
 def test_a_process_that_does_not_listen_is_killed_with_all_it_started(tmp_path):
@@ -162,7 +210,7 @@ def test_a_process_that_does_not_listen_is_killed_with_all_it_started(tmp_path):
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
     )
     grandchild = int(process.stdout.readline())
-    launch.stop([process], patience=0.2)
+    launch.stop(process, patience=0.2)
     assert process.returncode == -signal.SIGKILL
     assert gone(grandchild)
 
@@ -263,7 +311,7 @@ def test_a_failing_run_does_not_stop_the_others(voc, tmp_path, capfd):
 
 
 def test_a_sweep_that_is_killed_twice_ends_complete(voc, tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(launch, "start", forked_runs.start)
+    monkeypatch.setattr(submitit, "LocalExecutor", forked_runs.Executor)
     output = tmp_path / "results"
     plan = write_plan(tmp_path, "strategies = ['mib', 'lwf', 'finetune']\nseeds = [0, 1]\n")
     plan.write_text(plan.read_text().replace("training.iterations=4", "training.epochs=12"))  # time enough to be killed

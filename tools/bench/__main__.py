@@ -33,9 +33,9 @@ def bench(
     """
     import json
 
-    from densecl.cli.screen import columns_and_colour
     from densecl.errors import SettingError, UnknownNameError
     from densecl.files import write_text
+    from densecl.terminal import columns_and_colour
 
     if kind not in (*KINDS, "all"):
         raise UnknownNameError("measurement", kind, (*KINDS, "all"))

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from bench.rows import Goal, Row
 from bench.suite import Report
-from densecl.tables.forms.console import text_console
+from densecl.terminal import text_console
 
 LEGEND = (
     "Of each pair ours is above, the reference below. Times and ratios are medians over the turns; below a ratio the "

@@ -8,11 +8,11 @@ from rich.text import Text
 
 from densecl.errors import SettingError
 from densecl.tables.forms.cells import SPREADS, footnotes, humanise, lines, remarks, shared_backbone
-from densecl.tables.forms.console import text_console
 from densecl.tables.forms.csv import comma_separated
 from densecl.tables.forms.latex import latex
 from densecl.tables.forms.markdown import markdown
 from densecl.tables.table import Table
+from densecl.terminal import text_console
 
 __all__ = ["humanise", "render"]
 

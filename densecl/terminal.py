@@ -1,0 +1,59 @@
+"""What terminals and other streams can show. Rich is imported only when something is laid out."""
+
+import contextlib
+import io
+import os
+import shutil
+import sys
+import time
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def understands_codes(stream: TextIO) -> bool:
+    """True for a terminal that has colours and can move its cursor."""
+    return stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+
+
+def columns_and_colour() -> tuple[int | None, bool]:
+    """Width of the terminal that results are printed to, None for other streams; True where it has colours."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None, understands_codes(sys.stdout)
+
+
+def text_console(width: int, colour: bool) -> "Console":
+    """A console that lays text out in memory, equally for a string, a file or a terminal; read it with `capture`."""
+    from rich.console import Console
+
+    return Console(
+        file=io.StringIO(),
+        width=width,
+        force_terminal=colour,
+        color_system="standard" if colour else None,
+        legacy_windows=False,
+        emoji=False,
+        highlight=False,
+    )
+
+
+def stderr_console() -> "Console":
+    """Standard error. It is interactive, so that bars may be drawn, only on a terminal that can move its cursor."""
+    from rich.console import Console
+
+    class Stderr(Console):
+        def on_broken_pipe(self) -> None:  # rich would end the process with all that it computes
+            self.quiet = True
+
+    moves = understands_codes(sys.stderr)
+    return Stderr(stderr=True, highlight=False, force_interactive=moves, force_terminal=moves or None)
+
+
+def say(console: "Console", text: str) -> None:
+    """Print one line that is never broken or cut: paths and commands in it can be copied.
+
+    It begins with the time of day where it goes to a file, or to a terminal without bars.
+    """
+    stamp = "" if console.is_interactive else f"{time.strftime('%H:%M:%S')} "
+    with contextlib.suppress(OSError):  # a full disk under the log must not end what is being computed
+        console.print(stamp + text, markup=False, soft_wrap=True)

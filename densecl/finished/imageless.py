@@ -1,7 +1,6 @@
 """The stream of a run without its images: what a network needs to grow as it did, so that weights can be used alone."""
 
 import warnings
-from dataclasses import replace
 from typing import NoReturn
 
 import numpy as np
@@ -11,10 +10,9 @@ from densecl.data.transforms import Compose
 from densecl.errors import RecordError
 from densecl.records.record import Record
 from densecl.runner.plan import Plan
-from densecl.settings.recipe import TaskSettings
 from densecl.streams.containers import DenseExperience, Scenario, StreamInfo, normalisation
 from densecl.streams.samples import StepImages, TestSamples, TrainingSamples
-from densecl.tasks import Task, segmentation
+from densecl.tasks import Context, Task, segmentation
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -98,18 +96,10 @@ def _tasks(plan: Plan, record: Record) -> list[Task]:
     if [task.name for task in plan.settings.stream.tasks] != [task.name for task in record.tasks]:
         raise RecordError("the record's 'tasks' are not those of its 'settings.stream.tasks'", "run it again")
     return [
-        segmentation(known.name, classes=len(known.class_names) - 1, has_background=known.class_names[:1] != ["other"])
-        if settings.kind == "segmentation"
-        else _image_task(settings)
+        settings.cls.build(
+            settings.name,
+            settings.values,
+            Context(tuple(known.class_names[1:]), known.class_names[:1] != ["other"], judge=False),
+        )
         for settings, known in zip(plan.settings.stream.tasks, record.tasks, strict=True)
     ]
-
-
-def _image_task(settings: TaskSettings) -> Task:
-    """A task whose outputs are values, without what judges them: no critic, no style image, no loss network."""
-    from densecl.tasks.autoencoding import autoencoding
-    from densecl.tasks.colorization import colorization
-
-    if settings.kind == "colorization":
-        return colorization(settings.name, scale=settings.scale)
-    return replace(autoencoding(settings.name), kind=settings.kind)  # RGB from RGB in the same unit

@@ -1,21 +1,18 @@
 """From a plan to a sequence of tasks: which methods can learn it, its readers, tasks and transforms."""
 
-import hashlib
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
-from densecl.data import styles, transforms
+from densecl.data import transforms
 from densecl.data.class_index import class_index
 from densecl.data.dataset import DenseDataset
 from densecl.errors import SettingError
-from densecl.models.encoders import weights_place
 from densecl.runner.methods import Method
-from densecl.seeding import derive
-from densecl.settings.recipe import EvaluationSettings, RunSettings, TaskSettings
+from densecl.settings.recipe import EvaluationSettings, RunSettings
 from densecl.streams.samples import Transform
 from densecl.streams.sequence import TaskSource, check_names
-from densecl.tasks import Task, segmentation
+from densecl.tasks import KINDS, Context
 
 
 def check_kinds(method: Method, settings: RunSettings) -> None:
@@ -27,7 +24,7 @@ def check_kinds(method: Method, settings: RunSettings) -> None:
     tasks, benchmark = settings.stream.tasks, settings.benchmark
     strategy: Any = method.strategy.cls
     for task in tasks:
-        if task.kind not in strategy.kinds:
+        if task.cls.kind not in strategy.kinds and not strategy.kinds.issuperset(KINDS):
             kinds = ", ".join(sorted(strategy.kinds))
             raise SettingError(
                 f"{method.strategy.name} cannot learn {task.kind} ('{task.name}')", f"it learns: {kinds}"
@@ -62,25 +59,13 @@ def check_kinds(method: Method, settings: RunSettings) -> None:
 
 
 def tasks_by_content(settings: RunSettings) -> list[dict[str, Any]]:
-    """The tasks with style images and weights files by their content, not by their path.
+    """The tasks with files and a user's classes by what they hold, not by their path.
 
     Raises:
-        DataError: a style image is missing or unreadable.
+        DataError: a file is missing or unreadable, such as a style image.
     """
-    found = []
-    for task in settings.stream.tasks:
-        content = task.model_dump(mode="json")
-        if task.style is not None:
-            pixels = styles.style_image(task.style, settings.data.root, task.style_size)
-            content["style"] = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
-            content["loss_weights"] = _digest(loss_weights(task, settings))
-        found.append(content)
-    return found
-
-
-def loss_weights(task: TaskSettings, settings: RunSettings) -> str | None:
-    """What a style task's loss network is filled with."""
-    return None if task.loss_network == "random" else task.loss_weights or settings.stream.loss_weights
+    context = Context(root=settings.data.root, seed=settings.seed, weights=settings.stream.loss_weights)
+    return [task.by_content(context) for task in settings.stream.tasks]
 
 
 def sources(
@@ -93,15 +78,15 @@ def sources(
     Raises:
         DataError: a mask, a style image or the weights of a loss network cannot be read.
     """
-    found, networks = [], {}
+    found = []
+    common = Context(root=settings.data.root, seed=settings.seed, weights=settings.stream.loss_weights)
     for task, (train, test) in zip(settings.stream.tasks, readers, strict=True):
-        if task.kind == "segmentation":
+        if task.cls.needs_masks:
             for reader in (train, test):
                 class_index(reader, progress=progress)
-            made: Task = segmentation(task.name, classes=len(train.class_names), has_background=train.has_background)
+            context = replace(common, class_names=train.class_names, has_background=train.has_background)
         else:
-            train, test = train.without_masks(), test.without_masks()
-            made = _image_task(task, settings, networks)
+            train, test, context = train.without_masks(), test.without_masks(), common
         crop = settings.training.crop if task.crop is None else task.crop
         size = None if crop == "full" else crop
         training, evaluation = settings.training, settings.evaluation
@@ -109,7 +94,7 @@ def sources(
             evaluation = evaluation.model_copy(update={"size": task.size})
         found.append(
             TaskSource(
-                made,
+                task.cls.build(task.name, task.values, context),
                 train,
                 test,
                 augment=transforms.augmentation(training.augmentation, size, training.scale),
@@ -123,44 +108,3 @@ def sources(
 def evaluation_transform(settings: EvaluationSettings) -> Transform | None:
     """Shorter side to `size` and centre crop, or None for whole images."""
     return None if settings.size == "full" else transforms.ResizeCenterCrop(settings.size)
-
-
-def _image_task(task: TaskSettings, settings: RunSettings, networks: dict[Any, Any]) -> Task:
-    """A task whose outputs are values; style tasks of equal loss networks share one."""
-    if task.kind == "colorization":
-        from densecl.tasks.colorization import colorization
-
-        return colorization(task.name, scale=task.scale)
-    if task.kind == "autoencoding":
-        from densecl.models.patchgan import initialised
-        from densecl.tasks.autoencoding import autoencoding
-
-        critic = initialised(derive(settings.seed, "critic", task.name)) if task.loss == "adversarial" else None
-        return autoencoding(task.name, loss=task.loss, critic=critic)
-    import torch
-
-    from densecl.models.loss_network import build_loss_network
-    from densecl.tasks.style_transfer import style_transfer
-
-    assert task.style is not None
-    pixels = styles.style_image(task.style, settings.data.root, task.style_size)
-    key = (task.loss_network, loss_weights(task, settings), task.loss_seed)
-    if key not in networks:
-        networks[key] = build_loss_network(*key)
-    return style_transfer(
-        task.name,
-        torch.from_numpy(pixels).permute(2, 0, 1).contiguous(),
-        networks[key],
-        content_weight=task.content_weight,
-        style_weight=task.style_weight,
-        normalised=task.normalised,
-    )
-
-
-def _digest(weights: str | None) -> str | None:
-    """A weights file by its content."""
-    if weights in (None, "torchvision") and (place := weights_place("vgg16")).is_file():
-        weights = str(place)  # put there by hand, used for the download
-    if weights is not None and Path(weights).is_file():
-        return hashlib.sha256(Path(weights).read_bytes()).hexdigest()
-    return weights

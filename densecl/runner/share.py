@@ -97,6 +97,7 @@ def first_step_key(plan: Plan, scenario: Scenario) -> str:
     device = torch.device(s.device)
     images = scenario.train_stream[0].images
     reader = scenario.training.reader
+    parts = (plan.method.strategy, *plan.method.plugins)
     content = {
         "images": [reader.image_path(int(i)).name for i in images.indices],
         "indices": hashlib.sha256(images.indices.tobytes()).hexdigest(),
@@ -110,7 +111,7 @@ def first_step_key(plan: Plan, scenario: Scenario) -> str:
         # a head by task has its name
         "name": scenario.tasks[0].name if scenario.by_task else None,
         "source": source_hash(),
-        "methods": [part.source for part in (plan.method.strategy, *plan.method.plugins) if part.source],
+        "methods": [source for source in (*(part.source for part in parts), scenario.tasks[0].source()) if source],
         "libraries": [version(name) for name in LIBRARIES],
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu x {torch.get_num_threads()}",
         "world": distributed.world(),

@@ -111,6 +111,14 @@ def benchmark_recipe(name: str, extra: Path | None = None) -> tuple["BenchmarkRe
     raise UnknownNameError("benchmark", name, known, "any split A-B[s] of a family works too")
 
 
+def own_kinds(benchmark: str, extra: Path | None = None) -> dict[str, Path]:
+    """A user's kinds of task that the recipe of a benchmark names, see `BenchmarkRecipe.own_kinds`."""
+    try:
+        return benchmark_recipe(benchmark, extra)[0].own_kinds
+    except DenseCLError:
+        return {}
+
+
 def strategy_recipes(extra: Path | None = None) -> dict[str, "StrategyRecipe"]:
     """All strategies and plugins by name."""
     from densecl.settings.recipe import StrategyRecipe, read_recipe
@@ -174,7 +182,7 @@ def _module_of_file(path: Path) -> ModuleType:
         del sys.modules[name]
         if isinstance(error, KeyboardInterrupt):
             raise
-        line = _line_of(error, path)
+        line = line_of(error, path)
         raise DenseCLError(
             f"{path}{line} does not import: {type(error).__name__}: {error}".replace("\n", " ")
         ) from error
@@ -183,7 +191,7 @@ def _module_of_file(path: Path) -> ModuleType:
     return module
 
 
-def _line_of(error: BaseException, path: Path) -> str:
+def line_of(error: BaseException, path: Path) -> str:
     """':12' for the last line of `path` in the traceback, or of a syntax error in it."""
     if isinstance(error, SyntaxError) and error.lineno is not None:
         return f":{error.lineno}"

@@ -14,7 +14,7 @@ from densecl.seeding import derive
 from densecl.strategies.by_task import ByTask
 from densecl.strategies.storage import formula_bytes
 from densecl.streams.scenario import DenseExperience
-from densecl.tasks.pixels import encode
+from densecl.tasks.base import encode
 from densecl.training.batch import Batch
 from densecl.training.schedule import two_parts
 

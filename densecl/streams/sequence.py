@@ -127,7 +127,8 @@ class _Part:
                     f"{len(self.names) - 1} classes and background"
                 )
         self.labels = tuple(range(1, len(self.names)))
-        table = lookup_table({label: label for label in range(len(self.names))}, 255) if self.names else _background()
+        classes = range(len(source.train.class_names) + 1)
+        table = lookup_table({label: label for label in classes}, 255) if task.needs_masks else _background()
         self.images = StepImages(kept, table)
         reader, indices = (source.train, held) if len(held) else (source.test, np.arange(len(source.test)))
         self.tests = TestSamples(reader, indices, table, source.evaluate)

@@ -102,7 +102,7 @@ def _benchmark(recipe: BenchmarkRecipe, split: str, data: Path | None) -> str:
     if recipe.paper:
         lines.append(f"paper      {recipe.paper}")
     lines.append(f"backbone   {recipe.backbone}")
-    settings = build_sections(tree)
+    settings = build_sections(tree, recipe.own_kinds)
     by_task = settings.stream.kind == "tasks"
     for section, model in settings._asdict().items():
         values = model.model_dump(mode="json", exclude_none=True, exclude={"tasks"} if section == "stream" else None)

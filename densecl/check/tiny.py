@@ -14,7 +14,7 @@ from densecl.settings.recipe import LaterSettings, TrainingSettings
 from densecl.streams import protocol
 from densecl.streams.scenario import Scenario, TaskSource, class_incremental, task_sequence
 from densecl.tasks import segmentation
-from densecl.tasks.colorization import colorization
+from densecl.tasks.colorization import Colorization
 from densecl.training.loop import Loop
 
 SIZE, IMAGES = 32, 24
@@ -84,7 +84,7 @@ def tiny_scenario(*, joint: bool = False, by_task: bool = False, size: int = SIZ
 def tiny_sequence(*, size: int = SIZE, seed: int = 0) -> Scenario:
     """Three tasks: four colours, colours from luminance, four colours in other images."""
     readers = [(TinyImages(n, 2 * k + 1, size), TinyImages(8, 2 * k + 2, size)) for k, n in enumerate((24, 20, 18))]
-    tasks = (segmentation("squares", classes=4), colorization("colours"), segmentation("again", classes=4))
+    tasks = (segmentation("squares", classes=4), Colorization("colours"), segmentation("again", classes=4))
     sources = [TaskSource(task, *pair) for task, pair in zip(tasks, readers, strict=True)]  # type: ignore[arg-type]
     return task_sequence(sources, seed=seed)
 

@@ -16,6 +16,7 @@ from densecl.runner.evaluation import evaluate
 from densecl.runner.methods import parse_method
 from densecl.runner.plan import Plan, usable_device
 from densecl.runner.resume import Checkpoints
+from densecl.settings.catalogue import own_kinds
 from densecl.settings.grammar import Call, format_spec
 from densecl.settings.recipe import EvaluationSettings, RunSettings, build
 from densecl.streams import protocol
@@ -61,7 +62,7 @@ def plan_of(
         raise RecordError(f"{folder} is not a run: it has no {FILE_NAME}", "name the folder of one run")
     record = read_record(path)
     try:
-        settings = build(RunSettings, record.settings, "settings")
+        settings = build(RunSettings, record.settings, "settings", own_kinds(record.benchmark, catalogue))
     except SettingError as error:
         raise RecordError(f"{path}: {error}") from error
     updates: dict[str, Any] = {"data": settings.data.model_copy(update={"root": data or settings.data.root})}

@@ -1,6 +1,6 @@
 """How close images are: mean squared error and structural similarity, an image at a time, averaged over images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -63,13 +63,19 @@ class ImageAverages:
 
     Attributes:
         names: of the values.
+        score: gives the values of a batch, (B,) each, from output, image and target.
         sums: (len(names) + 1,) float64 on the CPU: the sum of each value, and the number of images. Averages over
             several processes are those of the sum of their `sums`.
     """
 
-    def __init__(self, names: Sequence[str]):
-        self.names = tuple(names)
+    def __init__(self, names: Sequence[str], score: Callable[..., Mapping[str, Tensor]] | None = None):
+        self.names, self.score = tuple(names), score
         self.sums = torch.zeros(len(self.names) + 1, dtype=torch.float64)
+
+    def update(self, output: Tensor, image: Tensor, target: Tensor) -> None:
+        """Count a batch by its `score`, see `tasks.Metrics`."""
+        assert self.score is not None
+        self.add(self.score(output, image, target))
 
     def add(self, values: Mapping[str, Tensor]) -> None:
         """Count a batch: (B,) of each name."""
@@ -77,7 +83,7 @@ class ImageAverages:
         count = stacked.new_full((1,), stacked.shape[1])
         self.sums += torch.cat([stacked.sum(1), count]).cpu()
 
-    def averages(self) -> dict[str, float]:
+    def compute(self) -> dict[str, float]:
         """The mean of each value over all images; NaN when there were none."""
         return dict(zip(self.names, (self.sums[:-1] / self.sums[-1]).tolist(), strict=True))
 

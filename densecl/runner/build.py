@@ -29,6 +29,7 @@ from densecl.streams.scenario import (
     task_sequence,
 )
 from densecl.streams.stream import Stream, class_stream, task_stream
+from densecl.tasks import Context
 from densecl.training.loader import choose_workers
 from densecl.training.loop import Events, Loop
 
@@ -74,18 +75,11 @@ def build_scenario(plan: Plan, progress: Callable[[int, int], None] | None = Non
 
 
 def _sources(plan: Plan, in_memory: bool, progress: Callable[[int, int], None] | None) -> list[TaskSource]:
-    """The tasks of a sequence with their readers and transforms; masks that are looked at have been scanned."""
-    from densecl.runner.sequence import build_task
+    """The tasks of a sequence with their readers and transforms."""
+    from densecl.runner.sequence import build_tasks
 
-    s, networks = plan.settings, {}
-    sources = []
-    for task, (train, test) in zip(s.stream.tasks, plan.readers, strict=True):
-        if task.kind == "segmentation":
-            for reader in (train, test):
-                class_index(reader, progress=progress)
-        else:
-            train, test = train.without_masks(), test.without_masks()
-        built = build_task(task, s, train, networks)
+    s, sources = plan.settings, []
+    for task, (built, train, test) in zip(s.stream.tasks, build_tasks(s, plan.readers, progress), strict=True):
         if in_memory:
             train, test = train.cached(), test.cached()
         evaluation = s.evaluation if task.size is None else s.evaluation.model_copy(update={"size": task.size})
@@ -132,15 +126,17 @@ def recorded_stream(plan: Plan, record: Record) -> Stream:
         RecordError: the record's settings name other tasks than the record.
     """
     if record.tasks:
-        from densecl.runner.sequence import bare_task
-
         if [task.name for task in plan.settings.stream.tasks] != [task.name for task in record.tasks]:
             raise RecordError("the record's 'tasks' are not those of its 'settings.stream.tasks'", "run it again")
-        pairs = zip(plan.settings.stream.tasks, record.tasks, strict=True)
-        return task_stream(
-            [bare_task(settings, known.class_names) for settings, known in pairs],
-            [known.class_names for known in record.tasks],
-        )
+        tasks = [
+            settings.cls.build(
+                settings.name,
+                settings.values,
+                Context(tuple(task.class_names[1:]), task.class_names[:1] != ["other"], judge=False),
+            )
+            for settings, task in zip(plan.settings.stream.tasks, record.tasks, strict=True)
+        ]
+        return task_stream(tasks, [task.class_names for task in record.tasks])
     return class_stream(
         plan.settings.data.name,
         record.planned_steps or [step.new_classes for step in record.steps],

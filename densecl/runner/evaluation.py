@@ -15,7 +15,6 @@ from densecl.records.record import Evaluation, StepRecord, plain
 from densecl.streams.samples import LoadedSample, TestSamples
 from densecl.streams.stream import Stream
 from densecl.tasks import Metrics, Task
-from densecl.tasks.segmentation import SegmentationMetrics
 from densecl.training import distributed
 from densecl.training.batch import normalise
 from densecl.training.loop import Loop
@@ -65,7 +64,7 @@ def count(loop: Loop, head: int, batch: int, workers: int = 0, samples: TestSamp
     strategy, task, labels = loop.strategy, loop.stream.tasks[head], loop.stream.labels_of(head)
     samples = loop.scenario.tests_of(head) if samples is None else samples
     strategy.select_task(head)
-    network, metrics = loop.network.eval(), empty_metrics(task, len(labels))
+    network, metrics = loop.network.eval(), task.metrics()
     own = Subset(samples, range(distributed.rank(), len(samples), distributed.world()))
     for groups in DataLoader(own, batch_size=batch, collate_fn=by_size, num_workers=workers):
         for image, mask in groups:
@@ -77,11 +76,6 @@ def count(loop: Loop, head: int, batch: int, workers: int = 0, samples: TestSamp
             metrics.update(found, image, prepared.target)
     metrics.sums = distributed.total(metrics.sums)
     return metrics
-
-
-def empty_metrics(task: Task, labels: int) -> Metrics:
-    """An empty gathering of scores; of segmentation, over so many labels."""
-    return SegmentationMetrics(labels, task.has_background) if labels else task.metrics()  # type: ignore[return-value]
 
 
 def confusion(loop: Loop, step: int, batch: int, workers: int = 0) -> np.ndarray:

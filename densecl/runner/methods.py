@@ -17,6 +17,7 @@ from densecl.settings.grammar import Call, parse
 from densecl.settings.recipe import RunSettings, SectionOverlay, StrategyRecipe
 from densecl.strategies.base import Plugin, Strategy
 from densecl.streams.stream import check_names
+from densecl.tasks import KINDS
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ def check_fits(method: Method, settings: RunSettings) -> None:
     tasks, benchmark = settings.stream.tasks, settings.benchmark
     strategy: Any = method.strategy.cls
     for task in tasks:
-        if task.kind not in strategy.kinds:
+        if task.cls.kind not in strategy.kinds and not strategy.kinds.issuperset(KINDS):
             kinds = ", ".join(sorted(strategy.kinds))
             raise SettingError(
                 f"{method.strategy.name} cannot learn {task.kind} ('{task.name}')", f"it learns: {kinds}"

@@ -169,7 +169,7 @@ def make_plan(
     for section, given in flags.items():
         tree = merge(tree, {section: {key: value for key, value in given.items() if value is not None}})
 
-    sections = build_sections(tree)
+    sections = build_sections(tree, recipe.own_kinds)
     method = _with_values(method, values)
     backbone_values = resolve_backbone(body_class, {**body.arguments, **values["backbone"]}, weights)
     settings = build(

@@ -1,96 +1,43 @@
 """The tasks of a sequence, from their settings."""
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from densecl.data import styles
+from densecl.data.class_index import class_index
 from densecl.data.dataset import DenseDataset
-from densecl.models.weights import weights_place
-from densecl.seeding import derive
-from densecl.settings.recipe import RunSettings, TaskSettings
-from densecl.tasks import Task, segmentation
+from densecl.settings.recipe import RunSettings
+from densecl.tasks import Context, Task
 
 
 def tasks_by_content(settings: RunSettings) -> list[dict[str, Any]]:
-    """The tasks with style images and weights files by their content, not by their path.
+    """The tasks with files and a user's classes by what they hold, not by their path.
 
     Raises:
-        DataError: a style image is missing or unreadable.
+        DataError: a file is missing or unreadable, such as a style image.
     """
-    found = []
-    for task in settings.stream.tasks:
-        content = task.model_dump(mode="json")
-        if task.style is not None:
-            pixels = styles.style_image(task.style, settings.data.root, task.style_size)
-            content["style"] = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
-            content["loss_weights"] = _digest(loss_weights(task, settings))
-        found.append(content)
-    return found
+    context = Context(root=settings.data.root, seed=settings.seed, weights=settings.stream.loss_weights)
+    return [task.by_content(context) for task in settings.stream.tasks]
 
 
-def loss_weights(task: TaskSettings, settings: RunSettings) -> str | None:
-    """What a style task's loss network is filled with."""
-    return None if task.loss_network == "random" else task.loss_weights or settings.stream.loss_weights
-
-
-def build_task(task: TaskSettings, settings: RunSettings, train: DenseDataset, networks: dict[Any, Any]) -> Task:
-    """A task from its settings; style tasks of equal loss networks share one, kept in `networks`.
+def build_tasks(
+    settings: RunSettings,
+    readers: tuple[tuple[DenseDataset, DenseDataset], ...],
+    progress: Callable[[int, int], None] | None = None,
+) -> list[tuple[Task, DenseDataset, DenseDataset]]:
+    """Each task with its training and test images; masks that are looked at have been scanned.
 
     Raises:
-        DataError: a style image or the weights of a loss network cannot be read.
+        DataError: a mask, a style image or the weights of a loss network cannot be read.
     """
-    if task.kind == "segmentation":
-        return segmentation(task.name, classes=len(train.class_names), has_background=train.has_background)
-    if task.kind == "colorization":
-        from densecl.tasks.colorization import colorization
-
-        return colorization(task.name, scale=task.scale)
-    if task.kind == "autoencoding":
-        from densecl.models.patchgan import initialised
-        from densecl.tasks.autoencoding import autoencoding
-
-        critic = initialised(derive(settings.seed, "critic", task.name)) if task.loss == "adversarial" else None
-        return autoencoding(task.name, loss=task.loss, critic=critic)
-    import torch
-
-    from densecl.models.loss_network import build_loss_network
-    from densecl.tasks.style_transfer import style_transfer
-
-    assert task.style is not None
-    pixels = styles.style_image(task.style, settings.data.root, task.style_size)
-    key = (task.loss_network, loss_weights(task, settings), task.loss_seed)
-    if key not in networks:
-        networks[key] = build_loss_network(*key)
-    return style_transfer(
-        task.name,
-        torch.from_numpy(pixels).permute(2, 0, 1).contiguous(),
-        networks[key],
-        content_weight=task.content_weight,
-        style_weight=task.style_weight,
-        normalised=task.normalised,
-    )
-
-
-def bare_task(settings: TaskSettings, class_names: Sequence[str]) -> Task:
-    """A task as far as outputs and pictures go: without critic, style image and loss network."""
-    from densecl.tasks.autoencoding import autoencoding
-    from densecl.tasks.colorization import colorization
-
-    if settings.kind == "segmentation":
-        background = list(class_names[:1]) != ["other"]
-        return segmentation(settings.name, classes=len(class_names) - 1, has_background=background)
-    if settings.kind == "colorization":
-        return colorization(settings.name, scale=settings.scale)
-    return replace(autoencoding(settings.name), kind=settings.kind)  # RGB from RGB in the same unit
-
-
-def _digest(weights: str | None) -> str | None:
-    """A weights file by its content."""
-    if weights in (None, "torchvision") and (place := weights_place("vgg16")).is_file():
-        weights = str(place)  # put there by hand, used for the download
-    if weights is not None and Path(weights).is_file():
-        return hashlib.sha256(Path(weights).read_bytes()).hexdigest()
-    return weights
+    tasks = []
+    common = Context(root=settings.data.root, seed=settings.seed, weights=settings.stream.loss_weights)
+    for task, (train, test) in zip(settings.stream.tasks, readers, strict=True):
+        if task.cls.needs_masks:
+            for reader in (train, test):
+                class_index(reader, progress=progress)
+            context = replace(common, class_names=train.class_names, has_background=train.has_background)
+        else:
+            train, test, context = train.without_masks(), test.without_masks(), common
+        tasks.append((task.cls.build(task.name, task.values, context), train, test))
+    return tasks

@@ -115,6 +115,14 @@ def benchmark_recipe(name: str, extra: Path | None = None) -> tuple["BenchmarkRe
     raise UnknownNameError("benchmark", name, known, "any split A-B[s] of a family works too")
 
 
+def own_kinds(benchmark: str, extra: Path | None = None) -> dict[str, Path]:
+    """A user's kinds of task that the recipe of a benchmark names, see `BenchmarkRecipe.own_kinds`."""
+    try:
+        return benchmark_recipe(benchmark, extra)[0].own_kinds
+    except DenseCLError:
+        return {}
+
+
 def strategy_recipes(extra: Path | None = None) -> dict[str, "StrategyRecipe"]:
     """All strategies and plugins by name."""
     from densecl.settings.recipe import StrategyRecipe, read_recipe

@@ -24,7 +24,7 @@ from pydantic import (
 from densecl.errors import RecipeError, SettingError, SpecError
 from densecl.settings.faults import first_fault
 from densecl.settings.grammar import format_call, parse_one
-from densecl.settings.task_recipe import Count, Positive, Size, TaskSettings
+from densecl.settings.task_recipe import AnyTask, Count, Positive, Size, is_own
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Lengths = Count | Annotated[tuple[Count, ...], Field(min_length=1)]
@@ -58,8 +58,8 @@ class StreamSettings(Settings):
     split: str = "15-5"
     # what arrives at a step: classes, images of another domain (city), or another task
     kind: Literal["class", "domain", "tasks"] = "class"
-    tasks: tuple[TaskSettings, ...] = ()  # of a sequence
-    # of the loss networks of all style tasks that name none; see `TaskSettings`. The grammar reads `none` as nothing
+    tasks: tuple[AnyTask, ...] = ()  # of a sequence
+    # of the loss networks of all tasks that name none, see `StyleTransfer`. The grammar reads `none` as nothing
     loss_weights: Annotated[str, BeforeValidator(lambda value: "none" if value is None else value)] = "torchvision"
     setting: Literal["overlapped", "disjoint", "sequential", "partitioned"] = "overlapped"
     labels: Literal["plop2021", "mib2020", "strict"] = "plop2021"
@@ -72,7 +72,7 @@ class StreamSettings(Settings):
         """A setting that decides nothing is not recorded, and does not tell runs apart."""
         content = handler(self)
         if self.kind == "tasks":
-            judged = any(task.kind == "style_transfer" and task.loss_network != "random" for task in self.tasks)
+            judged = any(getattr(task, "loss_network", "random") != "random" for task in self.tasks)
             unused = ["setting", "labels", "order", "partition_seed", *([] if judged else ["loss_weights"])]
         else:
             unused = ["tasks", "loss_weights", *(["partition_seed"] if self.setting != "partitioned" else [])]
@@ -189,13 +189,13 @@ class Sections(NamedTuple):
     loader: LoaderSettings
 
 
-def build_sections(tree: Mapping[str, Any]) -> Sections:
+def build_sections(tree: Mapping[str, Any], own: Mapping[str, Path] | None = None) -> Sections:
     """All sections from plain values.
 
     Raises:
         SettingError: see `build`.
     """
-    return Sections(**{name: build(model, tree.get(name, {}), name) for name, model in SECTIONS.items()})  # type: ignore[arg-type]
+    return Sections(**{name: build(model, tree.get(name, {}), name, own) for name, model in SECTIONS.items()})  # type: ignore[arg-type]
 
 
 class SectionOverlay(Settings):
@@ -227,6 +227,12 @@ class BenchmarkRecipe(SectionOverlay):
     split: dict[str, SectionOverlay] = {}
     backbones: dict[str, SectionOverlay] = {}
     source: Path = Path()
+
+    @property
+    def own_kinds(self) -> dict[str, Path]:
+        """The kinds of task that the recipe names as `file.py:Class`, and its folder: paths are relative to it."""
+        tasks = [task for part in (self, *self.split.values()) for task in part.stream.get("tasks", ())]
+        return {task["kind"].partition("(")[0]: self.source.parent for task in tasks if is_own(task)}
 
 
 class StrategyRecipe(Settings):
@@ -272,6 +278,8 @@ def read_recipe(path: Path, model: type[Model]) -> Model:
     for overlay in overlays:
         for section, values in overlay.sections().items():
             if section in SECTIONS:
+                if isinstance(values.get("tasks"), list):  # a user's classes are imported when they are needed
+                    values = {**values, "tasks": [task for task in values["tasks"] if not is_own(task)]}
                 try:
                     check_keys(section, values)
                 except SettingError as error:
@@ -308,10 +316,22 @@ def check_keys(section: str, values: Mapping[str, Any]) -> None:
     build(SECTIONS[section], dict(values), section)
 
 
-def build(model: type[Model], values: Mapping[str, Any], prefix: str = "") -> Model:
-    """A settings model from plain values, with errors in the words of the command line."""
+def build(
+    model: type[Model], values: Mapping[str, Any], prefix: str = "", own: Mapping[str, Path] | None = None
+) -> Model:
+    """A settings model from plain values, with errors in the words of the command line.
+
+    Args:
+        model: the class.
+        values: of its fields.
+        prefix: of keys in messages.
+        own: classes of a user's own that tasks may be of, see `BenchmarkRecipe.own_kinds`.
+
+    Raises:
+        SettingError: naming key, value and what is allowed.
+    """
     try:
-        return model.model_validate(dict(values))
+        return model.model_validate(dict(values), context={"own": own or {}})
     except ValidationError as error:
         raise SettingError(first_fault(error, model, prefix)) from error
 

@@ -1,65 +1,139 @@
-"""The settings of one task of a sequence, as recipes have them."""
+"""The settings of one task of a sequence: keys that all tasks have, and those that the class of its kind declares."""
 
-from typing import Annotated, Any, Literal
+import importlib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
+    SerializeAsAny,
+    ValidationError,
+    ValidationInfo,
+    create_model,
 )
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from densecl.errors import SettingError
+from densecl.settings.catalogue import load_class
+from densecl.settings.grammar import parse_one
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Size = Count | tuple[Count, Count]
 
+FILES = (Path(__file__).parents[1] / "tasks").glob("*.py")
+KINDS = tuple(sorted(path.stem for path in FILES if path.stem not in ("__init__", "base")))
+
 
 class TaskSettings(BaseModel):
-    """One task of a sequence. None: as the sections training and evaluation say, or as the kind has it."""
+    """The keys of every task; a kind's own are fields of a subclass. None: as training and evaluation say."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    cls: ClassVar[Any]  # the class of the kind, a `tasks.Task`
 
     name: str
-    kind: Literal["segmentation", "colorization", "style_transfer", "autoencoding"]
+    kind: str
     data: str  # data set
     split: Literal["train", "trainval"] = "train"
     crop: Size | Literal["full"] | None = None
     size: Count | Literal["full"] | None = None  # of evaluated images
-    scale: Positive = 50.0  # colorization: chroma of an output of 1
-    loss: Literal["l1", "l2", "adversarial"] = "l1"  # autoencoding
-    style: str | None = None  # style transfer: swirls, waves, a file, or words of a name in the data folder's `style`
-    style_size: Count | None = None  # its shorter side, in pixels
-    loss_network: Literal["vgg16", "random"] = "vgg16"
-    loss_weights: str | None = None  # of vgg16: torchvision (the default), a file, or none: random ones of `loss_seed`
-    loss_seed: int = 0
-    content_weight: Positive = 1e5
-    style_weight: Positive = 1e10
-    normalised: bool = False  # losses relative to the style's own
 
-    @model_validator(mode="after")
-    def _consistent(self) -> "TaskSettings":
-        for key in sorted(self.model_fields_set):
-            if (owner := TASK_KEYS.get(key)) is not None and owner != self.kind and getattr(self, key) != _default(key):
-                raise ValueError(f"'{key}' is of {owner}, and task '{self.name}' is {self.kind}")
-        if self.kind == "style_transfer" and self.style is None:
-            raise ValueError(f"task '{self.name}' needs a style")
-        return self
+    @property
+    def values(self) -> dict[str, Any]:
+        """The settings of the kind."""
+        return {key: getattr(self, key) for key in self.cls.declared()}
 
-    @model_serializer(mode="wrap")
-    def _own(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without the keys of other kinds."""
-        return {key: value for key, value in handler(self).items() if TASK_KEYS.get(key, self.kind) == self.kind}
+    def by_content(self, context: Any) -> dict[str, Any]:
+        """All keys for the hash of a run: files and a user's class by what they hold, not by their path.
+
+        Raises:
+            DataError: a file is missing or unreadable.
+        """
+        content = {**self.model_dump(mode="json"), **self.cls.content(self.values, context)}
+        file, colon, name = self.kind.rpartition(":")
+        return {**content, "kind": f"{Path(file).name}:{name}", "source": self.cls.source()} if colon else content
 
 
-STYLE_KEYS = ("style", "style_size", "loss_network", "loss_weights", "loss_seed", "content_weight", "style_weight")
-TASK_KEYS = {
-    **dict.fromkeys((*STYLE_KEYS, "normalised"), "style_transfer"),
-    "scale": "colorization",
-    "loss": "autoencoding",
-}
+@cache
+def kind_class(kind: str, base: Path | None = None) -> Any:
+    """The class of a kind: the one of that `kind` in `densecl/tasks/KIND.py`, or `file.py:Class` relative to `base`.
+
+    Raises:
+        DenseCLError: there is no such class, or it is no task.
+    """
+    if ":" not in kind:
+        module = importlib.import_module(f"densecl.tasks.{kind}")
+        classes = [value for value in vars(module).values() if getattr(value, "__module__", None) == module.__name__]
+        return next(value for value in classes if getattr(value, "kind", None) == kind)
+    cls: Any = load_class(kind, base)
+    if not issubclass(cls, load_class("densecl.tasks.base:Task")) or not hasattr(cls, "kind"):
+        raise SettingError(f"'{kind}' is no kind of task", "subclass densecl.tasks.Task and give the class a kind")
+    if taken := sorted(cls.declared().keys() & {*TaskSettings.model_fields, "cls", "values"}):
+        raise SettingError(f"{kind}: '{taken[0]}' is a key of every task", "give the setting another name")
+    return cls
 
 
-def _default(key: str) -> Any:
-    return TaskSettings.model_fields[key].default
+def is_own(task: Any) -> bool:
+    """True if the task of a recipe is of a user's class."""
+    return isinstance(task, Mapping) and ":" in str(task.get("kind")).partition("(")[0]
+
+
+def of_kind(values: Any, info: ValidationInfo) -> Any:
+    """Check a task with the keys of its kind.
+
+    A user's class is imported only where the context's `own` has it: {reference: the folder it is relative to}.
+    """
+    if not isinstance(values, Mapping) or not isinstance(values.get("kind"), str):
+        return values  # complete already, or refused by the fields themselves
+    call, own = parse_one(values["kind"], "kind of task"), (info.context or {}).get("own", {})
+    kind, values = call.name, {**values, "kind": call.name, **call.arguments}
+    if kind not in KINDS and kind not in own:
+        message = (
+            "a class of one's own is imported only for a recipe that names it, see --catalogue"
+            if is_own(values)
+            else f"known kinds: {', '.join(KINDS)}; or file.py:Class for one of your own"
+        )
+        raise _fault("kind", kind, "value_error", message)
+    return complete(kind_class(kind, own.get(kind)), values)
+
+
+def complete(cls: Any, values: Mapping[str, Any]) -> TaskSettings:
+    """The settings of a task of a class, with the defaults of its kind.
+
+    Raises:
+        ValueError: a key of another kind, one that must be given, or pydantic's fault of a key or value.
+    """
+    declared = cls.declared()
+    known, values = [*TaskSettings.model_fields, *declared], dict(values)
+    for key in [key for key in values if key not in known]:
+        owner = next((other for other in KINDS if key in kind_class(other).declared()), None)
+        if owner is None:
+            raise _fault(key, values[key], "extra_forbidden", "unknown", known)
+        if values.pop(key) != kind_class(owner).declared()[key][1]:
+            raise ValueError(f"'{key}' is of {owner}, and task '{values.get('name')}' is {values.get('kind')}")
+    for key, (_, default) in declared.items():
+        if default is ... and values.get(key) is None:
+            raise ValueError(f"task '{values.get('name')}' needs a {key}")
+    return _model(cls).model_validate(values)
+
+
+AnyTask = Annotated[SerializeAsAny[TaskSettings], BeforeValidator(of_kind)]
+
+
+@cache
+def _model(cls: Any) -> type[TaskSettings]:
+    """The keys of every task and of a kind."""
+    model = create_model(cls.__name__, __base__=TaskSettings, **cls.declared())
+    model.cls = cls
+    return model
+
+
+def _fault(key: str, value: Any, kind: Any, message: str, known: list[str] | None = None) -> ValidationError:
+    """A fault of one key, whose place pydantic completes."""
+    error = PydanticCustomError(kind, "{message}", {"message": message, "known": known})
+    return ValidationError.from_exception_data("task", [InitErrorDetails(type=error, loc=(key,), input=value)])

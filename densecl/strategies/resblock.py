@@ -15,7 +15,7 @@ from densecl.strategies.by_task import ByTask
 from densecl.strategies.storage import formula_bytes
 from densecl.streams.experiences import Experience
 from densecl.streams.stream import Step
-from densecl.tasks.pixels import encode
+from densecl.tasks.base import encode
 from densecl.training.batch import Batch
 from densecl.training.schedule import two_parts
 

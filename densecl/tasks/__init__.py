@@ -1,10 +1,9 @@
-"""Tasks: what the network must output at a step, one file a kind.
+"""Tasks: what the network must output at a step, one file a kind, found by its name. Imports no torch."""
 
-`colorization`, `style_transfer` and `autoencoding` are imported from their own files, since they load torch; what is
-here does not.
-"""
+from densecl.settings.task_recipe import KINDS
+from densecl.tasks.base import Context, Metrics, Picture, Prepared, Task
+from densecl.tasks.segmentation import Segmentation
 
-from densecl.tasks.base import KINDS, Metrics, Picture, Prepared, Task
-from densecl.tasks.segmentation import segmentation
+segmentation = Segmentation
 
-__all__ = ["KINDS", "Metrics", "Picture", "Prepared", "Task", "segmentation"]
+__all__ = ["KINDS", "Context", "Metrics", "Picture", "Prepared", "Segmentation", "Task", "segmentation"]

@@ -1,159 +1,21 @@
 """Autoencoding: the output is the input. The first task of residual-block networks (Matsumoto's slides, 2019)."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Any, Literal
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from densecl.errors import UnknownNameError
-from densecl.losses.adversarial import critic_loss, deception_loss
-from densecl.losses.images import absolute_error, sample_mean, squared_error
-from densecl.metrics.image_quality import ImageAverages, mse, ssim
-from densecl.tasks.base import Picture, Prepared, Targets, Task
-from densecl.tasks.pixels import decode_uint8, encode
+from densecl.seeding import derive
+from densecl.tasks.base import Context, Picture, Prepared, Targets, Task, decode_uint8, encode
 
-Reduce = Callable[[Iterable[nn.Parameter]], None]
-RECONSTRUCTIONS = {"l1": absolute_error, "l2": squared_error}
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
-
-class Critic:
-    """A discriminator with its optimiser (Adam, 2e-4, betas 0.5 and 0.999, as pix2pix has them).
-
-    Args:
-        network: images (B, 3, H, W) in the unit of `tasks.pixels` to logits, such as `models.patchgan.PatchGAN`.
-        lr: its learning rate.
-    """
-
-    def __init__(self, network: nn.Module, lr: float = 2e-4):
-        self.network = network
-        self.optimizer = torch.optim.Adam(network.parameters(), lr=lr, betas=(0.5, 0.999))
-
-    def train(self, made: Tensor, real: Tensor, share: float | Tensor = 1.0, reduce: Reduce | None = None) -> None:
-        """One update on images that the network made and on real ones; the rest as `Task.update_critic`."""
-        if next(self.network.parameters()).device != made.device:
-            self.network.to(made.device)  # parameters stay the same objects, so the optimiser keeps them
-        with torch.enable_grad():
-            loss = critic_loss(self.network(real.detach()), self.network(made.detach())) * share
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-        if reduce is not None:
-            reduce(self.network.parameters())
-        self.optimizer.step()
-
-    def judge(self, made: Tensor) -> Tensor:
-        """Logits of images; gradients reach them, not the critic."""
-        if next(self.network.parameters()).device != made.device:
-            self.network.to(made.device)
-        self.network.requires_grad_(False)
-        try:
-            return self.network(made)
-        finally:
-            self.network.requires_grad_(True)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Weights and the optimiser's moments."""
-        return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
+Reduce = Callable[[Iterable["nn.Parameter"]], None]
+LOSSES = ("l1", "l2", "adversarial")
 
 
-@dataclass(frozen=True)
 class Autoencoding(Task):
-    """Three outputs, RGB in the unit of `tasks.pixels`.
-
-    Attributes:
-        reconstruction: `l1` or `l2`.
-        reconstruction_weight: of that term.
-        adversarial_weight: of the critic's term.
-        critic: None without an adversarial loss.
-    """
-
-    reconstruction: str = "l1"
-    reconstruction_weight: float = 1.0
-    adversarial_weight: float = 0.0
-    critic: Critic | None = field(default=None, compare=False, repr=False)
-
-    @property
-    def outputs(self) -> int:
-        """Red, green, blue."""
-        return 3
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The terms of the loss."""
-        chosen: dict[str, Any] = {"reconstruction": self.reconstruction}
-        if self.critic is not None:
-            weights = {"reconstruction": self.reconstruction_weight, "adversarial": self.adversarial_weight}
-            chosen |= {f"{term}_weight": weight for term, weight in weights.items()}
-        return chosen
-
-    def prepare(self, image: Tensor, mask: Tensor) -> Prepared:
-        """The image as it is, twice."""
-        return Prepared(image, encode(image))
-
-    def loss(self, logits: Tensor, batch: Targets) -> Tensor:
-        """The reconstruction and, with a critic, how sure it is that outputs are made; weights must be (B,) then."""
-        reconstruct = RECONSTRUCTIONS[self.reconstruction]
-        loss = self.reconstruction_weight * reconstruct(logits, batch.target, weight=batch.weight)
-        if self.critic is None:
-            return loss
-        deception = deception_loss(self.critic.judge(logits.float()))
-        return loss + self.adversarial_weight * sample_mean(deception, batch.weight)
-
-    def update_critic(
-        self, logits: Tensor, batch: Targets, *, share: float | Tensor = 1.0, reduce: Reduce | None = None
-    ) -> None:
-        """Train the critic on the outputs and on the images they should be."""
-        if self.critic is not None:
-            self.critic.train(logits.float(), batch.target, share, reduce)
-
-    def metrics(self) -> "AutoencodingMetrics":
-        """See `AutoencodingMetrics`."""
-        return AutoencodingMetrics()
-
-    def picture(self, image: Tensor, output: Tensor, mask: Tensor) -> Picture:
-        """The image, its reconstruction, and the image again."""
-        return Picture(image, decode_uint8(output), image)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The critic's."""
-        return {} if self.critic is None else self.critic.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
-        if self.critic is not None:
-            self.critic.load_state_dict(state)
-
-
-class AutoencodingMetrics(ImageAverages):
-    """Averages over images.
-
-    `mse` and `ssim` of the output as a uint8 RGB image; `baseline`, the error of an image's mean colour.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(("mse", "ssim", "baseline"))
-
-    def update(self, output: Tensor, image: Tensor, target: Tensor) -> None:
-        """See `Metrics`."""
-        made = decode_uint8(output)
-        mean = image.float().mean((2, 3), keepdim=True).round().expand_as(image)
-        self.add({"mse": mse(made, image), "ssim": ssim(made, image), "baseline": mse(mean, image)})
-
-    def compute(self) -> dict[str, Any]:
-        """See the class."""
-        return self.averages()
-
-
-def autoencoding(
-    name: str, *, loss: Literal["l1", "l2", "adversarial"] = "l1", critic: nn.Module | None = None
-) -> Autoencoding:
-    """The task of returning the input.
+    """Three outputs, RGB in the unit of `base.encode`.
 
     Args:
         name: of the task.
@@ -163,18 +25,115 @@ def autoencoding(
     Raises:
         UnknownNameError: another loss. ValueError: a critic is missing or has nothing to do.
     """
-    if loss not in (*RECONSTRUCTIONS, "adversarial"):
-        raise UnknownNameError("loss of autoencoding", loss, (*RECONSTRUCTIONS, "adversarial"))
-    if (critic is None) == (loss == "adversarial"):
-        raise ValueError(f"autoencoding with loss={loss} {'needs a' if critic is None else 'has no use for a'} critic")
-    if critic is None:
-        return Autoencoding(name, "autoencoding", "mse", False, reconstruction=loss)
-    return Autoencoding(
-        name,
-        "autoencoding",
-        "mse",
-        False,
-        reconstruction_weight=100.0,
-        adversarial_weight=1.0,
-        critic=Critic(critic),
-    )
+
+    kind = "autoencoding"
+    primary = "mse"
+    higher_is_better = False
+    measures = ("mse", "ssim", "baseline")
+    outputs = 3
+
+    def __init__(self, name: str, *, loss: str = "l1", critic: "nn.Module | None" = None):
+        super().__init__(name)
+        if loss not in LOSSES:
+            raise UnknownNameError("loss of autoencoding", loss, LOSSES)
+        if (critic is None) == (loss == "adversarial"):
+            need = "needs a" if critic is None else "has no use for a"
+            raise ValueError(f"autoencoding with loss={loss} {need} critic")
+        self.reconstruction = "l2" if loss == "l2" else "l1"
+        self.critic = critic
+        self.reconstruction_weight, self.adversarial_weight = (1.0, 0.0) if critic is None else (100.0, 1.0)
+        if critic is not None:
+            import torch
+
+            self.optimizer = torch.optim.Adam(critic.parameters(), lr=2e-4, betas=(0.5, 0.999))  # as pix2pix
+
+    @classmethod
+    def declared(cls) -> dict[str, tuple[Any, Any]]:
+        """The loss, by a name that a method has."""
+        return {"loss": (Literal["l1", "l2", "adversarial"], "l1")}
+
+    @classmethod
+    def build(cls, name: str, values: dict[str, Any], context: Context) -> Self:
+        """The critic starts from the run's seed."""
+        if values["loss"] != "adversarial":
+            return cls(name, loss=values["loss"])
+        if not context.judge:
+            return cls(name)
+        from densecl.models.patchgan import initialised
+
+        return cls(name, loss="adversarial", critic=initialised(derive(context.seed, "critic", name)))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The terms of the loss."""
+        terms = ("reconstruction", *(("reconstruction_weight", "adversarial_weight") if self.critic else ()))
+        return {term: getattr(self, term) for term in terms}
+
+    def prepare(self, image: "Tensor", mask: "Tensor") -> Prepared:
+        """The image as it is, twice."""
+        return Prepared(image, encode(image))
+
+    def loss(self, logits: "Tensor", batch: Targets) -> "Tensor":
+        """The reconstruction and, with a critic, how sure it is that outputs are made; weights must be (B,) then."""
+        from densecl.losses import images
+        from densecl.losses.adversarial import deception_loss
+
+        reconstruct = images.squared_error if self.reconstruction == "l2" else images.absolute_error
+        loss = self.reconstruction_weight * reconstruct(logits, batch.target, weight=batch.weight)
+        if self.critic is None:
+            return loss
+        self._move_critic(logits)
+        self.critic.requires_grad_(False)  # gradients reach the outputs, not the critic
+        try:
+            deception = deception_loss(self.critic(logits.float()))
+        finally:
+            self.critic.requires_grad_(True)
+        return loss + self.adversarial_weight * images.sample_mean(deception, batch.weight)
+
+    def update_critic(
+        self, logits: "Tensor", batch: Targets, *, share: "float | Tensor" = 1.0, reduce: Reduce | None = None
+    ) -> None:
+        """Train the critic on the outputs and on the images they should be."""
+        if self.critic is None:
+            return
+        import torch
+
+        from densecl.losses.adversarial import critic_loss
+
+        self._move_critic(logits)
+        with torch.enable_grad():
+            loss = critic_loss(self.critic(batch.target.detach()), self.critic(logits.float().detach())) * share
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+        if reduce is not None:
+            reduce(self.critic.parameters())
+        self.optimizer.step()
+
+    def _move_critic(self, logits: "Tensor") -> None:
+        """Follow the outputs to their device; parameters stay the same objects, so the optimiser keeps them."""
+        if self.critic is not None and next(self.critic.parameters()).device != logits.device:
+            self.critic.to(logits.device)
+
+    def scores(self, output: "Tensor", image: "Tensor", target: "Tensor") -> dict[str, "Tensor"]:
+        """`mse` and `ssim` of the uint8 RGB image; `baseline`, the error of an image's mean colour; (B,) each."""
+        from densecl.metrics.image_quality import mse, ssim
+
+        made = decode_uint8(output)
+        mean = image.float().mean((2, 3), keepdim=True).round().expand_as(image)
+        return {"mse": mse(made, image), "ssim": ssim(made, image), "baseline": mse(mean, image)}
+
+    def picture(self, image: "Tensor", output: "Tensor", mask: "Tensor") -> Picture:
+        """The image, its reconstruction, and the image again."""
+        return Picture(image, decode_uint8(output), image)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The critic's weights and the moments of its optimiser."""
+        if self.critic is None:
+            return {}
+        return {"network": self.critic.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        if self.critic is not None:
+            self.critic.load_state_dict(state["network"])
+            self.optimizer.load_state_dict(state["optimizer"])

@@ -1,30 +1,34 @@
-"""What a task is: the one place that knows what outputs mean, so that strategies need not."""
+"""The contract of a task: what outputs mean, so that strategies need not know it.
 
+A kind of task is one class in one file, `densecl/tasks/KIND.py`, or a class of a user's own, named as
+`mine.py:MyTask`. Packaged files import torch where they need it, so that recipes can be read without it.
+"""
+
+import hashlib
+import inspect
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self, get_origin, get_type_hints
+
+from densecl.errors import SettingError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-KINDS = ("segmentation", "colorization", "style_transfer", "autoencoding")
+GREY, SPREAD = 127.5, 63.75  # RGB outputs: 0 is mid-grey, +-2 are black and white, so outputs start near the images
 
 
 class Prepared(NamedTuple):
-    """What a network is trained on.
+    """A batch as a network is trained on it."""
 
-    Attributes:
-        image: (B, 3, H, W) in 0..255, uint8 or floating: what the network sees, to be normalised.
-        target: (B, H, W) int64 labels, 255 void, or (B, C, H, W) float32 in the unit of the outputs.
-    """
-
-    image: "Tensor"
-    target: "Tensor"
+    image: "Tensor"  # (B, 3, H, W) in 0..255, uint8 or floating: what the network sees, to be normalised
+    target: "Tensor"  # (B, H, W) int64 labels, 255 void, or (B, C, H, W) float32 in the unit of the outputs
 
 
 class Picture(NamedTuple):
-    """A sample to look at, (3, H, W) uint8 RGB each: what went in, what came out, what should have."""
+    """A sample to look at: (3, H, W) uint8 RGB each."""
 
     input: "Tensor"
     output: "Tensor"
@@ -32,11 +36,11 @@ class Picture(NamedTuple):
 
 
 class Targets(Protocol):
-    """What a loss needs of a batch (`training.batch.Batch` has it)."""
+    """The part of a batch that a loss reads (`training.batch.Batch` has it)."""
 
     @property
     def target(self) -> "Tensor":
-        """Of `Prepared`."""
+        """As in `Prepared`."""
         ...
 
     @property
@@ -46,13 +50,10 @@ class Targets(Protocol):
 
 
 class Metrics(Protocol):
-    """The scores of a task, gathered over batches.
+    """The scores of a task, gathered over batches."""
 
-    Attributes:
-        sums: all that is gathered, one tensor on the CPU. Scores of several processes' images together are those of the
-            sum of their `sums`: assign it, then `compute`.
-    """
-
+    # all that is gathered, one tensor on the CPU. The scores of several processes together are those of the sum of
+    # their `sums`: assign it, then `compute`
     sums: "Tensor"
 
     def update(self, output: "Tensor", image: "Tensor", target: "Tensor") -> None:
@@ -71,45 +72,112 @@ class Metrics(Protocol):
 
 
 @dataclass(frozen=True)
+class Context:
+    """What a task is built from besides its own settings."""
+
+    class_names: tuple[str, ...] = ()  # of the data set, without background; empty for tasks without masks
+    has_background: bool = True  # label 0 is a class of its own
+    root: Path | None = None  # the data folder
+    seed: int = 0  # of the run
+    weights: str | None = None  # of loss networks whose task names none (`stream.loss_weights`)
+    judge: bool = True  # False for prediction alone: no critic, no loss network, no style image
+    shared: dict[Any, Any] = field(default_factory=dict)  # objects that tasks of one run share
+
+
 class Task:
     """What the network must output at a step.
 
+    Annotated public class attributes of a subclass are its settings: keys of a task in a recipe, checked against their
+    annotation. One without a value must be given in the recipe.
+
     Attributes:
+        kind: names the kind in recipes and records; a strategy lists the kinds it can learn.
+        primary: the metric by which the task is ranked. higher_is_better: its direction.
+        measures: the names of `scores`.
+        needs_masks: True if `prepare` reads the masks; images without masks do for all other tasks.
         name: names the task in records, such as `voc`.
-        kind: one of `KINDS`; a strategy lists the kinds it can learn.
-        primary: the metric by which the task is ranked.
-        higher_is_better: its direction.
-        has_background: whether output 0 is a class of its own or stands for "something of another step".
+        outputs: channels of the head; None where classes arrive over time and the stream knows.
+        has_background: True if output 0 is a class of its own, False if it stands for "something of another step".
     """
 
+    kind: ClassVar[str]
+    primary: ClassVar[str]
+    higher_is_better: ClassVar[bool] = True
+    measures: ClassVar[tuple[str, ...]] = ()
+    needs_masks: ClassVar[bool] = False
     name: str
-    kind: str
-    primary: str
-    higher_is_better: bool = True
+    outputs: int | None = None
     has_background: bool = True
 
-    @property
-    def outputs(self) -> int | None:
-        """Channels of the head; None where classes arrive over time and the stream knows."""
-        return None
+    def __init__(self, name: str, **values: Any):
+        if unknown := sorted(values.keys() - self.declared()):
+            raise SettingError(f"{type(self).__name__} has no setting '{unknown[0]}'")
+        self.name = name
+        vars(self).update(values)
+
+    # ---- built from a recipe
+
+    @classmethod
+    def declared(cls) -> dict[str, tuple[Any, Any]]:
+        """The kind's settings: name -> (type, default); the default is `...` where a value must be given."""
+        hints = get_type_hints(cls, include_extras=True)
+        own = [key for key in hints if not key.startswith("_") and key not in Task.__annotations__]
+        own = [key for key in own if hints[key] is not ClassVar and get_origin(hints[key]) is not ClassVar]
+        return {key: (hints[key], getattr(cls, key, ...)) for key in own}
+
+    @classmethod
+    def build(cls, name: str, values: dict[str, Any], context: Context) -> Self:
+        """The task of a recipe; `values` holds all declared settings, checked."""
+        return cls(name, **values)
+
+    @classmethod
+    def content(cls, values: dict[str, Any], context: Context) -> dict[str, Any]:
+        """The settings for the hash of a run, with files by what they hold instead of their path."""
+        return values
+
+    @classmethod
+    def source(cls) -> str:
+        """Hash of the file of a user's class, so that an edited task is another run; empty for packaged kinds."""
+        packaged = cls.__module__.startswith("densecl.")
+        return "" if packaged else hashlib.sha256(Path(inspect.getfile(cls)).read_bytes()).hexdigest()[:12]
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What decides losses and scores besides the kind, as plain values: for records and fingerprints."""
-        return {}
+        """The values that decide losses and scores besides the kind: for records and fingerprints."""
+        return {key: getattr(self, key) for key in self.declared()}
+
+    # ---- to be written for a kind
 
     def prepare(self, image: "Tensor", mask: "Tensor") -> Prepared:
-        """Input and target from what the reader gives.
+        """Input and target from an image (B, 3, H, W) uint8 RGB and its mask (B, H, W): labels, 255 void.
 
-        Args:
-            image: (B, 3, H, W) uint8 RGB, on any device.
-            mask: (B, H, W) integer labels of that device; only segmentation looks at them.
+        The mask is zero where the task needs none.
         """
         raise NotImplementedError
 
     def loss(self, logits: "Tensor", batch: Targets) -> "Tensor":
-        """The supervised loss: a scalar, mean over what the weights of the batch leave."""
+        """The supervised loss: a scalar, the weighted mean over what is labelled."""
         raise NotImplementedError
+
+    def scores(self, output: "Tensor", image: "Tensor", target: "Tensor") -> "dict[str, Tensor]":
+        """The scores of each image of a batch by name, (B,) each: all of `measures`. Arguments as `Metrics.update`."""
+        raise NotImplementedError
+
+    def picture(self, image: "Tensor", output: "Tensor", mask: "Tensor") -> Picture:
+        """One sample to look at: image (3, H, W) uint8, output (C, H, W) of the network, mask (H, W)."""
+        raise NotImplementedError
+
+    # ---- changed where a kind needs it
+
+    def metrics(self) -> Metrics:
+        """An empty gathering of scores: averages of `scores` over images, unless a kind counts otherwise."""
+        from densecl.metrics.image_quality import ImageAverages
+
+        return ImageAverages(self.measures, self.scores)
+
+    def distillation(self, logits: "Tensor", teacher_logits: "Tensor") -> "Tensor":
+        """The distance of outputs to a teacher's, a scalar: the mean squared difference."""
+        return (logits.float() - teacher_logits.float()).square().mean()
 
     def update_critic(
         self,
@@ -119,44 +187,23 @@ class Task:
         share: "float | Tensor" = 1.0,
         reduce: "Callable[[Iterable[nn.Parameter]], None] | None" = None,
     ) -> None:
-        """Once a training iteration, before `loss`: train what judges the outputs. Most tasks have nothing of that.
+        """Train what judges the outputs, once a training iteration and before `loss`; no gradient reaches the logits.
 
-        Args:
-            logits: of the network; no gradient goes back into them.
-            batch: as for `loss`.
-            share: of the images of the whole batch that this process holds.
-            reduce: sums the gradients of these parameters over processes (`training.distributed.sum_gradients`).
+        `share` is that of the whole batch's images that this process holds; `reduce` sums the gradients of parameters
+        over processes (`training.distributed.sum_gradients`).
         """
-
-    def distillation(self, logits: "Tensor", teacher_logits: "Tensor") -> "Tensor":
-        """How far outputs are from a teacher's, a scalar: the mean squared difference, where outputs are values."""
-        return (logits.float() - teacher_logits.float()).square().mean()
-
-    def metrics(self) -> Metrics:
-        """An empty gathering of scores."""
-        raise NotImplementedError
 
     def score(self, metrics: dict[str, Any]) -> float:
         """The primary metric out of a record's."""
         return number(metrics[self.primary])
 
     def forgetting(self, learnt: dict[str, Any], now: dict[str, Any]) -> float:
-        """How much worse the primary metric is than when the task was learnt; positive is worse."""
+        """The loss of the primary metric since the task was learnt; positive is worse."""
         change = self.score(learnt) - self.score(now)
         return change if self.higher_is_better else -change
 
-    def picture(self, image: "Tensor", output: "Tensor", mask: "Tensor") -> Picture:
-        """One sample to look at.
-
-        Args:
-            image: (3, H, W) uint8.
-            output: (C, H, W) of the network.
-            mask: (H, W).
-        """
-        raise NotImplementedError
-
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed training of the task needs: a critic and its optimiser. Most tasks need nothing."""
+        """The state that a resumed training of the task needs, such as a critic's; most tasks have none."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -166,3 +213,20 @@ class Task:
 def number(value: float | None) -> float:
     """A recorded score; not-a-number where a record has none."""
     return math.nan if value is None else float(value)
+
+
+def encode(image: "Tensor") -> "Tensor":
+    """RGB in 0..255 to outputs: float32 in -2..2."""
+    return (image.float() - GREY) / SPREAD
+
+
+def decode(output: "Tensor") -> "Tensor":
+    """Outputs to RGB in 0..255, not clamped."""
+    return output * SPREAD + GREY
+
+
+def decode_uint8(output: "Tensor") -> "Tensor":
+    """Outputs to the RGB image that would be stored."""
+    from densecl.metrics.colour import to_uint8
+
+    return to_uint8(decode(output.float()))

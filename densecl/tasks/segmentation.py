@@ -1,30 +1,37 @@
-"""Semantic segmentation: one output a class and one for background; mean intersection over union."""
+"""Semantic segmentation: one output for each class and one for background; mean intersection over union."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from densecl.errors import SettingError
-from densecl.tasks.base import Picture, Prepared, Targets, Task, number
+from densecl.tasks.base import Context, Picture, Prepared, Targets, Task, number
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-@dataclass(frozen=True)
 class Segmentation(Task):
     """The task of labelling each pixel with a class.
 
-    Attributes:
+    Args:
+        name: of the task.
         classes: without background; None where they arrive over time. Then the stream makes the labels, and strategies
             and the runner's confusion matrix take the place of `loss` and `metrics`.
+        has_background: see `Task`.
     """
 
-    classes: int | None = None
+    kind = "segmentation"
+    primary = "miou"
+    needs_masks = True
 
-    @property
-    def outputs(self) -> int | None:
-        """One a class and one for background."""
-        return None if self.classes is None else self.classes + 1
+    def __init__(self, name: str, *, classes: int | None = None, has_background: bool = True):
+        super().__init__(name)
+        self.outputs = None if classes is None else classes + 1
+        self.has_background = has_background
+
+    @classmethod
+    def build(cls, name: str, values: dict[str, Any], context: Context) -> Self:
+        """The task of all classes of the data set."""
+        return cls(name, classes=len(context.class_names), has_background=context.has_background)
 
     def prepare(self, image: "Tensor", mask: "Tensor") -> Prepared:
         """The image as it is, and its labels."""
@@ -48,9 +55,9 @@ class Segmentation(Task):
         Raises:
             SettingError: the number of classes is not known.
         """
-        if self.classes is None:
+        if self.outputs is None:
             raise SettingError(f"task '{self.name}' does not say how many classes it has")
-        return SegmentationMetrics(self.classes + 1, self.has_background)
+        return SegmentationMetrics(self.outputs, self.has_background)
 
     def score(self, metrics: dict[str, Any]) -> float:
         """The mean over all classes."""
@@ -70,34 +77,25 @@ class SegmentationMetrics:
     """
 
     def __init__(self, labels: int, has_background: bool):
-        from densecl.metrics import ConfusionMatrix
+        import torch
 
-        self._confusion, self._first = ConfusionMatrix(labels), 0 if has_background else 1
-
-    @property
-    def sums(self) -> "Tensor":
-        """The matrix."""
-        return self._confusion.matrix
-
-    @sums.setter
-    def sums(self, value: "Tensor") -> None:
-        self._confusion.matrix = value
+        self.sums, self._first = torch.zeros(labels, labels, dtype=torch.int64), 0 if has_background else 1
 
     def update(self, output: "Tensor", image: "Tensor", target: "Tensor") -> None:
         """Count a batch of logits (B, C, H, W) or of labels (B, H, W); see `Metrics`."""
-        self._confusion.update(output.argmax(1) if output.ndim == 4 else output, target)
+        from densecl.metrics.confusion import count_pairs
+
+        labels = output.argmax(1) if output.ndim == 4 else output
+        self.sums = self.sums + count_pairs(labels, target, len(self.sums), 255)
 
     def compute(self) -> dict[str, Any]:
         """`miou` (`all`: over classes that occur, background counted where there is one) and `iou` by label."""
-        values: list[float] = self._confusion.iou().tolist()
+        from densecl.metrics import iou_from_confusion
+
+        values: list[float] = iou_from_confusion(self.sums.numpy()).tolist()
         counted = [value for value in values[self._first :] if value == value]
         mean = sum(counted) / len(counted) if counted else float("nan")
         return {"miou": {"all": mean}, "iou": [value if value == value else None for value in values]}
-
-
-def segmentation(name: str, *, classes: int | None = None, has_background: bool = True) -> Segmentation:
-    """The task of labelling each pixel with a class; see `Segmentation`."""
-    return Segmentation(name, "segmentation", "miou", has_background=has_background, classes=classes)
 
 
 def paint(labels: "Tensor") -> "Tensor":

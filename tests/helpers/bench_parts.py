@@ -1,14 +1,16 @@
-"""What the tests of the bench share: a clock that is told what to show, and a row."""
+"""What the tests of the bench share: work on a clock that is told what to show, and a row."""
 
-from bench.rows import Row, Sense
-from bench.timing import Spent
+from bench import rows
+from bench.rows import SPEED, Row, Spent
 
 
 class Clock:
-    """A stopwatch whose times are those that the work says it took."""
+    """A clock on which work takes the times that it says; the processor works half of it."""
 
-    def __init__(self):
+    def __init__(self, monkeypatch):
         self.now = 0.0
+        monkeypatch.setattr(rows, "timer", lambda: self.now)
+        monkeypatch.setattr(rows.time, "process_time", lambda: self.now / 2)
 
     def work(self, *seconds):
         """Work that takes these times, one after the other, and the last ever after."""
@@ -19,11 +21,12 @@ class Clock:
 
         return work
 
-    def __call__(self, work):
-        start = self.now
-        work()
-        return Spent(self.now - start, (self.now - start) / 2)
 
-
-def a_row(sense=Sense.SPEED, ratio=2.0, seconds=1.0, **more):
-    return Row("losses", "work", "ours", "textbook", sense, seconds, 2.0, ratio, 1.0, 3.0, 2.0, 5, **more)
+def a_row(sense=SPEED, ours=1.0, reference=2.0, **more):
+    return Row(
+        "work",
+        ("ours", "textbook"),
+        [(Spent(ours, ours), Spent(reference, reference))],
+        sense,
+        **{"kind": "losses", **more},
+    )

@@ -140,5 +140,5 @@ def test_averages_of_two_processes_are_those_of_all_images():
     one.add({k: v[:1] for k, v in values.items()})
     two.add({k: v[1:] for k, v in values.items()})
     one.sums = one.sums + two.sums
-    assert one.averages() == whole.averages() == {"a": 2.0, "b": 0.6}
-    assert np.isnan(ImageAverages(("a",)).averages()["a"])
+    assert one.compute() == whole.compute() == {"a": 2.0, "b": 0.6}
+    assert np.isnan(ImageAverages(("a",)).compute()["a"])

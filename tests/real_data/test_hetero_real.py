@@ -11,9 +11,9 @@ from densecl.data import open_dataset
 from densecl.data.styles import style_image
 from densecl.data.transforms import ResizeCenterCrop
 from densecl.models.loss_network import build_loss_network
-from densecl.tasks import segmentation
-from densecl.tasks.colorization import colorization
-from densecl.tasks.style_transfer import style_transfer
+from densecl.tasks import Segmentation
+from densecl.tasks.colorization import Colorization
+from densecl.tasks.style_transfer import StyleTransfer
 
 SHARED = Path(os.environ.get("DENSECL_SHARED") or Path(__file__).parents[3] / "shared") / "data"
 pytestmark = pytest.mark.skipif(not (SHARED / "style").is_dir(), reason="no real data here")
@@ -35,7 +35,7 @@ def batch(dataset, size=64, n=4):
 def test_real_masks_serve_the_segmentation_of_all_classes(name, classes, images):
     dataset = open_dataset(name, "train")
     assert (len(dataset), len(dataset.class_names)) == (images, classes)
-    task = segmentation(name, classes=len(dataset.class_names))
+    task = Segmentation(name, classes=len(dataset.class_names))
     image, mask = batch(dataset)
     target = task.prepare(image, mask).target
     assert set(target.unique().tolist()) <= {*range(classes + 1), 255}
@@ -46,7 +46,7 @@ def test_real_masks_serve_the_segmentation_of_all_classes(name, classes, images)
 
 def test_real_photographs_are_coloured():
     image, mask = batch(open_dataset("coco", "val").without_masks())
-    task = colorization("coco")
+    task = Colorization("coco")
     scores = task.metrics()
     target = task.prepare(image, mask).target
     scores.update(target, image, target)
@@ -62,7 +62,7 @@ def test_real_paintings_are_found_and_are_styles():
         pixels = style_image(name, size=128)
         assert min(pixels.shape[:2]) == 128
         assert pixels.std() > 20
-        task = style_transfer(name, torch.from_numpy(pixels).permute(2, 0, 1), network)
+        task = StyleTransfer(name, torch.from_numpy(pixels).permute(2, 0, 1), network)
         target = task.prepare(image, mask).target
         scores = task.metrics()
         scores.update(target, image, target)

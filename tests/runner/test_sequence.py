@@ -18,9 +18,9 @@ from densecl.runner.plan import make_plan
 from densecl.runner.sequence import tasks_by_content
 from densecl.settings.recipe import RunSettings, StreamSettings, TrainingSettings, build
 from densecl.streams.scenario import TaskSource, task_sequence
-from densecl.tasks import segmentation
-from densecl.tasks.autoencoding import autoencoding
-from densecl.tasks.colorization import colorization
+from densecl.tasks import Segmentation
+from densecl.tasks.autoencoding import Autoencoding
+from densecl.tasks.colorization import Colorization
 
 COLOURS = {"name": "colours", "kind": "colorization", "data": "tints"}
 FIGURES = {"name": "figures", "kind": "segmentation", "data": "figures"}
@@ -61,7 +61,7 @@ def test_a_sample_of_the_experience_is_what_the_task_makes_of_it():
 
 
 def test_held_out_images_are_evaluated_and_not_trained_on():
-    scenario = task_sequence([source(colorization("a")), source(colorization("b"), 20, 3)], validation=0.2)
+    scenario = task_sequence([source(Colorization("a")), source(Colorization("b"), 20, 3)], validation=0.2)
     for experience, tests in zip(scenario.experiences, scenario.tests, strict=True):
         assert not set(experience.images.indices) & set(tests.indices)
     assert [len(tests) for tests in scenario.tests] == [2, 4]
@@ -71,10 +71,10 @@ def test_the_fingerprint_follows_tasks_and_images():
     prints = {
         task_sequence(parts).fingerprint
         for parts in (
-            [source(colorization("a"))],
-            [source(colorization("b"))],
-            [source(colorization("a", scale=10))],
-            [source(colorization("a"), seed=5)],
+            [source(Colorization("a"))],
+            [source(Colorization("b"))],
+            [source(Colorization("a", scale=10))],
+            [source(Colorization("a"), seed=5)],
         )
     }
     assert len(prints) == 4
@@ -84,10 +84,10 @@ def test_the_fingerprint_follows_tasks_and_images():
     ("tasks", "message"),
     [
         ([], "no task"),
-        ([colorization("a"), colorization("a")], "two tasks are named 'a'"),
-        ([colorization("a.b")], "cannot name a task"),
-        ([segmentation("a")], "how many outputs"),
-        ([segmentation("a", classes=3)], "4 outputs"),
+        ([Colorization("a"), Colorization("a")], "two tasks are named 'a'"),
+        ([Colorization("a.b")], "cannot name a task"),
+        ([Segmentation("a")], "how many outputs"),
+        ([Segmentation("a", classes=3)], "4 outputs"),
     ],
 )
 def test_sequences_that_cannot_be_are_refused(tasks, message):
@@ -231,17 +231,17 @@ def test_a_style_image_that_is_missing_or_broken_is_named(tmp_path):
 
 def test_what_a_teacher_teaches_is_the_tasks_own_matter():
     one, other = torch.randn(2, 5, 4, 4), torch.randn(2, 5, 4, 4)
-    assert torch.equal(segmentation("a", classes=4).distillation(one, other), distillation(one, other))
+    assert torch.equal(Segmentation("a", classes=4).distillation(one, other), distillation(one, other))
     difference = (one - other).numpy().astype(np.float64)
     torch.testing.assert_close(
-        colorization("a").distillation(one, other).item(), (difference**2).mean(), rtol=1e-6, atol=0
+        Colorization("a").distillation(one, other).item(), (difference**2).mean(), rtol=1e-6, atol=0
     )
 
 
 def adversarial():
     tasks = [
-        source(autoencoding("copy", loss="adversarial", critic=initialised(3, width=4))),
-        source(colorization("b")),
+        source(Autoencoding("copy", loss="adversarial", critic=initialised(3, width=4))),
+        source(Colorization("b")),
     ]
     return tiny_loop(parse_method("finetune"), task_sequence(tasks), tiny_network("unet", width=4, depth=2))
 
@@ -249,11 +249,11 @@ def adversarial():
 def test_a_critic_learns_and_goes_on_after_a_kill():
     whole = adversarial()
     first = whole.scenario.experiences[0]
-    before = [p.clone() for p in whole.task.critic.network.parameters()]
+    before = [p.clone() for p in whole.task.critic.parameters()]
     states = []
     whole.after_epoch = lambda: states.append(json_free(whole.state()))
     whole.train([first])
-    assert any(not torch.equal(a, b) for a, b in zip(before, whole.task.critic.network.parameters(), strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(before, whole.task.critic.parameters(), strict=True))
     resumed = adversarial()
     resumed.resume(states[0])
     resumed.train([resumed.scenario.experiences[0]])

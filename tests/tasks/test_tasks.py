@@ -14,10 +14,10 @@ from densecl.errors import DataError, SettingError
 from densecl.losses import cross_entropy
 from densecl.models.loss_network import build_loss_network
 from densecl.palette import palette
-from densecl.tasks import KINDS, segmentation
-from densecl.tasks.autoencoding import autoencoding
-from densecl.tasks.colorization import colorization
-from densecl.tasks.style_transfer import style_transfer
+from densecl.tasks import KINDS, Segmentation
+from densecl.tasks.autoencoding import Autoencoding
+from densecl.tasks.colorization import Colorization
+from densecl.tasks.style_transfer import StyleTransfer
 
 
 class Targets(NamedTuple):
@@ -40,15 +40,15 @@ def masks(n=4, side=24, classes=3, seed=0):
 
 def painting(name="waves", **settings):
     style = torch.from_numpy(style_image(name)).permute(2, 0, 1)
-    return style_transfer(name, style, build_loss_network("random"), **settings)
+    return StyleTransfer(name, style, build_loss_network("random"), **settings)
 
 
 def every_task():
     return [
-        segmentation("seg", classes=3),
-        colorization("colour"),
+        Segmentation("seg", classes=3),
+        Colorization("colour"),
         painting(normalised=True, content_weight=2.0, style_weight=1.0),
-        autoencoding("copy"),
+        Autoencoding("copy"),
     ]
 
 
@@ -107,12 +107,13 @@ def test_a_sample_of_no_weight_changes_nothing(task):
 def test_metrics_have_a_direction():
     better = {"miou": {"all": 0.7}}
     worse = {"miou": {"all": 0.5}}
-    assert segmentation("s").forgetting(better, worse) == pytest.approx(0.2)
-    assert colorization("c").forgetting({"mse": 100.0}, {"mse": 150.0}) == 50
+    assert Segmentation("s").forgetting(better, worse) == pytest.approx(0.2)
+    assert Colorization("c").forgetting({"mse": 100.0}, {"mse": 150.0}) == 50
 
 
-def test_tasks_can_be_named_without_torch():
-    code = "import sys, densecl.tasks; sys.exit('torch' in sys.modules)"
+def test_tasks_and_their_settings_can_be_read_without_torch():
+    code = "import sys; from densecl.settings.task_recipe import KINDS, kind_class; import densecl.tasks\n"
+    code += "[kind_class(kind).declared() for kind in KINDS]; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -120,7 +121,7 @@ def test_tasks_can_be_named_without_torch():
 
 
 def test_segmentation_is_cross_entropy_and_mean_iou():
-    task, mask = segmentation("seg", classes=3), masks()
+    task, mask = Segmentation("seg", classes=3), masks()
     target = task.prepare(images(), mask).target
     logits = outputs(task)
     assert task.outputs == 4
@@ -138,7 +139,7 @@ def test_segmentation_is_cross_entropy_and_mean_iou():
 
 
 def test_what_does_not_occur_is_not_averaged():
-    task = segmentation("seg", classes=3, has_background=False)
+    task = Segmentation("seg", classes=3, has_background=False)
     scores = task.metrics()
     truth = torch.tensor([[[1, 1, 2, 2]]])
     scores.update(torch.tensor([[[1, 1, 2, 1]]]), images(1), truth)
@@ -146,7 +147,7 @@ def test_what_does_not_occur_is_not_averaged():
 
 
 def test_segmentation_of_classes_that_arrive_does_not_know_its_outputs():
-    task = segmentation("voc", has_background=False)
+    task = Segmentation("voc", has_background=False)
     assert task.outputs is None
     assert (task.kind, task.primary, task.has_background) == ("segmentation", "miou", False)
     with pytest.raises(SettingError, match="does not say how many classes"):
@@ -155,7 +156,7 @@ def test_segmentation_of_classes_that_arrive_does_not_know_its_outputs():
 
 def test_labels_are_shown_in_vocs_colours():
     mask = torch.tensor([[0, 1], [20, 255]], dtype=torch.uint8)
-    picture = segmentation("seg", classes=20).picture(images(1)[0], mask, mask)
+    picture = Segmentation("seg", classes=20).picture(images(1)[0], mask, mask)
     colours = np.frombuffer(palette(), np.uint8).reshape(256, 3)
     assert picture.output[:, 1, 0].tolist() == colours[20].tolist()
     assert torch.equal(picture.output, picture.truth)
@@ -165,7 +166,7 @@ def test_labels_are_shown_in_vocs_colours():
 
 
 def test_colorization_sees_luminance_alone():
-    task, image = colorization("c"), images()
+    task, image = Colorization("c"), images()
     prepared = task.prepare(image, masks())
     r, g, b = image.numpy().astype(float).transpose(1, 0, 2, 3)
     y = 0.299 * r + 0.587 * g + 0.114 * b
@@ -179,7 +180,7 @@ def test_colorization_sees_luminance_alone():
 
 
 def test_colorization_scores_what_a_viewer_sees():
-    task, image = colorization("c"), images()
+    task, image = Colorization("c"), images()
     target = task.prepare(image, masks()).target
     perfect, grey, off = (task.metrics() for _ in range(3))
     perfect.update(target, image, target)
@@ -203,13 +204,13 @@ def test_the_scale_of_chroma_changes_the_loss_and_no_score():
     image = images()
     scores = []
     for scale in (1.0, 50.0):
-        task = colorization("c", scale=scale)
+        task = Colorization("c", scale=scale)
         target = task.prepare(image, masks()).target
         metrics = task.metrics()
         metrics.update(target * 0.5, image, target)
         scores.append(metrics.compute())
     assert scores[0] == pytest.approx(scores[1], rel=1e-3)
-    assert colorization("c", scale=1.0).settings != colorization("c").settings
+    assert Colorization("c", scale=1.0).settings != Colorization("c").settings
 
 
 # ---- style transfer
@@ -219,7 +220,7 @@ def test_style_loss_is_content_and_style_of_the_paper():
     """Gram matrices over C H W, weights 1e5 and 1e10, images in ImageNet's normalisation: all by hand."""
     network = build_loss_network("vgg16", "none", seed=1)
     style, image = images(1, 32, seed=5)[0], images(2, 32)
-    task = style_transfer("s", style, network)
+    task = StyleTransfer("s", style, network)
     logits = outputs(task, 2, 32)
     mean, std = (np.array(v).reshape(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
 
@@ -250,7 +251,7 @@ def test_style_loss_is_content_and_style_of_the_paper():
 def test_grams_of_the_style_are_made_once():
     network, calls = build_loss_network("random"), []
     network.register_forward_hook(lambda module, inputs, output: calls.append(len(inputs[0])))
-    task = style_transfer("s", images(1, 48)[0], network)
+    task = StyleTransfer("s", images(1, 48)[0], network)
     assert calls == [1]
     target = task.prepare(images(), masks()).target
     for _ in range(3):
@@ -286,7 +287,7 @@ def test_the_style_image_itself_has_no_style_loss():
 def test_gradients_of_the_style_loss_do_not_reach_its_network():
     task = painting()
     task.loss(outputs(task).requires_grad_(), Targets(task.prepare(images(), masks()).target)).backward()
-    assert all(parameter.grad is None for parameter in task.perceptual.parameters())
+    assert all(parameter.grad is None for parameter in task.extractor.parameters())
 
 
 def test_settings_tell_styles_apart():
@@ -298,7 +299,7 @@ def test_settings_tell_styles_apart():
 
 def test_what_style_transfer_refuses():
     with pytest.raises(DataError, match="style image is 2x2"):
-        style_transfer("s", torch.zeros(3, 2, 2, dtype=torch.uint8), build_loss_network("random"))
+        StyleTransfer("s", torch.zeros(3, 2, 2, dtype=torch.uint8), build_loss_network("random"))
     task = painting()
     with pytest.raises(ValueError, match="weight has shape"):
         task.loss(outputs(task), Targets(task.prepare(images(), masks()).target, torch.ones(4, 24, 24)))
@@ -309,7 +310,7 @@ def test_what_style_transfer_refuses():
 
 @pytest.mark.parametrize(("loss", "of"), [("l1", np.abs), ("l2", np.square)])
 def test_autoencoding_is_a_distance_to_the_input(loss, of):
-    task, image = autoencoding("a", loss=loss), images()
+    task, image = Autoencoding("a", loss=loss), images()
     target = task.prepare(image, masks()).target
     logits = outputs(task)
     expected = of(logits.numpy() - (image.numpy() - 127.5) / 63.75).mean()

@@ -5,10 +5,11 @@ import math
 import pytest
 import torch
 
-from bench import KINDS, goals, suite, trees
-from bench.peak import EpochClock, matmul_peak, measure_share, training_flops
-from bench.rows import Bench, Goal, Missing, Row, Sense, row
-from bench.timing import Form, Spent
+from bench import KINDS, losses, peak, rows, trees
+from bench.__main__ import measure
+from bench.passes import passes
+from bench.peak import iterations_of, matmul_peak, measure_share, training_flops
+from bench.rows import COST, PEAK, SPEED, WAITING, Bench, Form, Goal, Missing, Row, Spent
 from bench_parts import Clock, a_row
 from densecl.data.sets.voc import VOC
 from densecl.errors import DataError
@@ -18,8 +19,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
-def clock():
-    return Clock()
+def clock(monkeypatch):
+    return Clock(monkeypatch)
 
 
 @pytest.fixture(autouse=True)
@@ -32,29 +33,23 @@ def _no_data(tmp_path, tmp_path_factory, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("sense", "ratio", "low", "high"),
-    [
-        (Sense.SPEED, 4.0, 2.0, 6.0),
-        (Sense.PEAK, 4.0, 2.0, 6.0),
-        (Sense.COST, 1 / 4, 1 / 6, 1 / 2),
-        (Sense.WAITING, 1 / 4, 1 / 6, 1 / 2),
-    ],
+    ("sense", "ratio", "iqr"),
+    [(SPEED, 4.0, 2.0), (PEAK, 4.0, 2.0), (COST, 1 / 4, 1 / 6), (WAITING, 1 / 4, 1 / 6)],
 )
-def test_the_ratio_is_the_median_of_the_turns_in_the_sense_of_the_row(clock, sense, ratio, low, high):
+def test_the_ratio_is_the_median_of_the_turns_in_the_sense_of_the_row(clock, sense, ratio, iqr):
     ours, reference = Form("ours", clock.work(1.0)), Form("theirs", clock.work(9.0, 2.0, 6.0, 4.0))
-    made = Bench(3, watch=clock).compare("losses", "work", ours, reference, sense)
-    assert (made.seconds, made.reference_seconds, made.repeats) == (1.0, 4.0, 3)
-    assert (made.ratio, made.low, made.high) == pytest.approx((ratio, low, high))
-    assert made.processor_ratio == pytest.approx(ratio)
-    assert (made.ours, made.reference) == ("ours", "theirs")
+    made = Bench(3).compare("work", ours, reference, sense)
+    assert (made.seconds, len(made.turns)) == ((1.0, 4.0), 3)
+    assert (made.ratio.median, made.ratio.iqr) == pytest.approx((ratio, iqr))
+    assert made.processor == pytest.approx(ratio)
+    assert made.names == ("ours", "theirs")
 
 
 def test_the_median_of_paired_ratios_is_not_the_ratio_of_medians():
-    ours = [Spent(s, 0.0) for s in (1.0, 2.0, 4.0)]
-    theirs = [Spent(s, 0.0) for s in (3.0, 2.0, 8.0)]
-    made = row("losses", "work", ("a", "b"), (ours, theirs), Sense.SPEED)
-    assert (made.ratio, made.reference_seconds / made.seconds) == (2.0, 1.5)
-    assert made.processor_ratio is None
+    turns = [(Spent(ours), Spent(theirs)) for ours, theirs in ((1.0, 3.0), (2.0, 2.0), (4.0, 8.0))]
+    made = Row("work", ("a", "b"), turns, SPEED)
+    assert (made.ratio.median, made.seconds[1] / made.seconds[0]) == (2.0, 1.5)
+    assert made.processor is None
 
 
 @pytest.mark.parametrize(
@@ -63,13 +58,13 @@ def test_the_median_of_paired_ratios_is_not_the_ratio_of_medians():
         (a_row(), None),
         (a_row(goal=Goal(ratio=2.0)), True),
         (a_row(goal=Goal(ratio=2.1)), False),
-        (a_row(Sense.COST, 1.04, goal=Goal(ratio=1.03)), False),
-        (a_row(Sense.COST, 1.02, goal=Goal(ratio=1.03)), True),
-        (a_row(memory_ratio=0.5, goal=Goal(ratio=2.0, memory=0.6)), True),
-        (a_row(memory_ratio=0.7, goal=Goal(ratio=2.0, memory=0.6)), False),
+        (a_row(COST, 1.04, 1.0, goal=Goal(ratio=1.03)), False),
+        (a_row(COST, 1.02, 1.0, goal=Goal(ratio=1.03)), True),
+        (a_row(memory=0.5, goal=Goal(ratio=2.0, memory=0.6)), True),
+        (a_row(memory=0.7, goal=Goal(ratio=2.0, memory=0.6)), False),
         (a_row(goal=Goal(memory=0.6)), False),  # not measured
-        (a_row(seconds=0.3, goal=Goal(seconds=0.2)), False),
-        (a_row(seconds=0.1, goal=Goal(seconds=0.2)), True),
+        (a_row(ours=0.3, goal=Goal(seconds=0.2)), False),
+        (a_row(ours=0.1, goal=Goal(seconds=0.2)), True),
     ],
 )
 def test_a_goal_is_met_when_all_its_parts_are(made, met):
@@ -77,10 +72,7 @@ def test_a_goal_is_met_when_all_its_parts_are(made, met):
 
 
 def test_goals_are_those_that_were_set():
-    unbiased = goals.UNBIASED_CROSS_ENTROPY
-    assert (unbiased.ratio, unbiased.memory, unbiased.seconds) == (2.5, 0.6, None)
-    assert goals.UNBIASED_DISTILLATION.ratio == 1.5
-    assert (goals.PIXEL_LOOP.ratio, goals.TORCHMETRICS.ratio, goals.LOOP.ratio) == (500, 2, 1.03)
+    assert losses.GOALS == {"cross-entropy": (2.5, 0.6, None), "distillation": (1.5, None, None)}
 
 
 # ---- every kind, in tiny sizes
@@ -99,21 +91,20 @@ FOUND = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_gives_rows_of_its_own(kind):
-    found = list(suite.measure(kind, Bench(2), small=True))
+    found = list(measure(kind, Bench(2), small=True))
     made = [each for each in found if isinstance(each, Row)]
     assert len(made) == FOUND[kind]
     assert {each.kind for each in found} == {kind}
     for each in made:
-        assert 0 <= each.low <= each.ratio <= each.high < math.inf
-        assert min(each.seconds, each.reference_seconds) >= 0
-        assert each.ours
-        assert each.reference
+        assert 0 <= each.ratio.median < math.inf
+        assert min(each.seconds) >= 0
+        assert all(each.names)
         assert each.goal is None  # of small sizes nothing is asked
-    assert len({(each.what, each.ours, each.reference) for each in made}) == len(made)
+    assert len({(each.what, *each.names) for each in made}) == len(made)
 
 
 def test_both_loops_come_to_the_same_weights():
-    training = next(iter(suite.measure("harness", Bench(1), small=True)))
+    training = next(iter(measure("harness", Bench(1), small=True)))
     assert isinstance(training, Row)
     assert training.note == "final weights of both are equal bit for bit"
 
@@ -122,7 +113,7 @@ def test_torchmetrics_is_left_out_with_a_line_where_it_is_not_installed(monkeypa
     from bench import metrics
 
     monkeypatch.setattr(metrics, "find_spec", lambda name: None)
-    found = list(suite.measure("metrics", Bench(1), small=True))
+    found = list(measure("metrics", Bench(1), small=True))
     assert [type(each) for each in found] == [Row, Row, Missing]
     assert "torchmetrics is not installed" in found[-1].line
 
@@ -194,36 +185,46 @@ def test_operations_of_training_are_those_of_its_convolutions():
 
 
 def test_the_peak_is_the_fastest_of_several_products(monkeypatch, clock):
-    seconds = iter([9.0, 9.0, 9.0, 4.0, 2.0, 5.0])
-
-    def watch(work):
-        work()
-        return Spent(next(seconds), 1.0)
-
-    monkeypatch.setattr("bench.peak.stopwatch", lambda device: watch)
+    monkeypatch.setattr(peak.torch, "mm", lambda a, b, work=clock.work(9.0, 9.0, 9.0, 4.0, 2.0, 5.0): work())
     assert matmul_peak(torch.device("cpu"), torch.float32, size=8, repeats=3) == 2 * 8**3 / 2.0
 
 
-def test_the_first_epoch_is_not_counted_and_the_others_are_shared_out_over_their_iterations(monkeypatch):
-    times = iter([10.0, 11.0, 13.0])
-    monkeypatch.setattr("bench.peak.time.perf_counter", lambda: next(times))
-    monkeypatch.setattr("bench.peak.time.process_time", lambda: 1.0)
-    listener = EpochClock()
-    for epoch in range(3):
-        listener.epoch_finished(epoch, 0, {})
-    assert [each.seconds for each in listener.epochs(10)] == pytest.approx([0.1, 0.2])
+def test_the_first_epoch_is_not_counted_and_the_others_are_shared_out_over_their_iterations():
+    epochs = [Spent(9.0, 9.0), Spent(1.0, 0.5), Spent(2.0, 1.0)]
+    assert iterations_of(epochs, 10) == [Spent(0.1, 0.05), Spent(0.2, 0.1)]
 
 
-def test_the_share_of_the_peak_can_be_measured_on_any_device():
+def test_the_share_of_the_peak_can_be_measured_on_any_device(monkeypatch):
+    monkeypatch.setattr(peak, "matmul_peak", lambda device, dtype, size: 1e12)  # out of reach of any CPU's training
     backbone = {"encoder": "mini", "encoder_widths": (4, 8, 8, 8), "weights": "none", "width": 8, "spatial": (8, 8)}
     backbone |= {"spatial_width": 8, "context_width": 8, "fusion": 1}
     (made,) = measure_share(Bench(2), backbone, size=32, batch=2, iterations=2, precision="fp32", matmul=64)
     assert isinstance(made, Row)
-    assert made.sense is Sense.PEAK
-    assert made.ratio == pytest.approx(made.reference_seconds / made.seconds, rel=1)
-    assert 0 < made.ratio < 1
-    assert made.repeats == 2
+    assert made.sense == PEAK
+    assert made.ratio.median == pytest.approx(made.seconds[1] / made.seconds[0], rel=1)
+    assert 0 < made.ratio.median < 1
+    assert len(made.turns) == 2
     assert "images a second" in made.note
+
+
+def test_waiting_counts_from_the_second_batch_of_a_pass_on():
+    class Slow(torch.utils.data.Dataset):
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            rows.time.sleep(0.05)
+            return index
+
+    with passes() as ended:
+        for _ in range(2):
+            for _ in torch.utils.data.DataLoader(Slow()):
+                rows.time.sleep(0.02)
+    assert len(ended) == 2
+    for waited, whole in ended:
+        assert 0.1 <= waited.clock < whole.clock
+        assert whole.clock >= 0.1 + 3 * 0.02
+        assert whole.clock - waited.clock < 0.1  # the first batch is in neither
 
 
 # ---- the drawn tree

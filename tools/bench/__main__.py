@@ -1,14 +1,23 @@
 """`make bench`: our forms against reference forms, in turn in one process."""
 
-from pathlib import Path
+import importlib
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
 from bench import KINDS
+from densecl.cli import complain
 from densecl.cli.options import Data, Device
+from densecl.errors import DenseCLError, UnknownNameError
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
+@app.command()
 def bench(
     kind: Annotated[str, typer.Argument(help=f"{', '.join(KINDS)} or all.")] = "all",
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Turns of each form; the median counts.")] = 5,
@@ -22,59 +31,57 @@ def bench(
         bool, typer.Option("--small", help="Tiny sizes: tries every measurement in seconds, judges nothing.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with the machine it was measured on.")] = False,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write the table to, or as FILE.json JSON.")
-    ] = None,
 ) -> None:
     """Measure speed as ratios to named reference forms, run in turn in one process.
 
-    loader and index read a VOC tree; without one they draw a small one. Compiled
-    forms are left out with a line where there is no compiler.
+    loader and index read a VOC tree; without one they draw a small one.
     """
-    import json
-
-    from densecl.errors import SettingError, UnknownNameError
-    from densecl.files import write_text
-    from densecl.terminal import columns_and_colour
-
     if kind not in (*KINDS, "all"):
         raise UnknownNameError("measurement", kind, (*KINDS, "all"))
-    if output is not None and output.is_dir():
-        raise SettingError(f"--output {output} is a folder", "name a file")
 
     import torch
 
-    from bench.rows import Bench
-    from bench.suite import Report, run
-    from bench.table import render
+    from bench.rows import Bench, Row
+    from bench.table import LEGEND, environment, machine_lines, render
+    from bench.trees import find_tree
     from densecl.runner.plan import usable_device
 
-    tabled = output is not None or not as_json  # else JSON alone goes to the screen
-    as_json = as_json or (output is not None and output.suffix == ".json")
-    columns, colour = columns_and_colour()
-    kinds, shown = KINDS if kind == "all" else (kind,), False
+    how = Bench(repeats, torch.device(usable_device(device)), data, not small if compile is None else compile)
+    if data is not None:
+        find_tree(data)
+    machine, results = environment(how.device), []
+    say = (lambda text: None) if as_json else (lambda text: print(text, flush=True))
+    say(machine_lines(machine, small))
+    for name in KINDS if kind == "all" else (kind,):
+        print(f"measuring {name} ...", file=sys.stderr, flush=True)
+        results += (part := list(measure(name, how, small)))
+        say(render(part))
+    say(LEGEND)
+    if as_json:
+        rows = [row.as_json() for row in results if isinstance(row, Row)]
+        missing = [line._asdict() for line in results if not isinstance(line, Row)]
+        print(json.dumps({"environment": machine, "small": small, "rows": rows, "missing": missing}, indent=1))
 
-    def started(name: str) -> None:
-        typer.echo(f"measuring {name} ...", err=True)
 
-    def finished(name: str, report: Report) -> None:
-        nonlocal shown
-        if tabled:
-            last = name == kinds[-1]
-            part = render(report.of(name), width=columns or 80, colour=colour, machine=not shown, legend=last)
-            typer.echo(part, nl=not last)
-            shown = True
+def measure(kind: str, how, small: bool = False) -> Iterator:
+    """The rows of one kind as they are made; no goal is applied to small sizes."""
+    module = importlib.import_module(f"bench.{kind}")
+    for row in module.measure(how, **(module.SMALL if small else {})):
+        missing = isinstance(row, tuple)
+        yield row._replace(kind=kind) if missing else replace(row, kind=kind, goal=None if small else row.goal)
 
-    settings = Bench(repeats, torch.device(usable_device(device)), data, not small if compile is None else compile)
-    report = run(kinds, settings, small=small, started=started, finished=finished)
-    if output is None and not as_json:
-        return
-    text = json.dumps(report.as_json(), indent=1) + "\n" if as_json else render(report)
-    if output is None:
-        typer.echo(text, nl=False)
-    else:
-        write_text(output, text)
+
+def main(words: list[str] | None = None) -> int:
+    """Run the command and return its exit code; bad input is one line on stderr."""
+    try:
+        app(args=words, prog_name="bench", standalone_mode=False)
+    except Exception as error:
+        if not isinstance(error, DenseCLError) and not hasattr(error, "format_message"):  # of typer, about options
+            raise
+        complain(str(error) if isinstance(error, DenseCLError) else error.format_message())  # type: ignore[attr-defined]
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    typer.run(bench)
+    sys.exit(main())

@@ -7,16 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench import goals
-from bench.rows import Bench, Row, Sense
-from bench.timing import Form
+from bench.rows import SPEED, Bench, Form, Goal, Row
 from densecl.inversion import Inversion, Job, choose_targets, lse_lba_pool, pixel_range, synthesise
 from densecl.inversion.priors import l2_norm, variation_energies
 from densecl.models.network import Network
 from densecl.settings.backbone import build_backbone
 
 SMALL = {"iterations": 2, "batch": 15, "size": 16}
-KIND = "inversion"
 BACKBONE: dict[str, Any] = {
     "encoder": "mini",
     "weights": "none",
@@ -85,14 +82,7 @@ def reference(network: Network, job: Job, iterations: int) -> Tensor:
 
 
 def measure(bench: Bench, iterations: int = 6, batch: int = 60, size: int = 48) -> Iterator[Row]:
-    """Synthesis of one batch on the embedded benchmark's network; both forms make as many images x iterations.
-
-    Args:
-        bench: how.
-        iterations: of each turn.
-        batch: images.
-        size: height and width.
-    """
+    """Synthesis of one batch on the embedded benchmark's network; both forms make as many images x iterations."""
     torch.manual_seed(0)
     network = Network(build_backbone("bisenet", BACKBONE))
     network.grow(16)
@@ -102,13 +92,9 @@ def measure(bench: Bench, iterations: int = 6, batch: int = 60, size: int = 48) 
     job = Job(targets, (size, size), 0, pixel_range(mean, std))
     settings = Inversion(iterations=iterations)
     yield bench.compare(
-        KIND,
         f"DeepInversion, {iterations} iterations of {batch} images {size}x{size}",
-        Form(
-            "statistics in one pass",
-            lambda: synthesise(network, job, settings, device=bench.device),
-        ),
+        Form("statistics in one pass", lambda: synthesise(network, job, settings, device=bench.device)),
         Form("published hooks and loop", lambda: reference(network, job, iterations)),
-        Sense.SPEED,
-        goal=goals.SYNTHESIS,
+        SPEED,
+        goal=Goal(ratio=2),
     )

@@ -1,11 +1,9 @@
-"""How long training waits for its loader, and what the parts of loading cost beside bare ones."""
+"""The time that training waits for its loader, and the parts of loading beside bare ones."""
 
 import gc
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,23 +11,18 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from bench import goals
-from bench.harness import SMALL_BACKBONE
-from bench.rows import Bench, Row, Sense, row
-from bench.timing import Form, Spent, stopwatch
+from bench.harness import SMALL_BACKBONE, train
+from bench.passes import passes, total
+from bench.rows import COST, SPEED, WAITING, Bench, Form, Goal, Row
 from bench.trees import USUAL, Drawn, find_tree
 from densecl.data.dataset import DenseDataset
 from densecl.data.labels import lookup_table, remap
 from densecl.runner.build import build_network, build_scenario, build_strategy
-from densecl.runner.plan import Plan, make_plan
-from densecl.strategies.base import Strategy
+from densecl.runner.plan import make_plan
 from densecl.streams.samples import LoadedSample
-from densecl.streams.scenario import Scenario
-from densecl.training.batch import Batch
 from densecl.training.loader import EpochBatches, collate, make_loader
 
 SETTINGS = ("training.crop=128", "evaluation.size=128", "training.epochs=1")
-BACKBONE = "bisenet(encoder=resnet18, weights=none)"
 SMALL = {
     "workers": 1,
     "drawn": Drawn(20, 2, (32, 48)),
@@ -37,35 +30,7 @@ SMALL = {
     "backbone": SMALL_BACKBONE,
     "settings": ("training.crop=32", "evaluation.size=32", "training.iterations=3", "training.batch=4"),
 }
-KIND = "loader"
 LEAST = 0.02  # seconds a turn of what takes microseconds
-
-
-class Waiting(Iterable[Batch]):
-    """A loader that adds up how long each next batch took; the first of a pass, which starts the workers, apart.
-
-    Attributes:
-        first, later: what the first batch took, and all others.
-    """
-
-    def __init__(self, loader: Iterable[Batch]):
-        self.loader = loader
-        self.first = self.later = Spent(0.0, 0.0)
-
-    def __iter__(self) -> Iterator[Batch]:
-        batches, number = iter(self.loader), 0
-        while True:
-            start, used = time.perf_counter(), time.process_time()
-            batch = next(batches, None)
-            spent = Spent(time.perf_counter() - start, time.process_time() - used)
-            if batch is None:
-                return
-            if number == 0:
-                self.first = spent
-            else:
-                self.later = Spent(self.later.seconds + spent.seconds, self.later.processor + spent.processor)
-            number += 1
-            yield batch
 
 
 class BareDecode(Dataset[int]):
@@ -96,103 +61,38 @@ def measure(
     workers: int = 2,
     drawn: Drawn = USUAL,
     settings: tuple[str, ...] = SETTINGS,
-    backbone: str = BACKBONE,
+    backbone: str = "bisenet(encoder=resnet18, weights=none)",
     mask: int = 512,
 ) -> Iterator[Row]:
-    """Waiting in step 0 of `voc15-5`; loading alone; and on made labels and images, remap and collate.
-
-    Args:
-        bench: how; a turn of waiting is a pass over the step's images.
-        workers: processes that load.
-        drawn: the tree where none is found.
-        settings: assignments of the training.
-        backbone: that is trained.
-        mask: side of the made labels and images.
-    """
+    """Waiting in step 0 of `voc15-5`; loading alone; and on made labels and images, remap and collate."""
     tree = find_tree(bench.data, drawn)
     with TemporaryDirectory() as folder:
-        plan = make_plan(
-            "voc15-5",
-            "finetune",
-            backbone=backbone,
-            assignments=settings,
-            data=tree.root,
-            workers=workers,
-            device=str(bench.device),
-            output=Path(folder),
-        )
+        options = {"backbone": backbone, "assignments": settings, "data": tree.root, "workers": workers}
+        plan = make_plan("voc15-5", "finetune", **options, device=str(bench.device), output=Path(folder))
         scenario, _ = build_scenario(plan)
-        yield _waiting(bench, plan, scenario, workers, tree.note)
-        yield _loading(bench, plan, scenario, workers, tree.note)
-    yield from _parts(bench, mask, plan.settings.training.batch)
+        indices, batch = scenario.train_stream[0].images.indices, plan.settings.training.batch
+        turns = []
+        for _ in range(bench.repeats):
+            with passes() as epochs:
+                train(build_strategy(plan, scenario, build_network(plan.settings), workers), scenario)
+            gc.collect()  # of a strategy in a circle: workers forked off later would collect iterators of ended ones
+            turns.append([total(part) for part in zip(*epochs, strict=True)])
+        names = ("waiting, but for the first batch", f"training {plan.settings.backbone}")
+        what = f"waiting for batches, {len(indices)} images, {workers} workers"
+        yield Row(what, names, turns, WAITING, goal=Goal(ratio=0.05), note=tree.note)
 
+        def ours() -> None:
+            for _ in make_loader(scenario.training, EpochBatches(len(indices), batch, 0, 0), workers, pin=False):
+                pass
 
-def _waiting(bench: Bench, plan: Plan, scenario: Scenario, workers: int, note: str) -> Row:
-    waited, trained = [], []
-    for _ in range(bench.repeats):
-        spent, waiting = _train(plan, scenario, workers)
-        # patched into itself, the strategy is a circle that holds an iterator over processes that have ended; the next
-        # workers, forked off this one, would collect it and complain
-        gc.collect()
-        waited.append(waiting.later)
-        first = waiting.first
-        trained.append(Spent(spent.seconds - first.seconds, spent.processor - first.processor))
-    n = len(scenario.train_stream[0].images.indices)
-    return row(
-        KIND,
-        f"waiting for batches, {n} images, {workers} workers",
-        ("waiting, but for the first batch", f"training {plan.settings.backbone}"),
-        (waited, trained),
-        Sense.WAITING,
-        goal=goals.WAITING,
-        note=note,
-    )
+        def bare() -> None:
+            for _ in DataLoader(BareDecode(plan.train, indices), batch_size=batch, num_workers=workers):
+                pass
 
-
-def _train(plan: Plan, scenario: Scenario, workers: int) -> tuple[Spent, Waiting]:
-    """What the epochs of step 0 took, and the loader's share."""
-    strategy: Strategy = build_strategy(plan, scenario, build_network(plan.settings), workers)
-    make, epoch, watch = strategy.make_train_dataloader, strategy.training_epoch, stopwatch(strategy.device)
-    found: list[Waiting] = []
-    spent = Spent(0.0, 0.0)
-
-    def watched(**keywords: Any) -> None:
-        make(**keywords)
-        found.append(Waiting(strategy.dataloader))  # type: ignore[arg-type]
-        strategy.dataloader = found[0]
-
-    def timed(**keywords: Any) -> None:
-        nonlocal spent
-        one = watch(lambda: epoch(**keywords))
-        spent = Spent(spent.seconds + one.seconds, spent.processor + one.processor)
-
-    strategy.make_train_dataloader = watched  # type: ignore[method-assign]
-    strategy.training_epoch = timed  # type: ignore[method-assign]
-    strategy.train(scenario.train_stream[0], eval_streams=[])
-    return spent, found[0]
-
-
-def _loading(bench: Bench, plan: Plan, scenario: Scenario, workers: int, note: str) -> Row:
-    """Our loader without training, over one that only decodes the same files in as many processes."""
-    indices, batch = scenario.train_stream[0].images.indices, plan.settings.training.batch
-
-    def ours() -> None:
-        for _ in make_loader(scenario.training, EpochBatches(len(indices), batch, 0, 0), workers, pin=False):
-            pass
-
-    def bare() -> None:
-        for _ in DataLoader(BareDecode(plan.train, indices), batch_size=batch, num_workers=workers):
-            pass
-
-    return bench.compare(
-        KIND,
-        f"loading alone, {len(indices)} images, {workers} workers",
-        Form("decode, augment, label, collate", ours),
-        Form("bare decode", bare),
-        Sense.COST,
-        on_cpu=True,
-        note=note,
-    )
+        what = f"loading alone, {len(indices)} images, {workers} workers"
+        forms = Form("decode, augment, label, collate", ours), Form("bare decode", bare)
+        yield bench.compare(what, *forms, COST, note=tree.note)
+    yield from _parts(bench, mask, batch)
 
 
 def _parts(bench: Bench, side: int, batch: int) -> Iterator[Row]:
@@ -202,23 +102,15 @@ def _parts(bench: Bench, side: int, batch: int) -> Iterator[Row]:
     mapping = {label: label for label in range(16, 21)}  # the labels of a second step
     table = lookup_table(mapping, 0)
     yield bench.compare(
-        KIND,
         f"labels of a step, a mask of {side}x{side}",
         Form("look-up table", lambda: remap(mask, table)),
         Form("a pass for each label", lambda: textbook_remap(mask, {**mapping, 255: 255})),
-        Sense.SPEED,
+        SPEED,
         least=LEAST,
-        on_cpu=True,
-        goal=goals.REMAP,
+        goal=Goal(seconds=0.5e-3),
     )
     image = torch.randint(0, 256, (3, side, side), generator=generator, dtype=torch.uint8)
     samples = [LoadedSample(image.clone(), mask.clone(), 0, i) for i in range(batch)]
-    yield bench.compare(
-        KIND,
-        f"collating {batch} images {side}x{side}",
-        Form("our collate", lambda: collate(samples)),
-        Form("default_collate", lambda: default_collate(samples)),
-        Sense.COST,
-        least=LEAST,
-        on_cpu=True,
-    )
+    what = f"collating {batch} images {side}x{side}"
+    forms = Form("our collate", lambda: collate(samples)), Form("default_collate", lambda: default_collate(samples))
+    yield bench.compare(what, *forms, COST, least=LEAST)

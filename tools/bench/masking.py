@@ -1,4 +1,4 @@
-"""What masks cost: a Piggyback iteration beside one of fine-tuning; packing; changing the task of the full U-Net."""
+"""The cost of masks: a Piggyback iteration beside one of fine-tuning; packing; changing the task of the full U-Net."""
 
 import copy
 import itertools
@@ -7,9 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from bench import goals
-from bench.rows import Bench, Row, Sense
-from bench.timing import Form
+from bench.rows import COST, SPEED, Bench, Form, Goal, Row
 from densecl.losses import cross_entropy
 from densecl.masking import MaskSettings
 from densecl.masking.binary import add_masks, begin, finish, masks, score_parameters, select
@@ -17,69 +15,44 @@ from densecl.masking.bits import pack
 from densecl.models import Network, UNet
 
 SMALL = {"iterations": 1, "width": 4, "size": 16, "batch": 2, "switched_width": 8}
-KIND = "masking"
-LEAST = 0.02  # seconds a turn of packing
 
 
 def measure(
-    bench: Bench,
-    iterations: int = 4,
-    width: int = 16,
-    size: int = 48,
-    batch: int = 16,
-    switched_width: int = 64,
+    bench: Bench, iterations: int = 4, width: int = 16, size: int = 48, batch: int = 16, switched_width: int = 64
 ) -> Iterator[Row]:
-    """Measure training with masks, and keeping and changing them.
-
-    Args:
-        bench: how.
-        iterations: of each turn of training.
-        width: of the U-Net that is trained; 16 is that of the embedded sequences.
-        size: of the square images.
-        batch: how many images.
-        switched_width: of the U-Net whose tasks are changed; 64 is the full one.
-    """
+    """Training with masks on a U-Net of a width (16: that of the embedded sequences); keeping and changing them."""
     torch.manual_seed(0)
     network = Network(UNet(width))
     network.grow(21)
     network.to(bench.device)
     image = torch.randn(batch, 3, size, size).to(bench.device)
     target = torch.randint(0, 21, (batch, size, size)).to(bench.device)
-    tuned, masked = _finetuning(network, image, target), _piggyback(network, image, target)
+    tuned, masked = copy.deepcopy(network), copy.deepcopy(network)
+    add_masks(masked)
+    begin(masked, "task", MaskSettings())  # with per-task BatchNorm: scores, scale and shift, and the head are trained
+    trained = [p for p in masked.parameters() if p.requires_grad]
+    assert len(trained) > len(score_parameters(masked))
     yield bench.compare(
-        KIND,
         f"{iterations} iterations of {batch} images {size}x{size}, U-Net of width {width}",
-        Form("Piggyback", lambda: [masked() for _ in range(iterations)]),
-        Form("fine-tuning", lambda: [tuned() for _ in range(iterations)]),
-        Sense.COST,
-        goal=goals.PIGGYBACK,
+        Form("Piggyback", _iterations(masked, trained, image, target, iterations)),
+        Form("fine-tuning", _iterations(tuned, list(tuned.parameters()), image, target, iterations)),
+        COST,
+        goal=Goal(ratio=1.15),
     )
     yield from _keeping(bench, switched_width)
 
 
-def _finetuning(network: nn.Module, image: Tensor, target: Tensor) -> Callable[[], None]:
-    network = copy.deepcopy(network)
-    return _iteration(network, list(network.parameters()), image, target)
-
-
-def _piggyback(network: Network, image: Tensor, target: Tensor) -> Callable[[], None]:
-    """With per-task BatchNorm: scores, scale and shift, and the head are trained."""
-    network = copy.deepcopy(network)
-    add_masks(network)
-    begin(network, "task", MaskSettings())
-    trained = [p for p in network.parameters() if p.requires_grad]
-    assert len(trained) > len(score_parameters(network))
-    return _iteration(network, trained, image, target)
-
-
-def _iteration(network: nn.Module, trained: list[nn.Parameter], image: Tensor, target: Tensor) -> Callable[[], None]:
+def _iterations(
+    network: nn.Module, trained: list[nn.Parameter], image: Tensor, target: Tensor, iterations: int
+) -> Callable[[], None]:
     optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=True)
     network.train()
 
     def iterate() -> None:
-        optimizer.zero_grad()
-        cross_entropy(network(image).logits, target).backward()
-        optimizer.step()
+        for _ in range(iterations):
+            optimizer.zero_grad()
+            cross_entropy(network(image).logits, target).backward()
+            optimizer.step()
 
     return iterate
 
@@ -103,23 +76,21 @@ def _keeping(bench: Bench, width: int) -> Iterator[Row]:
         finish(network, name)
     bits = torch.cat([mask.flatten() for mask in masks(network, names[0]).values()])
     yield bench.compare(
-        KIND,
         f"packing {len(bits):,} mask bits",
         Form("packbits", lambda: pack(bits)),
         Form("sum of bits times powers of two", lambda: packed_textbook(bits)),
-        Sense.SPEED,
-        least=LEAST,
-        goal=goals.PACKING,
+        SPEED,
+        least=0.02,
+        goal=Goal(seconds=20e-3),
     )
     weights = [p.detach() for name, p in network.named_parameters() if name.endswith("original")]
     copies = [torch.empty_like(weight) for weight in weights]
     turn = itertools.cycle(names)
     yield bench.compare(
-        KIND,
         f"changing the task of a U-Net of width {width}",
         Form("masked weights made once", lambda: select(network, next(turn))),
         Form("copying the same weights", lambda: [a.copy_(b) for a, b in zip(copies, weights, strict=True)]),
-        Sense.COST,
+        COST,
         warmup=2,
-        goal=goals.SWITCHING,
+        goal=Goal(seconds=50e-3),
     )

@@ -1,191 +1,159 @@
-"""Results: one type of row for all kinds of measurement."""
+"""Two forms timed in turn on the clock of torch.utils.benchmark, and the row that compares them."""
 
-import statistics
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch.utils.benchmark import Measurement, TaskSpec, timer  # this clock waits for a GPU
 
-from bench.timing import Form, Spent, Stopwatch, in_turn, stopwatch
-
-CPU = torch.device("cpu")
-
-
-class Sense(Enum):
-    """What the ratio of a row means; `more` says whether more is better."""
-
-    SPEED = "times as fast as the reference"
-    COST = "cost over the bare limit"
-    WAITING = "share of the time of training"
-    PEAK = "share of the device's peak"
-
-    @property
-    def more(self) -> bool:
-        """Whether it is the reference's time over ours, so that more is better; else ours over the reference's."""
-        return self in (Sense.SPEED, Sense.PEAK)
+# what a ratio means: the reference's time over ours, then ours over the reference's
+SPEED, PEAK = "times as fast as the reference", "share of the device's peak"
+COST, WAITING = "cost over the bare limit", "share of the time of training"
 
 
 class Goal(NamedTuple):
-    """What a row should reach; None: nothing is asked for.
+    """The least that a row should reach; None: not asked for."""
 
-    Attributes:
-        ratio: at least this where more is better, else at most.
-        memory: at most this peak of bytes, ours over the reference's.
-        seconds: at most these, of ours.
-    """
-
-    ratio: float | None = None
-    memory: float | None = None
-    seconds: float | None = None
+    ratio: float | None = None  # at least this where more is better, else at most
+    memory: float | None = None  # at most this peak of bytes, ours over the reference's
+    seconds: float | None = None  # at most these, of our form
 
 
 class Missing(NamedTuple):
-    """What could not be measured here, and why."""
+    """A measurement that could not be made here, and why."""
 
-    kind: str
     line: str
+    kind: str = ""
+
+
+class Spent(NamedTuple):
+    """Seconds: on the clock, and of the processor in all threads, which other programs disturb less."""
+
+    clock: float
+    processor: float = 0.0
+
+
+@dataclass(frozen=True)
+class Form:
+    """One way of doing a piece of work."""
+
+    name: str
+    work: Callable[..., object]  # is timed; gets what `prepare` returned, if there is one
+    prepare: Callable[[], Any] | None = None  # called before each turn, outside the time
+    scale: float = 1.0  # the time is multiplied by it; for a form that is given only a part of the work
 
 
 @dataclass(frozen=True)
 class Row:
-    """A measurement.
+    """Our form beside a textbook or published form, or beside the bare limit."""
 
-    Attributes:
-        kind: one of `bench.KINDS`.
-        what: is measured.
-        ours: name of our form. reference: name of the textbook or published form, or of the bare limit.
-        sense: of the ratio.
-        seconds: of our form, median. reference_seconds: of the other, median.
-        ratio: median of the ratios of the turns. low, high: the least and the greatest of them.
-        processor_ratio: the same of the processor's time in all threads.
-        repeats: turns of each.
-        memory_ratio: peak of bytes, ours over the reference's; None: not measured.
-        goal: what should be reached, if anything.
-        note: what a reader must know to understand it.
-    """
-
-    kind: str
     what: str
-    ours: str
-    reference: str
-    sense: Sense
-    seconds: float
-    reference_seconds: float
-    ratio: float
-    low: float
-    high: float
-    processor_ratio: float | None
-    repeats: int
-    memory_ratio: float | None = None
+    names: tuple[str, str]  # of ours and of the reference
+    turns: Sequence[Sequence[Spent]]  # both of each turn
+    sense: str  # of the ratio
+    memory: float | None = None  # peak of bytes, ours over the reference's
     goal: Goal | None = None
     note: str = ""
+    kind: str = ""
+
+    @property
+    def more(self) -> bool:
+        """True if more is better."""
+        return self.sense in (SPEED, PEAK)
+
+    @property
+    def seconds(self) -> tuple[float, float]:
+        """Medians of ours and of the reference."""
+        return median([ours.clock for ours, _ in self.turns]), median([reference.clock for _, reference in self.turns])
+
+    @property
+    def ratio(self) -> Measurement:
+        """The ratios of the turns, with their median and interquartile range."""
+        return measured([b.clock / a.clock if self.more else a.clock / b.clock for a, b in self.turns])
+
+    @property
+    def processor(self) -> float | None:
+        """The median ratio in time of the processor."""
+        pairs = [(a.processor, b.processor) for a, b in self.turns if a.processor and b.processor]
+        return median([b / a if self.more else a / b for a, b in pairs]) if pairs else None
 
     @property
     def met(self) -> bool | None:
-        """Whether all parts of the goal are met; None without one."""
+        """True if all parts of the goal are met; None without one."""
         if self.goal is None:
             return None
-        least = self.goal.ratio
-        met = least is None or (self.ratio >= least if self.sense.more else self.ratio <= least)
-        if self.goal.memory is not None:
-            met = met and self.memory_ratio is not None and self.memory_ratio <= self.goal.memory
-        return met and (self.goal.seconds is None or self.seconds <= self.goal.seconds)
+        ratio, (wanted, memory, seconds) = self.ratio.median, self.goal
+        reached = wanted is None or (ratio >= wanted if self.more else ratio <= wanted)
+        reached = reached and (memory is None or (self.memory is not None and self.memory <= memory))
+        return reached and (seconds is None or self.seconds[0] <= seconds)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values by name."""
-        plain = dict(vars(self))
-        plain["sense"], plain["goal"] = self.sense.value, None if self.goal is None else self.goal._asdict()
-        return {**plain, "more_is_better": self.sense.more, "met": self.met}
+        plain = {**vars(self), "goal": None if self.goal is None else self.goal._asdict(), "turns": len(self.turns)}
+        computed = {"seconds": self.seconds, "ratio": self.ratio.median, "iqr": self.ratio.iqr}
+        return {**plain, **computed, "processor": self.processor, "more_is_better": self.more, "met": self.met}
 
 
 @dataclass(frozen=True)
 class Bench:
-    """How everything is measured.
+    """How everything is measured."""
 
-    Attributes:
-        repeats: turns of each form.
-        device: where tensors are.
-        data: folder of a VOC tree, for those that read files.
-        compile: whether compiled forms are measured as well.
-        watch: the clock; None: that of the device.
-    """
-
-    repeats: int = 5
-    device: torch.device = CPU
-    data: Path | None = None
-    compile: bool = False
-    watch: Stopwatch | None = None
+    repeats: int = 5  # turns of each form
+    device: torch.device = torch.device("cpu")  # noqa: RUF009
+    data: Path | None = None  # folder of a VOC tree, for kinds that read files
+    compile: bool = False  # measure compiled forms as well
 
     def compare(
-        self,
-        kind: str,
-        what: str,
-        ours: Form,
-        reference: Form,
-        sense: Sense,
-        *,
-        warmup: int = 1,
-        least: float = 0.0,
-        on_cpu: bool = False,
-        **more: Any,
+        self, what: str, ours: Form, reference: Form, sense: str, *, least: float = 0.0, warmup: int = 1, **more: Any
     ) -> Row:
-        """Time two forms in turn.
-
-        Args:
-            kind: see `Row`.
-            what: see `Row`.
-            ours: our form.
-            reference: the form it is held against.
-            sense: of the ratio.
-            warmup: see `in_turn`.
-            least: see `in_turn`.
-            on_cpu: the work never touches the device.
-            more: further attributes of the row.
-        """
-        watch = self.watch or stopwatch(CPU if on_cpu else self.device)
-        spent = in_turn((ours, reference), self.repeats, watch, warmup=warmup, least=least)
-        return row(kind, what, (ours.name, reference.name), (spent[0], spent[1]), sense, **more)
+        """The row of two forms; `more` are its further attributes."""
+        turns = in_turn((ours, reference), self.repeats, least, warmup)
+        return Row(what, (ours.name, reference.name), turns, sense, **more)
 
 
-def row(
-    kind: str,
-    what: str,
-    names: tuple[str, str],
-    spent: tuple[Sequence[Spent], Sequence[Spent]],
-    sense: Sense,
-    **more: Any,
-) -> Row:
-    """The row of times that were taken in pairs.
+def measured(values: Sequence[float]) -> Measurement:
+    """Numbers with their median and interquartile range."""
+    return Measurement(1, list(values), TaskSpec("", ""))
+
+
+def median(values: Sequence[float]) -> float:
+    """As torch.utils.benchmark has it."""
+    return measured(values).median
+
+
+def in_turn(forms: Sequence[Form], repeats: int, least: float = 0.0, warmup: int = 1) -> list[list[Spent]]:
+    """Time forms in turn; every second turn in the opposite order, so that a drift of the machine cancels out.
+
+    `benchmark.Timer` calls a form several times for each setup, and forms that use up what they are given cannot be.
 
     Args:
-        kind: see `Row`.
-        what: see `Row`.
-        names: of our form and of the reference.
-        spent: times of both, turn by turn.
-        sense: of the ratio.
-        more: further attributes.
+        forms: ways of doing the same.
+        repeats: turns of each form.
+        least: seconds of a turn: shorter work without a `prepare` is repeated, and its mean counts.
+        warmup: turns of each form that are not counted.
     """
-    pairs = list(zip(*spent, strict=True))
-    ratios = [_ratio(a.seconds, b.seconds, sense) for a, b in pairs]
-    work = [_ratio(a.processor, b.processor, sense) for a, b in pairs if a.processor and b.processor]
-    return Row(
-        kind,
-        what,
-        *names,
-        sense,
-        seconds=statistics.median(a.seconds for a, _ in pairs),
-        reference_seconds=statistics.median(b.seconds for _, b in pairs),
-        ratio=statistics.median(ratios),
-        low=min(ratios),
-        high=max(ratios),
-        processor_ratio=statistics.median(work) if work else None,
-        repeats=len(pairs),
-        **more,
-    )
+    calls = [1] * len(forms)
+    for k, form in enumerate(forms):
+        last = [_turn(form, 1).clock for _ in range(warmup)][-1:]
+        if last and least and form.prepare is None:
+            calls[k] = max(1, math.ceil(least * form.scale / max(last[0], 1e-9)))
+    turns = []
+    for turn in range(repeats):
+        order = range(len(forms)) if turn % 2 == 0 else reversed(range(len(forms)))
+        spent = {k: _turn(forms[k], calls[k]) for k in order}
+        turns.append([spent[k] for k in range(len(forms))])
+    return turns
 
 
-def _ratio(ours: float, reference: float, sense: Sense) -> float:
-    return reference / ours if sense.more else ours / reference
+def _turn(form: Form, calls: int) -> Spent:
+    """The mean of some calls."""
+    arguments = () if form.prepare is None else (form.prepare(),)
+    start, used = timer(), time.process_time()
+    for _ in range(calls):
+        form.work(*arguments)
+    spent = timer() - start, time.process_time() - used
+    return Spent(*(seconds * form.scale / calls for seconds in spent))

@@ -1,16 +1,14 @@
 """A VOC tree to read from where there is none: drawn photographs of VOC's size, in the user's cache."""
 
-import os
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from densecl.data.indexed_png import write_mask
 from PIL import Image
 
 from densecl.data import locate
-from densecl.data.decode import write_mask
-from densecl.data.drawing import border
-from densecl.data.drawn import write_whole
+from densecl.data.drawing import write_whole
 from densecl.data.places import cache_folder
 from densecl.errors import DataError
 
@@ -18,7 +16,7 @@ CLASSES = 20
 
 
 class Drawn(NamedTuple):
-    """What is drawn: images of each split, and their height and width, by default that of most of VOC's."""
+    """Images of each split, and their height and width, by default that of most of VOC's."""
 
     train: int = 96
     val: int = 24
@@ -38,12 +36,8 @@ class Tree(NamedTuple):
 def find_tree(data: Path | None, drawn: Drawn = USUAL) -> Tree:
     """The VOC tree in the usual places, or a drawn one where there is none.
 
-    Args:
-        data: a folder that the user named; then it must be there.
-        drawn: what is drawn.
-
     Raises:
-        DataError: the folder that was named holds no VOC tree.
+        DataError: the folder `data` that was named holds no VOC tree.
     """
     try:
         return Tree(locate("voc", data), "")
@@ -52,45 +46,40 @@ def find_tree(data: Path | None, drawn: Drawn = USUAL) -> Tree:
             raise
     height, width = drawn.size
     root = cache_folder() / "bench" / f"voc-{drawn.train}-{drawn.val}-{width}x{height}"
-    count = drawn.train + drawn.val
-    note = f"no VOC tree was found: {count} drawn images of {width}x{height} (name a real one with --data)"
+    note = (
+        f"no VOC tree was found: {drawn.train + drawn.val} drawn images of {width}x{height} (--data names a real one)"
+    )
     return Tree(write_whole(root, lambda folder: _write(folder, drawn)), note)
 
 
 def draw(rng: np.random.Generator, size: tuple[int, int], labels: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Ellipses of some classes, surrounded by void, on a smooth background with grain, as costly to decode as photos.
+    """An image (H, W, 3) uint8 and its mask (H, W) uint8: boxes of some classes, surrounded by void.
 
-    Returns:
-        Image (H, W, 3) uint8 and mask (H, W) uint8.
+    The smooth background has grain, so that decoding costs as much as of photographs.
     """
-    height, width = size
     coarse = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8))
-    pixels = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)).astype(np.float32)
-    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
-    instances = np.zeros(size, np.uint8)
+    pixels = np.asarray(coarse.resize(size[::-1], Image.Resampling.BICUBIC)).astype(np.float32)
     mask = np.zeros(size, np.uint8)
-    for number, label in enumerate(labels, 1):
-        y, x = rng.uniform(0.2, 0.8, 2) * size
-        a, b = rng.uniform(0.12, 0.3, 2) * size
-        inside = ((rows - y) / a) ** 2 + ((columns - x) / b) ** 2 <= 1
-        instances[inside], mask[inside] = number, label
-        pixels[inside] = 0.5 * pixels[inside] + 0.5 * rng.uniform(0, 255, 3)
-    pixels += rng.normal(0, 8, pixels.shape)
-    mask[border(instances[None])[0]] = 255
-    return np.clip(pixels, 0, 255).astype(np.uint8), mask
+    for label in labels:
+        (top, left), (height, width) = (rng.uniform(low, low + 0.4, 2) * size for low in (0.1, 0.2))
+        y, x, y2, x2 = map(int, (top, left, top + height, left + width))
+        mask[y - 1 : y2 + 1, x - 1 : x2 + 1] = 255
+        mask[y:y2, x:x2] = label
+        pixels[y:y2, x:x2] = 0.5 * pixels[y:y2, x:x2] + 0.5 * rng.uniform(0, 255, 3)
+    return np.clip(pixels + rng.normal(0, 8, pixels.shape), 0, 255).astype(np.uint8), mask
 
 
 def _write(folder: Path, drawn: Drawn) -> None:
-    """Images of one to three classes; the first goes through all of them."""
-    places = [folder / "JPEGImages", folder / "SegmentationClass", folder / "ImageSets" / "Segmentation"]
-    for place in places:
+    """Images of one to three classes, so that all of them occur."""
+    images, masks, lists = (folder / name for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"))
+    for place in (images, masks, lists):
         place.mkdir(parents=True)
     for seed, (split, count) in enumerate((("train", drawn.train), ("val", drawn.val))):
         rng = np.random.default_rng(seed)
         ids = [f"{split}_{i:04d}" for i in range(count)]
         for i, name in enumerate(ids):
             others = rng.integers(1, CLASSES + 1, rng.integers(0, 3)).tolist()
-            image, mask = draw(rng, drawn.size, [1 + i % CLASSES, *others])
-            Image.fromarray(image).save(f"{places[0]}{os.sep}{name}.jpg", quality=90)
-            write_mask(mask, f"{places[1]}{os.sep}{name}.png")
-        (places[2] / f"{split}.txt").write_text("".join(f"{name}\n" for name in ids), encoding="utf-8")
+            image, mask = draw(rng, drawn.size, [*others, 1 + i % CLASSES])  # the last one is never hidden
+            Image.fromarray(image).save(images / f"{name}.jpg", quality=90)
+            write_mask(mask, str(masks / f"{name}.png"))
+        (lists / f"{split}.txt").write_text("".join(f"{name}\n" for name in ids), encoding="utf-8")

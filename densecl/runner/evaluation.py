@@ -14,7 +14,7 @@ from densecl.metrics.iou import fold_unseen, forgetting, iou_from_confusion, ste
 from densecl.records.record import Evaluation, StepRecord, plain
 from densecl.streams.samples import LoadedSample, TestSamples
 from densecl.streams.stream import Stream
-from densecl.tasks import Metrics, Task
+from densecl.tasks import Metrics
 from densecl.training import distributed
 from densecl.training.batch import normalise
 from densecl.training.loop import Loop

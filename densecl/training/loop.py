@@ -25,7 +25,7 @@ from densecl.settings.recipe import TrainingSettings
 from densecl.streams.experiences import Experience, Normalisation, Scenario
 from densecl.streams.stream import Step, Stream
 from densecl.tasks import Task
-from densecl.training import distributed
+from densecl.training import distributed, state
 from densecl.training.batch import Batch, normalise, sizes, split
 from densecl.training.guards import LossGuard, check_weights
 from densecl.training.loader import EpochBatches, make_loader, step_length
@@ -136,16 +136,16 @@ class Loop:
         self.experience, self.stopped = experience, False
         (self.epochs, self.planned), self.epoch, self.iterations = self.length(experience), 0, 0
         self.guard = LossGuard(self.precision.scaler is not None)
-        state, self._resumed = self._resumed, None
-        if state is None:
+        saved, self._resumed = self._resumed, None
+        if saved is None:
             self.strategy.before_step(experience)
             for plugin in self.plugins:
                 plugin.before_step(self.strategy, experience)
         else:  # the effect of `before_step` is in the state, and what is frozen decides what the optimiser holds
-            self.load_method_state(state["method"])
+            self.load_method_state(saved["method"])
         self._make_optimizer()
-        if state is not None:
-            self._restore(state)
+        if saved is not None:
+            state.restore(self, saved)
         self._class_weights: Tensor | None = None
         if self.settings.class_weights and self.task.kind == "segmentation":
             from densecl.training.class_weights import class_weights, label_frequencies
@@ -387,67 +387,25 @@ class Loop:
         notes = {plugin.name: plugin.notes(self.strategy) for plugin in self.plugins}
         return {name: values for name, values in notes.items() if values}
 
-    # ---- going on from the end of an epoch
+    # ---- going on from the end of an epoch; see `densecl.training.state`
 
     def state(self) -> dict[str, Any]:
-        """All that training needs to go on from here: tensors, numbers, strings and containers.
+        """All that training needs to go on from here: tensors, numbers, strings and containers."""
+        return state.of_loop(self)
 
-        Generators are not in it: every draw derives from seed, step, epoch and index. Nor is the teacher, which is the
-        kept network of the previous step.
-        """
-        scaler = self.precision.scaler
-        return {
-            "step": self.step,
-            "epoch": self.epoch,
-            "iterations": self.iterations,
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "scaler": None if scaler is None else scaler.state_dict(),
-            "method": self.method_state(),
-            "task": self.task.state_dict(),  # a critic
-        }
-
-    def resume(self, state: dict[str, Any] | None) -> None:
+    def resume(self, saved: dict[str, Any] | None) -> None:
         """Let the next `begin` go on from a state; until then the network is that of the step before."""
-        self._resumed = state
+        self._resumed = saved
 
     @property
     def resuming(self) -> bool:
         """True if the next `begin` goes on from a state."""
         return self._resumed is not None
 
-    def _restore(self, state: dict[str, Any]) -> None:
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        if self.precision.scaler is not None and state["scaler"] is not None:
-            self.precision.scaler.load_state_dict(state["scaler"])
-        self.task.load_state_dict(state.get("task", {}))
-        self.epoch, self.iterations = state["epoch"], state["iterations"]
-
     def method_state(self) -> dict[str, Any]:
         """What strategy and plugins must remember, by name."""
-        frozen = [name for name, p in self.network.named_parameters() if not p.requires_grad]
-        plugins = {f"plugin:{plugin.name}": plugin.state_dict() for plugin in self.plugins}
-        return {"strategy": self.strategy.state_dict(), "frozen": frozen, **plugins}
+        return state.of_method(self)
 
-    def load_method_state(self, state: dict[str, Any]) -> None:
+    def load_method_state(self, saved: dict[str, Any]) -> None:
         """Restore what `method_state` returned, on the device of this run."""
-        state = on_device(state, self.device)
-        for name, parameter in self.network.named_parameters():
-            parameter.requires_grad_(name not in state.get("frozen", ()))
-        self.strategy.load_state_dict(state["strategy"])
-        for plugin in self.plugins:
-            plugin.load_state_dict(state[f"plugin:{plugin.name}"])
-
-
-def on_device(value: Any, device: torch.device) -> Any:
-    """Tensors of nested containers moved to a device."""
-    if isinstance(value, Tensor):
-        return value.to(device)
-    if isinstance(value, dict):
-        return {key: on_device(item, device) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(on_device(item, device) for item in value)
-    return value
+        state.restore_method(self, saved)

@@ -36,25 +36,20 @@ from densecl.training.schedule import make_schedule
 if TYPE_CHECKING:
     from densecl.strategies.base import Plugin, Strategy
 
-COMPILED = ("task_loss", "regulariser")  # hooks that `training.compile` compiles on a GPU
-
 
 class Events(Protocol):
     """Hears how training goes; `iteration` is called once an iteration, so it must be quick."""
 
     def step_started(self, step: int, epochs: int, iterations: int, batches: int, done: int) -> None:
         """A step begins: of so many epochs and iterations, batches an epoch, iterations done before a kill."""
-        ...
 
     def iteration(
         self, epoch: int, iteration: int, loss_terms: dict[str, Tensor], samples: int, rates: Sequence[float]
     ) -> None:
         """An iteration is done, with these learning rates; reading a loss may wait for the device."""
-        ...
 
     def epoch_finished(self, epoch: int, iteration: int, loss_terms: dict[str, Tensor]) -> None:
         """An epoch is done, and the device was waited for."""
-        ...
 
 
 class Loop:
@@ -143,7 +138,10 @@ class Loop:
                 plugin.before_step(self.strategy, experience)
         else:  # the effect of `before_step` is in the state, and what is frozen decides what the optimiser holds
             self.load_method_state(saved["method"])
-        self._make_optimizer()
+        groups = self.strategy.param_groups()
+        factors = [group.pop("factor", None) for group in groups]  # functions: no part of a state
+        self.optimizer = self.strategy.make_optimizer(groups)
+        self.schedule = make_schedule(self.optimizer, self.settings, self.planned, factors)
         if saved is not None:
             state.restore(self, saved)
         self._class_weights: Tensor | None = None
@@ -217,11 +215,9 @@ class Loop:
             self.events.iteration(self.epoch, self.iterations, self.loss_terms, len(batch.image), rates)
 
     def learn(self, batch: Batch, whole: Tensor | None) -> None:
-        """Add the gradients of a batch, or of a part of one, whose loss terms are its shares of those of the whole.
+        """Add the gradients of a prepared batch, or of a part of one: then `whole` is `sizes` of all of it.
 
-        Args:
-            batch: prepared.
-            whole: `sizes` of the batch that this is a part of; None where it is the batch of this process.
+        Loss terms of a part, and of one process of several, are its shares in those of the whole batch.
         """
         self.tell("before_forward")
         with self.precision.autocast():
@@ -324,12 +320,6 @@ class Loop:
             image = image.contiguous(memory_format=torch.channels_last)
         return batch._replace(image=image, target=target)
 
-    def _make_optimizer(self) -> None:
-        groups = self.strategy.param_groups()
-        factors = [group.pop("factor", None) for group in groups]  # functions: no part of a state
-        self.optimizer = self.strategy.make_optimizer(groups)
-        self.schedule = make_schedule(self.optimizer, self.settings, self.planned, factors)
-
     def _batches(self) -> EpochBatches:
         """The order of this step's samples, which derives from seed, step and epoch."""
 
@@ -353,7 +343,7 @@ class Loop:
         """Compile network and losses; anew each step, since the graphs have other outputs now."""
         torch.compiler.reset()  # graphs of earlier steps count against the limit above which torch compiles no more
         self._forward = torch.compile(self.network)
-        for hook in COMPILED if self.compiles_losses else ():
+        for hook in ("task_loss", "regulariser") if self.compiles_losses else ():
             setattr(self.strategy, hook, torch.compile(getattr(type(self.strategy), hook).__get__(self.strategy)))
 
     @property

@@ -1,7 +1,7 @@
 """The state of a loop at the end of an epoch, from which a killed run goes on to the same bits.
 
-Generators are not in it: every draw derives from seed, step, epoch and index. Nor is the teacher, which is the kept network
-of the previous step.
+No generator is in it: every draw derives from seed, step, epoch and index. No teacher either: it is the kept network of
+the previous step.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -61,8 +61,7 @@ class Loop:
         teacher: the frozen network of the previous step, None at step 0.
         step: counted from 0, -1 before the first. n_old: outputs that existed before it, output 0 included.
         epoch, iterations: done in this step. epochs, planned: those it has in all.
-        loss_terms: the named parts of the last batch's loss.
-        after_epoch: called at the end of each epoch, to keep a checkpoint.
+        loss_terms: of the last batch. after_epoch: called at the end of each epoch, to keep a checkpoint.
     """
 
     def __init__(

@@ -10,6 +10,7 @@ BIN := .venv/bin
 RUN := .venv/.installed
 DEV := .venv/.installed-dev
 DOCS := .venv/.installed-docs
+QUICK := losses metrics models records settings streams tables tasks training/test_loop.py strategies/test_plop.py
 DEMO := $(BIN)/densecl run --output demo --benchmark shapes15-5
 
 # the newest that starts: a shim of a version manager may stand for an interpreter that is not there
@@ -26,6 +27,9 @@ demo: $(RUN) ## finetune and mib on the embedded benchmark, then the table (a fe
 
 test: $(DEV) ## the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
+
+quick: $(DEV) ## the tests of the fast rooms, to run while working
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup $(addprefix tests/,$(QUICK)) $(ARGS)
 
 check: $(DEV) ## all there is to check: format, lint, the arrows between the rooms, types, dead code, tests
 	$(BIN)/ruff format --check .

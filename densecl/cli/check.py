@@ -1,4 +1,4 @@
-"""`densecl check`: try a method of one's own."""
+"""`densecl check`: try a method of your own."""
 
 from typing import Annotated
 
@@ -17,13 +17,16 @@ def check(
     ],
     catalogue: Catalogue = None,
 ) -> None:
-    """Train a method for seconds on a tiny stream and say in words what is wrong with it."""
+    """Train a method for seconds on a tiny stream and name its faults."""
+    from densecl.settings.catalogue import check_names
+
+    check_names(strategy=strategy, extra=catalogue)
     from densecl.check.check import check_method
 
     findings = check_method(strategy, catalogue)
     for finding in findings:
         typer.echo(f"✗ {finding}")
     if findings:
-        typer.echo(f"{len(findings)} thing{'s' * (len(findings) > 1)} to mend in {strategy}", err=True)
+        typer.echo(f"{len(findings)} fault{'s' * (len(findings) > 1)} in {strategy}", err=True)
         raise typer.Exit(2)
     typer.echo(f"✓ {strategy} works: hooks, outputs, losses, growing heads, state")

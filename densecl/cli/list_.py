@@ -1,4 +1,4 @@
-"""`densecl list`: what there is."""
+"""`densecl list`: names of benchmarks, strategies and backbones."""
 
 from typing import Annotated
 
@@ -18,11 +18,11 @@ def list_(
     """List benchmarks, strategies (and plugins) and backbones."""
     from densecl.settings.catalogue import entries
 
-    for number, name in enumerate([kind] if kind else ["benchmarks", "strategies", "backbones"]):
-        found = entries(name, catalogue)
-        width = max((len(entry.name) for entry in found), default=0)
+    for number, name in enumerate([kind] if kind else completion.KINDS):
+        listed = entries(name, catalogue)
+        width = max((len(entry.name) for entry in listed), default=0)
         typer.echo(("\n" if number else "") + name)
-        for entry in found:
+        for entry in listed:
             mark = "+" if entry.kind == "plugin" else " "
             typer.echo(f" {mark}{entry.name:<{width}}  {entry.summary}")
     if kind in (None, "strategies"):

@@ -1,7 +1,6 @@
 """The strategy and the plugins that a text such as `mib+replay(memory=100)` names."""
 
 import contextlib
-import hashlib
 import inspect
 import warnings
 from collections.abc import Iterable
@@ -14,7 +13,7 @@ from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from densecl.errors import SettingError, SpecError, UnknownNameError
 from densecl.settings.arguments import resolve
-from densecl.settings.catalogue import load_class, strategy_recipes
+from densecl.settings.catalogue import load_class, source_hash, strategy_recipes
 from densecl.settings.grammar import Call, parse
 from densecl.settings.recipe import SectionOverlay, StrategyRecipe
 from densecl.strategies.base import Plugin, Strategy
@@ -116,10 +115,10 @@ def _part(call: Call, recipes: dict[str, StrategyRecipe]) -> Part:
     recipe = recipes.get(call.name)
     if recipe is not None:
         cls = load_class(recipe.class_, recipe.source.parent)
-        return _checked(Part(recipe.name, call.name, cls, {**recipe.arguments, **values}, recipe, _source_hash(cls)))
+        return _checked(Part(recipe.name, call.name, cls, {**recipe.arguments, **values}, recipe, source_hash(cls)))
     if ":" in call.name:
         cls = load_class(call.name)
-        return _checked(Part(cls.__name__, call.name, cls, values, None, _source_hash(cls)))
+        return _checked(Part(cls.__name__, call.name, cls, values, None, source_hash(cls)))
     raise UnknownNameError("strategy or plugin", call.name, recipes, "or file.py:Class for one of your own")
 
 
@@ -148,13 +147,6 @@ def build_plugins(method: Method) -> list[BasePlugin]:
             names.add(plugin.name)
         plugins.append(plugin)
     return plugins
-
-
-def _source_hash(cls: type) -> str:
-    """Of the file of a class that is neither ours nor Avalanche's: an edited method is another run."""
-    if cls.__module__.startswith(("densecl.", "avalanche.")):
-        return ""
-    return hashlib.sha256(Path(inspect.getfile(cls)).read_bytes()).hexdigest()[:12]
 
 
 def _stock_arguments(part: Part) -> dict[str, Any]:

@@ -299,7 +299,6 @@ def test_a_run_folder_that_another_process_holds(capsys, run_copy, finished):
         (["data", "gett"], ["No such command 'gett'"]),
         (["evaluate", "absent"], ["absent is not a run", "result.json"]),
         (["table", "absent"], ["the folder absent does not exist"]),
-        (["bench", "los"], ["'los'", "did you mean 'losses'"]),
         (["show", "voc15-5", "--data", "absent"], ["absent"]),
     ],
 )

@@ -15,11 +15,11 @@ from densecl.check.tiny import tiny_scenario, tiny_strategy
 from densecl.cli import main
 from densecl.data.photo import find_photos, read_photo
 from densecl.errors import DataError
-from densecl.finished import predictor
 from densecl.finished.predict import unique_names
 from densecl.models.network import Output
 from densecl.records.overlay import outline, overlay, percent, shares
 from densecl.records.record import read_record
+from densecl.runner import predictor
 from densecl.runner.methods import parse_method
 from tiny_runs import refused, run_words
 

@@ -1,1 +1,1 @@
-"""Answers about what is here: `show`, `cite`, `doctor`."""
+"""`show`, `cite` and `doctor`: what a name is, and what this machine has."""

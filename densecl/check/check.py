@@ -68,7 +68,7 @@ def _static(part: Part) -> list[str]:
             defaults = {key: default for key, (_, default) in hyperparameters(part.cls, base).items()}
             resolve(part.cls, base, defaults, part.cls.__name__)
         except SettingError as error:
-            findings.append(f"a default value that its annotation refuses: {error}")
+            findings.append(f"a hyper-parameter that does not fit: {error}")
     if part.cls.first_step not in ("own", "shared"):  # type: ignore[attr-defined]
         findings.append(f'{part.cls.__name__}.first_step is {part.cls.first_step!r}: write "own" or "shared"')  # type: ignore[attr-defined]
     if issubclass(part.cls, Strategy) and not part.cls.kinds:

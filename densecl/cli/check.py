@@ -20,13 +20,13 @@ def check(
     data: Annotated[Path | None, typer.Option("--data", help="Folder of a data set.")] = None,
     catalogue: Catalogue = None,
 ) -> None:
-    """Try a method (on a tiny stream), a data set or a backbone for seconds and say in words what is wrong with it."""
+    """Try a method (on a tiny stream), a data set or a backbone for seconds and name its faults."""
     from densecl.check import dispatch
 
     findings, works = dispatch.check(strategy, data, catalogue)
     for finding in findings:
         typer.echo(f"✗ {finding}")
     if findings:
-        typer.echo(f"{len(findings)} thing{'s' * (len(findings) > 1)} to mend in {strategy}", err=True)
+        typer.echo(f"{len(findings)} fault{'s' * (len(findings) > 1)} in {strategy}", err=True)
         raise typer.Exit(2)
     typer.echo(f"✓ {strategy} works: {works}")

@@ -8,11 +8,22 @@ import typer
 from densecl.cli import completion
 
 app = typer.Typer(help="Make, get, verify and find data sets.", no_args_is_help=True)
+
+
+def _known(name: str) -> str:
+    """Refuse a name that does not exist, before anything slow is imported."""
+    from densecl.data import canonical
+
+    canonical(name)
+    return name
+
+
 Name = Annotated[
     str,
     typer.Argument(
         help="shapes, figures, tints, voc2012, camvid, ade20k, cityscapes, coco, folder; file.py:Class for your own.",
         autocompletion=completion.data_sets,
+        callback=_known,
     ),
 ]
 Folder = Annotated[Path | None, typer.Option("--data", help="Folder of the data set (default: the usual places).")]
@@ -42,7 +53,7 @@ def get(name: Name, data: Folder = None) -> None:
 
 @app.command("path")
 def path(name: Name, data: Folder = None) -> None:
-    """Print where a data set is."""
+    """Print the folder of a data set."""
     from densecl.data import locate
 
     typer.echo(locate(name, data))
@@ -50,7 +61,7 @@ def path(name: Name, data: Folder = None) -> None:
 
 @app.command("verify")
 def verify(name: Name, data: Folder = None) -> None:
-    """Check that lists, images and masks are complete and legal; exit code 2 when they are not."""
+    """Check that lists, images and masks are complete and legal; exit code 2 if they are not."""
     from densecl.data import verify as checks
     from densecl.listeners.progress import Progress
     from densecl.streams import golden

@@ -1,31 +1,25 @@
-"""`densecl doctor`: what is here, what is missing, and what to do about it."""
-
-from typing import Annotated
+"""`densecl doctor`: check this machine, and say what to do."""
 
 import typer
 
-from densecl.cli.options import Catalogue, Data
+from densecl.cli.options import Catalogue, Data, Json
 
 MARKS = {"ok": ("✓", "green"), "note": ("·", "yellow"), "problem": ("!", "yellow"), "error": ("✗", "red")}
 BROKEN = 2  # exit code when nothing can be run
 
 
-def doctor(
-    data: Data = None,
-    catalogue: Catalogue = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Look at packages, devices, data sets, weights and folders; say what is missing and what to do.
+def doctor(data: Data = None, catalogue: Catalogue = None, as_json: Json = False) -> None:
+    """Check packages, devices, data sets, weights and folders; say what is missing and what to do.
 
     Needs no network and changes nothing. Exit code 2 if no run can be started, else 0.
     """
     import json
     import os
 
-    from densecl.about.doctor import examine, runnable
+    from densecl.about.doctor import examine
 
     findings = examine(data, catalogue)
-    able = runnable(findings)
+    able = not any(finding.level == "error" for finding in findings)
     if as_json:
         listed = [finding._asdict() for finding in findings]
         typer.echo(json.dumps({"runnable": able, "findings": listed}, indent=1, ensure_ascii=False))

@@ -4,12 +4,12 @@ from typing import Annotated
 
 import typer
 
-from densecl.cli.options import Catalogue, Data, Device, Run, Workers
+from densecl.cli.options import Catalogue, Code, Data, Device, Run, Step, Workers
 
 
 def evaluate(
     run: Run,
-    step: Annotated[int | None, typer.Option("--step", help="Which step's weights (default: the last).", min=0)] = None,
+    step: Step = None,
     evaluation: Annotated[
         str | None, typer.Option("--evaluation", help="crop512, full, or size=N (default: the run's own).")
     ] = None,
@@ -17,7 +17,8 @@ def evaluate(
     device: Device = None,
     workers: Workers = None,
     catalogue: Catalogue = None,
-    task: Annotated[str | None, typer.Option(help="Of a sequence of tasks, this one alone.")] = None,
+    strategy: Code = None,
+    task: Annotated[str | None, typer.Option(help="Only this task of a sequence of tasks.")] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the evaluation as JSON, confusion matrix included.")
     ] = False,
@@ -26,7 +27,15 @@ def evaluate(
     from densecl.finished.evaluate import reevaluate, summary
 
     scored = reevaluate(
-        run, step=step, task=task, preset=evaluation, data=data, device=device, workers=workers, catalogue=catalogue
+        run,
+        step=step,
+        task=task,
+        preset=evaluation,
+        data=data,
+        device=device,
+        workers=workers,
+        catalogue=catalogue,
+        method=strategy,
     )
     if not as_json:
         typer.echo(summary(scored))

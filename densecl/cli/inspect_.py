@@ -10,11 +10,11 @@ from densecl.cli.options import Run
 def inspect(
     run: Run,
     masks: Annotated[
-        bool, typer.Option("--masks", help="Share of weights that masks set to zero, and how alike masks are.")
+        bool, typer.Option("--masks", help="Share of weights that masks set to zero, and agreement of masks.")
     ] = False,
-    task: Annotated[str | None, typer.Option(help="The masks of this task alone.")] = None,
+    task: Annotated[str | None, typer.Option(help="Only the masks of this task.")] = None,
 ) -> None:
-    """Look into a run: settings, steps, scores of each class, what is taken for what, files. Nothing is changed."""
+    """Look into a run: settings, steps, scores of each class, confused classes, files. Nothing is changed."""
     if masks or task is not None:
         from densecl.finished.inspect_masks import describe_masks
 

@@ -1,4 +1,4 @@
-"""`densecl list`: what there is."""
+"""`densecl list`: names of benchmarks, strategies and backbones."""
 
 from typing import Annotated
 
@@ -21,14 +21,14 @@ def list_(
     from densecl.settings.catalogue import Entry, entries
     from densecl.tables.groupings import groupings
 
-    for number, name in enumerate([kind] if kind else ["benchmarks", "strategies", "backbones", "groupings"]):
+    for number, name in enumerate([kind] if kind else (*completion.KINDS, "groupings")):
         if name == "groupings":
-            found = [Entry(grouping.name, "grouping", grouping.summary) for grouping in groupings()]
+            listed = [Entry(grouping.name, "grouping", grouping.summary) for grouping in groupings()]
         else:
-            found = entries(name, catalogue)
-        width = max((len(entry.name) for entry in found), default=0)
+            listed = entries(name, catalogue)
+        width = max((len(entry.name) for entry in listed), default=0)
         typer.echo(("\n" if number else "") + name)
-        for entry in found:
+        for entry in listed:
             mark = "+" if entry.kind == "plugin" else " "
             typer.echo(f" {mark}{entry.name:<{width}}  {entry.summary}")
     if kind in (None, "strategies"):

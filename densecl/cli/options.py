@@ -1,5 +1,7 @@
-"""Options that several commands share."""
+"""Options that several commands share. Folders and files are checked here, before anything slow is imported."""
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -7,20 +9,83 @@ import typer
 
 from densecl.cli import completion
 
-Run = Annotated[Path, typer.Argument(help="The folder of a run.", autocompletion=completion.runs)]
+
+def _run_folder(folder: Path | None) -> Path | None:
+    """Refuse a folder that is not a run."""
+    from densecl.finished.trusted import record_path
+
+    if folder is not None:
+        record_path(folder)
+    return folder
+
+
+def _folder_of_runs(folder: Path) -> Path:
+    """Refuse a folder that does not exist."""
+    from densecl.errors import RecordError
+
+    if not folder.exists():
+        hint = "name a folder with runs, or start one with densecl run"
+        raise RecordError(f"the folder {folder} does not exist", hint)
+    return folder
+
+
+def _data_folder(folder: Path | None) -> Path | None:
+    """Refuse a folder of data that does not exist."""
+    from densecl.errors import DataError
+
+    alone = "RANK" not in os.environ  # of several processes one complains, once they have met
+    if folder is not None and alone and not folder.expanduser().is_dir():
+        raise DataError(f"--data {folder}: there is no such folder", "correct it, or leave out --data")
+    return folder
+
+
+def existing_images(images: Sequence[Path]) -> Sequence[Path]:
+    """Refuse an image that does not exist."""
+    from densecl.errors import DataError
+
+    for image in images:
+        if not image.exists():
+            raise DataError(f"image {image} is missing")
+    return images
+
+
+Run = Annotated[Path, typer.Argument(help="The folder of a run.", autocompletion=completion.runs, callback=_run_folder)]
+OtherRun = Annotated[
+    Path | None,
+    typer.Option(
+        "--judge",
+        help="A run with another seed: does its network see the same in the images?",
+        autocompletion=completion.runs,
+        callback=_run_folder,
+    ),
+]
+Runs = Annotated[Path, typer.Argument(help="A folder with runs, at any depth.", callback=_folder_of_runs)]
 Assign = Annotated[
     list[str] | None,
-    typer.Option("--set", help="SECTION.KEY=VALUE, as often as wanted: training.epochs=2.", metavar="KEY=VALUE"),
+    typer.Option("--set", help="SECTION.KEY=VALUE, such as training.epochs=2; repeatable.", metavar="KEY=VALUE"),
 ]
 Data = Annotated[
-    Path | None, typer.Option("--data", help="Folder of the data set (default: DENSECL_DATA, then the user's).")
+    Path | None,
+    typer.Option(
+        "--data", help="Folder of the data set (default: DENSECL_DATA, then the user's).", callback=_data_folder
+    ),
 ]
 Output = Annotated[Path, typer.Option("--output", help="Folder for results.")]
 Device = Annotated[
-    str | None, typer.Option("--device", help="cpu, cuda, cuda:1, ... (default: a GPU when there is one).")
+    str | None, typer.Option("--device", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one).")
 ]
 Catalogue = Annotated[
-    Path | None, typer.Option("--catalogue", help="Folder with benchmarks/ and strategies/ of one's own.")
+    Path | None, typer.Option("--catalogue", help="A folder of your own with benchmarks/ and strategies/.")
 ]
 Workers = Annotated[int | None, typer.Option("--workers", min=0, help="Processes that load data.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results only.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Step = Annotated[int | None, typer.Option("--step", min=0, help="The step whose weights are used (default: the last).")]
+Code = Annotated[
+    str | None,
+    typer.Option(
+        "--strategy",
+        "-s",
+        help="For a run with a class of your own: name it again, such as mine.py:Mine; a record's code is not trusted.",
+    ),
+]

@@ -1,23 +1,26 @@
-"""`densecl predict`: what a run makes of photographs."""
+"""`densecl predict`: label, colour or paint photographs with a run's network."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from densecl.cli.options import Catalogue, Device, Run
+from densecl.cli.options import Catalogue, Code, Device, Run, Step, existing_images
 
 
 def predict(
     run: Run,
     images: Annotated[
-        list[Path], typer.Argument(help="Images, or folders of them; those are not searched any deeper.")
+        list[Path],
+        typer.Argument(help="Images, or folders of them, without their subfolders.", callback=existing_images),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the pictures.")] = Path("predictions"),
-    step: Annotated[int | None, typer.Option("--step", help="Which step's weights (default: the last).", min=0)] = None,
+    step: Step = None,
     task: Annotated[
         str | None,
-        typer.Option(help="Of a sequence of tasks, which one (default: the last learnt); step0, ... where told."),
+        typer.Option(
+            help="Of a sequence of tasks, or step0, ... of a method told the step (default: the last learnt)."
+        ),
     ] = None,
     size: Annotated[
         str | None,
@@ -25,18 +28,18 @@ def predict(
     ] = None,
     device: Device = None,
     catalogue: Catalogue = None,
+    strategy: Code = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.")] = False,
 ) -> None:
     """Predict with the kept weights of a run; no data set is needed.
 
-    Written for each image: NAME.mask.png, labels in VOC's colours, as large as the image, and NAME.overlay.png, over
-    the image with a legend. For tasks that make pictures: NAME.TASK.png. Images of any kind and size; of an animation
-    the first frame. All are opened before anything is written.
+    Writes for each image NAME.mask.png (labels in VOC's colours, in the image's size) and NAME.overlay.png (over the
+    image, with a legend); for tasks that make pictures NAME.TASK.png. Images of any kind and size; the first frame of
+    an animation. All are opened before anything is written.
     """
     from densecl.finished.predict import describe, predictions
 
-    for prediction in predictions(
-        run, images, output, step=step, task=task, size=size, device=device, catalogue=catalogue
-    ):
+    options = {"step": step, "task": task, "size": size, "device": device, "catalogue": catalogue, "method": strategy}
+    for prediction in predictions(run, images, output, **options):  # type: ignore[arg-type]
         if not quiet:
             typer.echo(describe(prediction))

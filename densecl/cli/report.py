@@ -1,19 +1,21 @@
-"""`densecl report`: one page of everything that was run."""
+"""`densecl report`: one page of all runs."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from densecl.cli.options import Runs
+
 
 def report(
-    folder: Annotated[Path, typer.Argument(help="Folder with runs, at any depth.")] = Path("results"),
+    folder: Runs = Path("results"),
     output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = Path("report.html"),
 ) -> None:
     """Write one HTML page that opens offline: rankings, figures, pictures, settings.
 
     Means over seeds have 95 % intervals, rows are tested against the best. Records and pictures that cannot be read are
-    left out by name.
+    named and left out.
     """
     from densecl.report.make import report as write
 

@@ -1,4 +1,4 @@
-"""`densecl run`: train every step of a benchmark, evaluate after each, record it."""
+"""`densecl run`: train every step of a benchmark, evaluate after each, and record it."""
 
 from pathlib import Path
 from typing import Annotated
@@ -37,18 +37,18 @@ def run(
     data: Data = None,
     output: Output = Path("results"),
     weights: Annotated[
-        str | None, typer.Option("--weights", help="Of the encoder: timm (download), a file, or none.")
+        str | None, typer.Option("--weights", help="Weights of the encoder: timm (download), a file, or none.")
     ] = None,
     device: Device = None,
     precision: Annotated[str | None, typer.Option("--precision", help="fp32, bf16 or fp16.")] = None,
     validation: Annotated[
-        float | None, typer.Option("--validation", help="Hold out this share of the training images and score those.")
+        float | None, typer.Option("--validation", help="Hold out this share of the training images, and score on it.")
     ] = None,
     workers: Workers = None,
     catalogue: Catalogue = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show plan and cost, train nothing.")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Start over although the run is finished.")] = False,
-    no_share: Annotated[bool, typer.Option("--no-share", help="Train step 0 although an equal one is there.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show plan and cost; train nothing.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start again, even if the run is finished.")] = False,
+    no_share: Annotated[bool, typer.Option("--no-share", help="Train step 0 even if an equal one exists.")] = False,
     keep_checkpoints: Annotated[
         bool, typer.Option("--keep-checkpoints", help="Keep every epoch's checkpoint, not only those of the last step.")
     ] = False,
@@ -62,13 +62,19 @@ def run(
     ] = False,
 ) -> None:
     """Train every step, evaluate after each, and record it; a finished run is not repeated."""
+    import os
+
     from densecl.errors import SettingError
+    from densecl.settings.catalogue import check_names
+
+    if quiet and verbose:
+        raise SettingError("--quiet and --verbose exclude each other", "leave out one of them")
+    if "RANK" not in os.environ:  # of several processes one complains, once they have met
+        check_names(benchmark, strategy, backbone, catalogue)
     from densecl.listeners.listen import listeners
     from densecl.runner.plan import make_plan
     from densecl.training import distributed
 
-    if quiet and verbose:
-        raise SettingError("--quiet and --verbose exclude each other", "leave out one of them")
     distributed.join()
     main = distributed.is_main()
     events = listeners(quiet=quiet, verbose=verbose, tensorboard=tensorboard, wandb=wandb)

@@ -1,4 +1,4 @@
-"""`densecl show`: all there is to know about a name."""
+"""`densecl show` and `densecl cite`: describe a name, cite its paper."""
 
 from typing import Annotated
 
@@ -12,20 +12,23 @@ def show(
     name: Annotated[
         str, typer.Argument(help="A benchmark, strategy, plugin or backbone.", autocompletion=completion.names)
     ],
+    images: Annotated[
+        bool, typer.Option("--images", help="Open the data set of a benchmark: class names, images of each step, cost.")
+    ] = False,
     data: Data = None,
     catalogue: Catalogue = None,
 ) -> None:
-    """Show a benchmark's steps and recipe, a strategy's hyper-parameters and paper, or a backbone's settings."""
+    """Show a benchmark's steps and recipe, a strategy's hyper-parameters and paper, or a backbone's arguments."""
     from densecl.about.describe import show_name
 
-    typer.echo(show_name(name, data, catalogue))
+    typer.echo(show_name(name, data, catalogue, images=images or data is not None))
 
 
 def cite(
     name: Annotated[
         str,
         typer.Argument(
-            help="A benchmark, strategy or plugin; several joined by + or commas.", autocompletion=completion.names
+            help="Benchmarks, strategies and plugins, joined by + or commas.", autocompletion=completion.names
         ),
     ],
     catalogue: Catalogue = None,

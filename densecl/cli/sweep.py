@@ -19,22 +19,25 @@ def sweep(
     ] = None,
     jobs: Annotated[
         int | None,
-        typer.Option("--jobs", "-j", min=1, help="Runs at a time (default: a GPU each, or cores / threads)."),
+        typer.Option("--jobs", "-j", min=1, help="Runs at a time (default: one per GPU, or cores / threads)."),
     ] = None,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Of each run (default: 1).")] = None,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads of each run (default: 1).")] = None,
     data: Data = None,
     output: Output = Path("results"),
     device: Device = None,
     workers: Workers = None,
     catalogue: Catalogue = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs and their cost, start nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs and their cost; start nothing.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Train every run of a plan: benchmarks x strategies x seeds x settings.
 
-    Finished runs are not repeated, killed ones go on, and a first step that several share is trained once and first. A
-    run that fails does not stop the others; the exit code is then 1. Ctrl-C stops, the same command goes on.
+    Finished runs are not repeated, stopped ones are resumed, and a first step that several runs share is trained once.
+    A run that fails does not stop the others; the exit code is then 1. Ctrl-C stops; the same command resumes.
     """
+    from densecl.sweep.planfile import read_plan
+
+    read_plan(plan)  # refuses what is wrong with the file before anything slow is imported
     from densecl.cli import complain
     from densecl.sweep.sweep import carry_out, prepare
     from densecl.tables.forms.text import render

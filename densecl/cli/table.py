@@ -1,4 +1,4 @@
-"""`densecl table`: compare what was run."""
+"""`densecl table`: compare runs."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,13 +6,13 @@ from typing import Annotated
 import typer
 
 from densecl.cli import completion
-from densecl.cli.options import Catalogue
+from densecl.cli.options import Catalogue, Runs
 
 SUFFIXES = {".md": "markdown", ".csv": "csv", ".tex": "latex"}
 
 
 def table(
-    folder: Annotated[Path, typer.Argument(help="Folder with runs, at any depth.")] = Path("results"),
+    folder: Runs = Path("results"),
     per_step: Annotated[bool, typer.Option("--per-step", help="mIoU of all classes seen, after each step.")] = False,
     group: Annotated[
         str | None,
@@ -26,31 +26,31 @@ def table(
     ] = None,
     against: Annotated[
         str | None,
-        typer.Option(help="Numbers of papers beside ours: published, or a TOML file or folder of one's own."),
+        typer.Option(help="Numbers of papers beside ours: published, or a TOML file or folder of your own."),
     ] = None,
     benchmark: Annotated[
         list[str] | None,
         typer.Option(
             "--benchmark",
             "-b",
-            help="Show this benchmark alone; may be repeated.",
+            help="Show this benchmark alone; repeatable.",
             autocompletion=completion.benchmarks,
         ),
     ] = None,
     filter: Annotated[
         list[str] | None,
-        typer.Option(help="Show runs that meet a condition, as 'setting=disjoint' or 'training.lr<0.01'; repeatable."),
+        typer.Option(help="Show runs that meet a condition: 'setting=disjoint', 'training.lr<0.01'; repeatable."),
     ] = None,
     sort: Annotated[str | None, typer.Option(help="COLUMN, COLUMN:asc or COLUMN:desc; the best first.")] = None,
     columns: Annotated[
-        list[str] | None, typer.Option(help="Headings to show, with commas between; base and added will do.")
+        list[str] | None, typer.Option(help="Columns to show, with commas between; base and added are names too.")
     ] = None,
     spread: Annotated[
         str, typer.Option(help="After ±: std, the deviation over seeds, or interval, half the mean's 95 % interval.")
     ] = "std",
     over: Annotated[
         list[str] | None,
-        typer.Option(help="Average over runs that differ by this setting too, as 'stream.order'; may be repeated."),
+        typer.Option(help="Average over this setting too, such as 'stream.order'; repeatable."),
     ] = None,
     mix: Annotated[
         bool, typer.Option("--mix", help="Average runs of differing versions, data or devices, with a footnote.")
@@ -65,12 +65,12 @@ def table(
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write instead of the screen.")] = None,
 ) -> None:
-    """Compare what was run: one row per configuration, mean and standard deviation over seeds.
+    """Compare runs: one row per configuration, mean and standard deviation over seeds.
 
     IoU in percent by range of classes (in CSV fractions of 1, time in seconds).
     The best of each column is bold, ≈ marks what a paired test cannot tell from
-    it; unfinished runs, those that are told the task at test time and joint are
-    shown but not ranked. Runs with other settings have rows of their own.
+    it. Unfinished runs, methods that are told the task at test time, and joint
+    are shown but not ranked.
     """
     from densecl.files import write_text
     from densecl.tables.compare import table as compare
@@ -102,7 +102,7 @@ def table(
 
 
 def _published(name: str, catalogue: Path | None) -> list[Path]:
-    """The files that `--against` means."""
+    """The files of `--against`."""
     from densecl.errors import SettingError
     from densecl.settings.catalogue import published_files
 

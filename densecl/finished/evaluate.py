@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import torch
 
 from densecl.errors import RecordError, SettingError, UnknownNameError
+from densecl.finished.trusted import read_run, trusted_settings
 from densecl.metrics.iou import foreground_mean, harmonic_mean
-from densecl.records.record import FILE_NAME, Evaluation, Record, read_record
+from densecl.records.record import FILE_NAME, Evaluation, Record
 from densecl.runner.build import build_loop, build_network, build_scenario
 from densecl.runner.checkpoint import load_weights
 from densecl.runner.evaluation import evaluate
@@ -50,19 +51,21 @@ def parse_preset(text: str) -> EvaluationSettings:
 
 
 def plan_of(
-    folder: Path, data: Path | None = None, device: str | None = None, catalogue: Path | None = None
+    folder: Path,
+    data: Path | None = None,
+    device: str | None = None,
+    catalogue: Path | None = None,
+    method: str | None = None,
 ) -> tuple[Plan, Record]:
-    """The plan that a run folder was made by.
+    """The plan that a run folder was made by; `method` names classes outside the catalogue (`trusted_settings`).
 
     Raises:
         RecordError: no readable record there. SettingError: no such device.
     """
-    path = folder / FILE_NAME
-    if not path.is_file():
-        raise RecordError(f"{folder} is not a run: it has no {FILE_NAME}", "name the folder of one run")
-    record = read_record(path)
+    record, path = read_run(folder), folder / FILE_NAME
+    tree = trusted_settings(record, folder, method)
     try:
-        settings = build(RunSettings, record.settings, "settings", own_kinds(record.benchmark, catalogue))
+        settings = build(RunSettings, tree, "settings", own_kinds(record.benchmark, catalogue))
     except SettingError as error:
         raise RecordError(f"{path}: {error}") from error
     updates: dict[str, Any] = {"data": settings.data.model_copy(update={"root": data or settings.data.root})}
@@ -70,9 +73,9 @@ def plan_of(
         updates["device"] = usable_device(device or "cpu")
     settings = settings.model_copy(update=updates)
     calls = [Call(settings.strategy, settings.strategy_values), *(Call(n, v) for n, v in settings.plugins.items())]
-    method = parse_method(format_spec(tuple(calls)), catalogue)
+    parsed = parse_method(format_spec(tuple(calls)), catalogue)
     if settings.stream.kind == "tasks":
-        return Plan(settings, method, tuple((k,) for k in range(len(settings.stream.tasks))), folder), record
+        return Plan(settings, parsed, tuple((k,) for k in range(len(settings.stream.tasks))), folder), record
     order = settings.stream.order
     if not isinstance(order, tuple):
         raise RecordError(f"{path}: 'settings.stream.order' must be the list that the run used")
@@ -80,7 +83,7 @@ def plan_of(
         steps = protocol.ordered(protocol.steps(settings.stream.split, len(order)), order)
     except SettingError as error:
         raise RecordError(f"{path}: {error}") from error
-    return Plan(settings, method, steps, folder), record
+    return Plan(settings, parsed, steps, folder), record
 
 
 def reevaluate(
@@ -93,6 +96,7 @@ def reevaluate(
     device: str | None = None,
     workers: int | None = None,
     catalogue: Path | None = None,
+    method: str | None = None,
 ) -> Scored:
     """Evaluate the weights of a finished step; heads grow as they did, nothing is trained.
 
@@ -101,7 +105,7 @@ def reevaluate(
     Raises:
         RecordError, RunError, SettingError: no such run, step, weights or preset.
     """
-    plan, record = plan_of(Path(folder), data, device, catalogue)
+    plan, record = plan_of(Path(folder), data, device, catalogue, method)
     comparable = True
     if preset is not None:
         own = plan.settings.evaluation

@@ -1,4 +1,4 @@
-"""What the masks of a run say: how much of each layer they set to zero, and how alike those of two tasks are."""
+"""`densecl inspect --masks`: weights that the masks of a run set to zero, and agreement of the masks of two tasks."""
 
 from pathlib import Path
 
@@ -7,9 +7,10 @@ from safetensors import safe_open
 from torch import Tensor
 
 from densecl.errors import RecordError, RunError, UnknownNameError
+from densecl.finished.trusted import read_run
 from densecl.masking.analysis import all_ones, similarities, zeroed, zeroed_in_all
 from densecl.masking.store import load_masks
-from densecl.records.record import FILE_NAME, Record, read_record
+from densecl.records.record import Record
 from densecl.runner.checkpoint import weights_path
 
 OWNERS = "owners"
@@ -22,65 +23,59 @@ def masks_of(folder: Path) -> tuple[Record, dict[str, dict[str, Tensor]]]:
     Raises:
         RecordError: it is no run of a sequence, or has no masks. DataError: masks are damaged, or of another network.
     """
-    path = folder / FILE_NAME
-    if not path.is_file():
-        raise RecordError(f"{folder} is not a run: it has no {FILE_NAME}", "name the folder of one run")
-    record = read_record(path)
+    record = read_run(folder)
     shapes = _shapes(weights_path(folder, len(record.steps) - 1))
     files = {file.stem: file for file in sorted((folder / "masks").glob("*.safetensors"))}
+    tasks = [step.task for step in record.steps]
     if OWNERS in files:
         owners = load_masks(files[OWNERS], shapes)
-        names = [step.task for step in record.steps]
         return record, {
-            name: {key: (value > 0) & (value <= k + 1) for key, value in owners.items()} for k, name in enumerate(names)
+            task: {key: (value > 0) & (value <= k + 1) for key, value in owners.items()} for k, task in enumerate(tasks)
         }
-    found = {step.task: load_masks(files[step.task], shapes) for step in record.steps if step.task in files}
-    if not found:
+    masks = {task: load_masks(files[task], shapes) for task in tasks if task in files}
+    if not masks:
         raise RecordError(f"{folder} has no masks", f"{record.strategy} keeps none; piggyback and packnet do")
-    return record, found
+    return record, masks
 
 
 def describe_masks(folder: Path, task: str | None = None) -> str:
-    """Zeroed share by layer and in all, then the agreement of every two tasks, as text.
+    """The share of zeroed weights by layer and in all, then the agreement of every two tasks' masks, as text.
 
     Args:
         folder: of the run.
-        task: only this one's shares.
+        task: the only one to show.
 
     Raises:
         UnknownNameError: the task has no masks. RecordError, DataError: see `masks_of`.
     """
-    record, found = masks_of(folder)
-    if task is not None and task not in found:
-        raise UnknownNameError("task with masks", task, found, "it was never learnt, or trained the network itself")
-    shown = {task: found[task]} if task is not None else found
-    lines = [
-        f"{record.benchmark}  {record.strategy}  {record.backbone}  seed {record.seed}",
-        "",
-        "weights set to 0, in %",
-    ]
-    layers = list(next(iter(shown.values())))
-    width = max(len(layer) for layer in layers)
-    lines.append(f"{'layer':{width}}  {'weights':>9}  " + "  ".join(f"{name:>12}" for name in shown))
-    shares = {name: zeroed(masks) for name, masks in shown.items()}
-    for layer in layers:
-        count = next(iter(shown.values()))[layer].numel()
+    record, masks = masks_of(folder)
+    if task is not None and task not in masks:
+        raise UnknownNameError("task with masks", task, masks, "it was never learnt, or trained the network itself")
+    shown = masks if task is None else {task: masks[task]}
+    layers = {name: mask.numel() for name, mask in next(iter(shown.values())).items()}
+    shares = {name: {**zeroed(of_task), "in all": zeroed_in_all(of_task)} for name, of_task in shown.items()}
+    width = max(map(len, layers))
+    lines = [f"{record.benchmark}  {record.strategy}  {record.backbone}  seed {record.seed}", ""]
+    lines += ["weights set to 0, in %", f"{'layer':{width}}  {'weights':>9}  " + "  ".join(f"{n:>12}" for n in shown)]
+    for layer, count in [*layers.items(), ("in all", sum(layers.values()))]:
         row = "  ".join(f"{100 * shares[name][layer]:12.1f}" for name in shown)
         lines.append(f"{layer:{width}}  {count:9,}  {row}")
-    total = sum(mask.numel() for mask in next(iter(shown.values())).values())
-    whole = "  ".join(f"{100 * zeroed_in_all(masks):12.1f}" for masks in shown.values())
-    lines.append(f"{'in all':{width}}  {total:9,}  {whole}")
     if task is None:
         lines += ["", "agreement of masks: share of equal values, and Cohen's kappa (0: as independent ones)"]
-        names = {record.steps[0].task: all_ones(next(iter(found.values()))), **found}
-        table = similarities(names)
-        pairs = [(a, b) for i, a in enumerate(names) for b in list(names)[i + 1 :]]
-        wide = max(len(f"{a}, {b}") for a, b in pairs) if pairs else 0
-        for a, b in pairs:
-            one = table[a][b]
-            kappa = "    -" if one.kappa != one.kappa else f"{one.kappa:5.3f}"
-            lines.append(f"{f'{a}, {b}':{wide}}  {one.matching:.3f}  {kappa}")
+        pairs = agreements(record, masks)
+        wide = max((len(f"{a}, {b}") for a, b, _, _ in pairs), default=0)
+        for a, b, matching, kappa in pairs:
+            lines.append(f"{f'{a}, {b}':{wide}}  {matching:.3f}  {'    -' if kappa is None else f'{kappa:5.3f}'}")
     return "\n".join(lines)
+
+
+def agreements(record: Record, masks: dict[str, dict[str, Tensor]]) -> list[tuple[str, str, float, float | None]]:
+    """(task, other task, share of equal values, Cohen's kappa) of every two tasks; kappa is None if undefined."""
+    first = all_ones(next(iter(masks.values())))  # the first task trained the network itself
+    table = similarities({record.steps[0].task: first, **masks})
+    names = list(table)
+    pairs = [(a, b, *table[a][b]) for k, a in enumerate(names) for b in names[k + 1 :]]
+    return [(a, b, matching, None if kappa != kappa else kappa) for a, b, matching, kappa in pairs]
 
 
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:

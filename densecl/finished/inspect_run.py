@@ -1,15 +1,16 @@
-"""`densecl inspect`: a run on one screen: settings, steps, scores of each class, what is taken for what, files."""
+"""`densecl inspect`: a run on one screen: settings, steps, scores of each class, confused classes, files."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rich.filesize import pick_unit_and_suffix
 from rich.table import Table
 from rich.text import Text
 
-from densecl.errors import RecordError
+from densecl.finished.trusted import read_run
 from densecl.records.layout import ranges
-from densecl.records.record import FILE_NAME, Record, find_records, flatten, read_record
+from densecl.records.record import Record, flatten
 from densecl.tables.forms.text import humanise
 from densecl.tables.measure import METRIC_NAMES
 from densecl.terminal import text_console
@@ -20,74 +21,59 @@ FILES = 40  # files that are listed by name; of more, folders
 
 
 class Confusion(NamedTuple):
-    """Pixels of one class that are taken for another.
+    """Pixels of one class that are predicted as another."""
 
-    Attributes:
-        true, predicted: labels.
-        pixels: how many.
-        share: of all pixels of the true class.
-    """
-
-    true: int
+    true: int  # label
     predicted: int
     pixels: int
-    share: float
+    share: float  # of all pixels of the true class
 
 
 class Part(NamedTuple):
-    """A file of a run, or several of one folder: where they are in the run's folder, how many, their bytes."""
+    """A file of a run, or all files of a folder below it."""
 
     name: str
     count: int
-    size: int
+    size: int  # bytes
 
 
-def read_run(folder: Path) -> Record:
-    """The record of a run.
+class Block(NamedTuple):
+    """A part of the screen; the title may be wider than the table."""
 
-    Raises:
-        RecordError: the folder is none of a run, or its record cannot be read.
-    """
-    path = folder / FILE_NAME
-    if path.is_file():
-        return read_record(path)
-    below = [found.path.parent for found in find_records(folder)[0]] if folder.is_dir() else []
-    advice = f"name the folder of one run, such as {below[0]}" if below else "name the folder of one run"
-    raise RecordError(f"{folder} is not a run: it has no {FILE_NAME}", advice)
+    title: str
+    table: Table
+    remark: str = ""
 
 
 def confusions(matrix: Sequence[Sequence[int]], learnt: Iterable[int], count: int = PAIRS) -> list[Confusion]:
-    """The pairs (true, predicted) of the largest share of the true class, of classes that have been learnt.
+    """The pairs of classes that are confused most, as shares of the true class.
 
     Args:
         matrix: counts of pixels, true label by predicted label.
         learnt: true labels that count.
         count: pairs at most.
     """
-    found = []
-    for true in learnt:
-        total = sum(matrix[true])
-        found += [
-            Confusion(true, predicted, pixels, pixels / total)
-            for predicted, pixels in enumerate(matrix[true])
-            if predicted != true and pixels
-        ]
-    return sorted(found, key=lambda pair: (-pair.share, pair.true, pair.predicted))[:count]
+    pairs = [
+        Confusion(true, predicted, pixels, pixels / sum(matrix[true]))
+        for true in learnt
+        for predicted, pixels in enumerate(matrix[true])
+        if predicted != true and pixels
+    ]
+    return sorted(pairs, key=lambda pair: (-pair.share, pair.true, pair.predicted))[:count]
 
 
 def files_of(folder: Path, limit: int = FILES) -> list[Part]:
-    """The files of a run, in order of their names; of more than `limit`, those of each folder below it together."""
+    """The files of a run by name; if there are more than `limit`, those of each folder together."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
     parts = [Part(path.relative_to(folder).as_posix(), 1, path.stat().st_size) for path in files]
     if len(parts) <= limit:
         return parts
-    together: dict[str, Part] = {}
+    folders: dict[str, Part] = {}
     for part in parts:
-        top, _, rest = part.name.partition("/")
-        name = f"{top}/" if rest else top
-        before = together.get(name, Part(name, 0, 0))
-        together[name] = Part(name, before.count + 1, before.size + part.size)
-    return list(together.values())
+        top, slash, _ = part.name.partition("/")
+        before = folders.get(top + slash, Part(top + slash, 0, 0))
+        folders[top + slash] = Part(before.name, before.count + 1, before.size + part.size)
+    return list(folders.values())
 
 
 def describe_run(folder: Path, *, width: int | None = None, colour: bool = False) -> str:
@@ -96,20 +82,18 @@ def describe_run(folder: Path, *, width: int | None = None, colour: bool = False
     Args:
         folder: of the run.
         width: columns of the terminal, None: 80.
-        colour: whether the terminal understands escape codes.
+        colour: True if the terminal understands escape codes.
 
     Raises:
         RecordError: see `read_run`.
     """
     record = read_run(folder)
     width = width or WIDTH
-    blocks = [_settings(record)]
-    blocks += _sequence(record) if record.tasks else [_steps(record), *_classes(record, width)]
-    blocks += [*_confusions(record), _files(folder)]
+    scores = _sequence(record) if record.tasks else [_steps(record), *_classes(record, width)]
     console = text_console(width, colour)
     with console.capture() as capture:
         console.print(_heading(record))
-        for block in blocks:
+        for block in [_settings(record), *scores, *_confusions(record), _files(folder)]:
             console.print()
             if block.title:
                 console.print(Text(block.title, style="bold"), soft_wrap=True)
@@ -120,14 +104,6 @@ def describe_run(folder: Path, *, width: int | None = None, colour: bool = False
 
 
 # ---- the blocks
-
-
-class Block(NamedTuple):
-    """A part of the screen: its title, which may be wider than the table, the table, a remark below."""
-
-    title: str
-    table: Table
-    remark: str = ""
 
 
 def _table(*headings: str, left: int = 1) -> Table:
@@ -147,7 +123,7 @@ def _heading(record: Record) -> Text:
 
 
 def _settings(record: Record) -> Block:
-    """What decides the run, a row a section as `--set` has them; what is nothing is left out."""
+    """The settings, one row per section of `--set`, without empty values."""
     table = _table("section", "values", left=2)
     plain = {key: value for key, value in record.settings.items() if not isinstance(value, dict)}
     sections = {key: value for key, value in record.settings.items() if isinstance(value, dict)}
@@ -168,77 +144,63 @@ def _steps(record: Record) -> Block:
     for step in record.steps:
         metrics = step.evaluations[0].metrics if step.evaluations else {}
         miou = metrics.get("miou", {})
-        table.add_row(
-            str(step.step),
-            Text(ranges(step.new_classes)),
-            f"{step.iterations}",
-            humanise(step.seconds) + ("*" if step.shared else ""),
-            *(_percent(miou.get(key)) for key in ("all", "previous", "current")),
-            _percent(metrics.get("forgetting")),
-        )
-    return Block("steps (mIoU and forgetting in %)", table, _star(record))
+        scores = [
+            _percent(value) for value in (*map(miou.get, ("all", "previous", "current")), metrics.get("forgetting"))
+        ]
+        table.add_row(str(step.step), Text(ranges(step.new_classes)), f"{step.iterations}", _time(step), *scores)
+    return Block("steps (mIoU and forgetting in %)", table, _remark(record))
 
 
 def _classes(record: Record, width: int) -> list[Block]:
-    """IoU of each class by step, in as many tables as the width asks for."""
+    """IoU of each class by step, in as many tables as the width needs."""
     steps = [step for step in record.steps if step.evaluations]
     label = max((len(name) for name in record.class_names), default=0)
     number = len(str(len(record.class_names)))
-    room = max(1, (width - number - 2 - label - 2) // 7)
+    columns = max(1, (width - number - 2 - label - 2) // 7)
     blocks = []
-    for first in range(0, len(steps), room):
-        shown = steps[first : first + room]
-        title = "IoU of each class after each step (%)" if first == 0 else ""
+    for first in range(0, len(steps), columns):
+        shown = steps[first : first + columns]
         table = _table("", "class", *(str(step.step) for step in shown), left=2)
         for k, name in enumerate(record.class_names):
-            found = [step.evaluations[0].metrics.get("iou", []) for step in shown]
-            cells = [_percent(values[k]) if k < len(values) else "-" for values in found]
-            table.add_row(str(k), Text(name), *cells)
-        blocks.append(Block(title, table))
+            values = [step.evaluations[0].metrics.get("iou", []) for step in shown]
+            table.add_row(str(k), Text(name), *(_percent(iou[k]) if k < len(iou) else "-" for iou in values))
+        blocks.append(Block("" if first else "IoU of each class after each step (%)", table))
     return blocks
 
 
 def _confusions(record: Record) -> list[Block]:
-    """What is taken for what after the last step; of a sequence, in each task of segmentation."""
-    if not record.steps:
-        return []
+    """The confused classes after the last step, of each task of segmentation."""
     blocks = []
-    last = record.steps[-1]
-    for number, evaluation in enumerate(last.evaluations):
+    for number, evaluation in enumerate(record.steps[-1].evaluations if record.steps else ()):
         names = record.tasks[number].class_names if record.tasks else record.class_names
         if evaluation.confusion is None or not names:
             continue
         learnt = range(1 if names[0] == "other" else 0, len(names)) if record.tasks else _learnt(record)
-        pairs = confusions(evaluation.confusion, learnt)
-        if not pairs:
-            continue
-        of = f" of {evaluation.task}" if record.tasks else ""
         table = _table("true", "predicted", "share", "pixels", left=2)
-        for pair in pairs:
+        for pair in confusions(evaluation.confusion, learnt):
             row = (Text(names[pair.true]), Text(names[pair.predicted]), f"{100 * pair.share:.1f} %", f"{pair.pixels:,}")
             table.add_row(*row)
-        blocks.append(Block(f"taken for another class{of}, after step {last.step}", table))
+        of = f" of {evaluation.task}" if record.tasks else ""
+        if table.row_count:
+            blocks.append(Block(f"taken for another class{of}, after step {record.steps[-1].step}", table))
     return blocks
 
 
 def _sequence(record: Record) -> list[Block]:
-    """What each step took and what is stored after it, then the scores by task and step."""
+    """Cost and stored bytes of each step, then the scores by task and step."""
     steps = _table("step", "task", "iterations", "time", "size", "file", left=2)
     for step in record.steps:
         size, file = ("-", "-") if step.model is None else (_bytes(step.model.formula), _bytes(step.model.file))
-        time = humanise(step.seconds) + ("*" if step.shared else "")
-        steps.add_row(str(step.step), Text(step.task), f"{step.iterations}", time, size, file)
-    headings = [f"after {step.step}" for step in record.steps]
-    scores = _table("task", "metric", *headings, left=2)
+        steps.add_row(str(step.step), Text(step.task), f"{step.iterations}", _time(step), size, file)
+    scores = _table("task", "metric", *(f"after {step.step}" for step in record.steps), left=2)
     for number, task in enumerate(record.tasks):
-        found = [step.evaluations[number : number + 1] for step in record.steps]
-        cells = [_score(task.primary, one[0].metrics) if one else "" for one in found]
-        arrow = "higher" if task.higher_is_better else "lower"
-        scores.add_row(
-            Text(task.name), Text(f"{METRIC_NAMES.get(task.primary, task.primary)}, {arrow} is better"), *cells
-        )
+        evaluations = [step.evaluations[number : number + 1] for step in record.steps]
+        cells = [_score(found[0].metrics.get(task.primary)) if found else "" for found in evaluations]
+        better = "higher" if task.higher_is_better else "lower"
+        metric = f"{METRIC_NAMES.get(task.primary, task.primary)}, {better} is better"
+        scores.add_row(Text(task.name), Text(metric), *cells)
     title = "score of each task after each step (mIoU in %)"
-    return [Block("steps", steps, _star(record)), Block(title, scores)]
+    return [Block("steps", steps, _remark(record)), Block(title, scores)]
 
 
 def _files(folder: Path) -> Block:
@@ -254,17 +216,20 @@ def _files(folder: Path) -> Block:
 
 
 def _learnt(record: Record) -> list[int]:
-    """Labels that the run can tell apart: background, where there is one, and the classes of finished steps."""
+    """Labels that the run can predict: background, where there is one, and the classes of finished steps."""
     classes = sorted({label for step in record.steps for label in step.new_classes} - {0})
     return [*([0] if record.has_background else []), *classes]
 
 
-def _star(record: Record) -> str:
+def _time(step: Any) -> str:
+    return humanise(step.seconds) + ("*" if step.shared else "")
+
+
+def _remark(record: Record) -> str:
     return "* loaded: another run with the same first step trained it" if any(s.shared for s in record.steps) else ""
 
 
-def _score(primary: str, metrics: dict[str, Any]) -> str:
-    value = metrics.get(primary)
+def _score(value: Any) -> str:
     if isinstance(value, dict):
         return _percent(value.get("all"))
     return "-" if value is None else f"{value:.4g}"
@@ -275,7 +240,7 @@ def _percent(share: float | None) -> str:
 
 
 def _value(value: Any) -> str:
-    """As it is written after `--set`, on one line; long lists by their ends."""
+    """A value as `--set` takes it, on one line; of a long list, its ends."""
     if isinstance(value, list | tuple) and len(value) > 12:
         return f"[{value[0]}, {value[1]}, ... {value[-1]}]"
     return str(value).replace("'", "")
@@ -285,9 +250,5 @@ def _bytes(count: int | None) -> str:
     """`312 B`, `4.0 KiB`, `12.3 MiB`."""
     if count is None:
         return "-"
-    size, unit = float(count), "B"
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024 or unit == "GiB":
-            break
-        size /= 1024
-    return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
+    unit, suffix = pick_unit_and_suffix(count, ["B", "KiB", "MiB", "GiB"], 1024)
+    return f"{count / unit:.{int(unit > 1)}f} {suffix}"

@@ -1,30 +1,33 @@
-"""How good the synthetic images of a run are: the figures in its record, and what an independent network says."""
+"""Quality of the synthetic images of a run: as its record has it, and as an independent network sees them."""
 
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from densecl.data.places import cache_folder
 from densecl.errors import RecordError, SettingError
-from densecl.finished.evaluate import plan_of
-from densecl.inversion import agreement, load_bank
-from densecl.models.network import Network
-from densecl.records.record import Record
-from densecl.runner.build import build_network
-from densecl.runner.checkpoint import load_weights
+from densecl.finished.trusted import read_run, trusted_settings
+
+if TYPE_CHECKING:
+    from densecl.models.network import Network
+    from densecl.records.record import Record
 
 
-def kept_network(folder: Path, step: int) -> tuple[Network, Record]:
+def kept_network(folder: Path, step: int) -> "tuple[Network, Record]":
     """The network of a run after a finished step, on the CPU and in evaluation mode, and the run's record.
 
     Raises:
         RecordError: no such run. SettingError: it has not finished that step. RunError: weights missing or damaged.
     """
-    plan, record = plan_of(folder, device="cpu")
+    from densecl.runner.build import build_network
+    from densecl.runner.checkpoint import load_weights
+    from densecl.settings.recipe import RunSettings, build
+
+    record = read_run(folder)
     if not 0 <= step < len(record.steps):
         raise SettingError(f"{folder} has not finished step {step}", "run it again")
-    settings = plan.settings
+    body = {key: record.settings.get(key) for key in ("backbone", "backbone_values")}
+    trusted_settings(record.model_copy(update={"settings": body}), folder)  # the method's own code is not needed
+    settings = build(RunSettings, record.settings, "settings")
     if "weights" in settings.backbone_values:  # the kept weights replace them: do not download
         values = {**settings.backbone_values, "weights": "none"}
         settings = settings.model_copy(update={"backbone_values": values})
@@ -35,19 +38,17 @@ def kept_network(folder: Path, step: int) -> tuple[Network, Record]:
     return network.eval(), record
 
 
-def banks_of(record: Record) -> list[dict[str, Any]]:
+def banks_of(record: "Record") -> list[dict[str, Any]]:
     """The banks that a run replayed, each once, in the order of their making.
 
     Raises:
         SettingError: it replayed no synthetic images.
     """
-    found: dict[str, dict[str, Any]] = {}
-    for step in record.steps:
-        for notes in step.notes.values():
-            found |= {bank["key"]: bank for bank in notes.get("banks", ()) if "key" in bank}
-    if not found:
+    notes = [note for step in record.steps for note in step.notes.values()]
+    banks = {bank["key"]: bank for note in notes for bank in note.get("banks", ()) if "key" in bank}
+    if not banks:
         raise SettingError(f"the run of {record.strategy} replayed no synthetic images", "name one of +deepinversion")
-    return list(found.values())
+    return list(banks.values())
 
 
 def judged(folder: Path, judge: Path | None = None) -> list[dict[str, Any]]:
@@ -55,16 +56,20 @@ def judged(folder: Path, judge: Path | None = None) -> list[dict[str, Any]]:
 
     Args:
         folder: of the run.
-        judge: of a run with another seed, whose network after the same step was trained on the same real data; it must
+        judge: of a run with another seed, whose network was trained on the same real data up to the same step; it must
             know the same classes.
 
     Raises:
         RecordError, SettingError, RunError: see `kept_network` and `banks_of`; a bank that is no longer there.
     """
-    _, record = plan_of(folder, device="cpu")
+    record = read_run(folder)
     banks = banks_of(record)
     if judge is None:
         return banks
+    import torch
+
+    from densecl.inversion import agreement, load_bank
+
     mean, std = (torch.tensor(record.settings["data"][name]).view(3, 1, 1) for name in ("mean", "std"))
     result = []
     for bank in banks:
@@ -73,10 +78,10 @@ def judged(folder: Path, judge: Path | None = None) -> list[dict[str, Any]]:
         other, theirs = kept_network(judge, before)
         if theirs.class_names[: other.n_outputs] != record.class_names[: teacher.n_outputs]:
             raise SettingError(f"{judge} knows other classes after step {before}", "name a run of the same benchmark")
-        lines: list[str] = []
-        found = load_bank(cache_folder() / "banks" / bank["key"], bank["hash"], lines.append)
-        if found is None:
-            raise RecordError(lines[0])
-        figures = agreement(found.images, found.targets, teacher, other, mean, std)
+        faults: list[str] = []
+        loaded = load_bank(cache_folder() / "banks" / bank["key"], bank["hash"], faults.append)
+        if loaded is None:
+            raise RecordError(faults[0])
+        figures = agreement(loaded.images, loaded.targets, teacher, other, mean, std)
         result.append({**bank, "agreement": {key: round(value, 4) for key, value in figures._asdict().items()}})
     return result

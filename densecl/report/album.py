@@ -1,4 +1,4 @@
-"""Pictures inside the page: read with care, made small, each held once, and no more of them than the page may weigh."""
+"""Pictures inside the page: checked, reduced, each stored once, and no more of them than the page may weigh."""
 
 import base64
 import hashlib
@@ -15,21 +15,17 @@ LIMIT = 1_000_000  # bytes of all pictures, before base64 adds a third
 LARGEST = 20_000_000  # pixels of a file that is opened at all
 WIDEST = 960  # pixels kept of a picture's width
 
-
-Fault = Callable[[str], None]  # hears of what cannot be shown
+Fault = Callable[[str], None]  # is told what cannot be shown
 
 
 class Picture(NamedTuple):
-    """A picture of the page's album.
+    """A picture of the page's album."""
 
-    Attributes:
-        symbol: its id there. width, height: in pixels. sharp: its pixels are labels, which must not be blended.
-    """
-
-    symbol: str
+    symbol: str  # its id in the page
     width: int
     height: int
-    sharp: bool
+    sharp: bool  # its pixels are labels, which must not be blended
+    source: str  # its content as a data URI
 
     @property
     def shown(self) -> int:
@@ -38,15 +34,8 @@ class Picture(NamedTuple):
 
     @property
     def crisp(self) -> bool:
-        """Whether its pixels are shown as squares: labels, and what is enlarged."""
+        """True if pixels are shown as squares: labels, and enlarged pictures."""
         return self.sharp or self.shown > self.width
-
-
-class Kept(NamedTuple):
-    """What the page holds of a picture."""
-
-    picture: Picture
-    source: str  # data URI
 
 
 @dataclass
@@ -56,33 +45,42 @@ class Album:
     limit: int = LIMIT
     size: int = 0
     left_out: int = 0
-    kept: dict[str, Kept] = field(default_factory=dict)  # by hash of the content
+    kept: dict[str, Picture] = field(default_factory=dict)  # by hash of the content
 
     def add(self, image: Image.Image) -> Picture | None:
-        """The picture's place in the page; None when the page is full.
+        """Put a picture into the page; None if the page is full.
 
         Label maps (mode P) and pictures with transparency stay exact; photographs are compressed.
         """
         sharp = image.mode in ("P", "RGBA")
         digest = hashlib.sha256(repr((image.mode, image.size)).encode() + image.tobytes()).hexdigest()
         if digest in self.kept:
-            return self.kept[digest].picture
+            return self.kept[digest]
         if image.width > WIDEST:
             height = max(1, round(image.height * WIDEST / image.width))
             image = image.resize((WIDEST, height), Image.Resampling.NEAREST if sharp else Image.Resampling.LANCZOS)
-        content, kind = _encoded(image, sharp)
+        stream = io.BytesIO()
+        if sharp:
+            (_fewest_colours(image) if image.mode == "P" else image).save(stream, "PNG", optimize=True)
+        else:
+            image.save(stream, "WEBP", quality=82, method=6)
+        content = stream.getvalue()
         if self.size + len(content) > self.limit:
             self.left_out += 1
             return None
         self.size += len(content)
-        picture = Picture(f"picture-{len(self.kept)}", image.width, image.height, sharp)
-        source = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-        self.kept[digest] = Kept(picture, source)
-        return picture
+        source = f"data:image/{'png' if sharp else 'webp'};base64,{base64.b64encode(content).decode()}"
+        self.kept[digest] = Picture(f"picture-{len(self.kept)}", image.width, image.height, sharp, source)
+        return self.kept[digest]
+
+    def add_file(self, path: Path, fault: Fault) -> Picture | None:
+        """Put a picture of a file into the page; None if it is missing, unreadable, or the page is full."""
+        image = read_picture(path, fault)
+        return None if image is None else self.add(image)
 
 
 def read_picture(path: Path, fault: Fault) -> Image.Image | None:
-    """A picture as P or RGB; None for a missing one, and for one that cannot be read: `fault` hears which and why."""
+    """A picture as P or RGB; None if it is missing or cannot be read, which `fault` is told."""
     if not path.is_file():
         return None
     try:
@@ -98,25 +96,8 @@ def read_picture(path: Path, fault: Fault) -> Image.Image | None:
     return None
 
 
-def labels(image: Image.Image) -> np.ndarray:
-    """(H, W) uint8 of a label map."""
-    return np.asarray(image)
-
-
-def _encoded(image: Image.Image, sharp: bool) -> tuple[bytes, str]:
-    """The smaller of PNG and WebP: exact for label maps, else WebP with losses that one does not see."""
-    stream = io.BytesIO()
-    if not sharp:
-        image.save(stream, "WEBP", quality=82, method=6)
-        return stream.getvalue(), "webp"
-    if image.mode == "P":
-        image = _fewest_colours(image)
-    image.save(stream, "PNG", optimize=True)
-    return stream.getvalue(), "png"
-
-
 def _fewest_colours(image: Image.Image) -> Image.Image:
-    """The same picture with a palette of the colours it uses, which takes fewer bits a pixel."""
+    """The picture with a palette of the colours it uses, which takes fewer bits per pixel."""
     used, indices = np.unique(np.asarray(image), return_inverse=True)
     colours = np.zeros((256, 3), np.uint8)
     own = np.frombuffer(bytes(image.getpalette() or ()), np.uint8).reshape(-1, 3)

@@ -1,4 +1,4 @@
-"""Which runs stand behind each row of a benchmark's table, the best row first."""
+"""The rows of each benchmark's table with the runs behind them, the best row first."""
 
 import re
 from collections.abc import Sequence
@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from densecl.records.layout import Layout, by_benchmark
 from densecl.records.record import Found, Record
 from densecl.report.style import Style, style
+from densecl.tables.columns import Cell
 from densecl.tables.group import configurations
 from densecl.tables.table import Row, Table, rows
 
 
 @dataclass(frozen=True)
 class Member:
-    """A row of the benchmark's table and its runs, one a seed, in the order of `row.seeds`."""
+    """A row of the benchmark's table and its runs, one per seed, in the order of `row.seeds`."""
 
     row: Row
     runs: tuple[Found, ...]
@@ -21,18 +22,18 @@ class Member:
 
     @property
     def label(self) -> str:
-        """Strategy and what sets it apart: `mib, batchnorm=train`."""
+        """Strategy, and what distinguishes it: `mib, batchnorm=train`."""
         return ", ".join(part for part in (self.row.strategy, self.row.note, self.row.progress) if part)
 
     @property
     def records(self) -> list[Record]:
-        """Of the runs."""
+        """Records of the runs."""
         return [found.record for found in self.runs]
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """All that was run on one benchmark. `records` are all of them, copies of a run too."""
+    """All runs on one benchmark; `records` are all of them, copies of a run too."""
 
     name: str
     slug: str  # unique in the page
@@ -43,12 +44,12 @@ class Benchmark:
 
     @property
     def is_sequence(self) -> bool:
-        """Whether tasks arrive, not classes."""
+        """True if tasks arrive, not classes."""
         return bool(self.records[0].tasks)
 
 
 def benchmarks(found: Sequence[Found]) -> list[Benchmark]:
-    """The benchmarks of all records, in order of name; letters and looks follow the order of rank."""
+    """The benchmarks of all records, in order of name; letters and colours follow the rank."""
     of_record = {id(one.record): one for one in found}
     result = []
     for number, ((_, layout), records) in enumerate(by_benchmark([one.record for one in found]).items()):
@@ -59,22 +60,18 @@ def benchmarks(found: Sequence[Found]) -> list[Benchmark]:
             Member(row, tuple(of_record[id(record)] for record in runs[id(row.record)]), style(index))
             for index, row in enumerate(ordered)
         )
-        slug = f"{_slug(table.benchmark)}-{number}"
-        result.append(Benchmark(table.benchmark, slug, table, layout, members, tuple(records)))
+        words = re.sub(r"[^a-z0-9]+", "-", table.benchmark.lower()).strip("-") or "benchmark"
+        result.append(Benchmark(table.benchmark, f"{words}-{number}", table, layout, members, tuple(records)))
     return result
 
 
 def rank_order(row: Row, table: Table, heading: str) -> tuple[bool, bool, float]:
-    """Key that puts ranked rows first and the highest of a column on top; rows without it keep their order."""
-    mean = cell_mean(row, table, heading)
+    """Sort key: ranked rows first, the highest value of a column on top; rows without a value keep their order."""
+    mean = cell_of(row, table, heading).mean
     return not row.ranked, bool(row.progress), 0.0 if mean is None else -mean
 
 
-def cell_mean(row: Row, table: Table, heading: str) -> float | None:
-    """The row's value in a column; None where the table has none."""
+def cell_of(row: Row, table: Table, heading: str) -> Cell:
+    """The row's cell in a column; an empty one if the table has no such column."""
     cells = zip(table.columns, row.cells, strict=True)
-    return next((cell.mean for column, cell in cells if column.heading == heading), None)
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "benchmark"
+    return next((cell for column, cell in cells if column.heading == heading), Cell(None))

@@ -1,8 +1,8 @@
 """The page: all sections of all benchmarks, filled into one HTML file that needs nothing else."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -10,48 +10,13 @@ from markupsafe import Markup
 from densecl import __version__
 from densecl.records.published import Reported
 from densecl.records.record import Found
-from densecl.report import banks, comparison, masks, sections, sequences, strips, tables
-from densecl.report.album import Album
-from densecl.report.gather import Benchmark, Member, benchmarks
-from densecl.report.settings import Provenance, provenance
-from densecl.report.strips import Strip
+from densecl.report import galleries, grids, mask_grids, sections, strips
+from densecl.report.album import Album, Fault
+from densecl.report.comparison import compare
+from densecl.report.gather import Benchmark, benchmarks
+from densecl.report.origins import provenance
 from densecl.report.style import COLOURS, DRAWN, GAIN, GREY, LOSS
 from densecl.tables.groupings import groupings
-
-TEMPLATE = "page.html.j2"
-
-
-@dataclass(frozen=True)
-class MaskSection:
-    """The masks of one run."""
-
-    member: Member
-    shares: tables.Grid
-    agreement: tables.Grid
-
-
-@dataclass(frozen=True)
-class Section:
-    """What the page shows of one benchmark; an empty part is left out or says why."""
-
-    benchmark: Benchmark
-    facts: tuple[str, ...]
-    ranking: tables.Grid
-    groupings: tuple[tuple[str, str, tables.Grid], ...] = ()  # name, who prints it, ranking
-    steps: sections.Plot | None = None
-    step_table: tables.Grid | None = None
-    heat_maps: tuple[sections.HeatMap, ...] = ()
-    scale: float = 1.0
-    leaks: tuple[sections.Plot, ...] = ()
-    leak_table: tables.Grid | None = None
-    costs: tuple[sections.Plot, ...] = ()
-    matrices: tuple[sequences.Matrix, ...] = ()
-    strips: tuple[Strip, ...] = ()
-    panels: tuple[tuple[Member, tuple[sequences.Panel, ...]], ...] = ()
-    bank_table: tables.Grid | None = None
-    galleries: tuple[banks.Gallery, ...] = ()
-    masks: tuple[MaskSection, ...] = ()
-    provenance: tuple[Provenance, ...] = ()
 
 
 def render(
@@ -61,9 +26,9 @@ def render(
     source: str,
     reported: Sequence[Reported] = (),
     bank_folder: Path | None = None,
-    mask_figures: Mapping[Path, masks.MaskFigures] | None = None,
+    masks: Mapping[Path, mask_grids.MaskFigures] | None = None,
 ) -> tuple[str, list[str]]:
-    """The page of all records.
+    """The page of all records as HTML, and what could not be shown, which the page says too.
 
     Args:
         found: records and their files; pictures are looked for beside these.
@@ -71,121 +36,96 @@ def render(
         source: the folder, as the title names it.
         reported: numbers of papers.
         bank_folder: where synthetic images lie.
-        mask_figures: of runs that have masks, by the path of their record.
-
-    Returns:
-        HTML, and what could not be shown, which the page says too.
+        masks: figures of runs that have masks, by the path of their record.
     """
     album, notes = Album(), list(faults)
     known = benchmarks(found)
-    parts = [_section(one, album, notes, bank_folder, mask_figures or {}) for one in known]
+    parts = [_section(one, album, notes.append, bank_folder, masks or {}) for one in known]
     if album.left_out:
         notes.append(f"{album.left_out} pictures left out, since the page would be too large with them")
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    text = environment.get_template(TEMPLATE).render(
+    loader = FileSystemLoader(Path(__file__).parent)
+    options: dict[str, Any] = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    template = Environment(loader=loader, autoescape=True, **options).get_template("page.html.j2")
+    text = template.render(
         source=source,
         version=__version__,
         sections=parts,
         runs=sum(len(one.records) for one in known),
         rows=sum(len(one.members) for one in known),
-        comparison=comparison.compare(known, reported),
+        comparison=compare(known, reported),
         notes=notes,
         album=album.kept.values(),
         colours=COLOURS[:-1],
         gain=GAIN,
         loss=LOSS,
-        markers=DRAWN,
         grey=GREY,
+        markers=DRAWN,
         svg=Markup,  # drawn by us, names in it are escaped
     )
     return text, notes
 
 
 def _section(
-    one: Benchmark,
+    benchmark: Benchmark,
     album: Album,
-    notes: list[str],
+    fault: Fault,
     bank_folder: Path | None,
-    mask_figures: Mapping[Path, masks.MaskFigures],
-) -> Section:
-    ranking = tables.ranking(one)
-    origins = tuple(provenance(member) for member in one.members)
-    masked = tuple(
-        MaskSection(
-            member, masks.shares(member, mask_figures[run.path]), masks.agreement(member, mask_figures[run.path])
-        )
-        for member in one.members
-        for run in [next((run for run in member.runs if run.path in mask_figures), None)]
-        if run is not None
-    )
-    if one.is_sequence:
-        return Section(
-            one,
-            _facts(one),
-            ranking,
-            matrices=tuple(sequences.matrices(one)),
-            costs=tuple(sequences.sizes(one)),
-            panels=tuple(
-                (member, tuple(shown))
-                for member in one.members[: strips.MOST]
-                if (shown := sequences.panels(member, album, notes.append))
-            ),
-            masks=masked,
-            provenance=origins,
-        )
-    heat_maps, scale = sections.heat_maps(one)
-    leaks, leak_table = sections.leaks(one) or ([], None)
-    steps = sections.over_steps(one)
-    return Section(
-        one,
-        _facts(one),
-        ranking,
-        groupings=tuple((group.name, group.summary, tables.ranking(one, group.name)) for group in groupings()),
-        steps=steps,
-        step_table=tables.after_steps(one) if steps else None,
-        heat_maps=tuple(heat_maps),
-        scale=scale,
-        leaks=tuple(leaks),
-        leak_table=leak_table,
-        costs=tuple(sections.costs(one)),
-        strips=tuple(strips.strips(one, album, notes.append)),
-        bank_table=banks.figures(one),
-        galleries=tuple(banks.galleries(one, bank_folder, album, notes.append)),
-        masks=masked,
-        provenance=origins,
-    )
+    masks: Mapping[Path, mask_grids.MaskFigures],
+) -> dict[str, Any]:
+    """The parts of a benchmark's section by their names in the template; an empty part is left out."""
+    heat_maps, scale = sections.heat_maps(benchmark)
+    leaks, leak_table = sections.leaks(benchmark)
+    steps = sections.over_steps(benchmark)
+    columns = () if benchmark.is_sequence else groupings()
+    return {
+        "benchmark": benchmark,
+        "facts": _facts(benchmark),
+        "ranking": grids.ranking(benchmark),
+        "groupings": [(of.name, of.summary, grids.ranking(benchmark, of.name)) for of in columns],
+        "steps": steps,
+        "step_table": grids.after_steps(benchmark) if steps else None,
+        "heat_maps": heat_maps,
+        "scale": scale,
+        "leaks": leaks,
+        "leak_table": leak_table,
+        "costs": sections.costs(benchmark),
+        "matrices": sections.matrices(benchmark),
+        "strips": strips.strips(benchmark, album, fault),
+        "panels": strips.panels(benchmark, album, fault),
+        "bank_table": galleries.figures(benchmark),
+        "galleries": galleries.galleries(benchmark, bank_folder, album, fault),
+        "masks": _masks(benchmark, masks),
+        "provenance": [provenance(member) for member in benchmark.members],
+    }
 
 
-def _facts(one: Benchmark) -> tuple[str, ...]:
+def _masks(benchmark: Benchmark, figures: Mapping[Path, mask_grids.MaskFigures]) -> list[dict[str, Any]]:
+    """The masks of one run of each row."""
+    result = []
+    for member in benchmark.members:
+        masks = next((figures[run.path] for run in member.runs if run.path in figures), None)
+        if masks is not None:
+            shares, agreement = mask_grids.shares(member, masks), mask_grids.agreement(member, masks)
+            result.append({"member": member, "shares": shares, "agreement": agreement})
+    return result
+
+
+def _facts(benchmark: Benchmark) -> list[str]:
     """What was learnt, on what, with what, as far as all runs agree."""
-    first = one.records[0]
-    facts = [
-        f"{len(one.records)} run{'s' * (len(one.records) > 1)} in {len(one.members)} row{'s' * (len(one.members) > 1)}"
-    ]
-    if one.is_sequence:
+    first, runs, rows = benchmark.records[0], len(benchmark.records), len(benchmark.members)
+    facts = [f"{runs} run{'s' * (runs > 1)} in {rows} row{'s' * (rows > 1)}"]
+    if benchmark.is_sequence:
         facts.append("tasks " + ", ".join(task.name for task in first.tasks))
-    elif one.layout.steps:
-        counts = [len(step) for step in one.layout.steps]
-        later = f", then {_counts(counts[1:])}" if counts[1:] else ""
-        facts.append(f"{counts[0]} classes at step 0{later}")
+    elif benchmark.layout.steps:
+        counts = [len(step) for step in benchmark.layout.steps]
+        equal = f"{counts[-1]} in each of {len(counts) - 1} steps"
+        later = equal if len(set(counts[1:])) == 1 and len(counts) > 2 else " + ".join(map(str, counts[1:]))
+        facts.append(f"{counts[0]} classes at step 0" + (f", then {later}" if later else ""))
     setting = first.settings.get("stream", {}).get("setting")
-    if isinstance(setting, str) and not one.is_sequence:
+    if isinstance(setting, str) and not benchmark.is_sequence:
         facts.append(setting)
     images = first.environment.get("images")
     if isinstance(images, dict) and {"train", "test"} <= images.keys():
         facts.append(f"{images['train']} images to train on, {images['test']} to test on")
-    names = {record.backbone for record in one.records}
-    return (*facts, f"backbone {names.pop()}") if len(names) == 1 else tuple(facts)
-
-
-def _counts(counts: Sequence[int]) -> str:
-    """`5 in each of 2 steps`, or `5 + 3`."""
-    if len(set(counts)) > 1 or len(counts) == 1:
-        return " + ".join(map(str, counts))
-    return f"{counts[0]} in each of {len(counts)} steps"
+    names = {record.backbone for record in benchmark.records}
+    return [*facts, f"backbone {names.pop()}"] if len(names) == 1 else facts

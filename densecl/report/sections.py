@@ -1,4 +1,4 @@
-"""What the page says of one benchmark: figures and tables, from records alone."""
+"""Figures and tables of one benchmark, from records alone; a part that does not apply is empty."""
 
 import statistics
 from collections.abc import Sequence
@@ -6,18 +6,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from densecl.report import figures, forgetting, leakage
-from densecl.report.figures import Axes, Point, Series
-from densecl.report.gather import Benchmark, Member, cell_mean
-from densecl.report.tables import Datum, Grid, Head, Line, half, in_view, percent
+from densecl.report import charts, retention
+from densecl.report.charts import Axes, Point, Series
+from densecl.report.gather import Benchmark, Member, cell_of
+from densecl.report.grids import Datum, Grid, Head, Line, half, in_view, number, over_seeds
 from densecl.tables.intervals import interval
+from densecl.tables.measure import METRIC_NAMES
 
 BARS = "Bars are 95 % intervals over seeds; very long ones are cut off."
 LEAST_SCALE = 0.1  # IoU that has full colour in a heat map, at least
 
 
 class HeatMap(NamedTuple):
-    """Loss by class and step of one row."""
+    """IoU lost by class and step of one row."""
 
     member: Member
     svg: str
@@ -31,52 +32,58 @@ class Plot(NamedTuple):
     members: tuple[Member, ...]
 
 
+class Matrix(NamedTuple):
+    """Scores of one row of a sequence: `cells[i][j]` is that of task i after task j, empty before it was learnt."""
+
+    member: Member
+    tasks: tuple[str, ...]  # with their metric
+    cells: tuple[tuple[Datum, ...], ...]
+
+
 def over_steps(benchmark: Benchmark) -> Plot | None:
     """The mean of all classes seen so far after each step; a run of one step stands at the end of the stream."""
     table, found = in_view(benchmark, per_step=True)
     at = [index for index, column in enumerate(table.columns) if column.heading.startswith("step ")]
     series = []
     for member, row in zip(benchmark.members, found, strict=True):
-        known = [(index, mean) for index in at if (mean := row.cells[index].mean) is not None]
-        steps = [int(table.columns[index].heading.removeprefix("step ")) for index, _ in known]
-        halves = [scaled(half(row.cells[index])) for index, _ in known]
-        series.append(Series(member.style, steps, [100 * mean for _, mean in known], halves))
+        known = [index for index in at if row.cells[index].mean is not None]
+        steps = [int(table.columns[index].heading.removeprefix("step ")) for index in known]
+        means = [100 * (row.cells[index].mean or 0.0) for index in known]
+        series.append(Series(member.style, steps, means, [scaled(half(row.cells[index])) for index in known]))
     series = [one for one in series if one.x]
-    if not series or max(max(one.x) for one in series) == 0:
+    if max((max(one.x) for one in series), default=0) == 0:
         return None
     title = f"{benchmark.name}: mean IoU of all classes seen so far after each step, a line for each row of the ranking"
-    svg = figures.lines(f"{benchmark.slug}-steps", title, Axes("after step", "mIoU, %"), series)
-    return Plot(svg, f"Mean IoU of all classes seen so far. {BARS}", among(benchmark, series))
+    svg = charts.lines(f"{benchmark.slug}-steps", title, Axes("after step", "mIoU, %"), series)
+    return Plot(svg, f"Mean IoU of all classes seen so far. {BARS}", _among(benchmark, series))
 
 
 def heat_maps(benchmark: Benchmark) -> tuple[list[HeatMap], float]:
     """Loss of each class after each step, a map for each row of several steps, and the amount that has full colour."""
-    classes = benchmark.layout.classes
-    count = len(benchmark.layout.steps)
-    found = []
-    for member in benchmark.members if classes and count > 1 else ():
-        matrices = [forgetting.lost(record, classes, count) for record in member.records if len(record.steps) > 1]
-        if matrices:
-            found.append((member, forgetting.mean(matrices)))
-    largest = max((float(np.nanmax(np.abs(values), initial=0.0)) for _, values in found), default=0.0)
-    scale = max(LEAST_SCALE, largest)
+    classes, count = benchmark.layout.classes, len(benchmark.layout.steps)
+    values: list[tuple[Member, np.ndarray]] = []
+    for member in benchmark.members if classes and count > 1 and not benchmark.is_sequence else ():
+        matrices = [retention.lost(record, classes, count) for record in member.records if len(record.steps) > 1]
+        values += [(member, retention.mean(matrices))] if matrices else []
+    scale = max([LEAST_SCALE, *(float(np.nanmax(np.abs(lost), initial=0.0)) for _, lost in values)])
     names = benchmark.records[0].class_names
+    labels = [names[label] if label < len(names) else str(label) for label in classes]
     result = []
-    for member, values in found:
-        labels = [names[label] if label < len(names) else str(label) for label in classes]
-        title = f"{member.label}: {_worst(values, labels)}"
+    for member, lost in values:
         prefix = f"{benchmark.slug}-lost-{member.style.letter}"
-        result.append(HeatMap(member, figures.heat_map(prefix, title, values, labels, scale)))
+        svg = charts.heat_map(prefix, f"{member.label}: {_worst(lost, labels)}", lost, labels, scale)
+        result.append(HeatMap(member, svg))
     return result, scale
 
 
-def leaks(benchmark: Benchmark) -> tuple[list[Plot], Grid] | None:
-    """Where pixels of previous classes go: figures over the steps, and a table after the last one."""
-    found = [(m, [leakage.by_step(record) for record in m.records]) for m in benchmark.members]
-    found = [(member, [one for one in runs if one]) for member, runs in found]
-    found = [(member, runs) for member, runs in found if runs]
+def leaks(benchmark: Benchmark) -> tuple[list[Plot], Grid | None]:
+    """Predictions on pixels of previous classes: figures over the steps, and a table after the last one."""
+    found = []
+    for member in () if benchmark.is_sequence else benchmark.members:
+        runs = [shares for record in member.records if (shares := retention.by_step(record))]
+        found += [(member, runs)] if runs else []
     if not found:
-        return None
+        return [], None
     zero = "background" if benchmark.records[0].has_background else "output 0 (something else)"
     plots = []
     for name, short, words in (
@@ -87,81 +94,114 @@ def leaks(benchmark: Benchmark) -> tuple[list[Plot], Grid] | None:
         for member, runs in found:
             steps = sorted(set().union(*runs))
             values = [[100 * getattr(run[step], name) for run in runs if step in run] for step in steps]
-            means = [statistics.fmean(of) for of in values]
-            series.append(Series(member.style, steps, means, [interval(of) for of in values]))
+            series.append(Series(member.style, steps, list(map(statistics.fmean, values)), list(map(interval, values))))
         text = f"pixels of previous classes {words}, after each step"
         axes = Axes("after step", "pixels of previous classes, %", f"→ {short}")
-        svg = figures.lines(f"{benchmark.slug}-{name}", f"{benchmark.name}: share of {text}", axes, series)
-        plots.append(Plot(svg, f"Share of {text}.", among(benchmark, series)))
-    heads = tuple(
-        Head(text, about=about)
-        for text, about in (
-            ("kept", "predicted as their own class"),
-            (zero.split(" (")[0], f"predicted {zero}"),
-            ("current", "predicted as a class of the last step"),
-            ("other", "predicted as another previous class"),
-        )
+        svg = charts.lines(f"{benchmark.slug}-{name}", f"{benchmark.name}: share of {text}", axes, series)
+        plots.append(Plot(svg, f"Share of {text}.", _among(benchmark, series)))
+    heads = (
+        Head("kept", about="predicted as their own class"),
+        Head(zero.split(" (")[0], about=f"predicted {zero}"),
+        Head("current", about="predicted as a class of the last step"),
+        Head("other", about="predicted as another previous class"),
     )
     lines = []
     for member, runs in found:
-        last = [run[max(run)] for run in runs]
-        cells = []
-        for values in zip(*last, strict=True):
-            width = interval(values)
-            cells.append(
-                Datum(
-                    percent(statistics.fmean(values)), statistics.fmean(values), "" if width is None else percent(width)
-                )
-            )
-        lines.append(Line(member, "", tuple(cells)))
+        last = zip(*(run[max(run)] for run in runs), strict=True)
+        lines.append(Line(member, tuple(over_seeds(values) for values in last)))
     note = "pixels of previous classes after the last step, in %; the four columns add up to 100"
     return plots, Grid(heads, tuple(lines), (note,))
 
 
 def costs(benchmark: Benchmark) -> list[Plot]:
-    """Accuracy against seconds of training, and against what is kept from earlier steps."""
+    """Accuracy against seconds and stored bytes; of a sequence, each task's last score against the file's size."""
+    if benchmark.is_sequence:
+        return _sizes(benchmark)
     seconds, stored = [], []
     for member in benchmark.members:
-        row = member.row
-        mean = cell_mean(row, benchmark.table, "all")
+        cell = cell_of(member.row, benchmark.table, "all")
         runs = [record for record in member.records if record.steps]
-        if mean is None or row.progress or not runs:
+        if cell.mean is None or member.row.progress or not runs:
             continue
-        index = [column.heading for column in benchmark.table.columns].index("all")
-        y, y_half = 100 * mean, scaled(half(row.cells[index]))
-        times = [sum(step.seconds for step in record.steps) for record in runs]
-        sizes = [max(step.stored_bytes for step in record.steps) / 2**20 for record in runs]
-        seconds.append(Point(member.style, statistics.fmean(times), y, y_half))
-        stored.append(Point(member.style, statistics.fmean(sizes), y, y_half))
-    if not seconds:
-        return []
+        times = statistics.fmean(sum(step.seconds for step in record.steps) for record in runs)
+        sizes = statistics.fmean(max(step.stored_bytes for step in record.steps) / 2**20 for record in runs)
+        for points, x in ((seconds, times), (stored, sizes)):
+            points.append(Point(member.style, x, 100 * cell.mean, scaled(half(cell))))
     plots = []
     for name, x, words, points in (
         ("cost", "training, seconds", "the time that all steps trained", seconds),
         ("stored", "kept from earlier steps, MiB", "what is kept from earlier steps: images, teachers, masks", stored),
     ):
-        title = f"{benchmark.name}: mIoU of all classes after the last step against {words}"
-        svg = figures.scatter(f"{benchmark.slug}-{name}", title, Axes(x, "mIoU of all classes, %"), points)
-        plots.append(Plot(svg, f"mIoU after the last step against {words}. {BARS}", among(benchmark, points)))
+        title = f"mIoU of all classes after the last step against {words}"
+        caption = f"mIoU after the last step against {words}. {BARS}"
+        plots += _scatter(benchmark, name, title, Axes(x, "mIoU of all classes, %"), caption, points)
     return plots
 
 
-def among(benchmark: Benchmark, shown: Sequence[Series] | Sequence[Point]) -> tuple[Member, ...]:
+def _sizes(benchmark: Benchmark) -> list[Plot]:
+    plots = []
+    for index, column in enumerate(benchmark.table.columns):
+        task = next((t for t in benchmark.records[0].tasks if column.heading.startswith(f"{t.name} ")), None)
+        if task is None or not column.better or "forgetting" in column.heading or "SSIM" in column.heading:
+            continue
+        factor, unit = (100, ", %") if column.kind == "share" else (1, "")
+        points = []
+        for member in benchmark.members:
+            cell, file = member.row.cells[index], cell_of(member.row, benchmark.table, "file")
+            if cell.mean is not None and file.mean is not None and not member.row.progress:
+                points.append(Point(member.style, file.mean, factor * cell.mean, scaled(half(cell), factor)))
+        title = f"last {column.heading} against the size of all that performs the tasks"
+        axes = Axes("file, MiB", f"{column.heading}{unit}")
+        caption = f"{column.heading}, {column.better} is better."
+        plots += _scatter(benchmark, f"size{index}", title, axes, caption, points)
+    return plots
+
+
+def _scatter(
+    benchmark: Benchmark, name: str, title: str, axes: Axes, caption: str, points: Sequence[Point]
+) -> list[Plot]:
+    """A figure of points; none without points."""
+    if not points:
+        return []
+    svg = charts.scatter(f"{benchmark.slug}-{name}", f"{benchmark.name}: {title}", axes, points)
+    return [Plot(svg, caption, _among(benchmark, points))]
+
+
+def matrices(benchmark: Benchmark) -> list[Matrix]:
+    """Of a sequence: the score of every task after every later one."""
+    if not benchmark.is_sequence:
+        return []
+    table, found = in_view(benchmark, per_step=True)
+    kinds = {column.heading: column.kind for column in table.columns}
+    result = []
+    for member, row in zip(benchmark.members, found, strict=True):
+        tasks = max((record.tasks for record in member.records), key=len)
+        lines = []
+        for task in tasks:
+            headings = [f"{task.name} after {after}" for after in range(1, len(tasks) + 1)]
+            cells = {heading: cell_of(row, table, heading) for heading in headings}
+            shown = [Datum("") if c.mean is None else number(c, kinds[h] == "share") for h, c in cells.items()]
+            lines.append(tuple(shown))
+        names = tuple(f"{task.name} ({METRIC_NAMES.get(task.primary, task.primary)})" for task in tasks)
+        result.append(Matrix(member, names, tuple(lines)))
+    return result
+
+
+def scaled(value: float | None, factor: float = 100) -> float | None:
+    """`value` times `factor`, if it is known."""
+    return None if value is None else factor * value
+
+
+def _among(benchmark: Benchmark, shown: Sequence[Series] | Sequence[Point]) -> tuple[Member, ...]:
     """The rows that a figure shows."""
     looks = {one.style for one in shown}
     return tuple(member for member in benchmark.members if member.style in looks)
 
 
-def scaled(value: float | None, factor: float = 100) -> float | None:
-    """`value` times `factor`, where it is known."""
-    return None if value is None else factor * value
-
-
 def _worst(values: np.ndarray, names: Sequence[str]) -> str:
     """The heat map's last column in words."""
-    last = values[:, -1]
-    known = [index for index in range(len(names)) if not np.isnan(last[index])]
-    if not known:
+    last = [(loss, name) for loss, name in zip(values[:, -1], names, strict=True) if not np.isnan(loss)]
+    if not last:
         return "IoU that each class lost, by step"
-    worst = max(known, key=lambda index: last[index])
-    return f"IoU lost after the last step, most by {names[worst]} ({100 * last[worst]:.0f} points)"
+    loss, name = max(last, key=lambda pair: pair[0])
+    return f"IoU lost after the last step, most by {name} ({100 * loss:.0f} points)"

@@ -1,4 +1,4 @@
-"""Prediction strips: the same test images as they are, as they should be, and as a run saw them after each step."""
+"""Pictures of predictions: test images, their truth, and what a run predicted after each step or for each task."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,17 +9,17 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from densecl.palette import palette
-from densecl.report.album import Album, Fault, Picture, labels, read_picture
+from densecl.report.album import Album, Fault, Picture, read_picture
 from densecl.report.gather import Benchmark, Member
 from densecl.report.style import GAIN, GREY, LOSS
 
 VOID = 255
-MOST = 8  # strips a benchmark
+MOST = 8  # strips per benchmark
 STEPS = 7  # of a strip; of more, the first, the last and some between
 
 
-class Line(NamedTuple):
-    """One row of a strip."""
+class Shot(NamedTuple):
+    """One picture of a strip."""
 
     label: str
     picture: Picture
@@ -27,37 +27,47 @@ class Line(NamedTuple):
 
 
 class Strip(NamedTuple):
-    """All rows of one run. `legend`: name and colour (#rrggbb) of the classes that truth or predictions show."""
+    """Pictures of one run, below each other."""
 
     member: Member
     seed: int
-    lines: tuple[Line, ...]
-    legend: tuple[tuple[str, str], ...]
+    lines: tuple[Shot, ...]
+    legend: tuple[tuple[str, str], ...] = ()  # name and colour (#rrggbb) of the classes in truth and predictions
 
 
 def strips(benchmark: Benchmark, album: Album, fault: Fault) -> list[Strip]:
-    """A strip of one run of each row, as many as may be shown; rows without pictures have none."""
-    result = []
-    for member in benchmark.members:
-        for found in member.runs:
-            if len(result) == MOST:
-                return result
-            strip = _strip(
-                member, found.record.seed, found.path.parent / "pictures", found.record.class_names, album, fault
-            )
+    """A strip of one run of each row, `MOST` at most; rows without pictures have none."""
+    result: list[Strip] = []
+    for member in () if benchmark.is_sequence else benchmark.members:
+        for found in member.runs if len(result) < MOST else ():
+            folder, record = found.path.parent / "pictures", found.record
+            strip = _strip(member, record.seed, folder, record.class_names, album, fault)
             if strip is not None:
                 result.append(strip)
                 break
     return result
 
 
-def changes(truth: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """What the steps between two predictions did, pixel by pixel.
+def panels(benchmark: Benchmark, album: Album, fault: Fault) -> list[Strip]:
+    """Of a sequence: each task when it was learnt and after the last one, of one run of each row."""
+    result: list[Strip] = []
+    for member in benchmark.members[:MOST] if benchmark.is_sequence else ():
+        for found in member.runs:
+            shots, last = [], len(found.record.steps) - 1
+            for own, step in enumerate(found.record.steps):
+                for k in dict.fromkeys((own, last)):
+                    image = read_picture(found.path.parent / "pictures" / f"step{k}-{step.task}.png", fault)
+                    when = f"{step.task} " + ("when learnt" if k == own else f"after task {k + 1}")
+                    alt = f"{member.label}, task {when}: test images in rows of input, output and truth"
+                    shots += _shots([(when, image and image.convert("RGB"), alt)], album)
+            if shots:
+                result.append(Strip(member, found.record.seed, tuple(shots)))
+                break
+    return result
 
-    Args:
-        truth: (H, W) labels; where it is void (255), nothing counts as changed.
-        first: (H, W) labels predicted before.
-        last: (H, W) labels predicted after.
+
+def changes(truth: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """Classify each pixel (H, W) by how its predicted label changed from `first` to `last`.
 
     Returns:
         (H, W) uint8: 0 where the label stayed or the truth is void, 1 where it became right, 2 where it was right and
@@ -72,7 +82,7 @@ def changes(truth: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarra
 
 
 def shown_steps(count: int) -> list[int]:
-    """At most `STEPS` of that many steps, evenly, the first and the last among them."""
+    """At most `STEPS` of `count` steps, evenly spaced, with the first and the last."""
     if count <= STEPS:
         return list(range(count))
     return sorted({round(k * (count - 1) / (STEPS - 1)) for k in range(STEPS)})
@@ -82,10 +92,9 @@ def _strip(member: Member, seed: int, folder: Path, names: Sequence[str], album:
     truth = read_picture(folder / "truth.png", fault)
     if truth is None:
         return None
-    found = {path.stem: path for path in folder.glob("step*.png")}
-    count = max((int(stem[4:]) + 1 for stem in found if stem[4:].isdecimal()), default=0)
+    numbers = [path.stem[4:] for path in folder.glob("step*.png")]
     maps: dict[int, Image.Image] = {}
-    for k in range(count):
+    for k in range(max((int(number) + 1 for number in numbers if number.isdecimal()), default=0)):
         image = read_picture(folder / f"step{k}.png", fault)
         if image is not None and (image.size, image.mode) != (truth.size, "P"):
             fault(f"{folder / f'step{k}.png'} does not fit truth.png beside it")
@@ -93,27 +102,29 @@ def _strip(member: Member, seed: int, folder: Path, names: Sequence[str], album:
             maps[k] = image
     if not maps or truth.mode != "P":
         return None
-    who = f"{member.label}, seed {seed}"
+    who, known = f"{member.label}, seed {seed}", sorted(maps)
     wanted: list[tuple[str, Image.Image | None, str]] = [
         ("image", read_picture(folder / "images.png", fault), "test images"),
         ("truth", truth, "the true labels of these images"),
     ]
-    known = sorted(maps)
-    wanted += [
-        (f"after step {known[i]}", maps[known[i]], f"{who}: labels predicted after step {known[i]}")
-        for i in shown_steps(len(known))
-    ]
+    steps = [known[index] for index in shown_steps(len(known))]
+    wanted += [(f"after step {k}", maps[k], f"{who}: labels predicted after step {k}") for k in steps]
     if len(known) > 1:
-        kinds = changes(labels(truth), labels(maps[known[0]]), labels(maps[known[-1]]))
-        wanted.append(("changed", _painted(kinds), f"{who}: {_in_words(kinds)} from step {known[0]} to {known[-1]}"))
-    lines = []
-    for label, image, alt in wanted:
-        picture = None if image is None else album.add(image)
-        if picture is not None:
-            lines.append(Line(label, picture, alt))
-    present = sorted(set().union(*(np.unique(labels(image)).tolist() for image in (truth, *maps.values()))))
-    legend = tuple((str(names[label]), _colour(label)) for label in present if label < len(names))
-    return Strip(member, seed, tuple(lines), legend)
+        first, last = known[0], known[-1]
+        kinds = changes(np.asarray(truth), np.asarray(maps[first]), np.asarray(maps[last]))
+        right, wrong = (100 * float(np.mean(kinds == kind)) for kind in (1, 2))
+        words = f"{right:.0f} % of the pixels became right and {wrong:.0f} % became wrong from step {first} to {last}"
+        wanted.append(("changed", _painted(kinds), f"{who}: {words}"))
+    present = sorted(set().union(*(np.unique(np.asarray(image)).tolist() for image in (truth, *maps.values()))))
+    colours = {label: "#" + palette()[3 * label : 3 * label + 3].hex() for label in present}
+    legend = tuple((str(names[label]), colours[label]) for label in present if label < len(names))
+    return Strip(member, seed, tuple(_shots(wanted, album)), legend)
+
+
+def _shots(wanted: Sequence[tuple[str, Image.Image | None, str]], album: Album) -> list[Shot]:
+    """Pictures that exist and that the page has room for."""
+    pictures = [(label, None if image is None else album.add(image), alt) for label, image, alt in wanted]
+    return [Shot(label, picture, alt) for label, picture, alt in pictures if picture is not None]
 
 
 def _painted(kinds: np.ndarray) -> Image.Image:
@@ -122,12 +133,3 @@ def _painted(kinds: np.ndarray) -> Image.Image:
     for kind, colour in ((1, GAIN), (2, LOSS), (3, GREY)):
         table[kind] = [*(round(255 * part) for part in to_rgb(colour)), 255]
     return Image.fromarray(table[kinds], mode="RGBA")
-
-
-def _in_words(kinds: np.ndarray) -> str:
-    shares = [100 * float(np.mean(kinds == kind)) for kind in (1, 2)]
-    return f"{shares[0]:.0f} % of the pixels became right and {shares[1]:.0f} % became wrong"
-
-
-def _colour(label: int) -> str:
-    return "#" + palette()[3 * label : 3 * label + 3].hex()

@@ -1,8 +1,8 @@
-"""How a row is told apart in all figures of a benchmark: a letter, a colour, a marker and a dash."""
+"""The look of a row in all figures of a benchmark: a letter, a colour, a marker and a dash."""
 
 from typing import NamedTuple
 
-# Okabe and Ito's colours for all kinds of sight, without yellow, which is lost on white; black follows the text.
+# Okabe and Ito's colours for all kinds of colour vision, without yellow (lost on white); black follows the text
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 DASHES = ("", "5 2", "1.5 1.5", "6 2 1.5 2")  # as in SVG, in units of the line
 LOSS, GAIN, GREY = COLOURS[1], COLOURS[5], "#8a8a8b"  # of heat maps and of pictures of what changed, on light and dark
@@ -45,9 +45,4 @@ def style(index: int) -> Style:
 
 def letter(index: int) -> str:
     """A, B, ..., Z, AA, AB, ..."""
-    text = ""
-    index += 1
-    while index:
-        index, rest = divmod(index - 1, 26)
-        text = chr(ord("A") + rest) + text
-    return text
+    return (letter(index // 26 - 1) if index >= 26 else "") + chr(ord("A") + index % 26)

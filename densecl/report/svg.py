@@ -1,4 +1,4 @@
-"""A matplotlib figure as SVG of a page: in colours of its theme, with ids of its own and a name to be read out."""
+"""A matplotlib figure as SVG of a page: in the colours of its theme, with its own ids and a name for screen readers."""
 
 import html
 import io
@@ -43,12 +43,9 @@ SETTINGS: dict[Any, Any] = {
 
 
 def inline(figure: "Figure", prefix: str, title: str) -> str:
-    """The figure as an `<svg>` element.
+    """The figure, drawn under `SETTINGS`, as an `<svg>` element.
 
-    Args:
-        figure: drawn under `SETTINGS`.
-        prefix: put before every id, so that figures of one page do not share any.
-        title: what the figure shows, in words, for those who do not see it.
+    `prefix` starts every id, so that figures of one page share none; `title` is for readers who do not see the figure.
     """
     stream = io.StringIO()
     with matplotlib.rc_context(SETTINGS), warnings.catch_warnings():
@@ -68,18 +65,12 @@ def inline(figure: "Figure", prefix: str, title: str) -> str:
     body = body.replace("xlink:href=", "href=")
     body = re.sub(r" font-family: [^;\"]*;| transform=\"rotate\(-?0 [^)]*\)\"", "", body)
     body = re.sub(r"\s*\n\s*", " ", body)
-    body = themed(body)
+    for index, colour in enumerate(COLOURS[:-1]):  # colours as variables of the page's style sheet
+        body = body.replace(colour, f"var(--s{index})")
+    body = body.replace(GRID, "var(--grid)").replace(BLACK, "currentColor")
     box = re.search(r'viewBox="([^"]*)"', head)
     assert box is not None  # matplotlib always writes one
     width = float(box[1].split()[2])
     name = html.escape(title)
     opening = f'<svg viewBox="{box[1]}" style="--width:{width:.0f}px" role="img" aria-label="{name}">'
     return f"{opening}<title>{name}</title>{body.rstrip()}"
-
-
-def themed(body: str) -> str:
-    """Colours as variables of the page's style sheet."""
-    for index, colour in enumerate(COLOURS[:-1]):
-        body = body.replace(colour, f"var(--s{index})")
-    body = body.replace(GRID, "var(--grid)")
-    return body.replace(BLACK, "currentColor")

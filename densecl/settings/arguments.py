@@ -1,7 +1,11 @@
 """Hyper-parameters of strategies and plugins (annotated class attributes), and arguments of constructors."""
 
+import ast
+import contextlib
 import inspect
 from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
 from typing import Any, ClassVar, get_origin, get_type_hints
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError, create_model
@@ -20,25 +24,46 @@ def hyperparameters(cls: type, stop: type) -> dict[str, tuple[Any, Any]]:
         except NameError as error:
             raise SettingError(f"{cls.__name__}: an annotation cannot be read: {error}") from error
         for name in vars(base).get("__annotations__", {}):
-            if name.startswith("_") or get_origin(hints[name]) is ClassVar or hints[name] is ClassVar:
-                continue
-            if name in vars(base):
+            if (
+                name in vars(base)
+                and not name.startswith("_")
+                and ClassVar not in (hints[name], get_origin(hints[name]))
+            ):
                 result[name] = (hints[name], vars(base)[name])
     return result
+
+
+@cache
+def owned_names(base: type) -> frozenset[str]:
+    """Names that a base class uses itself: its methods and attributes, those that a method sets on `self` included."""
+    names = set(dir(base))
+    for cls in base.__mro__:
+        names |= vars(cls).get("__annotations__", {}).keys()
+        with contextlib.suppress(OSError, TypeError):  # a class without Python source
+            tree = ast.parse(Path(inspect.getfile(cls)).read_text(encoding="utf-8"))
+            bodies = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == cls.__name__]
+            stored = [n for body in bodies for n in ast.walk(body) if isinstance(n, ast.Attribute)]
+            names |= {n.attr for n in stored if isinstance(n.ctx, ast.Store) and ast.unparse(n.value) == "self"}
+    return frozenset(names)
 
 
 def resolve(cls: type, stop: type, values: dict[str, Any], name: str) -> dict[str, Any]:
     """All hyper-parameters of `cls`: the defaults, overlaid by `values`.
 
     Raises:
-        UnknownNameError: a key that is not one; SettingError: a value of a wrong type.
+        UnknownNameError: a key that is not one.
+        SettingError: a value of a wrong type, or a hyper-parameter whose name `stop` uses itself.
     """
     known = hyperparameters(cls, stop)
+    if owned := sorted(owned_names(stop) & known.keys()):
+        raise SettingError(
+            f"{cls.__name__}.{owned[0]} cannot be a hyper-parameter: {stop.__name__} uses this name itself",
+            "give it another name",
+        )
     for key in values:
         if key not in known:
             raise UnknownNameError(f"hyper-parameter of {name}", key, known)
-    fields: dict[str, Any] = {key: (kind, default) for key, (kind, default) in known.items()}
-    model = create_model(cls.__name__, __config__=ConfigDict(extra="forbid"), **fields)
+    model = create_model(cls.__name__, __config__=ConfigDict(extra="forbid"), **known)  # type: ignore[call-overload]
     try:
         return model.model_validate(values).model_dump()
     except ValidationError as error:

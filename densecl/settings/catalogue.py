@@ -1,4 +1,4 @@
-"""Names -> recipes -> classes. Reads the checkout's recipe folders, else the wheel's copy, then a user's."""
+"""The catalogue: names -> recipes -> classes, from the checkout or the wheel, then from a user's folder."""
 
 import ast
 import hashlib
@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from densecl.errors import DenseCLError, RecipeError, UnknownNameError
+from densecl.settings.grammar import parse, parse_one
 
 if TYPE_CHECKING:
     from densecl.settings.recipe import BenchmarkRecipe, StrategyRecipe
@@ -23,7 +24,7 @@ SPLIT = re.compile(r"\d+-\d+s?$")
 
 
 class Entry(NamedTuple):
-    """What `densecl list` shows of a name; read without validation, hence fast."""
+    """A name in `densecl list`; its recipe is read without validation, which is fast."""
 
     name: str
     kind: str
@@ -39,12 +40,11 @@ def folders(extra: Path | None = None) -> list[Path]:
     package = Path(__file__).parents[1]
     ours = package.parent if (package.parent / "benchmarks").is_dir() else package / "_catalogue"
     result = [ours]
-    given = extra or os.environ.get("DENSECL_CATALOGUE")
-    if given:
-        given = Path(given).expanduser()
-        if not given.is_dir():
-            raise RecipeError(f"the catalogue folder {given} does not exist", "see --catalogue and DENSECL_CATALOGUE")
-        result.append(given)
+    if own := extra or os.environ.get("DENSECL_CATALOGUE"):
+        folder = Path(own).expanduser()
+        if not folder.is_dir():
+            raise RecipeError(f"the catalogue folder {folder} does not exist", "see --catalogue and DENSECL_CATALOGUE")
+        result.append(folder)
     return result
 
 
@@ -60,10 +60,10 @@ def published_files(extra: Path | None = None) -> list[Path]:
 
 
 def entries(kind: str, extra: Path | None = None) -> list[Entry]:
-    """What `densecl list KIND` shows.
+    """The names of a kind.
 
     Raises:
-        UnknownNameError: for a kind that is not benchmarks, strategies or backbones.
+        UnknownNameError: for a kind that is not benchmarks, strategies, backbones or groupings.
     """
     if kind == "backbones":
         return [Entry(name, "backbone", summary) for name, summary in backbones().items()]
@@ -92,6 +92,33 @@ def backbones() -> dict[str, str]:
     return {name: text.partition("\n")[0].rstrip(".") for name, text in docstrings.items()}
 
 
+def benchmark_recipes(extra: Path | None = None) -> dict[str, "BenchmarkRecipe"]:
+    """All families of benchmarks by name."""
+    from densecl.settings.recipe import BenchmarkRecipe
+
+    return _recipes("benchmarks", BenchmarkRecipe, "family", extra)
+
+
+def strategy_recipes(extra: Path | None = None) -> dict[str, "StrategyRecipe"]:
+    """All strategies and plugins by name."""
+    from densecl.settings.recipe import StrategyRecipe
+
+    return _recipes("strategies", StrategyRecipe, "name", extra)
+
+
+def _recipes(kind: str, model: Any, key: str, extra: Path | None) -> dict[str, Any]:
+    from densecl.settings.recipe import read_recipe
+
+    recipes: dict[str, Any] = {}
+    for path in recipe_files(kind, extra):
+        recipe = read_recipe(path, model)
+        name = getattr(recipe, key)
+        if name in recipes:
+            raise RecipeError(f"{path} and {recipes[name].source} both define '{name}'", "rename one of them")
+        recipes[name] = recipe
+    return recipes
+
+
 def benchmark_recipe(name: str, extra: Path | None = None) -> tuple["BenchmarkRecipe", str]:
     """The recipe of a benchmark's family and its split: 'voc15-5s' -> (voc, '15-5s').
 
@@ -99,14 +126,7 @@ def benchmark_recipe(name: str, extra: Path | None = None) -> tuple["BenchmarkRe
         UnknownNameError: no family of that name, or what follows it is not a split.
         RecipeError: a broken recipe.
     """
-    from densecl.settings.recipe import BenchmarkRecipe, read_recipe
-
-    recipes: dict[str, BenchmarkRecipe] = {}
-    for path in recipe_files("benchmarks", extra):
-        recipe = read_recipe(path, BenchmarkRecipe)
-        _refuse_twice(recipe.family, recipes, path)
-        recipes[recipe.family] = recipe
-    for family, recipe in recipes.items():
+    for family, recipe in benchmark_recipes(extra).items():
         rest = name.removeprefix(family)
         counted = recipe.stream.get("kind") != "tasks" and SPLIT.match(rest)
         if name.startswith(family) and (rest in recipe.splits or counted):
@@ -123,25 +143,48 @@ def own_kinds(benchmark: str, extra: Path | None = None) -> dict[str, Path]:
         return {}
 
 
-def strategy_recipes(extra: Path | None = None) -> dict[str, "StrategyRecipe"]:
-    """All strategies and plugins by name."""
-    from densecl.settings.recipe import StrategyRecipe, read_recipe
+def check_names(
+    benchmark: str | None = None,
+    strategy: str | None = None,
+    backbone: str | None = None,
+    extra: Path | None = None,
+) -> None:
+    """Refuse names and files that do not exist, before anything slow is imported.
 
-    recipes: dict[str, StrategyRecipe] = {}
-    for path in recipe_files("strategies", extra):
-        recipe = read_recipe(path, StrategyRecipe)
-        _refuse_twice(recipe.name, recipes, path)
-        recipes[recipe.name] = recipe
-    return recipes
+    Raises:
+        DenseCLError: of the kind that a run raises for them.
+    """
+    if benchmark is not None:
+        benchmark_recipe(parse_one(benchmark, "benchmark").name, extra)
+    if strategy is not None:
+        recipes = strategy_recipes(extra)
+        for call in parse(strategy):
+            if call.name not in recipes and file_of(call.name) is None and ":" not in call.name:
+                hint = "or file.py:Class for one of your own"
+                raise UnknownNameError("strategy or plugin", call.name, recipes, hint)
+    if backbone is not None:
+        name = parse_one(backbone, "backbone").name
+        if file_of(name) is None and name not in backbones():
+            raise UnknownNameError("backbone", name, backbones())
 
 
-def _refuse_twice(name: str, recipes: dict[str, Any], path: Path) -> None:
-    if name in recipes:
-        raise RecipeError(f"{path} and {recipes[name].source} both define '{name}'", "rename one of them")
+def file_of(reference: str, base: Path | None = None) -> Path | None:
+    """The file of `file.py:Class`, relative to `base` or the working folder; None for any other text.
+
+    Raises:
+        DenseCLError: there is no such file.
+    """
+    place = reference.rpartition(":")[0]
+    if not place.endswith(".py"):
+        return None
+    path = (base or Path()) / Path(place).expanduser()
+    if not path.is_file():
+        raise DenseCLError(f"there is no file {path.resolve()}", "give the path to a Python file that holds the class")
+    return path.resolve()
 
 
 def load_class(reference: str, base: Path | None = None) -> type:
-    """The class behind 'package.module:Class' or 'file.py:Class' (relative to `base`, else the working folder).
+    """The class behind `package.module:Class` or `file.py:Class` (relative to `base`, else the working folder).
 
     Raises:
         DenseCLError: no such file, module or class, or the file does not import; names the file and the reason.
@@ -149,23 +192,23 @@ def load_class(reference: str, base: Path | None = None) -> type:
     place, _, name = reference.rpartition(":")
     if not place:
         raise DenseCLError(f"'{reference}' names no class", "write module:Class or file.py:Class")
-    if place.endswith(".py"):
-        path = (base / place) if base is not None and not Path(place).is_absolute() else Path(place)
-        module = _module_of_file(path.resolve())
+    path = file_of(reference, base)
+    if path is not None:
+        module = _module_of_file(path)
     else:
         try:
             module = importlib.import_module(place)
         except ImportError as error:
             raise DenseCLError(f"cannot import {place}: {error}", f"needed by '{reference}'") from error
-    found = getattr(module, name, None)
-    if not isinstance(found, type):
+    cls = getattr(module, name, None)
+    if not isinstance(cls, type):
         classes = [
             key
             for key, value in vars(module).items()
             if isinstance(value, type) and f"{value.__module__}.".startswith(f"{module.__name__}.")
         ]
         raise UnknownNameError(f"class in {place}", name, classes)
-    return found
+    return cls
 
 
 def source_hash(cls: type) -> str:
@@ -178,8 +221,6 @@ def source_hash(cls: type) -> str:
 @cache
 def _module_of_file(path: Path) -> ModuleType:
     """Import a user's file once, under a name of its own; its folder is importable while it loads."""
-    if not path.is_file():
-        raise DenseCLError(f"there is no file {path}", "give the path to a Python file that holds the class")
     name = f"densecl_user_{path.stem}_{abs(hash(path)):x}"
     specification = importlib.util.spec_from_file_location(name, path)
     assert specification is not None

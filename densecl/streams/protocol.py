@@ -11,7 +11,6 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from densecl.data.labels import lookup_table
 from densecl.errors import SettingError
 
 VOID = 255
@@ -213,6 +212,8 @@ def step_table(steps: Steps, step: int, setting: str, labels: str) -> np.ndarray
     check_name("setting", setting, SETTINGS)
     check_name("label preset", labels, LABELS)
     known = [c for s in (steps[: step + 1] if setting == "sequential" else steps[step : step + 1]) for c in s]
+    from densecl.data.labels import lookup_table  # torch, which the names of steps do not need
+
     number = arrival(steps)
     void = 0 if labels == "mib2020" else VOID
     return lookup_table({c: number[c] for c in known}, fill=0, void=void).numpy()
@@ -220,4 +221,6 @@ def step_table(steps: Steps, step: int, setting: str, labels: str) -> np.ndarray
 
 def test_table(steps: Steps) -> np.ndarray:
     """(256,) uint8: original id -> label for evaluation; every true class keeps its own, seen or not."""
+    from densecl.data.labels import lookup_table
+
     return lookup_table(arrival(steps), fill=VOID).numpy()

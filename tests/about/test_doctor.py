@@ -11,7 +11,6 @@ import pytest
 from packaging.requirements import Requirement
 
 from densecl.about import doctor
-from densecl.about.doctor import machine, material, software
 from densecl.cli import main
 from densecl.data import data_set
 from densecl.data.sets.shapes import Shapes
@@ -73,14 +72,14 @@ def test_a_data_set_that_is_here_is_counted_and_compared_with_the_published_one(
     line = next(line for line in capsys.readouterr().out.splitlines() if " voc: " in line)
     assert str(voc / "VOCdevkit" / "VOC2012") in line
     assert "10 training and 3 test images" in line
-    (found,) = (f for f in material.data_sets(voc) if f.text.startswith("voc: "))
+    (found,) = (f for f in doctor.data_sets(voc) if f.text.startswith("voc: "))
     assert found.level == "note"
     assert "10,582 train and 1,449 test" in found.advice
 
 
 def test_a_broken_data_set_is_a_problem_not_an_end(voc):
     (voc / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation" / "val.txt").unlink()
-    (found,) = (f for f in material.data_sets(voc) if f.text.startswith("voc: "))
+    (found,) = (f for f in doctor.data_sets(voc) if f.text.startswith("voc: "))
     assert found.level == "problem"
     assert "val.txt" in found.text
 
@@ -94,13 +93,13 @@ def test_finding_draws_nothing(tmp_path):
 
 
 def test_weights_put_there_by_hand_and_by_the_hub_are_found(tmp_path, monkeypatch):
-    absent = texts(material.weights(), "note")
+    absent = texts(doctor.weights(), "note")
     assert any(text.startswith("resnet50: is not here; for ") for text in absent)
     place = tmp_path / "resnet50.safetensors"
     place.write_bytes(b"x")
     monkeypatch.setattr("densecl.models.weights.weights_place", lambda name: tmp_path / f"{name}.safetensors")
-    monkeypatch.setattr(material, "_cached", lambda name: "/hub/model.safetensors" if name == "resnet101" else None)
-    found = texts(material.weights(), "ok")
+    monkeypatch.setattr(doctor, "_cached", lambda name: "/hub/model.safetensors" if name == "resnet101" else None)
+    found = texts(doctor.weights(), "ok")
     assert any(text.startswith(f"resnet50: {place}") for text in found)
     assert any(text.startswith("resnet101: /hub/model.safetensors") for text in found)
 
@@ -122,7 +121,7 @@ def test_weights_put_there_by_hand_and_by_the_hub_are_found(tmp_path, monkeypatc
     ],
 )
 def test_torch_and_torchvision_must_fit(torch, torchvision, needed, said):
-    found = list(software.pair(torch, torchvision, [Requirement(needed)]))
+    found = list(doctor.pair(torch, torchvision, [Requirement(needed)]))
     assert len(found) == (said is not None)
     if said:
         assert found[0].level == "problem"
@@ -131,9 +130,9 @@ def test_torch_and_torchvision_must_fit(torch, torchvision, needed, said):
 
 
 def test_an_old_or_absent_package_is_named_with_the_command():
-    assert software.unmet(Requirement("torch>=2.6"), "2.4.0") == "torch 2.4.0 is installed, >=2.6 is needed"
-    assert software.unmet(Requirement("torch>=2.6"), None) == "torch is not installed"
-    assert software.unmet(Requirement("torch>=2.6"), "2.6.0+cu124") == ""
+    assert doctor.unmet(Requirement("torch>=2.6"), "2.4.0") == "torch 2.4.0 is installed, >=2.6 is needed"
+    assert doctor.unmet(Requirement("torch>=2.6"), None) == "torch is not installed"
+    assert doctor.unmet(Requirement("torch>=2.6"), "2.6.0+cu124") == ""
 
 
 def test_a_package_that_does_not_import_ends_in_exit_code_2_and_one_screen(monkeypatch, capsys):
@@ -144,10 +143,8 @@ def test_a_package_that_does_not_import_ends_in_exit_code_2_and_one_screen(monke
             raise RuntimeError("operator torchvision::nms does not exist\nsecond line")
         return real(name, *more)
 
-    monkeypatch.setattr(software.importlib, "import_module", broken)
-    monkeypatch.setattr(
-        software, "_requirements", lambda name: [Requirement("absent-package>=1")] * (name == "densecl")
-    )
+    monkeypatch.setattr(doctor.importlib, "import_module", broken)
+    monkeypatch.setattr(doctor, "_requirements", lambda name: [Requirement("absent-package>=1")] * (name == "densecl"))
     assert main(["doctor"]) == 2
     out = capsys.readouterr().out
     assert "✗ import torchvision fails: operator torchvision::nms does not exist\n" in out
@@ -157,20 +154,20 @@ def test_a_package_that_does_not_import_ends_in_exit_code_2_and_one_screen(monke
 
 
 @pytest.mark.parametrize(
-    ("module", "name", "part"),
+    ("name", "part"),
     [
-        (software, "packages", "packages"),
-        (machine, "devices", "devices"),
-        (material, "data_sets", "data sets"),
-        (material, "weights", "weights"),
-        (machine, "folders", "folders"),
+        ("packages", "packages"),
+        ("devices", "devices"),
+        ("data_sets", "data sets"),
+        ("weights", "weights"),
+        ("folders", "folders"),
     ],
 )
-def test_a_part_that_breaks_is_said_and_the_others_are_looked_at(module, name, part, monkeypatch):
+def test_a_part_that_breaks_is_said_and_the_others_are_looked_at(name, part, monkeypatch):
     def fall(*_arguments):
         raise ZeroDivisionError("oh\nno")
 
-    monkeypatch.setattr(module, name, fall)
+    monkeypatch.setattr(doctor, name, fall)
     found = doctor.examine()
     (broken,) = (finding for finding in found if "cannot be looked at" in finding.text)
     assert broken.part == part
@@ -187,27 +184,27 @@ def test_a_broken_recipe_of_ones_own_is_an_error_that_names_the_file(tmp_path, c
 
 def test_folders_that_are_wrong_full_or_read_only_are_problems(tmp_path, monkeypatch):
     monkeypatch.setenv("DENSECL_DATA", str(tmp_path / "not there"))
-    assert any("there is no such folder" in text for text in texts(machine.folders(), "problem"))
+    assert any("there is no such folder" in text for text in texts(doctor.folders(), "problem"))
     monkeypatch.setenv("DENSECL_DATA", str(tmp_path / "data"))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10 << 20))
-    assert len(texts(machine.folders(), "problem")) == 3
+    assert len(texts(doctor.folders(), "problem")) == 3
     monkeypatch.setattr(os, "access", lambda *_: False)
-    levels = [(finding.level, finding.text.split()[0]) for finding in machine.folders()]
+    levels = [(finding.level, finding.text.split()[0]) for finding in doctor.folders()]
     assert levels == [("problem", "cache"), ("note", "data"), ("problem", "results")]
 
 
 def test_the_cache_is_measured(tmp_path):
     (tmp_path / "cache" / "banks").mkdir(parents=True)
     (tmp_path / "cache" / "banks" / "x").write_bytes(bytes(3 << 20))
-    assert any("cache" in text and "(3 MiB)" in text for text in texts(machine.folders()))
+    assert any("cache" in text and "(3 MiB)" in text for text in texts(doctor.folders()))
 
 
 def test_a_gpu_that_torch_cannot_use_is_a_problem(tmp_path, monkeypatch):
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(machine, "DRIVER", tmp_path)
+    monkeypatch.setattr(doctor, "DRIVER", tmp_path)
     monkeypatch.setattr(torch.version, "cuda", None)
-    assert any("build without CUDA" in text for text in texts(machine.devices(), "problem"))
+    assert any("build without CUDA" in text for text in texts(doctor.devices(), "problem"))
     monkeypatch.setattr(torch.version, "cuda", "12.4")
-    assert any("(CUDA 12.4) cannot use it" in text for text in texts(machine.devices(), "problem"))
+    assert any("(CUDA 12.4) cannot use it" in text for text in texts(doctor.devices(), "problem"))

@@ -3,10 +3,10 @@
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -274,14 +274,15 @@ def test_no_warning_of_a_library_reaches_the_screen(finished, tmp_path):
 
 
 @pytest.mark.parametrize("words", [["--help"], ["list"], ["list", "strategies"]])
-def test_help_and_lists_answer_within_a_second_and_without_torch(words):
+def test_help_and_lists_take_less_than_a_second_and_no_torch(words):
     code = f"import sys\nfrom densecl.cli import main\nassert main({words!r}) == 0\nassert 'torch' not in sys.modules"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     times = []
     for _ in range(2):
-        start = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, env=environment)
-        times.append(time.perf_counter() - start)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert min(times) < 1.0
 
 

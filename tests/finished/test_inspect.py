@@ -10,7 +10,8 @@ from rich.cells import cell_len
 
 from densecl.cli import main
 from densecl.errors import RecordError
-from densecl.finished.inspect_run import confusions, describe_run, files_of, read_run
+from densecl.finished.inspect_run import confusions, describe_run, files_of
+from densecl.finished.trusted import read_run
 from densecl.records.record import read_record
 
 COMMITTED = Path(__file__).parents[2] / "results" / "embedded"

@@ -17,17 +17,16 @@ from PIL import Image
 from test_published import reported, run
 
 from densecl.records.record import Found, find_records
-from densecl.report import figures
+from densecl.report import charts
 from densecl.report.album import Album
+from densecl.report.charts import Axes, Point, Series, limits, spread
 from densecl.report.comparison import compare
-from densecl.report.figures import Axes, Point, Series, limits, spread
-from densecl.report.forgetting import lost, mean
 from densecl.report.gather import benchmarks
-from densecl.report.leakage import Shares, by_step, shares
+from densecl.report.grids import ranking
+from densecl.report.retention import Shares, by_step, lost, mean, shares
 from densecl.report.sections import leaks
 from densecl.report.strips import changes, shown_steps
 from densecl.report.style import letter, style
-from densecl.report.tables import ranking
 from report_runs import COMMITTED, committed
 
 
@@ -207,7 +206,7 @@ def test_at_most_seven_steps_are_shown_and_both_ends_are():
 
 def test_figures_follow_the_theme_and_share_no_ids():
     series = [Series(style(k), [0, 1], [1.0 + k, 2.0], [None, 0.5]) for k in range(7)]
-    text = [figures.lines(prefix, "a < b", Axes("x $", "y"), series) for prefix in ("one", "two")]
+    text = [charts.lines(prefix, "a < b", Axes("x $", "y"), series) for prefix in ("one", "two")]
     for svg in text:
         assert "#" not in re.sub(r"url\(#[\w-]+\)|href=\"#[\w-]+\"", "", svg)  # no colour of its own
         assert "currentColor" in svg
@@ -217,12 +216,12 @@ def test_figures_follow_the_theme_and_share_no_ids():
     ids = [set(re.findall(r'\bid="([^"]+)"', svg)) for svg in text]
     assert ids[0]
     assert not ids[0] & ids[1]
-    assert text[0] == figures.lines("one", "a < b", Axes("x $", "y"), series)
+    assert text[0] == charts.lines("one", "a < b", Axes("x $", "y"), series)
 
 
 def test_a_logarithmic_axis_has_plain_numbers():
     points = [Point(style(k), x, 50.0 + k) for k, x in enumerate((5.0, 70.0, 900.0))]
-    svg = figures.scatter("s", "t", Axes("x", "y"), points)
+    svg = charts.scatter("s", "t", Axes("x", "y"), points)
     ticks = re.findall(r"<text[^>]*>([^<]*)</text>", svg)
     assert {"10", "100"} <= set(ticks)
     assert not any("$" in text or "\\" in text for text in ticks)

@@ -1,4 +1,4 @@
-"""The figures of a report, as inline SVG. They take plain values; what is measured is decided elsewhere."""
+"""The figures of a report, as inline SVG. They take plain values; the values are chosen elsewhere."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,6 +9,7 @@ from matplotlib import rc_context
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from scipy.optimize import isotonic_regression
 
 from densecl.report.style import COLOURS, GAIN, LOSS, Style
 from densecl.report.svg import GRID, SETTINGS, inline
@@ -20,7 +21,7 @@ DODGE = 0.035  # steps between neighbouring series, so that their intervals do n
 
 
 class Series(NamedTuple):
-    """A line: `y[k]` after step `x[k]`, with half its interval where there is one."""
+    """A line: `y[k]` after step `x[k]`, with half its interval if there is one."""
 
     style: Style
     x: Sequence[float]
@@ -29,7 +30,7 @@ class Series(NamedTuple):
 
 
 class Point(NamedTuple):
-    """A point with half the interval of its height; the letter is written beside it."""
+    """A point with half the interval of its height; its letter is written beside it."""
 
     style: Style
     x: float
@@ -38,7 +39,7 @@ class Point(NamedTuple):
 
 
 class Axes(NamedTuple):
-    """What stands at the axes."""
+    """Labels of the axes, and a title."""
 
     x: str
     y: str
@@ -51,10 +52,10 @@ def lines(prefix: str, title: str, axes: Axes, series: Sequence[Series]) -> str:
         plot = _plot(figure, axes)
         for index, one in enumerate(series):
             shift = DODGE * (index - (len(series) - 1) / 2)
-            look = _look(one.style)
+            colour, dash = COLOURS[one.style.colour], tuple(map(float, one.style.dash.split()))
             x = np.asarray(one.x, float) + (shift if len(one.x) > 1 else 0)
-            plot.plot(x, one.y, marker=one.style.marker, **look)
-            _bars(plot, x, one.y, one.half, look["color"])
+            plot.plot(x, one.y, marker=one.style.marker, color=colour, linestyle=(0, dash) if dash else "-")
+            _bars(plot, x, one.y, one.half, colour)
         plot.set_ylim(*limits([(y, half) for one in series for y, half in zip(one.y, one.half, strict=True)]))
         plot.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
         _letters_at_the_end(plot, series)
@@ -65,10 +66,7 @@ def scatter(prefix: str, title: str, axes: Axes, points: Sequence[Point]) -> str
     """Points, each with the letter of its row; an axis whose values span a factor of 20 is logarithmic."""
     with _figure(5.2, 3.5) as figure:
         plot = _plot(figure, axes)
-        for one in points:
-            look = _look(one.style)
-            plot.plot([one.x], [one.y], marker=one.style.marker, markersize=7, linestyle="", color=look["color"])
-            _bars(plot, [one.x], [one.y], [one.half], look["color"])
+        _markers(plot, points)
         values = [one.x for one in points]
         if min(values) > 0 and max(values) > 20 * min(values):
             plot.set_xscale("log")
@@ -90,10 +88,7 @@ def agreement(prefix: str, title: str, axes: Axes, points: Sequence[Point]) -> s
         ends = [value for one in points for value in (one.x, one.y)]
         low, high = max(0.0, min(ends) - 5), max(ends) + 5
         plot.plot([low, high], [low, high], color=GRID, linewidth=1, linestyle="--")
-        for one in points:
-            colour = COLOURS[one.style.colour]
-            plot.plot([one.x], [one.y], marker=one.style.marker, markersize=7, linestyle="", color=colour)
-            _bars(plot, [one.x], [one.y], [one.half], colour)
+        _markers(plot, points)
         plot.set_xlim(low, high)
         plot.set_ylim(low, high)
         _letters_beside(plot, points)
@@ -101,23 +96,17 @@ def agreement(prefix: str, title: str, axes: Axes, points: Sequence[Point]) -> s
 
 
 def heat_map(prefix: str, title: str, values: np.ndarray, names: Sequence[str], scale: float) -> str:
-    """Loss (one colour) and gain (the other) of each class after each step; the depth of a colour is the amount.
+    """Loss (one colour) and gain (another) of each class after each step; a deeper colour is a larger amount.
 
-    Args:
-        prefix: of the ids.
-        title: in words.
-        values: (classes, steps); NaN is drawn in faint grey.
-        names: of the classes.
-        scale: the amount that has full colour.
+    `values` (classes, steps): NaN is drawn in faint grey. `scale`: the amount that has full colour.
     """
     count, steps = values.shape
-    unit = 0.155 if count <= 40 else 6.2 / count  # inches a class
+    unit = 0.155 if count <= 40 else 6.2 / count  # inches per class
     with _figure(1.35 + max(1.6, 0.24 * steps), 0.42 + unit * count) as figure:
         plot = figure.add_subplot()
         pixels = np.zeros((count, steps, 4))
-        amount = np.clip(np.abs(np.nan_to_num(values)) / scale, 0, 1)
         pixels[..., :3] = np.where((values > 0)[..., None], to_rgb(LOSS), to_rgb(GAIN))
-        pixels[..., 3] = amount
+        pixels[..., 3] = np.clip(np.abs(np.nan_to_num(values)) / scale, 0, 1)
         pixels[np.isnan(values)] = (0.5, 0.5, 0.5, 0.16)
         plot.imshow(pixels, aspect="auto", interpolation="nearest")
         every = max(1, -(-count // 40))
@@ -134,7 +123,7 @@ def heat_map(prefix: str, title: str, values: np.ndarray, names: Sequence[str], 
 
 @contextmanager
 def _figure(width: float, height: float) -> Iterator[Figure]:
-    """A figure of that many inches; what is drawn inside follows the report's settings."""
+    """A figure of that many inches, drawn with the report's settings."""
     with rc_context(SETTINGS):
         yield Figure(figsize=(width, height), dpi=DPI, layout="constrained")
 
@@ -150,27 +139,26 @@ def _plot(figure: Figure, axes: Axes) -> Any:
     return plot
 
 
-def _look(style: Style) -> dict[str, Any]:
-    dash = tuple(float(part) for part in style.dash.split())
-    return {"color": COLOURS[style.colour], "linestyle": (0, dash) if dash else "-"}
+def _markers(plot: Any, points: Sequence[Point]) -> None:
+    for one in points:
+        colour = COLOURS[one.style.colour]
+        plot.plot([one.x], [one.y], marker=one.style.marker, markersize=7, linestyle="", color=colour)
+        _bars(plot, [one.x], [one.y], [one.half], colour)
 
 
 def _bars(plot: Any, x: Any, y: Any, halves: Sequence[float | None], colour: str) -> None:
     """Intervals, where they are known."""
     known = [k for k, half in enumerate(halves) if half is not None]
     if known:
-        sizes = [halves[k] for k in known]
         at = ([x[k] for k in known], [y[k] for k in known])
+        sizes = [halves[k] for k in known]
         plot.errorbar(*at, yerr=sizes, fmt="none", ecolor=colour, elinewidth=1, alpha=0.55)
 
 
 def limits(points: Sequence[tuple[float, float | None]]) -> tuple[float, float]:
-    """The range of an axis that shows all means, and their intervals as far as these do not dwarf the differences.
+    """The range of an axis that shows all means and, of their intervals, 60 % of the range of the means.
 
-    Intervals from two seeds are huge; what reaches out by more than 60 % of the range of the means is cut off.
-
-    Args:
-        points: mean and half its interval.
+    Intervals from two seeds are huge. `points`: mean and half its interval.
     """
     low, high = min(mean for mean, _ in points), max(mean for mean, _ in points)
     room = max(0.6 * (high - low), 0.02 * max(abs(low), abs(high)), 1e-9)
@@ -215,8 +203,7 @@ def _letters_beside(plot: Any, points: Sequence[Point]) -> None:
         columns.setdefault(near, []).append(index)
     for members in columns.values():
         gap = min(size, plot.bbox.height / len(members))
-        inside = (plot.bbox.y0, plot.bbox.y1)
-        heights = spread([float(places[index][1]) for index in members], gap, inside)
+        heights = spread([places[index][1] for index in members], gap, (plot.bbox.y0, plot.bbox.y1))
         for index, height in zip(members, heights, strict=True):
             offset = (8, height - places[index][1])
             at, letter = (points[index].x, points[index].y), points[index].style.letter
@@ -224,28 +211,15 @@ def _letters_beside(plot: Any, points: Sequence[Point]) -> None:
 
 
 def spread(positions: Sequence[float], gap: float, inside: tuple[float, float] | None = None) -> list[float]:
-    """The positions, moved as little as is needed for any two to be `gap` apart, in the same order.
+    """The positions, moved as little as possible so that any two are `gap` apart, in the same order.
 
-    Neighbours that are too close form a block that is centred on the mean of its members (isotonic regression).
-
-    Args:
-        positions: in any order.
-        gap: the least distance.
-        inside: none leaves this range, if it has room for all.
+    Neighbours that are too close form a block that is centred on the mean of its members (isotonic regression). None
+    leaves the range `inside`, if it has room for all.
     """
     order = sorted(range(len(positions)), key=lambda index: positions[index])
-    blocks: list[list[float]] = []  # sum of positions less their offsets, count
-    for rank, index in enumerate(order):
-        blocks.append([positions[index] - rank * gap, 1])
-        while len(blocks) > 1 and blocks[-2][0] / blocks[-2][1] > blocks[-1][0] / blocks[-1][1]:
-            total, count = blocks.pop()
-            blocks[-1][0] += total
-            blocks[-1][1] += count
-    flat = [total / count for total, count in blocks for _ in range(int(count))]
+    flat = isotonic_regression([positions[index] - rank * gap for rank, index in enumerate(order)]).x if order else []
     if inside is not None:  # the best within bounds is the best without, clipped
-        low, high = inside
-        high = max(low, high - gap * (len(flat) - 1))
-        flat = [min(max(value, low), high) for value in flat]
+        flat = np.clip(flat, inside[0], max(inside[0], inside[1] - gap * (len(flat) - 1)))
     result = [0.0] * len(positions)
     for rank, index in enumerate(order):
         result[index] = flat[rank] + rank * gap

@@ -1,0 +1,164 @@
+"""Hyper-parameters of a class, read from its source text: nothing is imported, so `densecl show` answers at once."""
+
+import ast
+import builtins
+import importlib.util
+import io
+import tokenize
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from densecl.errors import DenseCLError, UnknownNameError
+from densecl.settings.catalogue import file_of
+
+BASES = ("Strategy", "Plugin")  # what these classes define is not a method's own
+SILENT = ("noqa", "type:", "pyright:")  # comments for tools
+
+
+class Argument(NamedTuple):
+    """A hyper-parameter, or an argument of a constructor, as text; a `default` of None: a value is required."""
+
+    name: str
+    kind: str
+    default: str | None
+    comment: str = ""
+
+
+def read_hyperparameters(reference: str, base: Path | None = None) -> list[Argument]:
+    """The hyper-parameters of `module:Class` or `file.py:Class`; of a stock plugin, its constructor's arguments.
+
+    Raises:
+        DenseCLError: no such file or class, or a file that is not Python.
+    """
+    chain = list(_chain(*_class(reference, base)))
+    if not any(_name(parent) in BASES for _, node in chain for parent in node.bases):
+        return _constructor(chain)
+    arguments: dict[str, Argument] = {}
+    for path, node in reversed(chain):
+        for line in node.body:
+            if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and line.value is not None:
+                name, kind = line.target.id, ast.unparse(line.annotation)
+                if not name.startswith("_") and "ClassVar" not in kind:
+                    lines = range(line.lineno, (line.end_lineno or line.lineno) + 1)
+                    comment = " ".join(text for number in lines if (text := _comments(path).get(number)))
+                    arguments[name] = Argument(name, _kind(line.annotation, path), ast.unparse(line.value), comment)
+    return list(arguments.values())
+
+
+def read_arguments(path: Path, parent: str) -> list[Argument]:
+    """The constructor's arguments of the first class in a file that is derived from `parent`."""
+    classes = (node for node in _tree(path).body if isinstance(node, ast.ClassDef))
+    return _constructor([(path, next(node for node in classes if parent in map(_name, node.bases)))])
+
+
+def _class(reference: str, base: Path | None) -> tuple[Path, ast.ClassDef]:
+    """The file and the definition behind a reference."""
+    place, _, name = reference.rpartition(":")
+    path = file_of(reference, base) or _module_file(place, 0, Path.cwd() / "_")
+    if path is None:
+        raise DenseCLError(f"there is no module {place}", f"needed by '{reference}'")
+    path, node = _find(path, name) or (path, None)
+    if not isinstance(node, ast.ClassDef):
+        classes = [node.name for node in _tree(path).body if isinstance(node, ast.ClassDef)]
+        raise UnknownNameError(f"class in {place}", name, classes)
+    return path, node
+
+
+def _chain(path: Path, node: ast.ClassDef) -> Iterator[tuple[Path, ast.ClassDef]]:
+    """A class and those it is derived from, below `BASES`, as far as their source is found."""
+    yield path, node
+    for parent in node.bases:
+        place, found = _find(path, _name(parent)) or (path, None)
+        if isinstance(found, ast.ClassDef) and found.name not in BASES and found is not node:
+            yield from _chain(place, found)
+
+
+def _constructor(chain: list[tuple[Path, ast.ClassDef]]) -> list[Argument]:
+    """The arguments of the nearest `__init__`, without `self`."""
+    functions = ((path, line) for path, node in chain for line in node.body if isinstance(line, ast.FunctionDef))
+    path, function = next((pair for pair in functions if pair[1].name == "__init__"), (Path(), None))
+    if function is None:
+        return []
+    given = function.args
+    positional = [*given.posonlyargs, *given.args]
+    defaults = [*[None] * (len(positional) - len(given.defaults)), *given.defaults, *given.kw_defaults]
+    return [
+        Argument(a.arg, _kind(a.annotation, path) if a.annotation else "", None if d is None else ast.unparse(d))
+        for a, d in list(zip([*positional, *given.kwonlyargs], defaults, strict=True))[1:]
+    ]
+
+
+def _kind(node: ast.expr, path: Path) -> str:
+    """An annotation in words: `int` for `Annotated[int, ...]`, a or b for a union and the choices of a `Literal`."""
+    if isinstance(node, ast.BinOp):
+        return f"{_kind(node.left, path)} or {_kind(node.right, path)}"
+    if isinstance(node, ast.Subscript) and (outer := _name(node.value)) in ("Annotated", "Literal"):
+        parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        return _kind(parts[0], path) if outer == "Annotated" else " or ".join(map(_plain, parts))
+    if isinstance(node, ast.Name) and not hasattr(builtins, node.id):
+        place, alias = _find(path, node.id) or (path, None)
+        if isinstance(alias, ast.Assign):
+            return _kind(alias.value, place)
+    return _plain(node)
+
+
+def _plain(node: ast.expr) -> str:
+    return str(node.value) if isinstance(node, ast.Constant) else ast.unparse(node)
+
+
+def _name(node: ast.expr) -> str:
+    """`Strategy` for `Strategy` and `densecl.Strategy`."""
+    return ast.unparse(node).rpartition(".")[2]
+
+
+def _find(path: Path, name: str, seen: frozenset[Path] = frozenset()) -> tuple[Path, ast.stmt] | None:
+    """Where a class or an alias is defined: in a file, or in a module that the file imports it from."""
+    for node in _tree(path).body:
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        if (isinstance(node, ast.ClassDef) and node.name == name) or name in map(_name, targets):
+            return path, node
+    for node in [node for node in ast.walk(_tree(path)) if isinstance(node, ast.ImportFrom)]:
+        for alias in node.names:
+            if (alias.asname or alias.name) in (name, "*"):
+                other = _module_file(node.module or "", node.level, path)
+                wanted = name if alias.name == "*" else alias.name
+                if other is not None and other not in seen and (found := _find(other, wanted, seen | {path})):
+                    return found
+    return None
+
+
+def _module_file(module: str, level: int, path: Path) -> Path | None:
+    """The source of a module that a file imports; beside the file, or installed. Only its top package is asked for."""
+    top, *below = module.split(".") if module else [""]
+    if level:
+        place = path.parents[level - 1] / top
+    elif (path.parent / f"{top}.py").is_file() or (path.parent / top).is_dir():
+        place = path.parent / top
+    else:
+        specification = importlib.util.find_spec(top)  # of a top package it imports nothing
+        if specification is None or specification.origin is None:
+            return None
+        origin = Path(specification.origin)
+        place = origin.parent if origin.name == "__init__.py" else origin.with_suffix("")
+    place = place.joinpath(*below)
+    return next((file for file in (place / "__init__.py", place.with_suffix(".py")) if file.is_file()), None)
+
+
+@cache
+def _tree(path: Path) -> ast.Module:
+    try:
+        return ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError) as error:
+        line = f":{error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
+        raise DenseCLError(f"{path}{line} cannot be read: {type(error).__name__}: {error}") from error
+
+
+@cache
+def _comments(path: Path) -> dict[int, str]:
+    """Comments that follow code, by line."""
+    tokens = tokenize.tokenize(io.BytesIO(path.read_bytes()).readline)
+    found = {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return {k: text for k, text in found.items() if lines[k - 1].strip()[0] != "#" and not text.startswith(SILENT)}

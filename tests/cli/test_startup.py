@@ -1,0 +1,102 @@
+"""Answers from recipes and refusals of mistyped names and paths come before anything slow is imported."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from densecl.cli import main
+from report_runs import committed
+
+ROOT = Path(__file__).parents[2]
+SLOW = ("torch", "torchvision", "avalanche", "timm", "matplotlib", "scipy")
+PROBE = """
+import sys
+from densecl.cli import main
+code = main(sys.argv[1:])
+print("SLOW", *[name for name in {slow} if name in sys.modules], file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def answer(*words, cwd):
+    """Exit code, output, complaint of a command, and the slow packages that it imported."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", PROBE.format(slow=SLOW), *words]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=60, check=False)
+    *said, probe = result.stderr.splitlines()
+    return result.returncode, result.stdout, "\n".join(said), probe.split()[1:]
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["--help"], "predict"),
+        (["predict", "--help"], "--strategy"),
+        (["list"], "shapes15-5"),
+        (["show", "mib"], "distillation = 10.0  (float)  weight of eq. 8"),
+        (["show", "si"], "si_lambda = 1"),
+        (["show", "bisenet"], "encoder = 'resnet50'"),
+        (["show", "shapes15-5"], "step 1: classes 16, 17, 18, 19, 20"),
+        (["show", "shapes-5tasks"], "swirls: style transfer on tints"),
+        (["cite", "voc15-5, mib"], "cermelli2020modeling"),
+    ],
+)
+def test_answers_from_recipes_import_nothing_slow(words, shown, tmp_path):
+    code, out, said, slow = answer(*words, cwd=tmp_path)
+    assert (code, said, slow) == (0, "", [])
+    assert shown in out
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["predict", "nowhere", "x.jpg"], "nowhere is not a run"),
+        (["evaluate", "nowhere"], "nowhere is not a run"),
+        (["inspect", "nowhere"], "nowhere is not a run"),
+        (["inspect", "nowhere", "--masks"], "nowhere is not a run"),
+        (["bank", "nowhere"], "nowhere is not a run"),
+        (["table", "nowhere"], "the folder nowhere does not exist"),
+        (["report", "nowhere"], "the folder nowhere does not exist"),
+        (["run", "-b", "nonsense", "-s", "mib"], "unknown benchmark 'nonsense'"),
+        (["run", "-b", "shapes15-5", "-s", "nonsense"], "unknown strategy or plugin 'nonsense'"),
+        (["run", "-b", "shapes15-5", "-s", "mib+nonsense"], "unknown strategy or plugin 'nonsense'"),
+        (["run", "-b", "shapes15-5", "-s", "nowhere.py:Mine"], "there is no file"),
+        (["run", "-b", "shapes15-5", "-s", "mib", "--backbone", "nonsense"], "unknown backbone 'nonsense'"),
+        (["run", "-b", "voc15-5", "-s", "mib", "--data", "nowhere"], "--data nowhere: there is no such folder"),
+        (["run", "-b", "voc15-5", "-s", "mib", "--catalogue", "nowhere"], "the catalogue folder nowhere"),
+        (["sweep", "nowhere.toml"], "cannot read the plan nowhere.toml"),
+        (["check", "nonsense"], "unknown strategy or plugin 'nonsense'"),
+        (["show", "nonsense"], "unknown name 'nonsense'"),
+        (["cite", "nonsense"], "unknown name 'nonsense'"),
+        (["list", "nonsense"], "unknown kind 'nonsense'"),
+        (["data", "verify", "nonsense"], "unknown data set 'nonsense'"),
+        (["data", "get", "nonsense"], "unknown data set 'nonsense'"),
+    ],
+)
+def test_mistyped_names_and_paths_are_refused_before_anything_slow_is_imported(words, named, tmp_path):
+    code, out, said, slow = answer(*words, cwd=tmp_path)
+    assert (code, out, slow) == (2, "", [])
+    assert named in said
+    assert said.count("\n") == 0
+
+
+def test_a_missing_image_is_refused_before_anything_slow_is_imported(tmp_path):
+    folder = committed(tmp_path, 0)
+    code, _, said, slow = answer("predict", str(folder), "nowhere.jpg", cwd=tmp_path)
+    assert (code, slow) == (2, [])
+    assert "image nowhere.jpg is missing" in said
+
+
+def test_a_run_is_described_without_torch(tmp_path):
+    folder = committed(tmp_path, 0)
+    for words in (["inspect", str(folder)], ["bank", str(folder)]):
+        assert "torch" not in answer(*words, cwd=tmp_path)[3]
+
+
+def test_a_folder_of_runs_is_no_run_and_one_of_them_is_named(tmp_path, capsys):
+    folder = committed(tmp_path, 0)
+    assert main(["evaluate", str(tmp_path)]) == 2
+    assert f"such as {folder}" in capsys.readouterr().err

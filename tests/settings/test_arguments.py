@@ -1,0 +1,65 @@
+"""Hyper-parameters: values are checked by annotation, and the base's own names are refused."""
+
+import pytest
+
+from densecl import Plugin, Strategy
+from densecl.check.check import check_method
+from densecl.errors import SettingError, UnknownNameError
+from densecl.settings.arguments import hyperparameters, owned_names, resolve
+from densecl.settings.catalogue import load_class, strategy_recipes
+
+
+class Free(Strategy):
+    weight: float = 2.0
+    mode: str = "a"
+
+
+def test_defaults_are_overlaid_by_values_of_the_annotated_type():
+    assert resolve(Free, Strategy, {"weight": 3}, "free") == {"weight": 3.0, "mode": "a"}
+    with pytest.raises(UnknownNameError, match="did you mean 'weight'"):
+        resolve(Free, Strategy, {"weigth": 3}, "free")
+    with pytest.raises(SettingError, match=r"free\.weight cannot be 'much'"):
+        resolve(Free, Strategy, {"weight": "much"}, "free")
+
+
+# set in __init__, set in another method, a property, a method, an annotation without a value
+@pytest.mark.parametrize("name", ["step", "iterations", "scenario", "device", "teacher", "task", "regulariser"])
+def test_names_of_the_base_are_refused_as_hyper_parameters_of_a_strategy(name):
+    mine = type("Mine", (Strategy,), {"__annotations__": {"weight": float, name: int}, "weight": 1.0, name: 3})
+    with pytest.raises(SettingError, match=f"Mine.{name} cannot be a hyper-parameter: Strategy uses this name itself"):
+        resolve(mine, Strategy, {}, "mine")
+
+
+@pytest.mark.parametrize("name", ["loss", "notes", "before_training_exp"])
+def test_names_of_the_base_are_refused_as_hyper_parameters_of_a_plugin(name):
+    mine = type("Mine", (Plugin,), {"__annotations__": {name: int}, name: 3})
+    with pytest.raises(SettingError, match=f"Mine.{name} cannot be a hyper-parameter: Plugin uses this name itself"):
+        resolve(mine, Plugin, {}, "mine")
+
+
+def test_no_method_of_the_catalogue_uses_a_name_of_its_base():
+    for recipe in strategy_recipes().values():
+        cls = load_class(recipe.class_, recipe.source.parent)
+        for base in (Strategy, Plugin):
+            if issubclass(cls, base):
+                assert not owned_names(base) & hyperparameters(cls, base).keys()
+
+
+def test_all_attributes_of_a_strategy_that_has_trained_are_its_own_names(trained_strategy):
+    assert set(vars(trained_strategy)) <= owned_names(Strategy)
+
+
+@pytest.fixture(scope="module")
+def trained_strategy():
+    from densecl.check.tiny import tiny_scenario, tiny_strategy
+    from densecl.runner.methods import parse_method
+
+    strategy = tiny_strategy(parse_method("finetune"), tiny_scenario())
+    strategy.train(strategy.scenario.train_stream[0])
+    return strategy
+
+
+def test_check_names_the_attribute(tmp_path):
+    (tmp_path / "mine.py").write_text("from densecl import Strategy\nclass Mine(Strategy):\n    step: int = 3\n")
+    (finding,) = check_method(f"{tmp_path / 'mine.py'}:Mine")
+    assert "Mine.step cannot be a hyper-parameter" in finding

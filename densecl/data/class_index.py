@@ -23,15 +23,9 @@ def class_index(
 ) -> np.ndarray:
     """Find the labels of each mask, 0 and 255 included: (N, 256) bool.
 
-    The answer is kept in the cache folder under a key of what was read (path, size and time of every mask and image,
-    the reader's labels), so a changed file is noticed; a broken file there is scanned again.
-
-    Args:
-        dataset: N images.
-        workers: threads; default one a core. Decoding releases the interpreter lock, so threads do as well as
-            processes.
-        progress: called with (done, total) while scanning.
-        folder: where the answer is kept; default `index` in the cache folder.
+    The answer is kept in `folder`, by default `index` in the cache folder, under a key of what was read (path, size and
+    time of every mask and image, the reader's labels), so a changed file is noticed; a broken file there is scanned
+    again. `workers` are threads, by default one a core: decoding releases the interpreter lock.
 
     Raises:
         DataError: a file is missing or unreadable, a mask has another size than its image or an illegal id.

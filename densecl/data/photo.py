@@ -77,20 +77,14 @@ def find_photos(places: Iterable[Location]) -> list[Path]:
 def _pixels(image: Image.Image, path: Location, upright: bool) -> np.ndarray:
     if upright and orientation(image) != 1:
         image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I") or image.mode == "F":
-        image = _of_8_bits(image, path)
+    if image.mode.startswith("I") or image.mode == "F":  # 16 bits: PIL itself would cut them off at 255
+        values = np.asarray(image)
+        if image.mode == "F" or values.min() < 0 or values.max() > _DEEP:
+            span = f"{values.min():g} to {values.max():g}"
+            fault = f"image {path} holds values that are no shades of grey ({span})"
+            raise DataError(fault, "save it with 8 or 16 bits a channel")
+        image = Image.fromarray(np.rint(values / (_DEEP / 255)).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
-
-
-def _of_8_bits(image: Image.Image, path: Location) -> Image.Image:
-    """Grey values of 16 bits scaled to 8: PIL itself would cut them off at 255."""
-    values = np.asarray(image)
-    if image.mode == "F" or values.min() < 0 or values.max() > _DEEP:
-        raise DataError(
-            f"image {path} holds values that are no shades of grey ({values.min():g} to {values.max():g})",
-            "save it with 8 or 16 bits a channel",
-        )
-    return Image.fromarray(np.rint(values / (_DEEP / 255)).astype(np.uint8))

@@ -130,5 +130,5 @@ def _footnote(label: str, apart: Sequence[Compared]) -> str:
 def _numbers(theirs: Reported) -> str:
     """`75.5/49.4/69.0`, with a dash for an absent number and a mark for one that was not read."""
     places = max(0, round(-math.log10(theirs.rounding)))
-    values = [(part, getattr(theirs.values, part)) for part in PARTS]
+    values: list[tuple[Part, float | None]] = [(part, getattr(theirs.values, part)) for part in PARTS]
     return "/".join("-" if v is None else f"{v:.{places}f}{MARKS[theirs.sure(part)]}" for part, v in values)

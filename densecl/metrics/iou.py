@@ -13,7 +13,7 @@ UNSEEN: dict[str, Unseen] = {"mib2020": "ignore", "plop2021": "background", "str
 
 
 def unseen_under(labels: str) -> Unseen:
-    """How a label preset counts pixels of unseen classes in an intermediate evaluation.
+    """The way in which a label preset counts pixels of unseen classes in an intermediate evaluation.
 
     Raises:
         UnknownNameError: no such preset.

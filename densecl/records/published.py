@@ -81,7 +81,7 @@ class Reported(_Model):
         return f"{self.name}, {self.table}"
 
     def sure(self, part: Part) -> Certainty:
-        """How sure we are of one value."""
+        """The certainty of one value."""
         return self.certainty_of.get(part, self.certainty)
 
     @model_validator(mode="after")

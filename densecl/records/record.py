@@ -183,14 +183,14 @@ def find_records(folder: Path) -> tuple[list[Found], list[RecordError]]:
             folders.clear()
         elif FILE_NAME in files:
             paths.append(Path(place, FILE_NAME))
-    found: list[Found] = []
+    records: list[Found] = []
     faults: list[RecordError] = []
     for path in sorted(paths):
         try:
-            found.append(Found(path, read_record(path)))
+            records.append(Found(path, read_record(path)))
         except RecordError as error:
             faults.append(error)
-    return found, faults
+    return records, faults
 
 
 def identity(record: Record, without: Sequence[str] = UNHASHED) -> dict[str, Any]:

@@ -63,13 +63,13 @@ def table(
         raise SettingError(f"unknown layout '{layout}'", "known: paper")
     if against and per_step:
         raise SettingError("--against compares after the last step", "leave out --per-step")
-    found = _read(Path(folder), complain or warnings.warn)
-    folders = {id(record): str(path.parent) for path, record in found}
-    known = sorted({record.benchmark for _, record in found})
+    files = _read(Path(folder), complain or warnings.warn)
+    folders = {id(record): str(path.parent) for path, record in files}
+    known = sorted({record.benchmark for _, record in files})
     for name in benchmark:
         if name not in known:
             raise UnknownNameError("benchmark", name, known, f"nothing of it was run in {folder}")
-    records = chosen([record for _, record in found if not benchmark or record.benchmark in benchmark], filter)
+    records = chosen([record for _, record in files if not benchmark or record.benchmark in benchmark], filter)
     if layout == "paper":
         records = [record for record in records if record.tasks]
         if not records or per_step:
@@ -93,11 +93,11 @@ def table(
 def _read(folder: Path, complain: Callable[[str], None]) -> list[Found]:
     if not folder.exists():
         raise RecordError(f"the folder {folder} does not exist", RUNS)
-    found, faults = find_records(folder)
+    files, faults = find_records(folder)
     for fault in faults:
         complain(f"left out: {fault}")
-    if not found:
+    if not files:
         what = "none of its records can be read" if faults else "it holds no result.json"
         apart = ", ".join(sorted(str(mark.parent) for mark in folder.rglob(APART)))
         raise RecordError(f"nothing to show in {folder}: {what}", RUNS + (f", or name {apart}" if apart else ""))
-    return found
+    return files

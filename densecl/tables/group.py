@@ -54,7 +54,7 @@ def unit_of(record: Record, over: Sequence[str] = ()) -> Unit:
 
 
 def _configuration(records: Sequence[Record], over: Sequence[str]) -> Configuration:
-    """Of runs of the same unit, such as copied folders, the first with the most steps counts."""
+    """Choose a run for each unit: of several, such as copied folders, the first with the most steps counts."""
     runs: dict[Unit, Record] = {}
     for record in records:
         unit = unit_of(record, over)

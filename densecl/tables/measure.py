@@ -73,7 +73,7 @@ def measures(layout: Layout, records: Sequence[Record], view: View) -> list[Meas
 
 
 def counting(layout: Layout, records: Sequence[Record], view: View) -> list[str]:
-    """How the columns of a benchmark's table count."""
+    """Footnotes about what the columns of a benchmark's table count."""
     if records[0].tasks and view.paper:
         return [
             "a task's score after its own step, then after later ones, as Matsumoto and Yanai have them",
@@ -88,8 +88,8 @@ def counting(layout: Layout, records: Sequence[Record], view: View) -> list[str]
     if view.labels is None:
         return [_counted_classes(layout, view)]
     scored = f"classes not learnt yet are scored as under {view.labels}, whatever a run was scored with"
-    evaluations = [[segmentation(step) for step in record.steps] for record in records]
-    without = sum(any(one is not None and one.confusion is None for one in run) for run in evaluations)
+    scored_steps = [[e for step in record.steps if (e := segmentation(step))] for record in records]
+    without = sum(any(evaluation.confusion is None for evaluation in steps) for steps in scored_steps)
     lack = f"{without} runs kept no confusion matrix and cannot be scored under {view.labels}"
     return [_counted_classes(layout, view), scored, *([lack] if without else [])]
 

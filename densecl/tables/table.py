@@ -150,9 +150,9 @@ def _place(row: Row, columns: Sequence[Column]) -> tuple[Any, ...]:
     return name == UPPER_BOUND, known, bool(row.progress), -1.0 if overall is None else overall, row.strategy, row.note
 
 
-def _remarks(layout: Layout, found: Sequence[Configuration], view: View) -> list[str]:
-    """How columns count, and which rows are not ranked, and why."""
-    records = [record for one in found for record in one.runs]
+def _remarks(layout: Layout, groups: Sequence[Configuration], view: View) -> list[str]:
+    """Footnotes about columns, rows that are not ranked, and runs that are left out."""
+    records = [record for runs in groups for record in runs.runs]
     result = counting(layout, records, view)
     if not records[0].tasks:  # of a sequence every method is told the task
         oracles = sorted({clean(record.oracle) for record in records if record.oracle is not None})
@@ -161,5 +161,5 @@ def _remarks(layout: Layout, found: Sequence[Configuration], view: View) -> list
         result += [f"† is told the {oracle} at test time and is not ranked" for oracle in oracles]
         if not view.per_step and any(step.shared for record in records for step in record.steps):
             result.append("time of a first step that was loaded is that of the run that trained it")
-    copies = sum(len(one.copies) for one in found)
+    copies = sum(len(runs.copies) for runs in groups)
     return [*result, *([f"{copies} further runs of the same set-up and seed left out"] if copies else [])]

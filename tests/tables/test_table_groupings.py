@@ -202,7 +202,7 @@ def test_the_harmonic_mean_of_something_and_nothing():
 
 def test_every_grouping_is_found_by_its_file():
     files = [path.stem.replace("_", "-") for path in Path(groupings.__file__).parent.glob("[!_]*.py")]
-    assert [each.name for each in groupings.groupings()] == sorted(files)
+    assert sorted(each.name for each in groupings.groupings()) == sorted(files)
     assert {"fg-only", "with-bg", "mixed", "harmonic", "step-average"} <= set(files)
     for each in groupings.groupings():
         assert isinstance(each, groupings.Grouping)

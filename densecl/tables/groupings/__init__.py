@@ -60,8 +60,8 @@ def names() -> list[str]:
 
 
 def groupings() -> list[Grouping]:
-    """All groupings, in order of name."""
-    return [grouping(name) for name in names()]
+    """All groupings in order of name, those with a further column last."""
+    return sorted(map(grouping, names()), key=lambda each: (each.extra != "", each.name))
 
 
 @cache

@@ -92,7 +92,9 @@ def choose_workers(asked: int | None, in_memory: bool) -> int:
 
 def make_loader(samples: TrainingSamples, batches: EpochBatches, workers: int, pin: bool) -> Iterable[Batch]:
     """The loader of one step; its workers live as long as the step."""
-    options: dict[str, Any] = {"persistent_workers": True, "prefetch_factor": 4, "worker_init_fn": _one_thread} if workers else {}
+    options: dict[str, Any] = (
+        {"persistent_workers": True, "prefetch_factor": 4, "worker_init_fn": _one_thread} if workers else {}
+    )
     # an own generator: the loader would otherwise draw its base seed from the global one, and so change other draws
     rng = torch.Generator().manual_seed(derive(batches.seed, "loader"))
     options |= {"num_workers": workers, "pin_memory": pin, "generator": rng}

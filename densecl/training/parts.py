@@ -25,13 +25,11 @@ def check_parts(
         reason = "an adversarial loss: its critic would learn once a part"
     elif strategy.overrides("prepare_batch"):
         reason = (
-            f"{strategy.__name__}: it changes targets or weights of a batch, and the shares of its parts would be those "
-            "from before"
+            f"{strategy.__name__}: it changes targets or weights of a batch, and the shares of its parts would be "
+            "those from before"
         )
     if settings.accumulation > 1 and reason:
-        raise SettingError(
-            f"training.accumulation does not go with {reason}", "use a smaller training.batch instead"
-        )
+        raise SettingError(f"training.accumulation does not go with {reason}", "use a smaller training.batch instead")
     world = distributed.world()
     if world > 1 and stock:
         raise SettingError(

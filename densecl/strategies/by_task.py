@@ -1,4 +1,4 @@
-"""What strategies that are told the task have in common: parts and masks that a change of task exchanges."""
+"""The base of strategies that are told the task: parts and masks that a change of task exchanges."""
 
 from collections.abc import Collection, Sequence
 from typing import Any, ClassVar, Literal
@@ -9,25 +9,25 @@ from densecl.masking import parts
 from densecl.masking.normalisation import fix_norm, norm_layers
 from densecl.masking.parametrized import is_below
 from densecl.strategies.base import Strategy
+from densecl.strategies.storage import formula_bytes
 from densecl.streams.experiences import Experience
 from densecl.streams.stream import Step
 from densecl.tasks import KINDS
 
 
 class ByTask(Strategy):
-    """The base of strategies that keep every earlier task as it was, and must be told which one is asked for.
+    """Keeps every earlier task as it was, and must be told which one is asked for.
 
-    On a class-incremental stream each step is a task: background and the step's classes (`densecl.streams.told`).
-
-    Structure (banks, masks) is made in `grow`, which is replayed on resume and holds nothing that was learnt; all that
-    was learnt is in the network's state dict. Task 0 trains the network as fine-tuning does, unless a method says
-    otherwise.
+    On a class-incremental stream each step is a task: background and the step's classes. `grow` makes structure (banks,
+    masks) and is replayed on resume; all that was learnt is in the network's state dict. Task 0 trains the network as
+    fine-tuning does, unless a method says otherwise.
     """
 
     kinds: ClassVar[frozenset[str]] = frozenset(KINDS)
     streams: ClassVar[frozenset[str]] = frozenset({"tasks", "classes"})
     oracle: ClassVar[Literal["task"] | None] = "task"
     first_step: ClassVar[Literal["own", "shared"]] = "shared"
+    formula: ClassVar[str] = "finetune"  # of `masking.sizes.sequence_bytes`
 
     # ---- for methods
 
@@ -35,7 +35,7 @@ class ByTask(Strategy):
         """Make the structure of a step whose task has just got its head."""
 
     def leave(self, task: str) -> None:
-        """Make what a task learnt final; its parts have been kept already."""
+        """Make a task's weights final; its parts have been kept already."""
 
     def show(self, index: int) -> None:
         """Activate a task's masks."""
@@ -64,6 +64,8 @@ class ByTask(Strategy):
         """Keep the task."""
         self._finish(experience.task.name)
 
+    _open = False  # True while the task of the step is learnt
+
     def _finish(self, task: str) -> None:
         if self.banked and parts.parts(self.network).learning == task:
             parts.finish(self.network, task)
@@ -71,7 +73,7 @@ class ByTask(Strategy):
         self._open = False
 
     def select_task(self, index: int) -> None:
-        """Head, parts and masks of a task."""
+        """Activate head, parts and masks of a task."""
         super().select_task(index)
         if self.banked:
             parts.select(self.network, self.names[index])
@@ -84,7 +86,7 @@ class ByTask(Strategy):
             self.fix_shared()
 
     def state_dict(self) -> dict[str, Any]:
-        """Whether the task of the step is still being learnt."""
+        """True under `open` while the task of the step is learnt."""
         return {"open": self._open}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -96,20 +98,19 @@ class ByTask(Strategy):
             bank.learning = bank.active if self._open else None
 
     def model_tensors(self) -> dict[str, Tensor]:
-        """Without the values of parts that the bank has as well."""
-        bank = f"{parts.NAME}."
-        return {
-            name: tensor
-            for name, tensor in self.network.state_dict().items()
-            if name.startswith(bank) or not is_below(name, self.banked)
-        }
+        """All but the values of parts that the bank has as well."""
+        bank, banked = f"{parts.NAME}.", self.banked
+        state = self.network.state_dict()
+        return {name: t for name, t in state.items() if name.startswith(bank) or not is_below(name, banked)}
 
-    _open = False
+    def model_bytes(self) -> int:
+        """Bytes by the `formula`; tasks have banked normalisation of their own."""
+        return formula_bytes(self.network, self.formula, self.learnt, norms=self.banked)
 
     # ---- tools
 
     def fix_shared(self) -> None:
-        """Normalisation that tasks share works with what the first one learnt."""
+        """Fix normalisation that tasks share as the first one left it."""
         fix_norm(self.network, (*self.banked, "heads"))
 
     def backbone_norms(self) -> list[str]:
@@ -117,11 +118,9 @@ class ByTask(Strategy):
         return [name for name in norm_layers(self.network) if name.startswith("backbone.")]
 
     def bank(self, modules: Sequence[str], *, start: str | None = None) -> None:
-        """Give tasks these parts of their own: the ones before keep theirs, the task of the step begins with a copy.
+        """Give tasks these parts (dotted names) of their own: the ones before keep theirs.
 
-        Args:
-            modules: dotted names; nothing happens when there are none.
-            start: the task whose values it begins with; None: what the network has.
+        The task of the step begins with a copy of those of the task `start`; None: of those that the network has.
         """
         if not modules:
             return
@@ -133,9 +132,7 @@ class ByTask(Strategy):
 
     def freeze(self, besides: Collection[Tensor] = ()) -> None:
         """Train nothing of the backbone but the banked parts and some parameters; earlier tasks' heads neither."""
-        free = {id(parameter) for parameter in besides}
         head = self.network.task_heads.of(self.names[self.step])
-        free |= {id(parameter) for parameter in head.parameters()}
+        free = {id(parameter) for parameter in (*besides, *head.parameters())}
         for name, parameter in self.network.named_parameters():
-            trained = id(parameter) in free or is_below(name, self.banked)
-            parameter.requires_grad_(trained)
+            parameter.requires_grad_(id(parameter) in free or is_below(name, self.banked))

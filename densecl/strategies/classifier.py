@@ -5,9 +5,9 @@ from densecl.streams.stream import Step
 
 
 class Classifier(ByTask):
-    """Classifier only, as in Mallya et al. (ECCV 2018): what the features of the first task give to the others."""
+    """Classifier only, as in Mallya et al. (ECCV 2018): shows what the first task's features give to the others."""
 
     def grow(self, step: Step) -> None:
-        """From the second task on only the head is trained."""
+        """Train the head alone from the second task on."""
         if step.step > 0:
             self.freeze()

@@ -4,13 +4,13 @@ from typing import Literal
 
 from densecl.errors import SettingError
 from densecl.strategies.by_task import ByTask
-from densecl.strategies.storage import formula_bytes
 from densecl.streams.stream import Step
 
 
 class Decoder(ByTask):
-    """Matsumoto and Yanai's comparison "decoder": what a task needs at least to keep the others whole."""
+    """Matsumoto and Yanai's comparison "decoder": the least that a task needs to keep the others whole."""
 
+    formula = "decoder"
     start: Literal["first", "previous"] = "first"  # whose decoder a task's own starts from
 
     def configure(self) -> None:
@@ -21,13 +21,8 @@ class Decoder(ByTask):
             )
 
     def grow(self, step: Step) -> None:
-        """From the second task on a decoder of its own, and nothing else is trained."""
+        """Give each task from the second on a decoder, and train nothing else."""
         if step.step > 0:
-            names = [f"backbone.{name}" for name in self.network.backbone.decoder_parts]
             start = self.names[0] if self.start == "first" and step.step > 1 else None
-            self.bank(names, start=start)
+            self.bank([f"backbone.{name}" for name in self.network.backbone.decoder_parts], start=start)
             self.freeze()
-
-    def model_bytes(self) -> int:
-        """By formula."""
-        return formula_bytes(self.network, "decoder", self.learnt)

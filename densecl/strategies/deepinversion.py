@@ -1,4 +1,4 @@
-"""DeepInversion: images of the old classes, synthesised from the previous network alone, are replayed."""
+"""DeepInversion: replay of images of the old classes, synthesised from the previous network alone."""
 
 import copy
 import dataclasses
@@ -52,9 +52,7 @@ class DeepInversion(Plugin):
     source: Literal["inversion", "noise", "real"] = "inversion"  # controls: uniform noise, real images of old classes
     images_per_class: Count = 20  # images of each old class
     classes_per_image: Count = 1  # at most
-    later: Literal["keep", "add", "renew"] = (
-        "keep"  # after step 1: those images alone, the newest classes', or all anew
-    )
+    later: Literal["keep", "add", "renew"] = "keep"  # after step 1: those alone, the newest classes' too, or all anew
     # replay
     replay_loss: ReplayLoss = "unbiased"
     weight: Weight | None = None  # of the replay loss; None: 10 unbiased, 100 kl, 1 mse and pseudo
@@ -93,27 +91,28 @@ class DeepInversion(Plugin):
         super().__init__(**values)
         if (self.student != "none") != (self.competition > 0):
             raise SettingError(
-                f"deepinversion(student={self.student}, competition={self.competition:g}) competes with nobody, or not",
+                f"deepinversion(student={self.student}, competition={self.competition:g}): a student needs "
+                "competition > 0, and competition > 0 a student",
                 "give both a student and a weight of the competition, or neither",
             )
         if self.student not in ("none", "network"):
             call = parse_one(self.student, "backbone")
             check_backbone(call.name, call.arguments)
-        self._banks: list[dict[str, Any]] = []  # what is replayed in this step: labels, key and hash of each bank
-        self._step = 0  # that `_banks` are of
-        self._renewed = False  # whether they compete with the network in training
+        self._banks: list[dict[str, Any]] = []  # labels, key and hash of each bank that is replayed in `_step`
+        self._step = 0
+        self._renewed = False  # True if they compete with the network in training
         self._student: dict[str, Tensor] | None = None
         self._pool: Pool | None = None
 
     # ---- hooks
 
     def before_step(self, strategy: Strategy, experience: Experience) -> None:
-        """Refuse a backbone that knows nothing of its training data, before it is trained."""
+        """Refuse a backbone without statistics of its training data, before it is trained."""
         if self.source == "inversion":
             matched_layers(strategy.network)
 
     def before_epoch(self, strategy: Strategy) -> None:
-        """Make or find the images: at the start of a step, and where a killed one goes on."""
+        """Make or load the images: at the start of a step, and where a killed one goes on."""
         if strategy.step == 0:
             return
         middle = self.student == "network" and not self._renewed and 2 * strategy.epoch >= strategy.loop.epochs
@@ -124,7 +123,6 @@ class DeepInversion(Plugin):
             self._banks, self._renewed, self._pool = self._wanted(strategy, anew=True), True, None
         if self._pool is None:
             images = torch.cat([self._images(strategy, bank) for bank in self._banks]).to(strategy.device)
-            assert strategy.teacher is not None
             self._pool = Pool(images, find_objects(images, strategy.teacher, *strategy.loop.normalisation))
 
     def loss(self, strategy: Strategy, output: Output, batch: Batch, teacher_output: Output | None) -> Tensor | None:
@@ -153,35 +151,23 @@ class DeepInversion(Plugin):
         """Train the student of Adaptive DeepInversion beside step 0; later drop the images from memory."""
         self._pool = None
         if experience.step == 0 and self.student not in ("none", "network"):
-            network = self._small(strategy, experience.n_outputs)
-            train_plainly(
-                network,
-                strategy.scenario,
-                0,
-                strategy.settings,
-                self.student_iterations,
-                strategy.seed,
-                strategy.device,
-            )
+            network, length = self._small(strategy), self.student_iterations
+            train_plainly(network, strategy.scenario, 0, strategy.settings, length, strategy.seed, strategy.device)
             self._student = {name: tensor.cpu() for name, tensor in network.state_dict().items()}
 
     def stored_bytes(self, strategy: Strategy) -> int:
         """The images, the student, and the teacher where the strategy itself has none."""
         tensors = list((self._student or {}).values())
-        teacher = (
-            0
-            if strategy.loop.needs_teacher
-            else sum(p.numel() * p.element_size() for p in strategy.network.parameters())
-        )
-        images = sum(bank["bytes"] for bank in self._banks)
-        return teacher + images + sum(t.numel() * t.element_size() for t in tensors)
+        if not strategy.loop.needs_teacher:
+            tensors += strategy.network.parameters()
+        return sum(bank["bytes"] for bank in self._banks) + sum(t.numel() * t.element_size() for t in tensors)
 
     def notes(self, strategy: Strategy) -> dict[str, Any]:
         """The banks replayed in this step: their classes, keys, hashes and figures."""
         return {"banks": self._banks} if self._banks else {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Which images are replayed, and the student; the images themselves lie in the user's cache."""
+        """Names of the banks, and the student; the images themselves lie in the user's cache."""
         return {"banks": self._banks, "step": self._step, "renewed": self._renewed, "student": self._student}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -192,61 +178,51 @@ class DeepInversion(Plugin):
     # ---- the images
 
     def _wanted(self, strategy: Strategy, anew: bool = False) -> list[dict[str, Any]]:
-        """The banks of a step; what is known once they are made is noted in them then."""
+        """The banks of a step; `_images` adds key, hash and quality once they are made."""
         step, old = strategy.step, list(range(1, strategy.n_old))
         if step == 1 or anew or self.later == "renew" or not self._banks:
             return [{"labels": old, "step": step}]
         if self.later == "keep":
             return self._banks
-        known = {label for bank in self._banks for label in bank["labels"]}
-        newest = [label for label in old if label not in known]
+        banked = {label for bank in self._banks for label in bank["labels"]}
+        newest = [label for label in old if label not in banked]
         return [*self._banks, *([{"labels": newest, "step": step}] if newest else [])]
 
     def _images(self, strategy: Strategy, bank: dict[str, Any]) -> Tensor:
-        """(N, 3, H, W) uint8 of one bank, on the CPU; notes in it what they are."""
+        """(N, 3, H, W) uint8 of one bank, on the CPU; adds to it key, hash, quality and bytes."""
         if self.source == "noise":
-            images = self._noise(strategy, bank["labels"])
+            rng = generator(strategy.seed, "noise images", *bank["labels"])
+            shape = (len(bank["labels"]) * self.images_per_class, 3, *_size(strategy))
+            images = torch.from_numpy(rng.integers(0, 256, shape, dtype=np.uint8))
         elif self.source == "real":
             images = self._real(strategy, bank["labels"])
         else:
             with distributed.first_on_each_host():
-                found = self._open(strategy, bank)
-            images, quality = found.images, found.quality.as_dict()
-            bank |= {"key": found.key, "hash": found.hash, "quality": quality}
+                opened = self._open(strategy, bank)
+            images = opened.images
+            bank |= {"key": opened.key, "hash": opened.hash, "quality": opened.quality.as_dict()}
         bank["bytes"] = images.numel()
         return images
 
     def _open(self, strategy: Strategy, bank: dict[str, Any]) -> Bank:
         """The synthetic images of a bank: those of an earlier step by their key, else by what they are made from."""
-        root, say = cache_folder() / "banks", getattr(strategy.loop.events, "line", _silent)
+        root, say = cache_folder() / "banks", getattr(strategy.loop.events, "line", lambda _text: None)
         if "key" in bank:
-            found = load_bank(root / bank["key"], bank["hash"], say)
-            if found is not None:
-                return found
-        assert strategy.teacher is not None
-        labels = tuple(bank["labels"])
-        mean, std = strategy.scenario.normalisation
-        seed = derive(strategy.seed, "deepinversion", *labels)
-        request = Request(
-            labels,
-            self.images_per_class,
-            self.classes_per_image,
-            _size(strategy),
-            seed,
-            mean,
-            std,
-            self._settings(strategy),
-        )
-        student = self._competitor(strategy)
-        watch = getattr(strategy.loop.events, "scan", None)
-        return open_bank(root, request, strategy.teacher, student=student, device=strategy.device, say=say, watch=watch)
-
-    def _settings(self, strategy: Strategy) -> Inversion:
+            saved = load_bank(root / bank["key"], bank["hash"], say)
+            if saved is not None:
+                return saved
+        labels, precision = tuple(bank["labels"]), strategy.loop.precision.name
         names = [field.name for field in dataclasses.fields(Inversion) if hasattr(type(self), field.name)]
         values = {name: getattr(self, name) for name in names}
         if self.student == "network" and not self._renewed:
             values["competition"] = 0.0  # at the start of a step it is the teacher itself
-        return Inversion(**values, precision=strategy.loop.precision.name)  # type: ignore[arg-type]
+        settings = Inversion(**values, precision=precision)  # type: ignore[arg-type]
+        seed, size = derive(strategy.seed, "deepinversion", *labels), _size(strategy)
+        mean, std = strategy.scenario.normalisation
+        request = Request(labels, self.images_per_class, self.classes_per_image, size, seed, mean, std, settings)
+        student = self._competitor(strategy)
+        watch = getattr(strategy.loop.events, "scan", None)
+        return open_bank(root, request, strategy.teacher, student=student, device=strategy.device, say=say, watch=watch)
 
     def _competitor(self, strategy: Strategy) -> Network | None:
         if self._student is None or (self.student == "network" and not self._renewed):
@@ -254,21 +230,17 @@ class DeepInversion(Plugin):
         if self.student == "network":
             network = copy.deepcopy(strategy.network)
         else:
-            network = self._small(strategy, strategy.scenario.experiences[0].n_outputs)
+            network = self._small(strategy)
         network.load_state_dict(self._student)
         return network.to(strategy.device)
 
-    def _small(self, strategy: Strategy, outputs: int) -> Network:
+    def _small(self, strategy: Strategy) -> Network:
+        """A student with the outputs of step 0."""
         call = parse_one(self.student, "backbone")
         torch.manual_seed(derive(strategy.seed, "student"))
         network = Network(build_backbone(call.name, call.arguments))
-        network.grow(outputs)
+        network.grow(strategy.scenario.experiences[0].n_outputs)
         return network
-
-    def _noise(self, strategy: Strategy, labels: list[int]) -> Tensor:
-        rng = generator(strategy.seed, "noise images", *labels)
-        shape = (len(labels) * self.images_per_class, 3, *_size(strategy))
-        return torch.from_numpy(rng.integers(0, 256, shape, dtype=np.uint8))
 
     def _real(self, strategy: Strategy, labels: list[int]) -> Tensor:
         """Images of earlier steps in which a class is labelled, without their labels."""
@@ -287,7 +259,3 @@ def _size(strategy: Strategy) -> tuple[int, int]:
     """(height, width) of the images a step trains on."""
     height, width = strategy.scenario.experiences[strategy.step].dataset[0][0].shape[-2:]
     return height, width
-
-
-def _silent(_text: str) -> None:
-    """Nobody listens."""

@@ -7,11 +7,11 @@ from densecl.models.network import Output
 from densecl.seeding import generator
 from densecl.strategies.base import Plugin, Strategy
 from densecl.streams.experiences import Experience
-from densecl.training.batch import Batch
+from densecl.training.batch import Batch, unkeyed
 
 
 class EWC(Plugin):
-    """Parameters that mattered for earlier steps are held by a quadratic penalty (Kirkpatrick et al., 2017, eq. 3).
+    """Holds parameters that mattered for earlier steps by a quadratic penalty (Kirkpatrick et al., 2017, eq. 3).
 
     The importance is the diagonal of the empirical Fisher matrix: the mean over images of the squared gradient of an
     image's loss (mean cross-entropy, or that of the task), added up over steps. On a sequence of tasks the heads are
@@ -39,21 +39,17 @@ class EWC(Plugin):
     def after_step(self, strategy: Strategy, experience: Experience) -> None:
         """Add the importance of this step and remember the weights."""
         network = strategy.network.eval()
-        by_task = strategy.stream.by_task
-        parameters = {
-            name: p
-            for name, p in network.named_parameters()
-            if p.requires_grad and not (by_task and name.startswith("heads."))
-        }
+        left_out = "heads." if strategy.stream.by_task else ()
+        trained = ((name, p) for name, p in network.named_parameters() if p.requires_grad)
+        parameters = {name: p for name, p in trained if not name.startswith(left_out)}
         n = len(experience.dataset)
         chosen = generator(strategy.seed, "fisher", experience.step).permutation(n)[: self.images].tolist()
         total = {name: torch.zeros_like(p) for name, p in parameters.items()}
         for position in chosen:
-            image, target = experience.dataset[position][:2]
+            image, target = experience.dataset[position]
             # in float32 also under mixed precision: squares of small gradients vanish in half precision
-            logits = network(image[None].to(strategy.device)).logits
-            one = Batch(image[None], target[None].to(strategy.device), None, *_unknown(strategy.device))
-            loss = strategy.task.loss(logits, one)
+            single = unkeyed(image[None], target[None]).to(strategy.device)
+            loss = strategy.task.loss(network(single.image).logits, single)
             gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
             for name, gradient in zip(parameters, gradients, strict=True):
                 if gradient is not None:
@@ -67,14 +63,9 @@ class EWC(Plugin):
         return sum(t.numel() * t.element_size() for t in (*self.importance.values(), *self.anchor.values()))
 
     def state_dict(self) -> dict[str, object]:
-        """Importance and anchor of every parameter."""
+        """Importance and anchor by parameter."""
         return {"importance": self.importance, "anchor": self.anchor}
 
     def load_state_dict(self, state: dict) -> None:
         """Restore importance and anchor."""
         self.importance, self.anchor = dict(state["importance"]), dict(state["anchor"])
-
-
-def _unknown(device: torch.device) -> tuple[Tensor, Tensor]:
-    """Step and index of a sample of which neither matters."""
-    return torch.zeros(1, dtype=torch.int64, device=device), torch.zeros(1, dtype=torch.int64, device=device)

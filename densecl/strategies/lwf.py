@@ -13,8 +13,8 @@ from densecl.training.batch import Batch
 class LwF(Strategy):
     """Output distillation on the old classes (Li and Hoiem, ECCV 2016), in the form of Cermelli et al., CVPR 2020.
 
-    On a sequence of tasks every earlier task's head is held to what the network before the step gave on the same
-    images, each by its own kind's distance (`Task.distillation`), averaged over those tasks.
+    On a sequence of tasks the head of every earlier task is held to its output before the step on the same images, each
+    by its own kind's distance (`Task.distillation`), averaged over those tasks.
     """
 
     kinds = frozenset(KINDS)
@@ -25,14 +25,10 @@ class LwF(Strategy):
 
     def regulariser(self, output: Output, batch: Batch, teacher_output: Output) -> Tensor:
         """Cross-entropy between the teacher's and the network's distribution over the old outputs; or by task."""
-        if self.stream.by_task:
-            return self.weight * self._by_task(output, batch.image, teacher_output)
-        return self.weight * distillation(output.logits, teacher_output.logits, temperature=self.temperature)
-
-    def _by_task(self, output: Output, image: Tensor, teacher_output: Output) -> Tensor:
-        assert self.teacher is not None
+        if not self.stream.by_task:
+            return self.weight * distillation(output.logits, teacher_output.logits, temperature=self.temperature)
         terms = []
         for task in self.stream.tasks[: self.step]:
-            wanted = self.teacher.logits_of(task.name, teacher_output, image).detach()
-            terms.append(task.distillation(self.network.logits_of(task.name, output, image), wanted))
-        return torch.stack(terms).mean()
+            wanted = self.teacher.logits_of(task.name, teacher_output, batch.image).detach()
+            terms.append(task.distillation(self.network.logits_of(task.name, output, batch.image), wanted))
+        return self.weight * torch.stack(terms).mean()

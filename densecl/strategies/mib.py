@@ -16,12 +16,12 @@ class MiB(Strategy):
     distillation: float = 10.0  # weight of eq. 8
 
     def before_step(self, experience: Experience) -> None:
-        """New outputs start as shares of the background's (eq. 10), on the main and the auxiliary heads."""
+        """Start new outputs as shares of the background's (eq. 10), on the main and the auxiliary heads."""
         if self.step > 0:
             self.network.heads.init_from_background()
 
     def pixel_loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Background may be an old class (eq. 5-6), but only in samples that carry this step's labels."""
+        """Cross-entropy in which background may be an old class (eq. 5-6), in samples with this step's labels."""
         hidden = batch.step == self.step
         # nothing is hidden where old classes stay labelled (sequential), nor where none is new (another domain)
         labelled = self.stream.setting == "sequential" or self.network.n_outputs == self.n_old
@@ -29,5 +29,5 @@ class MiB(Strategy):
         return unbiased_cross_entropy(logits, batch.target, n_old=n_old, hidden=hidden, weight=batch.weight)
 
     def regulariser(self, output: Output, batch: Batch, teacher_output: Output) -> Tensor:
-        """The teacher's background may be a new class (eq. 8-9)."""
+        """Distillation in which the teacher's background may be a new class (eq. 8-9)."""
         return self.distillation * unbiased_distillation(output.logits, teacher_output.logits)

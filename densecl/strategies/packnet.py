@@ -6,7 +6,6 @@ from pydantic import Field
 
 from densecl.masking import packnet
 from densecl.strategies.by_task import ByTask
-from densecl.strategies.storage import formula_bytes
 from densecl.streams.stream import Step
 from densecl.training.schedule import two_parts
 
@@ -21,13 +20,14 @@ class PackNet(ByTask):
     """
 
     first_step: ClassVar[Literal["own", "shared"]] = "own"
+    formula = "packnet"
     first_prune: Share = 0.5  # of the first task's weights that are given up, a layer
     prune: Share = 0.75  # of each later task's
     retrain: Annotated[float, Field(gt=0)] = 0.5  # further training after pruning, in lengths of a step
     retrain_lr: Annotated[float, Field(gt=0)] = 0.5  # times the rate
 
     def grow(self, step: Step) -> None:
-        """What nobody owns is trained, with head and normalisation."""
+        """Train the weights without an owner, the head and normalisation."""
         if step.step == 0:
             packnet.add_owners(self.network)
         self.bank(self.backbone_norms())
@@ -36,11 +36,11 @@ class PackNet(ByTask):
             self.freeze(packnet.trained(self.network))
 
     def length_factor(self, step: int) -> float:
-        """Training, then retraining of what is left."""
+        """Training, then retraining after pruning."""
         return 1 + self.retrain
 
     def param_groups(self) -> list[dict[str, Any]]:
-        """As usual; the rate falls twice, before and after the pruning."""
+        """All that is trained; the rate falls twice, before and after the pruning."""
         return [{**group, "factor": self._factor} for group in super().param_groups()]
 
     def after_iteration(self) -> None:
@@ -49,14 +49,14 @@ class PackNet(ByTask):
             self._prune()
 
     def leave(self, task: str) -> None:
-        """The task's weights are final; a step too short to be pruned, or a replayed one, is pruned here."""
+        """Finish the task's weights; a step too short to be pruned, or a replayed one, is pruned here."""
         if packnet.in_training(self.network):
             self._prune()
         if packnet.unfinished(self.network):
             packnet.finish(self.network)
 
     def show(self, index: int) -> None:
-        """The weights of a task and of those before."""
+        """Activate the weights of a task and of those before."""
         packnet.select(self.network, index + 1)
 
     def _prune(self) -> None:
@@ -66,9 +66,4 @@ class PackNet(ByTask):
         return max(1, round(iterations / self.length_factor(self.step)))
 
     def _factor(self, iterations: int, i: int) -> float:
-        """Polynomial decay of both parts, with the settings' warm-up in the first."""
         return two_parts(self.settings, iterations, i, self._prune_at(iterations), self.retrain_lr)
-
-    def model_bytes(self) -> int:
-        """By formula: one network, the bits of an owner a weight."""
-        return formula_bytes(self.network, "packnet", self.learnt, norms=self.banked)

@@ -16,12 +16,13 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class Piggyback(ByTask):
-    """The first task's network is fixed; each further task masks its weights (Mallya et al., ECCV 2018).
+    """Fixes the first task's network; each further task masks its weights (Mallya et al., ECCV 2018).
 
     Masks are on every convolution and linear layer but the last; scores are trained through a threshold as if it were
     not there (eq. 4-7). Weights and biases never change, so nothing is forgotten.
     """
 
+    formula = "piggyback"
     masks: Literal["binary", "ternary"] = "binary"
     init: Literal["constant", "proportional", "random"] = "constant"  # of the scores; see `masking.MaskSettings`
     initial: Positive = 1e-2  # score at the start
@@ -36,7 +37,7 @@ class Piggyback(ByTask):
 
     @classmethod
     def shares_first_step(cls, values: dict[str, Any]) -> bool:
-        """Not where the first task learns a mask."""
+        """False where the first task learns a mask."""
         return super().shares_first_step(values) and not values.get("mask_first")
 
     def configure(self) -> None:
@@ -44,7 +45,7 @@ class Piggyback(ByTask):
         self._settings()
 
     def grow(self, step: Step) -> None:
-        """Scores for the task, and nothing else is trained but its head and, where it has it, normalisation."""
+        """Train scores for the task, its head and, with `bn=trained`, its normalisation."""
         if not self.masked(step.step):
             return
         if not binary.tasks(self.network) and not self._added:
@@ -56,21 +57,21 @@ class Piggyback(ByTask):
         self.freeze(binary.score_parameters(self.network))
 
     def masked(self, index: int) -> bool:
-        """Whether a task has a mask."""
+        """True if a task has a mask."""
         return index > 0 or self.mask_first
 
     def param_groups(self) -> list[dict[str, Any]]:
-        """Scores without weight decay, and what is not masked."""
+        """Scores without weight decay, and the parameters without masks."""
         if not self.masked(self.step):
             return super().param_groups()
         scores = binary.score_parameters(self.network)
-        known = {id(parameter) for parameter in scores}
-        others = [p for p in self.network.parameters() if p.requires_grad and id(p) not in known]
-        groups: list[dict[str, Any]] = [
-            {"params": scores, "lr": self.mask_lr, "weight_decay": 0.0},
-            {"params": others, "lr": self.head_lr},
+        masked = {id(parameter) for parameter in scores}
+        others = [p for p in self.network.parameters() if p.requires_grad and id(p) not in masked]
+        factor = {"factor": halfway} if self.schedule == "halfway" else {}
+        return [
+            {"params": scores, "lr": self.mask_lr, "weight_decay": 0.0, **factor},
+            {"params": others, "lr": self.head_lr, **factor},
         ]
-        return [{**group, "factor": halfway} if self.schedule == "halfway" else group for group in groups]
 
     def make_optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         """Adam or SGD for masks, whatever trained the network."""
@@ -80,18 +81,18 @@ class Piggyback(ByTask):
         return make_optimizer(groups, self.settings.model_copy(update={"optimizer": name}), self.step)
 
     def train_mode(self) -> None:
-        """What is shared stays as it was also where the first task masks."""
+        """Fix shared normalisation also where the first task masks."""
         super().train_mode()
         if self.step == 0 and self.mask_first:
             self.fix_shared()
 
     def leave(self, task: str) -> None:
-        """One bit a weight."""
+        """Keep one bit a weight."""
         if task in binary.tasks(self.network):
             binary.finish(self.network, task)
 
     def show(self, index: int) -> None:
-        """The mask of a task, which is computed once; none for the task that trained the network."""
+        """Activate the mask of a task; none for the task that trained the network."""
         if self._added:
             binary.select(self.network, self.names[index] if self.masked(index) else None)
 
@@ -101,8 +102,6 @@ class Piggyback(ByTask):
         return MaskSettings(self.masks, self.init, self.initial, self.threshold, self.scale_gradients)
 
     def model_bytes(self) -> int:
-        """By formula: a bit a weight, or two, of each further task."""
-        bits = 1 if self.masks == "binary" else 2
-        return formula_bytes(
-            self.network, "piggyback", self.learnt, norms=self.banked, bits=bits, masked_first=self.mask_first
-        )
+        """Bytes by formula: a bit a weight, or two, of each further task."""
+        bits = {"bits": 1 if self.masks == "binary" else 2, "masked_first": self.mask_first}
+        return formula_bytes(self.network, self.formula, self.learnt, norms=self.banked, **bits)

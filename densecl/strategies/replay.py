@@ -17,12 +17,11 @@ from densecl.training.loader import collate
 
 
 class Replay(Plugin):
-    """A memory of image positions, balanced over the classes learnt so far; a share of it joins every batch.
+    """Stores positions of images, balanced over the classes learnt so far; a share of them joins every batch.
 
-    Only indices are stored. A replayed sample carries its own step's labels and says so in `Batch.step`.
-
-    On a sequence of tasks every earlier task has an equal share of the memory, and of each iteration's replayed images,
-    which pass the network apart from the batch; their losses, each of its own task, are averaged.
+    A replayed sample carries its own step's labels and says so in `Batch.step`. On a sequence of tasks every earlier
+    task has an equal share of the memory, and of each iteration's replayed images, which pass the network apart from
+    the batch; their losses, each of its own task, are averaged.
     """
 
     streams = frozenset({"classes", "tasks"})
@@ -49,8 +48,7 @@ class Replay(Plugin):
             return keys
         rng = generator(strategy.seed, "replay", keys[0].step, epoch, iteration)
         chosen = rng.choice(len(stored), size=count, replace=count > len(stored))
-        replayed = (stored[i] for i in chosen)
-        return keys + [SampleKey(source, position, keys[0].step, epoch) for source, position in replayed]
+        return keys + [SampleKey(*stored[i], keys[0].step, epoch) for i in chosen]
 
     def loss(self, strategy: Strategy, output: Output, batch: Batch, teacher_output: Output | None) -> Tensor | None:
         """On a sequence of tasks the mean of the earlier tasks' losses on replayed images."""
@@ -66,31 +64,28 @@ class Replay(Plugin):
             loaded = collate([strategy.scenario.training[key] for key in keys])
             replayed = strategy.loop.prepared(loaded.to(strategy.device), task)
             with strategy.loop.precision.autocast():
-                found = strategy.network(replayed.image)
-                logits = strategy.network.logits_of(task.name, found, replayed.image).float()
+                maps = strategy.network(replayed.image)
+                logits = strategy.network.logits_of(task.name, maps, replayed.image).float()
             losses.append(task.loss(logits, replayed))
         return torch.stack(losses).mean() if self.ratio else None
 
     def after_step(self, strategy: Strategy, experience: Experience) -> None:
-        """Store images of the new classes and shorten what is kept of the old, so that each has an equal share."""
-        rng = generator(strategy.seed, "memory", experience.step)
-        by_task = strategy.stream.by_task
-        for label in () if by_task else experience.new_classes:
-            positions = np.flatnonzero(experience.presence[:, label])
-            self._stored[label] = [(experience.step, int(position)) for position in rng.permutation(positions)]
-        if by_task or not experience.new_classes:  # another task or domain: its images are a share of their own
-            order = rng.permutation(len(experience.presence))
-            self._stored[-experience.step] = [(experience.step, int(position)) for position in order]
+        """Store images of the new classes and drop some of the old, so that each has an equal share."""
+        rng, step = generator(strategy.seed, "memory", experience.step), experience.step
+        groups = {label: np.flatnonzero(experience.presence[:, label]) for label in experience.new_classes}
+        if strategy.stream.by_task or not groups:  # another task or domain: its images are a share of their own
+            groups = {-step: np.arange(len(experience.presence))}
+        for label, positions in groups.items():
+            self._stored[label] = [(step, int(position)) for position in rng.permutation(positions)]
         share = max(1, self.memory // len(self._stored))
-        kept = list(self._stored.items())[: self.memory]  # a memory smaller than the classes holds the first ones
-        self._stored = {label: keys[:share] for label, keys in kept}
+        first = list(self._stored.items())[: self.memory]  # a memory smaller than the classes holds the first ones
+        self._stored = {label: keys[:share] for label, keys in first}
 
     def stored_bytes(self, strategy: Strategy) -> int:
-        """The image and mask files that must stay at hand."""
+        """Bytes of the image and mask files in memory."""
         samples, size = strategy.scenario.training, 0
         for step, position in self.keys:
-            index = int(samples.steps[step].indices[position])
-            reader = samples.readers[step]
+            index, reader = int(samples.steps[step].indices[position]), samples.readers[step]
             size += sum(path(index).stat().st_size for path in (reader.image_path, reader.mask_path))
         return size
 

@@ -12,7 +12,6 @@ from densecl.models import ResBlockNet
 from densecl.models.network import Output, upsample
 from densecl.seeding import derive
 from densecl.strategies.by_task import ByTask
-from densecl.strategies.storage import formula_bytes
 from densecl.streams.experiences import Experience
 from densecl.streams.stream import Step
 from densecl.tasks.base import encode
@@ -35,6 +34,7 @@ class ResBlock(ByTask):
 
     first_step: ClassVar[Literal["own", "shared"]] = "own"
     uses_teacher: ClassVar[bool] = False
+    formula = "resblock"
     blocks: Annotated[int, Field(ge=1)] = 6  # of each task; 6 and 9 in the slides
     training: Literal["two-stage", "sequential", "alternating"] = "two-stage"
     first: Annotated[float, Field(gt=0)] = 0.5  # the autoencoder's own iterations, in lengths of step 0; not by turns
@@ -57,13 +57,13 @@ class ResBlock(ByTask):
         return backbone
 
     def length_factor(self, step: int) -> float:
-        """The autoencoder first, then the first task; by turns, as many iterations of either."""
+        """Step 0: the autoencoder, then the task; by turns, as many iterations of either."""
         if step > 0:
             return 1.0
         return 2.0 if self.training == "alternating" else 1 + self.first
 
     def grow(self, step: Step) -> None:
-        """Step 0 has the autoencoder's head; later ones have blocks of their own, and nothing else is trained."""
+        """Add the autoencoder's head in step 0; later train blocks of the task's own and the head alone."""
         self._doing = None
         if step.step == 0:
             self.network.add_module(AUTOENCODER, self.network.backbone.build_head(self.body.channels, 3))
@@ -73,14 +73,14 @@ class ResBlock(ByTask):
         self.body.use_blocks = True
 
     def param_groups(self) -> list[dict[str, Any]]:
-        """In step 0 all parameters, whichever are trained at the moment: what is not has no gradient."""
+        """All parameters in step 0: those not trained at the moment get no gradient."""
         if self.step:
             return super().param_groups()
         group: dict[str, Any] = {"params": list(self.network.parameters())}
         return [group if self.training == "alternating" else {**group, "factor": self._factor}]
 
     def train_mode(self) -> None:
-        """As usual; then fix what the next iteration does not train."""
+        """Training mode; then fix the parts that the next iteration does not train."""
         super().train_mode()
         self._doing = None
         self.after_iteration()
@@ -96,28 +96,28 @@ class ResBlock(ByTask):
         return "images" if self.step == 0 and self._reconstructs() else "labelled"
 
     def task_loss(self, output: Output, batch: Batch, teacher_output: Output | None) -> Tensor:
-        """As usual, or in the autoencoder's turn L1 of the image given back."""
+        """The task's loss, or in the autoencoder's turn L1 of the image given back."""
         if self.step > 0 or not self._reconstructs():
             return super().task_loss(output, batch, teacher_output)
         assert output.decoded is not None
         mean, std = self.loop.normalisation
         head: nn.Module = getattr(self.network, AUTOENCODER)
-        made = upsample(head(output.decoded), batch.image).float()
-        return absolute_error(made, encode((batch.image.float() * std + mean) * 255))
+        image = upsample(head(output.decoded), batch.image).float()
+        return absolute_error(image, encode((batch.image.float() * std + mean) * 255))
 
     def after_step(self, experience: Experience) -> None:
-        """Keep the task; the network has its blocks again."""
+        """Keep the task, with the blocks in use."""
         self.body.use_blocks = True
         super().after_step(experience)
 
     def model_tensors(self) -> dict[str, Tensor]:
-        """The autoencoder's head is not needed any more."""
+        """All but the autoencoder's head."""
         return {k: v for k, v in super().model_tensors().items() if not k.startswith(f"{AUTOENCODER}.")}
 
     _doing: str | None = None
 
     def _reconstructs(self) -> bool:
-        """Whether the iteration is the autoencoder's."""
+        """True if the next iteration of step 0 is the autoencoder's."""
         if self.training == "alternating":
             return self.iterations % 2 == 0
         return self.iterations < self._first(self.planned)
@@ -142,7 +142,3 @@ class ResBlock(ByTask):
         self.body.blocks.requires_grad_(not reconstructs).train(not reconstructs)
         self.network.heads.requires_grad_(not reconstructs)
         getattr(self.network, AUTOENCODER).requires_grad_(reconstructs)
-
-    def model_bytes(self) -> int:
-        """By formula."""
-        return formula_bytes(self.network, "resblock", self.learnt)

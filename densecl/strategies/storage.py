@@ -1,4 +1,4 @@
-"""What a sequence of tasks costs to keep: from the counts of a network's numbers, by `masking.sizes`."""
+"""Storage of a sequence of tasks, from the counts of a network's numbers, by `masking.sizes`."""
 
 from collections.abc import Sequence
 
@@ -19,17 +19,12 @@ def numbers(module: nn.Module) -> dict[str, int]:
 
 
 def counts(network: Network, norms: Sequence[str] = ()) -> Counts:
-    """Of a network's backbone.
-
-    Args:
-        network: with any structure that strategies add.
-        norms: dotted names of normalisation layers that each task has for itself.
-    """
-    found = numbers(network.backbone)
-    decoder = sum(n for name, n in found.items() if is_below(name, network.backbone.decoder_parts))
+    """Counts of a network's backbone; `norms` are dotted names of normalisation layers that each task has for itself."""
+    sizes = numbers(network.backbone)
+    decoder = sum(n for name, n in sizes.items() if is_below(name, network.backbone.decoder_parts))
     weights = sum(module.weight.numel() for module in maskable(network.backbone, ()).values())  # type: ignore[union-attr]
-    own = sum(n for name, n in found.items() if is_below(f"backbone.{name}", norms))
-    return Counts(sum(found.values()) - decoder, decoder, weights, own)
+    own = sum(n for name, n in sizes.items() if is_below(f"backbone.{name}", norms))
+    return Counts(sum(sizes.values()) - decoder, decoder, weights, own)
 
 
 def formula_bytes(
@@ -41,20 +36,14 @@ def formula_bytes(
     bits: int = 1,
     masked_first: bool = False,
 ) -> int:
-    """Bytes that a method keeps after some tasks, by `masking.sizes.sequence_bytes`.
+    """Bytes that a method keeps after some tasks, by `masking.sizes.sequence_bytes`; `norms` as for `counts`.
 
-    Args:
-        network: that has learnt them.
-        method: as there.
-        tasks: their names.
-        norms: see `counts`.
-        bits: of a mask.
-        masked_first: the first task has a mask as well.
+    With `masked_first` the first task has a mask of so many `bits` a weight as well.
     """
     heads = [sum(numbers(network.task_heads.of(task)).values()) for task in tasks]
-    found, block = counts(network, norms), 0
+    backbone, block = counts(network, norms), 0
     if method == "resblock":
         block = sum(numbers(network.backbone.get_submodule("blocks")).values())
-        found = found._replace(decoder=found.decoder - block)
-    size = sequence_bytes(method, found, heads, block, bits)
-    return round(size + (mask_bytes(found.weights, bits) if masked_first else 0))
+        backbone = backbone._replace(decoder=backbone.decoder - block)
+    size = sequence_bytes(method, backbone, heads, block, bits)
+    return round(size + (mask_bytes(backbone.weights, bits) if masked_first else 0))

@@ -1,4 +1,4 @@
-"""What replay of synthetic images is made of: a pool of images, draws from it, composites, and losses."""
+"""Replay of synthetic images: a pool of images, draws from it, composites, and losses."""
 
 import contextlib
 from collections.abc import Iterator
@@ -37,8 +37,7 @@ class Drawn(NamedTuple):
 def find_objects(images: Tensor, teacher: Network, mean: Tensor, std: Tensor) -> Tensor:
     """(N, H, W) bool: pixels of uint8 images that the teacher does not give to background."""
     with torch.no_grad():
-        parts = [teacher(normalise(part, mean, std)).logits.argmax(1) > 0 for part in images.split(CHUNK)]
-    return torch.cat(parts)
+        return torch.cat([teacher(normalise(part, mean, std)).logits.argmax(1) > 0 for part in images.split(CHUNK)])
 
 
 def scramble(keys: Tensor) -> Tensor:
@@ -56,12 +55,7 @@ def scramble(keys: Tensor) -> Tensor:
 def draw(pool: Pool, numbers: Tensor, shift: float, mean: Tensor, std: Tensor) -> Drawn:
     """One image of the pool for each of `numbers` (n,) of `scramble`, half of them mirrored, rolled at random.
 
-    Args:
-        pool: to draw from.
-        numbers: that decide image, mirroring and shift.
-        shift: of the image's height and width, at most, in each direction.
-        mean: of the normalisation.
-        std: of the normalisation.
+    `shift` is the most that an image is rolled by in each direction, as a share of its height and width.
     """
     height, width = pool.images.shape[-2:]
     chosen, mirrored = numbers % len(pool.images), (numbers >> 20 & 1).bool()
@@ -80,21 +74,16 @@ def draw(pool: Pool, numbers: Tensor, shift: float, mean: Tensor, std: Tensor) -
 
 
 def real_part(drawn: Drawn, numbers: Tensor, share: float) -> Tensor:
-    """(n, 1, H, W) bool: where a real image is seen, around the objects of a share of the replayed images."""
-    laid = (numbers >> 21) % 4096 < share * 4096
-    return laid.view(-1, 1, 1, 1) & ~drawn.objects
+    """(n, 1, H, W) bool: pixels of a real image, around the objects of a share of the replayed images."""
+    pasted = (numbers >> 21) % 4096 < share * 4096
+    return pasted.view(-1, 1, 1, 1) & ~drawn.objects
 
 
 def visible_labels(batch: Batch, seen: Tensor) -> tuple[Batch, Tensor]:
-    """A batch with void where its images are not seen, each image with the same weight; and the images' shares.
+    """Repeat a batch to the n images of `seen` (n, 1, H, W), bool, with void where a pixel is not seen.
 
-    Args:
-        batch: of real images.
-        seen: (n, 1, H, W) bool, n a multiple of the batch: which of their pixels are seen.
-
-    Returns:
-        A batch of n images whose pixel weights sum to 1 in every image with a labelled pixel in sight, and the share of
-        such images: a mean over pixels, times that share, is a sum over images divided by n, however a batch is split.
+    The weights of pixels sum to 1 in every image with a labelled pixel in sight. Also returns the share of such images:
+    a mean over pixels, times that share, is a sum over images divided by n, however a batch is split.
     """
     copies = len(seen) // len(batch.image)
     target = batch.target.repeat(copies, 1, 1).masked_fill(~seen.squeeze(1), VOID)
@@ -103,24 +92,16 @@ def visible_labels(batch: Batch, seen: Tensor) -> tuple[Batch, Tensor]:
         own = batch.weight if batch.weight.ndim > 1 else batch.weight.view(-1, 1, 1)
         weight = weight * own.expand(len(batch.image), *target.shape[1:]).repeat(copies, 1, 1)
     total = weight.sum((1, 2), keepdim=True)
-    part = batch._replace(
-        image=batch.image.repeat(copies, 1, 1, 1),
-        target=target,
-        weight=weight / total.clamp(min=torch.finfo(torch.float32).tiny),
-        step=batch.step.repeat(copies),
-        index=batch.index.repeat(copies),
-    )
-    return part, (total > 0).float().mean()
+    weight = weight / total.clamp(min=torch.finfo(torch.float32).tiny)
+    image, step, index = batch.image.repeat(copies, 1, 1, 1), batch.step.repeat(copies), batch.index.repeat(copies)
+    return Batch(image, target, weight, step, index), (total > 0).float().mean()
 
 
 def replay_loss(logits: Tensor, wanted: Tensor, kind: ReplayLoss) -> Tensor:
-    """How far a network is from its teacher on replayed images.
+    """Distance of a network's logits (n, C, H, W) from its teacher's (n, C_old, H, W) on replayed images.
 
-    Args:
-        logits: (n, C, H, W) of the network.
-        wanted: (n, C_old, H, W) of the teacher, C_old <= C.
-        kind: `unbiased` is MiB's distillation, in which background may be a new class; `kl` the cross-entropy of the
-            old outputs alone; `mse` compares their logits, and `pseudo` learns the teacher's labels, background too.
+    `unbiased` is MiB's distillation, in which background may be a new class; `kl` the cross-entropy of the old outputs
+    alone; `mse` compares their logits, and `pseudo` learns the teacher's labels, background too.
     """
     if kind == "unbiased":
         return unbiased_distillation(logits, wanted)
@@ -133,22 +114,18 @@ def replay_loss(logits: Tensor, wanted: Tensor, kind: ReplayLoss) -> Tensor:
 
 @contextlib.contextmanager
 def replay_mode(network: nn.Module, bn: BatchNormMode) -> Iterator[None]:
-    """How replayed images pass through BatchNorm.
+    """Set the statistics by which BatchNorm normalises replayed images.
 
-    `frozen` normalises them by the running statistics, as in evaluation; `separate` by their own, which are remembered
-    nowhere; `shared` by their own, which enter the running statistics of real images.
+    `frozen`: the running ones, as in evaluation; `separate`: their own, which are not remembered; `shared`: their own,
+    which enter the running statistics of real images.
     """
-    if bn == "shared":
-        yield
-        return
     before = [(module, module.training) for module in network.modules()]
     norms = [m for m, _ in before if isinstance(m, _BatchNorm) and m.track_running_stats]
     if bn == "frozen":
         network.eval()
-    else:
-        for module in norms:
-            module.train()
-            module.track_running_stats = False
+    for module in norms if bn == "separate" else ():
+        module.train()
+        module.track_running_stats = False
     try:
         yield
     finally:

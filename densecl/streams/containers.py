@@ -1,4 +1,4 @@
-"""Scenarios as Avalanche has them: streams of its experiences, over the same samples.
+"""Streams of Avalanche's experiences over the samples of a scenario.
 
 Avalanche is imported here and in `training.stock` alone, and only when somebody asks for its streams or plugins: it
 takes longer to import than a small run takes to train its first step.
@@ -54,8 +54,7 @@ class DenseExperience(DatasetExperience):
 
 def avalanche_dataset(samples: PlainSamples) -> AvalancheDataset:
     """Samples as Avalanche's data set, all of task label 0."""
-    labels: Any = [0] * len(samples)
-    labels = DataAttribute(labels, "targets_task_labels", use_in_getitem=False)
+    labels = DataAttribute([0] * len(samples), "targets_task_labels", use_in_getitem=False)
     return make_avalanche_dataset(samples, data_attributes=[labels])  # type: ignore[arg-type]
 
 

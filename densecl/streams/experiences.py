@@ -1,47 +1,19 @@
-"""Experiences and scenarios: what the makers in `scenario` put together."""
+"""Experiences and scenarios: streams with data, as the makers in `scenario` assemble them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from densecl.data.dataset import DenseDataset
-from densecl.data.transforms import Compose
-from densecl.streams.samples import PlainSamples, StepImages, TestSamples, TrainingSamples, Transform
+from densecl.streams.samples import Normalisation, PlainSamples, StepImages, TestSamples, TrainingSamples, Transforms
 from densecl.streams.stream import Step, Stream
 
 if TYPE_CHECKING:
     from avalanche.benchmarks.scenarios.generic_scenario import CLScenario, EagerCLStream
-
-IDENTITY = Compose([])
-
-
-class Transforms(NamedTuple):
-    """Transforms of image and mask together; None leaves them as they are.
-
-    Attributes:
-        augment: random, of training samples.
-        plain: a fixed one of the same output size, for passes without augmentation.
-        evaluate: of evaluated samples.
-    """
-
-    augment: Transform | None = None
-    plain: Transform | None = None
-    evaluate: Transform | None = None
-
-
-AS_THEY_ARE = Transforms()
-
-
-class Normalisation(NamedTuple):
-    """Mean and standard deviation of RGB in 0..1, (3, 1, 1) each."""
-
-    mean: Tensor
-    std: Tensor
 
 
 def normalisation(mean: Sequence[float], std: Sequence[float]) -> Normalisation:
@@ -76,7 +48,7 @@ class Scenario:
         tests: test samples of each head; a stream with one head has one set for all steps.
         normalisation: of all images.
         fingerprint: hash of image names, label tables and classes; equal streams have equal ones.
-        later: how many training images of each step hold a class of a later step.
+        later: number of training images of each step that hold a class of a later step.
     """
 
     stream: Stream
@@ -94,7 +66,7 @@ class Scenario:
 
     @cached_property
     def avalanche(self) -> "CLScenario":
-        """The same as Avalanche's scenario."""
+        """Avalanche's scenario of the same experiences."""
         from densecl.streams.containers import as_avalanche
 
         return as_avalanche(self)
@@ -110,38 +82,33 @@ class Scenario:
         return self.avalanche.test_stream  # type: ignore[attr-defined]
 
 
+class StepData(NamedTuple):
+    """The training data of a step; `presence` is (n, 256) bool, the labels of its targets in each of its images."""
+
+    reader: DenseDataset
+    images: StepImages
+    presence: np.ndarray
+    transforms: Transforms
+
+
 def assembled(
     stream: Stream,
-    readers: Sequence[DenseDataset],
-    images: Sequence[StepImages],
-    presence: Sequence[np.ndarray],
+    data: Sequence[StepData],
     tests: Sequence[TestSamples],
-    transforms: Sequence[Transforms],
     normalised: Normalisation,
     seed: int,
     fingerprint: str,
     later: tuple[int, ...],
 ) -> Scenario:
-    """The scenario of a stream whose images and label tables are known, one of each a step."""
-
-    def experience(
-        step: Step, reader: Any, own: StepImages, transform: Transform | None, held: np.ndarray
-    ) -> Experience:
-        samples = PlainSamples(reader, own, transform or IDENTITY, *normalised, task=step.task)
-        return Experience(**vars(step), images=own, presence=held, dataset=samples)
-
+    """Make the scenario of a stream from the data of each step and the test samples of each head."""
     train, test = [], []
-    for step, reader, own, held, change in zip(stream.steps, readers, images, presence, transforms, strict=True):
-        train.append(experience(step, reader, own, change.plain, held))
-        samples = tests[step.step if stream.by_task else 0]
-        unknown = np.zeros((len(samples), 256), dtype=bool)  # test masks are not scanned
-        own = StepImages(samples.indices, samples.table)
-        test.append(experience(step, samples.reader, own, samples.transform, unknown))
-    training = TrainingSamples(
-        readers,
-        images,
-        [change.augment or IDENTITY for change in transforms],
-        seed,
-        [change.plain or IDENTITY for change in transforms],
-    )
+    for step, (reader, images, presence, transforms) in zip(stream.steps, data, strict=True):
+        samples = PlainSamples(reader, images, transforms.plain, normalised, step.task)
+        train.append(Experience(**vars(step), images=images, presence=presence, dataset=samples))
+        own = tests[step.step if stream.by_task else 0]
+        images, unknown = StepImages(own.indices, own.table), np.zeros((len(own), 256), dtype=bool)
+        samples = PlainSamples(own.reader, images, own.transform, normalised, step.task)
+        test.append(Experience(**vars(step), images=images, presence=unknown, dataset=samples))  # masks are not scanned
+    readers, steps, _, transforms = zip(*data, strict=True)
+    training = TrainingSamples(readers, steps, transforms, seed)
     return Scenario(stream, tuple(train), tuple(test), training, tuple(tests), normalised, fingerprint, later)

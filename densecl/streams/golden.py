@@ -30,47 +30,42 @@ TEST: dict[str, tuple[int, ...]] = {"15-1": (1240, 1277, 1329, 1353, 1421, 1449)
 def inspect(dataset: DenseDataset, presence: np.ndarray) -> list[Finding]:
     """Compare the counts of a complete VOC split with the field's; nothing for any other data.
 
-    Args:
-        dataset: the reader of `train` or `val`.
-        presence: (N, 256) bool, which labels each mask holds.
+    `presence`, (N, 256) bool, holds the labels of each mask.
     """
+    split = dataset.split
     if dataset.name != "voc":
         return []
-    if dataset.split == "train" and len(dataset) == TRAIN_IMAGES:
+    if split == "train" and len(dataset) == TRAIN_IMAGES:
         wrong, total = differing_train(presence), sum(map(len, TRAIN.values()))
-    elif dataset.split in ("val", "test") and len(dataset) == TEST_IMAGES:
+    elif split in ("val", "test") and len(dataset) == TEST_IMAGES:
         wrong, total = differing_test(presence), len(TEST)
     else:
         return []
     if not wrong:
-        return [
-            Finding("ok", dataset.split, f"counts of images in each step equal the published ones ({total} streams)")
-        ]
+        return [Finding("ok", split, f"counts of images in each step equal the published ones ({total} streams)")]
     hint = "; these are other lists or masks than the field's: delete the data and get it again"
-    return [Finding("error", dataset.split, f"images in each step: {text}{hint}") for text in wrong]
+    return [Finding("error", split, f"images in each step: {text}{hint}") for text in wrong]
 
 
 def differing_train(presence: np.ndarray) -> list[str]:
-    """What differs from TRAIN, in words: (N, 256) bool of the augmented training list."""
+    """Differences from TRAIN, in words: (N, 256) bool of the augmented training list."""
     wrong = []
-    for split, settings in TRAIN.items():
-        steps = protocol.steps(split)
-        for setting, expected in settings.items():
-            try:
-                found = tuple(len(images) for images in protocol.select(presence, steps, setting))
-            except SettingError as error:  # a step without any image
-                wrong.append(f"{split} {setting}: {error}")
-                continue
-            if found != expected:
-                wrong.append(f"{split} {setting} has {list(found)}, published {list(expected)}")
+    for split, setting, expected in ((a, b, counts) for a, settings in TRAIN.items() for b, counts in settings.items()):
+        try:
+            counts = tuple(map(len, protocol.select(presence, protocol.steps(split), setting)))
+        except SettingError as error:  # a step without any image
+            wrong.append(f"{split} {setting}: {error}")
+            continue
+        if counts != expected:
+            wrong.append(f"{split} {setting} has {list(counts)}, published {list(expected)}")
     return wrong
 
 
 def differing_test(presence: np.ndarray) -> list[str]:
-    """What differs from TEST, in words: (N, 256) bool of the validation list."""
+    """Differences from TEST, in words: (N, 256) bool of the validation list."""
     wrong = []
     for split, expected in TEST.items():
-        found = tuple(len(images) for images in protocol.seen_images(presence, protocol.steps(split)))
-        if found != expected:
-            wrong.append(f"{split} has {list(found)} with a class learnt, published {list(expected)}")
+        counts = tuple(map(len, protocol.seen_images(presence, protocol.steps(split))))
+        if counts != expected:
+            wrong.append(f"{split} has {list(counts)} with a class learnt, published {list(expected)}")
     return wrong

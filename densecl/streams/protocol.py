@@ -1,4 +1,4 @@
-"""Which classes and which images each step has: the splits and settings of class-incremental segmentation.
+"""Classes and images of each step: the splits and settings of class-incremental segmentation.
 
 Names follow the field: `15-5s` (Cermelli et al., CVPR 2020) is what later papers call `15-1`.
 """
@@ -28,12 +28,7 @@ def steps(name: str, n_classes: int = 20) -> Steps:
     `A-B`: the first A classes, then B at a time until all are learnt (`15-5`, `15-1`, `10-10`, `5-3`);
     `A-Bs`: the first A, then B more, one at a time (`15-5s` is `15-1`).
 
-    Args:
-        name: the split.
-        n_classes: classes of the data set without background.
-
-    Raises:
-        SettingError: not of that form, or the numbers do not sum to the classes.
+    SettingError for another form, or numbers that do not sum to `n_classes`, those of the data set without background.
     """
     match = NAME.match(name)
     if match is None:
@@ -59,23 +54,22 @@ def steps(name: str, n_classes: int = 20) -> Steps:
 def ordered(split: Steps, order: Sequence[int] | int | None) -> Steps:
     """The split with classes in another order of arrival: a list of all class ids, or the seed of a shuffle.
 
-    Raises:
-        SettingError: a list that is not a permutation of the classes.
+    SettingError for a list that is not a permutation of the classes.
     """
     if order is None:
         return split
     n = sum(map(len, split))
-    given = (1 + np.random.default_rng(order).permutation(n)).tolist() if isinstance(order, int) else list(order)
-    if sorted(given) != list(range(1, n + 1)):
-        twice = sorted({c for c in given if given.count(c) > 1})
+    ids = (1 + np.random.default_rng(order).permutation(n)).tolist() if isinstance(order, int) else list(order)
+    if sorted(ids) != list(range(1, n + 1)):
+        twice = sorted({c for c in ids if ids.count(c) > 1})
         fault = f"holds {twice} twice" if twice else f"must hold each of 1..{n} once"
-        raise SettingError(f"stream.order {given} {fault}", "background is not a class")
-    classes = iter(given)
+        raise SettingError(f"stream.order {ids} {fault}", "background is not a class")
+    classes = iter(ids)
     return tuple(tuple(next(classes) for _ in step) for step in split)
 
 
 def presence(image_classes: Iterable[Iterable[int]] | np.ndarray) -> np.ndarray:
-    """(n, 256) bool: which ids each image holds; an array of that form is taken as it is."""
+    """(n, 256) bool: the ids that each image holds; an array of that form is returned as it is."""
     if isinstance(image_classes, np.ndarray) and image_classes.ndim == 2 and image_classes.dtype == np.bool_:
         return image_classes
     rows = [np.fromiter(classes, dtype=np.int64) for classes in image_classes]
@@ -90,15 +84,8 @@ def partition(image_classes: Iterable[Iterable[int]] | np.ndarray, classes: Sequ
 
     After arXiv 2405.09858. Images that hold the fewest classes come first, and each goes to the class whose set is the
     smallest so far; the seed decides the order among images that hold as many, and which of two equal sets is taken.
-    The answer depends on the data and the seed alone, not on the split or the order of arrival.
-
-    Args:
-        image_classes: as for `select`.
-        classes: all classes that are learnt.
-        seed: of the ties.
-
-    Returns:
-        (n,) int64: the class of each image, 0 for an image that holds none of them.
+    The result, (n,) int64, is the class of each image, 0 where it holds none of `classes` (all that are learnt). It
+    depends on the data and the seed alone, not on the split or the order of arrival. `image_classes` as for `select`.
     """
     ids = np.sort(np.asarray(classes, dtype=np.int64))
     held = presence(image_classes)[:, ids]  # (n, classes)
@@ -125,14 +112,8 @@ def select(
     sequential: the images of disjoint (old classes stay labelled there; see `step_table`). partitioned: the images that
     `partition` gives to the classes of the step; each image is in one step, and may hold classes of later ones.
 
-    Args:
-        image_classes: the ids each image holds, as an iterable of ids or an (n, 256) bool array; 0 and 255 are ignored.
-        steps: classes of each step.
-        setting: one of SETTINGS.
-        seed: of the ties of `partitioned`.
-
-    Raises:
-        SettingError: unknown setting, or a step that no image belongs to.
+    `image_classes` are the ids each image holds, an iterable of ids or an (n, 256) bool array; 0 and 255 are ignored.
+    SettingError for an unknown setting, or a step without an image.
     """
     check_name("setting", setting, SETTINGS)
     table = presence(image_classes)
@@ -158,16 +139,13 @@ def select(
 def later_classes(
     image_classes: Iterable[Iterable[int]] | np.ndarray, steps: Steps, chosen: Sequence[np.ndarray]
 ) -> tuple[int, ...]:
-    """How many images of each step hold a class of a later step, hidden in background there.
-
-    None in `disjoint` and `sequential`; in the other settings they make a step's background hold what comes later.
-    """
+    """Number of images of each step that hold a class of a later step, hidden in background: 0 in `disjoint`."""
     table = presence(image_classes)
     return tuple(int(_holds_later(table[indices], steps, k).sum()) for k, indices in enumerate(chosen))
 
 
 def _holds_later(table: np.ndarray, steps: Steps, step: int) -> np.ndarray:
-    """(n,) bool: which images hold a class of a step after `step`."""
+    """(n,) bool: True for images that hold a class of a step after `step`."""
     later = [c for classes in steps[step + 1 :] for c in classes]
     return np.asarray(table[:, later].any(axis=1))
 
@@ -178,17 +156,12 @@ def seen_images(image_classes: Iterable[Iterable[int]] | np.ndarray, steps: Step
     Evaluation here uses all test images at every step; pixels of classes not learnt yet follow the label preset.
     """
     table = presence(image_classes)
-    return [
-        np.flatnonzero(table[:, [c for step in steps[: k + 1] for c in step]].any(axis=1)) for k in range(len(steps))
-    ]
+    seen = itertools.accumulate(map(list, steps))
+    return [np.flatnonzero(table[:, classes].any(axis=1)) for classes in seen]
 
 
 def check_name(kind: str, name: str, known: Sequence[str]) -> None:
-    """Refuse a name that does not exist.
-
-    Raises:
-        SettingError: naming what exists, and the nearest.
-    """
+    """SettingError for a name that does not exist, with the nearest and all that do."""
     if name not in known:
         near = get_close_matches(name, known, n=1)
         guess = f"did you mean '{near[0]}'? " if near else ""
@@ -204,10 +177,7 @@ def step_table(steps: Steps, step: int, setting: str, labels: str) -> np.ndarray
     """(256,) uint8: original id -> training target of a step.
 
     Classes of other steps become 0; `sequential` keeps the earlier ones. Void stays 255 (PLOP and successors) or,
-    with `mib2020`, becomes 0 as in MiB's published training.
-
-    Raises:
-        SettingError: unknown setting or label preset.
+    with `mib2020`, becomes 0 as in MiB's published training. SettingError for an unknown setting or label preset.
     """
     check_name("setting", setting, SETTINGS)
     check_name("label preset", labels, LABELS)

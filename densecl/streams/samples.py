@@ -1,15 +1,15 @@
-"""The training and test samples of a stream as torch data sets: what a loader's workers run."""
+"""Training and test samples of a stream as torch data sets, run by the loader's workers."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from densecl.data.dataset import DenseDataset, Sample
 from densecl.data.labels import remap
 from densecl.seeding import generator
 from densecl.tasks import Task
@@ -19,47 +19,34 @@ UNCOUNTED = -2  # the index of a sample that takes no part in the loss
 Transform = Callable[[Tensor, Tensor, np.random.Generator], tuple[Tensor, Tensor]]
 
 
-class Reader(Protocol):
-    """What is needed of a data set's reader."""
+class Transforms(NamedTuple):
+    """Transforms of image and mask together; None leaves them as they are."""
 
-    def __len__(self) -> int: ...
-    def read(self, index: int, /) -> tuple[Tensor, Tensor]:
-        """Image (3, H, W) uint8 and mask (H, W) uint8."""
-        ...
+    augment: Transform | None = None  # random, of training samples
+    plain: Transform | None = None  # a fixed one of the same output size, for passes without augmentation
+    evaluate: Transform | None = None  # of evaluated samples
 
-    def read_mask(self, index: int, /) -> np.ndarray:
-        """The mask alone."""
-        ...
 
-    def image_path(self, index: int, /) -> Path:
-        """The file of an image."""
-        ...
+AS_THEY_ARE = Transforms()
 
-    def mask_path(self, index: int, /) -> Path:
-        """The file of a mask."""
-        ...
+
+class Normalisation(NamedTuple):
+    """Mean and standard deviation of RGB in 0..1, (3, 1, 1) each."""
+
+    mean: Tensor
+    std: Tensor
 
 
 class SampleKey(NamedTuple):
-    """Names one draw of one sample; equal keys give equal tensors, whichever worker loads them.
+    """Names one draw of one sample; equal keys give equal tensors, whichever worker loads them."""
 
-    Attributes:
-        source: the step whose images it is of, and mostly whose labels it carries.
-        position: in that step's list of images.
-        step: being trained.
-        epoch: with the step, decides the augmentation.
-        counts: False for a copy in a process that has no share of a small batch.
-        labels: the labels it carries: of its own step, of the step being trained, or of all steps up to that.
-        augmented: False for the fixed transform.
-    """
-
-    source: int
-    position: int
-    step: int
-    epoch: int
-    counts: bool = True
-    labels: Literal["own", "current", "all"] = "own"
-    augmented: bool = True
+    source: int  # the step whose images it is of
+    position: int  # in that step's list of images
+    step: int  # being trained
+    epoch: int  # with the step, decides the augmentation
+    counts: bool = True  # False for a copy in a process that has no share of a small batch
+    labels: Literal["own", "current", "all"] = "own"  # of its own step, of the trained one, or of all steps up to that
+    augmented: bool = True  # False for the fixed transform
 
 
 class LoadedSample(NamedTuple):
@@ -79,94 +66,77 @@ class StepImages:
     table: Tensor
 
 
+def draw(reader: DenseDataset, index: int, transform: Transform | None, rng: np.random.Generator) -> Sample:
+    """Image and mask of a data set, transformed."""
+    sample = reader.read(index)
+    return sample if transform is None else Sample(*transform(*sample, rng))
+
+
+@dataclass(eq=False)
 class TrainingSamples(Dataset[LoadedSample]):
-    """Samples of all steps so far by `SampleKey`; augmentation derives from (seed, step, epoch, index).
+    """Samples of all steps by `SampleKey`; augmentation derives from (seed, step, epoch, index)."""
 
-    Args:
-        readers: of each step.
-        steps: images and label table of each.
-        transforms: random ones of each step.
-        seed: of augmentation.
-        plain: fixed transforms of each step, for keys that are not augmented.
-    """
-
-    def __init__(
-        self,
-        readers: Sequence[Reader],
-        steps: Sequence[StepImages],
-        transforms: Sequence[Transform],
-        seed: int,
-        plain: Sequence[Transform] = (),
-    ):
-        self.readers, self.transforms, self.plain = tuple(readers), tuple(transforms), tuple(plain)
-        self.steps, self.seed = tuple(steps), seed
+    readers: Sequence[DenseDataset]  # these three of each step
+    steps: Sequence[StepImages]
+    transforms: Sequence[Transforms]
+    seed: int
 
     def __getitem__(self, key: SampleKey) -> LoadedSample:
-        images = self.steps[key.source]
-        index = int(images.indices[key.position])
-        image, mask = self.readers[key.source].read(index)
+        index = int(self.steps[key.source].indices[key.position])
         rng = generator(self.seed, "augmentation", key.step, key.epoch, index, key.source)
-        transform = (self.transforms if key.augmented else self.plain)[key.source]
-        image, mask = transform(image, mask, rng)
+        transforms = self.transforms[key.source]
+        transform = transforms.augment if key.augmented else transforms.plain
+        image, mask = draw(self.readers[key.source], index, transform, rng)
         return LoadedSample(image, remap(mask, self.table(key)), key.source, index if key.counts else UNCOUNTED)
 
     def table(self, key: SampleKey) -> Tensor:
         """(256,) uint8: original id -> label of a sample."""
-        if key.labels == "own":
-            return self.steps[key.source].table
-        if key.labels == "current":
-            return self.steps[key.step].table
+        if key.labels != "all":
+            return self.steps[key.source if key.labels == "own" else key.step].table
         tables = torch.stack([step.table for step in self.steps[: key.step + 1]])
         labelled = torch.where(tables == 255, 0, tables).amax(0)  # a class is labelled in one step at most
         return torch.where((tables == 255).all(0), 255, labelled)
 
 
+@dataclass(eq=False)
 class PlainSamples(Dataset[tuple[Tensor, Tensor]]):
-    """One step's samples without random augmentation as (normalised image, int64 target).
+    """One step's samples without random augmentation, (normalised image, int64 target) as the task makes them.
 
-    This is `experience.dataset`: what stock Avalanche plugins iterate over. Input and target are what the task makes of
-    image and mask.
+    `experience.dataset` is one; stock Avalanche plugins iterate over it.
     """
 
-    def __init__(self, reader: Reader, images: StepImages, transform: Transform, mean: Tensor, std: Tensor, task: Task):
-        self.reader, self.images, self.transform, self.mean, self.std = reader, images, transform, mean, std
-        self.task = task
+    reader: DenseDataset
+    images: StepImages
+    transform: Transform | None
+    normalisation: Normalisation
+    task: Task
 
     def __len__(self) -> int:
         return len(self.images.indices)
 
     def __getitem__(self, position: int) -> tuple[Tensor, Tensor]:
-        image, mask = self.reader.read(int(self.images.indices[position]))
-        image, mask = self.transform(image, mask, np.random.default_rng(0))
+        image, mask = draw(self.reader, int(self.images.indices[position]), self.transform, np.random.default_rng(0))
         target = remap(mask, self.images.table)
         image, target = (part[0] for part in self.task.prepare(image[None], target[None]))
-        return image.float().div(255).sub(self.mean).div(self.std), target
+        mean, std = self.normalisation
+        return image.float().div(255).sub(mean).div(std), target
 
 
+@dataclass(eq=False)
 class TestSamples(Dataset[LoadedSample]):
     """The images a step is evaluated on, every true class with its own label."""
 
     __test__ = False  # not a test case
 
-    def __init__(self, reader: Reader, indices: np.ndarray, table: Tensor, transform: Transform | None):
-        self.reader, self.indices, self.table, self.transform = reader, indices, table, transform
+    reader: DenseDataset
+    indices: np.ndarray
+    table: Tensor
+    transform: Transform | None
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __getitem__(self, position: int) -> LoadedSample:
         index = int(self.indices[position])
-        image, mask = self.reader.read(index)
-        if self.transform is not None:
-            image, mask = self.transform(image, mask, np.random.default_rng(0))
+        image, mask = draw(self.reader, index, self.transform, np.random.default_rng(0))
         return LoadedSample(image, remap(mask, self.table), -1, index)
-
-
-def stack(samples: Sequence[LoadedSample]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Image (B, 3, H, W) uint8; target (B, H, W) uint8; step (B,); index (B,)."""
-    return (
-        torch.stack([sample.image for sample in samples]),
-        torch.stack([sample.target for sample in samples]),
-        torch.tensor([sample.step for sample in samples]),
-        torch.tensor([sample.index for sample in samples]),
-    )

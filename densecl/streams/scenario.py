@@ -1,9 +1,9 @@
-"""Scenarios: streams with readers, which runs train and test on."""
+"""Makers of scenarios: streams with readers, on which runs train and test."""
 
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,8 @@ from densecl.data.dataset import DenseDataset
 from densecl.data.labels import lookup_table
 from densecl.errors import SettingError
 from densecl.streams import protocol
-from densecl.streams.experiences import (
-    AS_THEY_ARE,
-    Experience,
-    Normalisation,
-    Scenario,
-    Transforms,
-    assembled,
-    normalisation,
-)
-from densecl.streams.samples import StepImages, TestSamples
+from densecl.streams.experiences import Experience, Scenario, StepData, assembled, normalisation
+from densecl.streams.samples import AS_THEY_ARE, Normalisation, StepImages, TestSamples, Transforms
 from densecl.streams.stream import Stream, class_stream, labels_of_groups, task_stream
 from densecl.tasks import Task
 
@@ -94,7 +86,7 @@ def class_incremental(
         std: of RGB in 0..1.
         seed: of augmentation.
         presence: (n, 256) bool, the ids in each training mask; read from the masks (and cached) when None.
-        test_presence: the same of the test masks; looked at for `by_task` alone.
+        test_presence: as `presence`, of the test masks; used for `by_task` alone.
 
     Raises:
         SettingError: as `protocol.select`; a step of `by_task` without a test image. DataError: as the readers.
@@ -125,25 +117,16 @@ def class_incremental(
     )
     reader, indices = (train, held) if validation else (test, np.arange(len(test)))
     tests = [TestSamples(reader, indices, torch.from_numpy(protocol.test_table(steps)), transforms.evaluate)]
-    fingerprint = _fingerprint([*((train, own) for own in images), (reader, StepImages(indices, tests[0].table))])
-    present = [_labels_present(presence[own.indices], own.table.numpy()) for own in images]
+    parts = [*((train, own) for own in images), (reader, StepImages(indices, tests[0].table))]
+    fingerprint = _hash([b for source, own in parts for b in (_names(source, own.indices), _bytes(own.table))])
+    data = [
+        StepData(train, own, _labels_present(presence[own.indices], own.table.numpy()), transforms) for own in images
+    ]
     if by_task:
         if validation or test_presence is None:
             test_presence = presence if validation else class_index(test)
-        images, present, tests = _told(stream, images, present, tests[0], test_presence)
-    n = len(images)
-    return assembled(
-        stream,
-        [train] * n,
-        images,
-        present,
-        tests,
-        [transforms] * n,
-        normalisation(mean, std),
-        seed,
-        fingerprint,
-        later,
-    )
+        data, tests = _told(stream, data, tests[0], test_presence)
+    return assembled(stream, data, tests, normalisation(mean, std), seed, fingerprint, later)
 
 
 def domain_incremental(
@@ -151,13 +134,8 @@ def domain_incremental(
 ) -> Scenario:
     """Domain-incremental segmentation: all classes at every step, in images of another kind (PLOP's Cityscapes).
 
-    Step 0 brings all classes; later steps bring none, so heads do not grow and nothing hides in background.
-
-    Args:
-        train: reader of the training images.
-        test: reader of the test images, the same at every step.
-        domains: sorted indices into `train` of each step, such as `cityscapes.domains` gives.
-        **options: see `class_incremental`; images are held out of all domains alike.
+    Step 0 brings all classes; later steps bring none, so heads do not grow and nothing hides in background. `domains`
+    are sorted indices into `train` of each step; `options` are those of `class_incremental`.
 
     Raises:
         SettingError: a step without images, or an image of two steps. DataError: as the readers.
@@ -167,7 +145,7 @@ def domain_incremental(
 
 
 def _of_domains(domains: Sequence[np.ndarray], kept: np.ndarray, joint: bool) -> list[np.ndarray]:
-    """Indices of each step's images, without those that are held out."""
+    """Indices of each step's images, without held-out ones."""
     chosen = [np.intersect1d(domain, kept) for domain in domains]
     empty = next((k for k, indices in enumerate(chosen) if not len(indices)), None)
     if empty is not None:
@@ -179,13 +157,7 @@ def _of_domains(domains: Sequence[np.ndarray], kept: np.ndarray, joint: bool) ->
 
 @dataclass(frozen=True)
 class TaskSource:
-    """A task of a sequence and where its images come from.
-
-    Attributes:
-        task: what is learnt; a segmentation task says how many classes it has.
-        train, test: readers; of tasks that do not look at masks, without them.
-        transforms: of samples.
-    """
+    """A task of a sequence with the readers and transforms of its images; the masks of some tasks are not used."""
 
     task: Task
     train: DenseDataset
@@ -194,11 +166,7 @@ class TaskSource:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Class names by label, none for tasks without classes.
-
-        Raises:
-            SettingError: the data set has other classes than the task.
-        """
+        """Class names by label, none for tasks without classes; SettingError if the data set has other ones."""
         if self.task.kind != "segmentation":
             return ()
         names = ("background" if self.task.has_background else "other", *self.train.class_names)
@@ -219,76 +187,48 @@ def task_sequence(
     std: Sequence[float] = STD,
     seed: int = 0,
 ) -> Scenario:
-    """Tasks learnt one after another, each on all images of its source.
+    """Tasks learnt one after another, each on all images of its source; options are those of `class_incremental`.
 
     Labels are those of the data set, in every task from 0; all classes of a task arrive at its step.
 
-    Args:
-        sources: the tasks in their order.
-        validation: share of each task's training images that is held out and evaluated instead of its test images.
-        validation_seed: which images those are.
-        mean: of RGB in 0..1.
-        std: of RGB in 0..1.
-        seed: of augmentation.
-
     Raises:
-        SettingError: see `task_stream`; a task whose classes are not its data set's.
+        SettingError: no task, a name used twice or with other characters than letters, digits, - and _, a task without
+            a number of outputs, or with other classes than its data set.
     """
     stream = task_stream([source.task for source in sources], [source.names for source in sources])
-    images, tests = [], []
+    data, tests, hashed = [], [], []
     for source, names in zip(sources, stream.names, strict=True):
         kept, held = hold_out(len(source.train), validation, validation_seed)
         table = lookup_table({n: n for n in range(len(names))}, VOID) if names else torch.zeros(256, dtype=torch.uint8)
-        images.append(StepImages(kept, table))
+        unknown = np.zeros((len(kept), 256), dtype=bool)  # not balanced by label, so not scanned
+        data.append(StepData(source.train, StepImages(kept, table), unknown, source.transforms))
         reader, indices = (source.train, held) if len(held) else (source.test, np.arange(len(source.test)))
         tests.append(TestSamples(reader, indices, table, source.transforms.evaluate))
-    digest = hashlib.sha256()
-    for source, own, test in zip(sources, images, tests, strict=True):
-        settings = [source.task.name, source.task.kind, source.task.settings]
-        digest.update(json.dumps(settings, sort_keys=True).encode())
-        digest.update(_names(source.train, own.indices) + _names(test.reader, test.indices))
-        digest.update(own.table.numpy().tobytes())
-    return assembled(
-        stream,
-        [source.train for source in sources],
-        images,
-        [np.zeros((len(own.indices), 256), dtype=bool) for own in images],  # not balanced by label, so not scanned
-        tests,
-        [source.transforms for source in sources],
-        normalisation(mean, std),
-        seed,
-        digest.hexdigest()[:16],
-        (0,) * len(sources),
-    )
+        settings = json.dumps([source.task.name, source.task.kind, source.task.settings], sort_keys=True)
+        hashed += [settings.encode(), _names(source.train, kept), _names(reader, indices), _bytes(table)]
+    nothing_later = (0,) * len(sources)
+    return assembled(stream, data, tests, normalisation(mean, std), seed, _hash(hashed), nothing_later)
 
 
 def _told(
-    stream: Stream,
-    images: Sequence[StepImages],
-    presence: Sequence[np.ndarray],
-    tests: TestSamples,
-    test_presence: np.ndarray,
-) -> tuple[list[StepImages], list[np.ndarray], list[TestSamples]]:
-    """Training images, their labels and test samples of steps that are tasks: labels are counted anew from 1.
-
-    Raises:
-        SettingError: no test image holds a class of some step.
-    """
-    own_images, own_presence, own_tests = [], [], []
-    for step, labels in enumerate(stream.groups):
+    stream: Stream, data: Sequence[StepData], tests: TestSamples, test_presence: np.ndarray
+) -> tuple[list[StepData], list[TestSamples]]:
+    """Number each step's labels from 1, in training data and tests; SettingError for a step without a test image."""
+    own_data, own_tests = [], []
+    for step, (labels, part) in enumerate(zip(stream.groups, data, strict=True)):
         ids = np.flatnonzero(np.isin(tests.table.numpy(), labels))
         indices = tests.indices[test_presence[tests.indices][:, ids].any(axis=1)]
         if not len(indices):
             raise SettingError(
                 f"no test image holds a class of step {step}", "use another split, or get the missing test images"
             )
-        own_images.append(StepImages(images[step].indices, renumbered(images[step].table, labels, others=0)))
-        present = np.zeros_like(presence[step])
-        present[:, 1 : 1 + len(labels)] = presence[step][:, list(labels)]
-        own_presence.append(present)
+        images = StepImages(part.images.indices, renumbered(part.images.table, labels, others=0))
+        presence = np.zeros_like(part.presence)
+        presence[:, 1 : 1 + len(labels)] = part.presence[:, list(labels)]
+        own_data.append(part._replace(images=images, presence=presence))
         table = renumbered(tests.table, labels, others=VOID)
-        own_tests.append(TestSamples(tests.reader, indices, table, tests.transform))
-    return own_images, own_presence, own_tests
+        own_tests.append(replace(tests, indices=indices, table=table))
+    return own_data, own_tests
 
 
 def renumbered(table: Tensor, labels: Sequence[int], others: int) -> Tensor:
@@ -300,21 +240,20 @@ def renumbered(table: Tensor, labels: Sequence[int], others: int) -> Tensor:
     return local[table.long()]
 
 
-def _fingerprint(parts: Sequence[tuple[Any, StepImages]]) -> str:
-    """Hash of image names and label tables."""
-    digest = hashlib.sha256()
-    for reader, images in parts:
-        digest.update(_names(reader, images.indices))
-        digest.update(images.table.numpy().tobytes())
-    return digest.hexdigest()[:16]
+def _hash(parts: Sequence[bytes]) -> str:
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
 
 
-def _names(reader: Any, indices: np.ndarray) -> bytes:
+def _names(reader: DenseDataset, indices: np.ndarray) -> bytes:
     return "\n".join(Path(reader.ids[i]).name for i in indices).encode()
 
 
+def _bytes(table: Tensor) -> bytes:
+    return table.numpy().tobytes()
+
+
 def _labels_present(presence: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """(n, 256) bool over original ids -> over the targets that `table` makes of them."""
+    """(n, 256) bool over original ids -> over the targets that `table` gives them."""
     result = np.zeros_like(presence)
     for original in np.flatnonzero(presence.any(axis=0)):
         result[:, table[original]] |= presence[:, original]

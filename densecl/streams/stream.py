@@ -41,7 +41,7 @@ class Stream:
 
     Attributes:
         kind: "classes": one task whose classes arrive over time; "tasks": a sequence of tasks.
-        steps: those that are trained; one for joint training.
+        steps: the trained ones; one for joint training.
         groups: labels of the benchmark's steps, in order of arrival; of a sequence, each task's own.
         class_names: by label; [0] is background, or `other` where the data set has none. Of a sequence: empty.
         names: class names of each head; empty for a task without classes.
@@ -106,42 +106,28 @@ def class_stream(
     joint: bool = False,
     by_task: bool = False,
 ) -> Stream:
-    """A class-incremental stream.
+    """A class-incremental stream on the data set `name`; see `Stream` for the arguments.
 
-    Args:
-        name: of the data set, which names the task.
-        groups: labels of each step in order of arrival: 1, 2, ...; a step of a domain-incremental stream has none.
-        class_names: by label, background first.
-        has_background: see `Task`.
-        setting: see `Stream`.
-        labels: see `Stream`.
-        joint: one step brings all classes.
-        by_task: each step is a task of its own, background and its classes, which the method is told.
+    `groups` holds the labels of each step in order of arrival, 1, 2, ...; none for the later domains of a
+    domain-incremental stream. With `joint` one step brings all classes; with `by_task` each step is a task of its own,
+    background and its classes, which the method is told.
     """
     groups = tuple(tuple(group) for group in groups)
     trained: Groups = (tuple(label for group in groups for label in group),) if joint else groups
     steps, seen = [], ()
     for number, new in enumerate(trained):
         seen = (*seen, *new)
-        if by_task:
-            task = segmentation(f"step{number}", classes=len(new), has_background=has_background)
-            steps.append(Step(number, task, new, seen, 1 + len(new)))
-        else:
-            task = segmentation(name, classes=len(class_names) - 1, has_background=has_background)
-            steps.append(Step(number, task, new, seen, 1 + len(seen)))
+        own, classes = (f"step{number}", len(new)) if by_task else (name, len(class_names) - 1)
+        task = segmentation(own, classes=classes, has_background=has_background)
+        steps.append(Step(number, task, new, seen, 1 + len(new if by_task else seen)))
     names = tuple(class_names)
     return Stream("classes", tuple(steps), groups, names, (names,), by_task, setting, labels)
 
 
 def task_stream(tasks: Sequence[Task], names: Sequence[Sequence[str]]) -> Stream:
-    """A sequence of tasks, each with a head of its own.
+    """A sequence of tasks, each with a head of its own; `names` of classes by label are empty for tasks without.
 
-    Args:
-        tasks: in their order.
-        names: class names of each by label, background first; empty for tasks without classes.
-
-    Raises:
-        SettingError: no task, a name that cannot be one, or a task that does not know its outputs.
+    SettingError for no task, a name that `check_names` refuses, or a task without a number of outputs.
     """
     check_names([task.name for task in tasks])
     steps = []
@@ -155,11 +141,7 @@ def task_stream(tasks: Sequence[Task], names: Sequence[Sequence[str]]) -> Stream
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Refuse names that cannot name the tasks of a sequence.
-
-    Raises:
-        SettingError: no name, one with other characters than letters, digits, - and _, or one twice.
-    """
+    """SettingError for no name, one with other characters than letters, digits, - and _, or one twice."""
     if not names:
         raise SettingError("the sequence has no task", "name one or more")
     for name in names:
@@ -170,6 +152,6 @@ def check_names(names: Sequence[str]) -> None:
 
 
 def labels_of_groups(ids: protocol.Steps) -> Groups:
-    """Class ids of each step -> their labels, which count classes in order of arrival."""
+    """Class ids of each step -> their labels, numbered in order of arrival."""
     number = protocol.arrival(ids)
     return tuple(tuple(number[c] for c in group) for group in ids)

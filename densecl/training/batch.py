@@ -30,11 +30,13 @@ class Batch(NamedTuple):
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on a device."""
-        image, target, step, index = (
-            part.to(device, non_blocking=True) for part in (self.image, self.target, self.step, self.index)
-        )
-        weight = None if self.weight is None else self.weight.to(device, non_blocking=True)
-        return Batch(image, target, weight, step, index)
+        return Batch(*(None if part is None else part.to(device, non_blocking=True) for part in self))  # type: ignore[arg-type]
+
+
+def unkeyed(image: Tensor, target: Tensor) -> Batch:
+    """A batch of which steps and positions do not matter: all are 0."""
+    zeros = torch.zeros(len(target), dtype=torch.int64, device=target.device)
+    return Batch(image, target, None, zeros, zeros)
 
 
 def normalise(image: Tensor, mean: Tensor, std: Tensor) -> Tensor:
@@ -48,9 +50,8 @@ def sizes(batch: Batch, void: int = 255) -> Tensor:
     The supervised loss is a mean over the first, all other terms over the second; so a batch in parts, here or in
     several processes, weighs the terms of each part by its shares of the whole. Uncounted samples have no weight.
     """
-    size = len(batch.image)
     counted = (batch.index != UNCOUNTED).float()
-    weight = (batch.target != void).float() if batch.target.ndim == 3 else batch.image.new_ones(size, 1, 1)
+    weight = (batch.target != void).float() if batch.target.ndim == 3 else batch.image.new_ones(len(counted), 1, 1)
     if batch.weight is not None:
         weight = weight * (batch.weight if batch.weight.ndim > 1 else batch.weight.view(-1, 1, 1))
     return torch.stack([(weight * counted.view(-1, 1, 1)).sum(), counted.sum()])
@@ -60,6 +61,5 @@ def split(batch: Batch, parts: int) -> Iterator[Batch]:
     """A batch in parts of nearly equal size, none of a single sample."""
     size = len(batch.image)
     parts = max(1, min(parts, size // 2))
-    bounds = [size * k // parts for k in range(parts + 1)]
-    for a, b in itertools.pairwise(bounds):
+    for a, b in itertools.pairwise(size * k // parts for k in range(parts + 1)):
         yield Batch(*(None if field is None else field[a:b] for field in batch))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Weights of classes in the supervised loss, from how often they occur in a step's labels."""
+"""Weights of classes in the supervised loss, from their frequencies in a step's labels."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -6,10 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from densecl.streams.samples import Reader, StepImages
+from densecl.data.dataset import DenseDataset
+from densecl.streams.samples import StepImages
 
 
-def label_frequencies(reader: Reader, images: StepImages) -> np.ndarray:
+def label_frequencies(reader: DenseDataset, images: StepImages) -> np.ndarray:
     """(256,) share of pixels that carry each training target of a step, void left out; sums to 1."""
     table = images.table.numpy()
 

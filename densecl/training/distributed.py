@@ -35,16 +35,12 @@ class PeerError(RunError):
 
 
 def launched() -> bool:
-    """Whether torchrun started this process, alone or as one of several."""
+    """True if torchrun started this process, alone or as one of several."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ and "MASTER_ADDR" in os.environ
 
 
 def join() -> None:
-    """Meet the other processes, once; nothing without torchrun.
-
-    Raises:
-        RunError: they cannot be met.
-    """
+    """Meet the other processes of torchrun, once; RunError if they cannot be met."""
     global _store  # the one connection of this process to the others, as torch.distributed itself holds one
     if not launched() or dist.is_initialized() or int(os.environ["WORLD_SIZE"]) < 2:
         return
@@ -57,9 +53,8 @@ def join() -> None:
         _store = PrefixStore("densecl", store)
         dist.init_process_group(backend, store=_store, rank=rank, world_size=world, timeout=PATIENCE)
     except (RuntimeError, ValueError, KeyError) as error:
-        raise RunError(
-            f"the processes of torchrun cannot meet: {error}", "check MASTER_ADDR and MASTER_PORT"
-        ) from error
+        message = f"the processes of torchrun cannot meet: {error}"
+        raise RunError(message, "check MASTER_ADDR and MASTER_PORT") from error
 
 
 def leave() -> None:
@@ -72,27 +67,27 @@ def leave() -> None:
 
 
 def world() -> int:
-    """How many processes train this run."""
+    """Number of processes that train this run."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Which of them this one is, from 0."""
+    """Number of this process, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def local_rank() -> int:
-    """Which of the processes of this host this one is."""
+    """Number of this process on its host, from 0."""
     return int(os.environ.get("LOCAL_RANK", 0)) if launched() else 0
 
 
 def local_world() -> int:
-    """How many processes of the run this host has."""
+    """Number of processes that this host has of the run."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if launched() else 1
 
 
 def is_main() -> bool:
-    """Whether this process writes files and speaks."""
+    """True if this process writes files and messages."""
     return rank() == 0
 
 
@@ -102,7 +97,7 @@ def least_share(device: torch.device) -> int:
 
 
 def claim_failure() -> bool:
-    """Whether this process is the one to say why the run ends: the first that asks."""
+    """True for the first process that asks: it says why the run ends."""
     if _store is None:
         return True
     with contextlib.suppress(RuntimeError):  # the store has gone with the host that held it
@@ -112,7 +107,7 @@ def claim_failure() -> bool:
 
 @contextlib.contextmanager
 def _peers() -> Iterator[None]:
-    """A collective that fails means that another process has gone."""
+    """PeerError where a collective fails: another process has gone."""
     try:
         yield
     except RuntimeError as error:
@@ -123,7 +118,7 @@ def _peers() -> Iterator[None]:
 
 
 def total(value: Tensor) -> Tensor:
-    """The sum over processes, without gradient; `value` itself when there is one."""
+    """Sum over processes, without gradient."""
     if world() == 1:
         return value
     value = value.detach().clone()
@@ -133,7 +128,7 @@ def total(value: Tensor) -> Tensor:
 
 
 def total_terms(terms: dict[str, Tensor], names: Iterable[str], device: torch.device) -> dict[str, Tensor]:
-    """Loss terms summed over processes, of which one may lack a term that another has; `names` are all there may be."""
+    """Sum loss terms over processes, of which one may lack a term that another has; `names` are all possible ones."""
     if world() == 1:
         return terms
     names, zero = list(names), torch.zeros((), device=device)
@@ -144,7 +139,7 @@ def total_terms(terms: dict[str, Tensor], names: Iterable[str], device: torch.de
 
 
 def from_main(make: Callable[[], T]) -> T:
-    """What the main process makes, on all of them."""
+    """Result of `make` in the main process, on all processes."""
     if world() == 1:
         return make()
     box = [make() if is_main() else None]
@@ -154,7 +149,7 @@ def from_main(make: Callable[[], T]) -> T:
 
 
 def from_all(value: T) -> list[T]:
-    """The value of every process, in their order."""
+    """List of the value of each process, in their order."""
     if world() == 1:
         return [value]
     values: list[T | None] = [None] * world()
@@ -165,12 +160,17 @@ def from_all(value: T) -> list[T]:
 
 @contextlib.contextmanager
 def first_on_each_host() -> Iterator[None]:
-    """The body runs on one process of each host, then on the others, which find what it left in a cache."""
-    if world() > 1 and local_rank() != 0:
-        with _peers():
-            dist.barrier()
+    """Run the body on one process of each host, then on the others, which find its results in a cache."""
+    first = local_rank() == 0
+    if not first:
+        _barrier()
     yield
-    if world() > 1 and local_rank() == 0:
+    if first:
+        _barrier()
+
+
+def _barrier() -> None:
+    if world() > 1:
         with _peers():
             dist.barrier()
 
@@ -199,7 +199,7 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def _buckets(tensors: list[Tensor]) -> Iterator[list[Tensor]]:
-    """Neighbours of one type, up to `BUCKET` elements together."""
+    """Group neighbours of one type, up to `BUCKET` elements together."""
     bucket: list[Tensor] = []
     size = 0
     for tensor in tensors:
@@ -214,7 +214,7 @@ def _buckets(tensors: list[Tensor]) -> Iterator[list[Tensor]]:
 
 @torch.no_grad()
 def average_buffers(module: nn.Module) -> None:
-    """Floating buffers, which are BatchNorm's running statistics, become the mean over processes."""
+    """Average floating buffers, BatchNorm's running statistics, over processes."""
     if world() == 1:
         return
     for buffer in module.buffers():
@@ -224,7 +224,7 @@ def average_buffers(module: nn.Module) -> None:
 
 @torch.no_grad()
 def copy_from_main(module: nn.Module) -> None:
-    """Parameters and buffers become those of the main process, to the bit."""
+    """Copy parameters and buffers of the main process to the others."""
     if world() == 1:
         return
     with _peers():
@@ -233,5 +233,5 @@ def copy_from_main(module: nn.Module) -> None:
 
 
 def syncs_batchnorm(device: torch.device) -> bool:
-    """Whether BatchNorm takes its statistics from the whole batch: on GPUs; torch has no such layer for a CPU."""
+    """True if BatchNorm takes its statistics from the whole batch: on GPUs; torch has no such layer for a CPU."""
     return world() > 1 and device.type == "cuda"

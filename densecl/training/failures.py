@@ -1,18 +1,13 @@
-"""What torch says when training cannot go on, in words that say what to do."""
+"""Errors of torch that end a run, in words that say what to do."""
 
 from densecl.errors import DenseCLError, RunError
 from densecl.settings.recipe import RunSettings
 
-WORKER = "Original Traceback"
-
 
 def explained(error: Exception, settings: RunSettings) -> Exception:
-    """The error to show instead: for an exception out of a worker, memory that ran out, a worker that died.
-
-    Any other error is returned as it is.
-    """
+    """A clearer error for an exception in a worker, lack of memory or a dead worker; any other one is returned."""
     text = str(error)
-    if isinstance(error, DenseCLError) and WORKER in text:  # a worker's exception comes with its traceback as text
+    if isinstance(error, DenseCLError) and "Original Traceback" in text:  # a worker's error comes with its traceback
         last = text.strip().splitlines()[-1]
         return type(error)(last.partition(": ")[2] or last) if type(error).__init__ is DenseCLError.__init__ else error
     if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text:

@@ -1,15 +1,16 @@
-"""The order of samples and the loader that follows it."""
+"""The order of samples, and the loader."""
 
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Sampler
 
 from densecl.data.class_index import usable_cores
 from densecl.seeding import derive, generator
-from densecl.streams.samples import LoadedSample, SampleKey, TrainingSamples, stack
+from densecl.streams.samples import LoadedSample, SampleKey, TrainingSamples
 from densecl.training.batch import Batch
 from densecl.training.distributed import local_world
 
@@ -17,18 +18,14 @@ Extend = Callable[[list[SampleKey], int, int], list[SampleKey]]
 
 
 class EpochBatches(Sampler[list[SampleKey]]):
-    """Batches of sample keys of one step; the order of epoch e derives from (seed, step, e).
+    """Batches of sample keys of one step of `n` images; the order of epoch e derives from (seed, step, e).
 
     The last batch may be smaller, but never holds a single sample, which BatchNorm cannot learn from: it joins the
-    batch before, and a step of one image shows it twice.
+    batch before, and a step of one image shows it twice. `extend`, (keys, epoch, iteration) -> keys, adds replayed
+    samples.
 
-    The batches are the same for any number of processes; each yields its share. What is too small to be shared out
-    goes to fewer of them: the others get a copy whose keys say that it does not count.
-
-    Args:
-        n: images of the step. batch: samples a batch, of all processes. seed: of the run. step: being trained.
-        extend: (keys, epoch, iteration) -> keys, for plugins that append replayed samples; they are shared out as well.
-        rank, world: which process this is, of how many. least: samples in the smallest share.
+    The batches are the same for any number of processes; each yields its share, of at least `least` samples. A batch
+    too small for all of them goes to fewer: the others get a copy whose keys say that it does not count.
     """
 
     def __init__(
@@ -72,7 +69,6 @@ class EpochBatches(Sampler[list[SampleKey]]):
             yield self._share(self.extend(keys, self.epoch, iteration) if self.extend else keys)
 
     def _share(self, keys: list[SampleKey]) -> list[SampleKey]:
-        """This process's share of a batch."""
         if self.world == 1:
             return keys
         sharing = max(1, min(self.world, len(keys) // self.least))
@@ -83,8 +79,8 @@ class EpochBatches(Sampler[list[SampleKey]]):
 
 def collate(samples: list[LoadedSample]) -> Batch:
     """A batch with image and labels still uint8: a quarter and an eighth of the bytes to move; see `Loop.prepared`."""
-    image, target, step, index = stack(samples)
-    return Batch(image, target, None, step, index)
+    images, targets, steps, indices = zip(*samples, strict=True)
+    return Batch(torch.stack(images), torch.stack(targets), None, torch.tensor(steps), torch.tensor(indices))
 
 
 def choose_workers(asked: int | None, in_memory: bool) -> int:
@@ -96,19 +92,13 @@ def choose_workers(asked: int | None, in_memory: bool) -> int:
 
 def make_loader(samples: TrainingSamples, batches: EpochBatches, workers: int, pin: bool) -> Iterable[Batch]:
     """The loader of one step; its workers live as long as the step."""
-    options = {"persistent_workers": True, "prefetch_factor": 4, "worker_init_fn": _one_thread} if workers else {}
+    options: dict[str, Any] = (
+        {"persistent_workers": True, "prefetch_factor": 4, "worker_init_fn": _one_thread} if workers else {}
+    )
     # an own generator: the loader would otherwise draw its base seed from the global one, and so change other draws
     rng = torch.Generator().manual_seed(derive(batches.seed, "loader"))
-    loader: Iterable[Batch] = DataLoader(  # type: ignore[assignment]  (it yields what collate makes)
-        samples,
-        batch_sampler=batches,
-        collate_fn=collate,
-        num_workers=workers,
-        pin_memory=pin,
-        generator=rng,
-        **options,
-    )
-    return loader
+    options |= {"num_workers": workers, "pin_memory": pin, "generator": rng}
+    return DataLoader(samples, batch_sampler=batches, collate_fn=collate, **options)  # type: ignore[return-value]
 
 
 def _one_thread(_worker: int) -> None:
@@ -119,11 +109,11 @@ def step_length(
     images: int, batch: int, epochs: int | None, iterations: int | None, factor: float = 1.0
 ) -> tuple[int, int]:
     """(epochs, iterations) of a step of so many images, `factor` times the given length; one at least, none for 0."""
-    per_epoch = len(EpochBatches(images, batch, 0, 0))
     if not factor:
         return 0, 0
     if factor != 1:
         epochs, iterations = (None if n is None else max(1, round(factor * n)) for n in (epochs, iterations))
+    per_epoch = len(EpochBatches(images, batch, 0, 0))
     if iterations is not None:
         return math.ceil(iterations / per_epoch), iterations
     assert epochs is not None

@@ -1,4 +1,4 @@
-"""Refusals of what cannot be right when a batch is learnt in parts: in several passes, or by several processes."""
+"""Refusals of methods that cannot learn a batch in parts: in several passes, or in several processes."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -14,35 +14,23 @@ from densecl.training import distributed
 def check_parts(
     settings: TrainingSettings, stock: Sequence[Any], tasks: Iterable[Task], strategy: Any, device: torch.device
 ) -> None:
-    """Check that a method allows gradient accumulation, and several processes where there are some.
+    """SettingError where a method does not allow gradient accumulation, or the processes that there are.
 
-    Args:
-        settings: of training.
-        stock: stock Avalanche plugins.
-        tasks: of the stream.
-        strategy: the class.
-        device: of this process.
-
-    Raises:
-        SettingError: saying why not and what to do.
+    `stock` are Avalanche's plugins, `strategy` is a class.
     """
+    reason = ""
+    if stock:
+        reason = "a stock Avalanche plugin: its penalty would count once a part"
+    elif any(task.state_dict() for task in tasks):
+        reason = "an adversarial loss: its critic would learn once a part"
+    elif strategy.overrides("prepare_batch"):
+        reason = (
+            f"{strategy.__name__}: it changes targets or weights of a batch, and the shares of its parts would be "
+            "those from before"
+        )
+    if settings.accumulation > 1 and reason:
+        raise SettingError(f"training.accumulation does not go with {reason}", "use a smaller training.batch instead")
     world = distributed.world()
-    if settings.accumulation > 1 and stock:
-        raise SettingError(
-            "training.accumulation does not go with a stock Avalanche plugin: its penalty would count once a part",
-            "use a smaller training.batch instead",
-        )
-    if settings.accumulation > 1 and any(task.state_dict() for task in tasks):
-        raise SettingError(
-            "training.accumulation does not go with an adversarial loss: its critic would learn once a part",
-            "use a smaller training.batch instead",
-        )
-    if settings.accumulation > 1 and strategy.overrides("prepare_batch"):
-        raise SettingError(
-            f"training.accumulation does not go with {strategy.__name__}: it changes targets or weights of a "
-            "batch, and the shares of its parts would be those from before",
-            "use a smaller training.batch instead",
-        )
     if world > 1 and stock:
         raise SettingError(
             f"{type(stock[0]).__name__} is a stock Avalanche plugin: it has no state to share, and would see "

@@ -1,4 +1,4 @@
-"""Passes over a step's images beside training, for what is measured before or after it."""
+"""Passes over a step's images beside training, for measurements before or after it."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING

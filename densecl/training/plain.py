@@ -19,23 +19,12 @@ def train_plainly(
     settings: TrainingSettings,
     iterations: int,
     seed: int,
-    device: torch.device | str = "cpu",
+    device: torch.device,
 ) -> Network:
-    """Train with cross-entropy for so many iterations, with the optimiser of step 0; several processes do so alike.
+    """Train a network in place with cross-entropy and the optimiser of step 0; returned in evaluation mode.
 
-    Args:
-        network: with the outputs of the step; trained in place.
-        scenario: that has the images.
-        step: whose images.
-        settings: of the optimiser, the rate and the batch.
-        iterations: to train.
-        seed: of the order.
-        device: where it trains.
-
-    Returns:
-        The network in evaluation mode.
+    Several processes train alike, each on whole batches.
     """
-    device = torch.device(device)
     network.to(device).train()
     mean, std = (part.to(device) for part in scenario.normalisation)
     batches = EpochBatches(len(scenario.experiences[step].images.indices), settings.batch, seed, step)
@@ -49,9 +38,8 @@ def train_plainly(
         for batch in loader:
             moved = batch.to(device)
             output, target = network(normalise(moved.image, mean, std)), moved.target.long()
-            loss = sum(cross_entropy(logits, target) for logits in (output.logits, *output.auxiliary))
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[union-attr]
+            sum(cross_entropy(logits, target) for logits in (output.logits, *output.auxiliary)).backward()  # type: ignore[union-attr]
             optimizer.step()
             schedule.step()
             done += 1

@@ -1,9 +1,9 @@
-"""Mixed precision: where it is switched on, and the scaler that fp16 needs."""
+"""Mixed precision: autocast, and the scaler that fp16 needs."""
 
 import contextlib
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from densecl.errors import SettingError
 from densecl.models.network import Output
@@ -12,11 +12,7 @@ TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Precision:
-    """Autocast and gradient scaling of one run.
-
-    Raises:
-        SettingError: fp16 without CUDA.
-    """
+    """Autocast and gradient scaling of one run; SettingError for fp16 without CUDA."""
 
     def __init__(self, name: str, device: torch.device):
         if name == "fp16" and device.type != "cuda":
@@ -48,13 +44,11 @@ def widened(output: Output) -> Output:
     if output.logits.dtype == torch.float32:
         return output
 
-    def wide(tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else tensor.float()
+    def wide(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(wide, value))
+        return None if value is None else value.float()
 
-    def cast(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return tuple(tensor.float() for tensor in tensors)
-
-    logits = output.logits.float()
-    coarse = logits if output.coarse is output.logits else wide(output.coarse)
-    auxiliary, encoded, raw = map(cast, (output.auxiliary, output.encoded, output.raw))
-    return Output(logits, auxiliary, encoded, wide(output.decoded), coarse, raw)
+    same = output.coarse is output.logits
+    result = Output(*map(wide, output._replace(coarse=None) if same else output))
+    return result._replace(coarse=result.logits) if same else result

@@ -25,26 +25,17 @@ def _ramp(i: int, warmup: int) -> float:
 
 
 def make_optimizer(groups: list[dict[str, Any]], settings: TrainingSettings, step: int) -> torch.optim.Optimizer:
-    """The optimiser of a step.
-
-    Groups may carry their own `lr` (absolute), `lr_scale` and `weight_decay`.
-    """
+    """The optimiser of a step; groups may carry their own `lr` (absolute), `lr_scale` and `weight_decay`."""
     rate = settings.rate(step)
     groups = [{**group, "lr": group.get("lr", rate * group.pop("lr_scale", 1.0))} for group in map(dict, groups)]
     # fused kernels update all parameters in one call: a third of the time of a small network's iteration otherwise
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=rate, weight_decay=settings.weight_decay, fused=True)
-    optimizer = torch.optim.SGD(
-        groups,
-        lr=rate,
-        momentum=settings.momentum,
-        nesterov=settings.momentum > 0,
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
+    momentum, decay = settings.momentum, settings.weight_decay
+    optimizer = torch.optim.SGD(groups, rate, momentum, nesterov=momentum > 0, weight_decay=decay, fused=True)
     # The fused kernel fails when some parameters have had a gradient before and others have their first one now, as in
     # training by turns. Zeros give the same first step: 0 * momentum + gradient.
-    for parameter in (p for group in optimizer.param_groups for p in group["params"] if settings.momentum):
+    for parameter in (p for group in optimizer.param_groups for p in group["params"] if momentum):
         optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer
 
@@ -58,21 +49,14 @@ def make_schedule(
     """The schedule of a step, to be stepped after each iteration; a group's own `factor` comes before the settings'."""
     common = poly(max(iterations, 1), settings.power, settings.warmup)
 
-    def of(factor: Factor | None) -> Callable[[int], float]:
-        return common if factor is None else lambda i: factor(iterations, i)
-
-    return LambdaLR(optimizer, [of(factor) for factor in factors] if factors else common)
+    own = [common if f is None else (lambda i, f=f: f(iterations, i)) for f in factors]
+    return LambdaLR(optimizer, own or common)
 
 
 def two_parts(settings: TrainingSettings, iterations: int, i: int, cut: int, peak: float = 1.0) -> float:
-    """A `factor`'s value: polynomial decay twice, with the settings' warm-up in the first part.
+    """A `factor` at iteration i: polynomial decay twice, the second from `peak` at iteration `cut` on.
 
-    Args:
-        settings: of training.
-        iterations: of the step.
-        i: the iteration.
-        cut: the second part's first iteration.
-        peak: what the second part begins with.
+    The settings' warm-up is in the first part.
     """
     start, length, top = (0, cut, 1.0) if i < cut else (cut, iterations - cut, peak)
     return top * _ramp(i, settings.warmup) * max(0.0, 1 - (i - start) / max(length, 1)) ** settings.power

@@ -1,4 +1,4 @@
-"""Stock plugins of Avalanche on our loop: which of them work on dense targets, their callbacks, what they read.
+"""Stock plugins of Avalanche on our loop: refusals of those that need labelled images, callbacks, attributes.
 
 A plugin of `avalanche.training.plugins` is either in `WORKING` or refused when a run is planned. A class of a user on
 Avalanche's callbacks (a subclass of `SupervisedPlugin`) is called as well.
@@ -6,6 +6,7 @@ Avalanche's callbacks (a subclass of `SupervisedPlugin`) is called as well.
 
 from collections.abc import Sequence
 from functools import cached_property
+from operator import attrgetter
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from torch.utils.data import DataLoader
 from densecl.errors import DenseCLError, RunError, SettingError
 from densecl.metrics import ConfusionMatrix
 from densecl.models.network import Network
-from densecl.training.batch import Batch
+from densecl.training.batch import unkeyed
 
 if TYPE_CHECKING:
     from densecl.training.loop import Loop
@@ -41,16 +42,9 @@ INSTEAD = {
 
 
 def check_stock(name: str, cls: type, values: dict[str, Any], validation: float) -> None:
-    """Check that a stock plugin works on dense targets.
+    """SettingError where a stock plugin does not work on dense targets, with what to use instead.
 
-    Args:
-        name: as the user wrote it.
-        cls: its class.
-        values: arguments of its constructor.
-        validation: share of the training images that is held out.
-
-    Raises:
-        SettingError: saying why it does not, and what to use instead.
+    `name` is as the user wrote it, `values` are its arguments, `validation` is the share of held-out training images.
     """
     if not cls.__module__.startswith("avalanche."):
         return
@@ -81,12 +75,7 @@ class Logits(nn.Module):
 
 
 class StockPlugins:
-    """Calls the callbacks of stock plugins; stands for Avalanche's strategy, whose attributes they read.
-
-    Args:
-        loop: that tells it where training is.
-        plugins: of Avalanche.
-    """
+    """Calls the callbacks of stock plugins; stands for Avalanche's strategy, whose attributes they read."""
 
     is_training = True
 
@@ -97,11 +86,7 @@ class StockPlugins:
         self.scores: dict[str, float] = {}
 
     def call(self, callback: str) -> None:
-        """Call a callback of each plugin.
-
-        Raises:
-            RunError: a plugin failed.
-        """
+        """Call a callback of each plugin; RunError if one fails."""
         if callback == "before_training_exp":
             vars(self).pop("experience", None)
         for plugin in self.plugins:
@@ -120,7 +105,7 @@ class StockPlugins:
         if callback == "after_training_epoch" and self.watched:
             self.scores = {f"{METRIC}/eval_phase/{STREAM}": held_out_miou(self.loop)}
 
-    # ---- what plugins read
+    # ---- attributes that plugins read
 
     @cached_property
     def experience(self) -> Any:
@@ -131,7 +116,7 @@ class StockPlugins:
 
     @property
     def model(self) -> Logits:
-        """The network in training."""
+        """The network in training, whose output is its logits."""
         return Logits(self.loop.network)
 
     @property
@@ -150,63 +135,23 @@ class StockPlugins:
         """Normalised images (B, 3, H, W), targets, and the task label 0 of each."""
         return [self.mb_x, self.mb_y, self.mb_task_id]
 
-    @property
-    def mb_x(self) -> Tensor:
-        """Normalised images (B, 3, H, W)."""
-        return self.loop.batch.image
-
-    @property
-    def mb_y(self) -> Tensor:
-        """Targets, of segmentation labels (B, H, W) int64."""
-        return self.loop.batch.target
+    mb_x = property(attrgetter("loop.batch.image"))  # (B, 3, H, W), normalised
+    mb_y = property(attrgetter("loop.batch.target"))  # labels of segmentation are (B, H, W) int64
+    mb_output = property(attrgetter("loop.output.logits"))  # (B, C, H, W)
+    loss: Any = property(attrgetter("loop.loss"), lambda self, value: setattr(self.loop, "loss", value))
+    optimizer = property(attrgetter("loop.optimizer"))
+    device = property(attrgetter("loop.device"))
+    dataloader = property(attrgetter("loop.loader"))
+    train_mb_size = property(attrgetter("loop.settings.batch"))
+    train_epochs = property(attrgetter("loop.epochs"))
 
     @property
     def mb_task_id(self) -> Tensor:
         """(B,) zeros."""
         return torch.zeros_like(self.loop.batch.index)
 
-    @property
-    def mb_output(self) -> Tensor:
-        """Logits (B, C, H, W)."""
-        return self.loop.output.logits
-
-    @property
-    def loss(self) -> Tensor:
-        """The loss of the batch; what a plugin adds to it is learnt."""
-        return self.loop.loss
-
-    @loss.setter
-    def loss(self, value: Tensor) -> None:
-        self.loop.loss = value
-
     def _criterion(self, logits: Tensor, target: Tensor) -> Tensor:
-        unknown = torch.zeros(len(target), dtype=torch.int64, device=target.device)
-        return self.loop.task.loss(logits, Batch(logits, target, None, unknown, unknown))
-
-    @property
-    def optimizer(self) -> torch.optim.Optimizer:
-        """The optimiser of the step."""
-        return self.loop.optimizer
-
-    @property
-    def device(self) -> torch.device:
-        """Where the network is."""
-        return self.loop.device
-
-    @property
-    def dataloader(self) -> Any:
-        """The loader of the step."""
-        return self.loop.loader
-
-    @property
-    def train_mb_size(self) -> int:
-        """Images of a batch."""
-        return self.loop.settings.batch
-
-    @property
-    def train_epochs(self) -> int:
-        """Epochs of the step."""
-        return self.loop.epochs
+        return self.loop.task.loss(logits, unkeyed(logits, target))
 
     def stop_training(self) -> None:
         """End the step before its next epoch."""
@@ -215,14 +160,13 @@ class StockPlugins:
 
 @torch.no_grad()
 def held_out_miou(loop: "Loop") -> float:
-    """The mean IoU of the step's head on held-out training images, over the labels that it knows."""
+    """Mean IoU of the step's head on held-out training images, over the labels that it has outputs for."""
     network, samples, n = loop.network, loop.scenario.tests_of(loop.step), loop.network.n_outputs
     training = network.training
     network.eval()
     confusion = ConfusionMatrix(n)
     for sample in DataLoader(samples, batch_size=None):  # one image at a time: they may differ in size
-        batch = Batch(sample.image[None], sample.target[None], None, sample.image, sample.image)
-        batch = loop.prepared(Batch(*(None if part is None else part.to(loop.device) for part in batch)), loop.task)  # type: ignore[arg-type]
+        batch = loop.prepared(unkeyed(sample.image[None], sample.target[None]).to(loop.device), loop.task)
         target = torch.where(batch.target < n, batch.target, 255)  # classes to come
         confusion.update(network(batch.image).logits.argmax(1), target)
     network.train(training)
@@ -230,10 +174,7 @@ def held_out_miou(loop: "Loop") -> float:
 
 
 def _own_copies(plugin: Any) -> None:
-    """Give the plugin its own copy of the weights.
-
-    On a CPU Avalanche 0.6 keeps views of the live ones instead, so that no path is ever measured.
-    """
+    """Copy the plugin's weights: on a CPU Avalanche 0.6 keeps views of the live ones, so that no path is measured."""
     for weights in (plugin.ewc_data[0], plugin.syn_data["old_theta"]):
         for parameter in weights.values():
             parameter.data = parameter.data.clone()

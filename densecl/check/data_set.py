@@ -1,18 +1,15 @@
-"""Try a data set: every split is opened, a few images and masks are read, and faults are said in words."""
+"""Try a data set: every split is opened, a few images and masks are read."""
 
-import contextlib
-import inspect
 import pickle
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from densecl.check.findings import added_to, trying
 from densecl.data import entries
 from densecl.data.dataset import VOID, DenseDataset
-from densecl.errors import DenseCLError
 from densecl.settings.catalogue import load_class
 from densecl.settings.grammar import parse
 
@@ -43,11 +40,11 @@ def check_data_set(cls: type | DenseDataset, root: Path | None = None, **setting
     findings = _statements(cls)
     if findings:
         return findings
-    with _named(cls, "finding its folder", findings):
+    with added_to(findings), trying("finding its folder", cls):
         root = cls.locate(root)
     readers: dict[str, DenseDataset] = {}
     for split in cls.splits if not findings else ():
-        with _named(cls, f"opening {split}", findings):
+        with added_to(findings), trying(f"opening {split}", cls):
             readers[split] = cls(root, split, **settings)  # type: ignore[arg-type]
     for reader in readers.values():
         findings += [f"{reader.split}: {finding}" for finding in _reader(reader)]
@@ -84,13 +81,13 @@ def _reader(reader: DenseDataset) -> list[str]:
         findings.append("it names classes, but its images have no masks")
     if reader.has_masks and not reader.class_names:
         findings.append("its images have masks, but class_names is empty")
-    with _named(type(reader), "handing it to a worker process", findings):
+    with added_to(findings), trying("handing it to a worker process", type(reader)):
         pickle.dumps(reader)
-    with _named(type(reader), "listing its files again", findings):
+    with added_to(findings), trying("listing its files again", type(reader)):
         if type(reader)(reader.root, reader.split, **reader.settings).ids != reader.ids:
             findings.append("files() gives another order each time: sort what you list")
     for i in sorted({0, len(reader) // 2, len(reader) - 1}):
-        with _named(type(reader), f"reading '{reader.ids[i]}'", findings):
+        with added_to(findings), trying(f"reading '{reader.ids[i]}'", type(reader)):
             findings += [f"'{reader.ids[i]}': {finding}" for finding in _sample(reader, i)]
     return findings
 
@@ -119,16 +116,3 @@ def _overlap(train: DenseDataset, test: DenseDataset) -> list[str]:
     """Images that are trained on and tested on."""
     both = sorted(set(train.image_files) & set(test.image_files))
     return [f"{len(both)} images are in train and in test: {', '.join(both[:3])}"] if both else []
-
-
-@contextlib.contextmanager
-def _named(cls: type, stage: str, findings: list[str]) -> Iterator[None]:
-    """Make any error a finding that says when it arose, and in which line of the class's file."""
-    try:
-        yield
-    except DenseCLError as error:
-        findings.append(f"{stage}: {error}")
-    except Exception as error:
-        own = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == inspect.getfile(cls)]
-        where = f"in {Path(own[-1].filename).name}:{own[-1].lineno}, " if own else ""
-        findings.append(f"{stage}: {where}{type(error).__name__}: {error}")

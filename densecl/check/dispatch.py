@@ -1,7 +1,8 @@
-"""Checks by what a name means: a method, or a data set or backbone of one's own."""
+"""Checks by what a name means: a method, or a data set, backbone or task of one's own."""
 
 from pathlib import Path
 
+from densecl.settings.catalogue import load_class
 from densecl.settings.grammar import parse
 
 
@@ -19,16 +20,24 @@ def check(text: str, data: Path | None = None, catalogue: Path | None = None) ->
     Raises:
         DenseCLError: the text names nothing that can be tried.
     """
-    from densecl.check.backbone import backbone_of, check_backbone_class
     from densecl.check.data_set import check_data_set, names_data_set
+    from densecl.models.network import Backbone
+    from densecl.tasks import Task
 
-    if (backbone := backbone_of(text)) is not None:
-        return check_backbone_class(*backbone), "maps of all sizes, gradients, growing heads, state"
+    call, *others = parse(text)
+    cls = load_class(call.name) if ":" in call.name and not others else object
+    if issubclass(cls, Backbone):
+        from densecl.check.backbone import check_backbone_class
+
+        return check_backbone_class(cls, call.arguments), "maps of all sizes, gradients, growing heads, state"
+    if issubclass(cls, Task):
+        from densecl.check.task import check_task
+
+        return check_task(cls, call.arguments), "targets, losses, metrics, void pixels, picture, state"
     if names_data_set(text):
         from densecl.data import data_set
 
-        values = parse(text)[0].arguments
-        return check_data_set(data_set(text), data, **values), "files, images, masks, labels, classes"
+        return check_data_set(data_set(text), data, **call.arguments), "files, images, masks, labels, classes"
     from densecl.check.check import check_method
 
     return check_method(text, catalogue), "hooks, outputs, losses, growing heads, state"

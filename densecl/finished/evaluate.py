@@ -11,11 +11,10 @@ from densecl.errors import RecordError, SettingError, UnknownNameError
 from densecl.metrics.iou import foreground_mean, harmonic_mean
 from densecl.records.record import FILE_NAME, Evaluation, Record, read_record
 from densecl.runner.build import build_loop, build_network, build_scenario
-from densecl.runner.checkpoint import load_weights
+from densecl.runner.checkpoint import Checkpoints, load_weights
 from densecl.runner.evaluation import evaluate
 from densecl.runner.methods import parse_method
 from densecl.runner.plan import Plan, usable_device
-from densecl.runner.resume import Checkpoints
 from densecl.settings.catalogue import own_kinds
 from densecl.settings.grammar import Call, format_spec
 from densecl.settings.recipe import EvaluationSettings, RunSettings, build

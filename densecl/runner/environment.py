@@ -1,4 +1,4 @@
-"""What a record says besides its results: settings, versions and the machine."""
+"""The record of a run that begins: settings, versions and the machine."""
 
 import contextlib
 import platform
@@ -12,7 +12,6 @@ import torch
 
 from densecl import __version__
 from densecl.records.record import Record, TaskRecord
-from densecl.runner.build import is_resumable
 from densecl.runner.plan import Plan
 from densecl.streams.scenario import Scenario
 from densecl.streams.stream import Stream
@@ -33,7 +32,7 @@ def new_record(plan: Plan, scenario: Scenario, workers: int) -> Record:
         seed=s.seed,
         hash=plan.hash,
         status="running",
-        resumable=is_resumable(plan),
+        resumable=plan.method.resumable,
         oracle=plan.method.strategy.cls.oracle,  # type: ignore[attr-defined]
         settings=settings,
         environment=_environment(torch.device(s.device), workers)
@@ -49,12 +48,12 @@ def new_record(plan: Plan, scenario: Scenario, workers: int) -> Record:
         },
         class_names=list(stream.class_names),
         has_background=stream.has_background,
-        tasks=task_records(stream),
+        tasks=_task_records(stream),
         planned_steps=[list(group) for group in stream.groups],
     )
 
 
-def task_records(stream: Stream) -> list[TaskRecord]:
+def _task_records(stream: Stream) -> list[TaskRecord]:
     """The tasks of a sequence; none for a class-incremental stream."""
     if stream.kind == "classes":
         return []
@@ -72,7 +71,7 @@ def task_records(stream: Stream) -> list[TaskRecord]:
 
 
 def _environment(device: torch.device, workers: int) -> dict[str, Any]:
-    """What a reader needs to reproduce or to compare the costs."""
+    """Facts that a reader needs to reproduce a run or to compare costs."""
     cuda = device.type == "cuda"
     return {
         "git": _git_revision(),
@@ -100,7 +99,7 @@ def _git_revision() -> str | None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: of the device's allocator, or the largest resident set of this process."""
+    """Peak bytes of the device's allocator, or of the resident set of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from densecl.check.findings import added_to, trying
+from densecl.check.findings import added_to, described, trying
 from densecl.check.tiny import TRAINING, tiny_loop, tiny_stream
 from densecl.check.watch import watch
 from densecl.errors import DenseCLError, SettingError
@@ -55,8 +56,8 @@ def _method(text: str, catalogue: Path | None) -> Method:
         return parse_method(f"finetune+{text}", catalogue)
 
 
-def _classes(method: Method) -> list[type]:
-    return [part.cls for part in (method.strategy, *method.plugins)]
+def _trying(stage: str, method: Method) -> AbstractContextManager[None]:
+    return trying(stage, *(part.cls for part in (method.strategy, *method.plugins)))
 
 
 def _static(part: Part) -> list[str]:
@@ -117,18 +118,17 @@ def _hooks(cls: type, base: type) -> list[str]:
 def _train(method: Method) -> list[str]:
     """Train three tiny steps, looking at what each hook returns."""
     scenario = tiny_stream(method)
-    with trying("making it", *_classes(method)):
+    with _trying("making it", method):
         loop = tiny_loop(method, scenario)
     watch(loop)
     for experience in scenario.experiences:
         step = experience.step
         before = {name: p.detach().clone() for name, p in loop.network.named_parameters()}
-        with trying(f"step {step}", *_classes(method)):
+        with _trying(f"step {step}", method):
             loop.train([experience])
-        findings = _trained(loop, experience, before)
-        if findings:
+        if findings := _trained(loop, experience, before):
             return [f"step {step}: {finding}" for finding in findings]
-        with trying(f"evaluation of step {step}", *_classes(method)):
+        with _trying(f"evaluation of step {step}", method):
             evaluations = evaluate(loop, step, 4)
         if not any(map(sum, evaluations[-1].confusion or [[1]])):
             return [f"step {step}: the evaluation counted no pixel"]
@@ -137,12 +137,10 @@ def _train(method: Method) -> list[str]:
 
 def _trained(loop: Loop, experience: Experience, before: dict[str, Tensor]) -> list[str]:
     """Look at what a step must leave behind."""
-    findings = []
-    parameters = dict(loop.network.named_parameters())
+    findings, parameters = [], dict(loop.network.named_parameters())
     if loop.network.n_outputs != experience.n_outputs:
         findings.append(f"the network has {loop.network.n_outputs} outputs, not {experience.n_outputs}")
-    bad = [name for name, p in parameters.items() if not torch.isfinite(p).all()]
-    if bad:
+    if bad := [name for name, p in parameters.items() if not torch.isfinite(p).all()]:
         findings.append(f"the parameter {bad[0]} is not finite after training")
     still = all(name in parameters and torch.equal(parameters[name], p) for name, p in before.items())
     if experience.step == 0 and still:
@@ -154,27 +152,26 @@ def _state(loop: Loop, method: Method) -> list[str]:
     """Check that states survive being saved and loaded."""
     findings = []
     for name, owner in [(method.strategy.name, loop.strategy), *((p.name, p) for p in loop.plugins)]:
-        with trying(f"{name}.state_dict", *_classes(method)):
+        with _trying(f"{name}.state_dict", method):
             state = owner.state_dict()
         if not isinstance(state, dict):
-            findings.append(f"{name}.state_dict returned a {type(state).__name__}; it must return a dict")
+            findings.append(f"{name}.state_dict returned {described(state)}; it must return a dict")
         elif wrong := _unsafe(state):
             findings.append(
                 f"{name}.state_dict holds {wrong}: only tensors, numbers, strings and containers can be saved"
             )
         else:
-            with trying(f"{name}.load_state_dict", *_classes(method)):
+            with _trying(f"{name}.load_state_dict", method):
                 owner.load_state_dict(state)
     return findings
 
 
 def _unsafe(value: Any) -> str:
     """Name the first type in a state that cannot be saved safely."""
-    if isinstance(value, dict):
-        return next((bad for item in (*value, *value.values()) if (bad := _unsafe(item))), "")
-    if isinstance(value, list | tuple | set):
-        return next((bad for item in value if (bad := _unsafe(item))), "")
-    return "" if value is None or isinstance(value, Tensor | bool | int | float | str) else f"a {type(value).__name__}"
+    if isinstance(value, dict | list | tuple | set):
+        items = (*value, *value.values()) if isinstance(value, dict) else value
+        return next((bad for item in items if (bad := _unsafe(item))), "")
+    return "" if value is None or isinstance(value, Tensor | bool | int | float | str) else described(value)
 
 
 def _shared(method: Method) -> list[str]:
@@ -206,7 +203,7 @@ def _after_step_0(method: Method, kind: str) -> dict[str, Tensor]:
     scenario = tiny_stream(method, kind)
     # with weighted classes: a loss that forgets them would otherwise look plain
     loop = tiny_loop(method, scenario, training=TRAINING.model_copy(update={"class_weights": 0.5}))
-    with trying("step 0", *_classes(method)):
+    with _trying("step 0", method):
         loop.train(scenario.experiences[:1])
     return loop.network.state_dict()
 

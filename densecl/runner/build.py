@@ -43,16 +43,10 @@ def build_scenario(plan: Plan, progress: Callable[[int, int], None] | None = Non
     a run at its first evaluation.
     """
     s, readers = plan.settings, plan.readers
-    in_memory = s.loader.workers in (None, 0) and all(
-        reader.fits_in_memory(MEMORY // len(readers)) for pair in readers for reader in pair
-    )
-    common: dict[str, Any] = {
-        "validation": s.data.validation,
-        "validation_seed": s.data.validation_seed,
-        "mean": s.data.mean,
-        "std": s.data.std,
-        "seed": s.seed,
-    }
+    fit = (reader.fits_in_memory(MEMORY // len(readers)) for pair in readers for reader in pair)
+    in_memory = s.loader.workers in (None, 0) and all(fit)
+    common: dict[str, Any] = {key: getattr(s.data, key) for key in ("validation", "validation_seed", "mean", "std")}
+    common["seed"] = s.seed
     workers = choose_workers(s.loader.workers, in_memory)
     if s.stream.kind == "tasks":
         return task_sequence(_sources(plan, in_memory, progress), **common), workers
@@ -100,11 +94,7 @@ def _transforms(training: TrainingSettings, crop: Any, evaluated: int | Literal[
 
 
 def domains_of(train: DenseDataset, steps: Steps) -> list[np.ndarray]:
-    """Indices of the images of each step of a domain-incremental stream.
-
-    Raises:
-        SettingError: the data set has no domains, or other ones than the split counts.
-    """
+    """Indices of the images of each step of a domain-incremental stream."""
     domains, counted = list(train.domains().values()), sum(map(len, steps))
     if not domains:
         raise SettingError(f"stream.kind=domain: {train.name} has no domains", "cityscapes has its cities")
@@ -117,13 +107,10 @@ def domains_of(train: DenseDataset, steps: Steps) -> list[np.ndarray]:
 
 
 def recorded_stream(plan: Plan, record: Record) -> Stream:
-    """The stream of a recorded run, without its data: a network can grow along it as it did.
-
-    Raises:
-        RecordError: the record's settings name other tasks than the record.
-    """
+    """The stream of a recorded run, without its data: a network can grow along it as it did."""
+    s = plan.settings
     if record.tasks:
-        if [task.name for task in plan.settings.stream.tasks] != [task.name for task in record.tasks]:
+        if [task.name for task in s.stream.tasks] != [task.name for task in record.tasks]:
             raise RecordError("the record's 'tasks' are not those of its 'settings.stream.tasks'", "run it again")
         tasks = [
             settings.cls.build(
@@ -131,16 +118,16 @@ def recorded_stream(plan: Plan, record: Record) -> Stream:
                 settings.values,
                 Context(tuple(task.class_names[1:]), task.class_names[:1] != ["other"], judge=False),
             )
-            for settings, task in zip(plan.settings.stream.tasks, record.tasks, strict=True)
+            for settings, task in zip(s.stream.tasks, record.tasks, strict=True)
         ]
         return task_stream(tasks, [task.class_names for task in record.tasks])
     return class_stream(
-        plan.settings.data.name,
+        s.data.name,
         record.planned_steps or [step.new_classes for step in record.steps],
         record.class_names,
         has_background=record.has_background,
-        setting="domain" if plan.settings.stream.kind == "domain" else plan.settings.stream.setting,
-        labels=plan.settings.stream.labels,
+        setting="domain" if s.stream.kind == "domain" else s.stream.setting,
+        labels=s.stream.labels,
         joint=plan.method.joint,
         by_task=plan.method.told,
     )

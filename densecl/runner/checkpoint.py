@@ -68,11 +68,7 @@ def pack(state: dict[str, Any]) -> bytes:
 
 
 def unpack(path: Path, run: str) -> dict[str, Any]:
-    """The state in a checkpoint of the run with hash `run`.
-
-    Raises:
-        RunError: missing, torn, changed, not a checkpoint, of another run, or holding anything but plain data.
-    """
+    """Read the state in a checkpoint of the run with hash `run`; every fault is a RunError."""
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -119,18 +115,15 @@ class Checkpoints:
 
     def save_epoch(self, state: dict[str, Any]) -> None:
         """Keep a state; its tensors are copied now, and written while training goes on."""
-        if not self.writes:
-            return
-        self.wait()
-        copied = _copied({**state, "run": self.run})
-        self._pending = self._pool.submit(self._write_epoch, copied)
+        if self.writes:
+            self.wait()
+            self._pending = self._pool.submit(self._write_epoch, _copied({**state, "run": self.run}))
 
     def save_step(self, step: int, method: dict[str, Any]) -> None:
         """Keep the method's state after a step; its weights are kept as safetensors."""
-        if not self.writes:
-            return
-        self.wait()
-        self._write(self.step_path(step), {"run": self.run, "step": step, "method": _copied(method)})
+        if self.writes:
+            self.wait()
+            _write(self.step_path(step), {"run": self.run, "step": step, "method": _copied(method)})
 
     def prune(self, step: int) -> None:
         """Remove the epochs of a step that is finished and recorded."""
@@ -172,14 +165,15 @@ class Checkpoints:
 
     def _write_epoch(self, state: dict[str, Any]) -> None:
         step, epoch = state["step"], state["epoch"]
-        self._write(self.epoch_path(step, epoch), state)
+        _write(self.epoch_path(step, epoch), state)
         if not self.keep:
             self.epoch_path(step, epoch - KEPT).unlink(missing_ok=True)
 
-    def _write(self, path: Path, state: dict[str, Any]) -> None:
-        content = pack(state)
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(content)
+
+def _write(path: Path, state: dict[str, Any]) -> None:
+    content = pack(state)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def _copied(value: Any) -> Any:

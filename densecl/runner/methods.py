@@ -95,11 +95,7 @@ class Method:
 
 
 def parse_method(text: str, catalogue: Path | None = None) -> Method:
-    """The method behind `mib+replay(memory=100)` or `mine.py:Mine(weight=3)`.
-
-    Raises:
-        SpecError: no strategy, two of them, or a plugin twice. UnknownNameError: a name that does not exist.
-    """
+    """The method behind `mib+replay(memory=100)` or `mine.py:Mine(weight=3)`."""
     recipes = strategy_recipes(catalogue)
     parts = [_part(call, recipes) for call in parse(text)]
     strategies = [part for part in parts if issubclass(part.cls, Strategy)]
@@ -111,9 +107,9 @@ def parse_method(text: str, catalogue: Path | None = None) -> Method:
         )
     if not strategies:
         raise SpecError(f"'{text}' names no strategy, only plugins", f"did you mean 'finetune+{text}'?")
-    twice = {part.name for part in plugins if [p.name for p in plugins].count(part.name) > 1}
-    if twice:
-        raise SpecError(f"'{text}' names {sorted(twice)[0]} twice", "name each plugin once")
+    names = [part.name for part in plugins]
+    if twice := sorted(name for name in names if names.count(name) > 1):
+        raise SpecError(f"'{text}' names {twice[0]} twice", "name each plugin once")
     return Method(strategies[0], plugins)
 
 

@@ -22,11 +22,11 @@ from densecl.errors import RunError
 from densecl.files import atomic_path, write_text
 from densecl.palette import palette
 from densecl.runner.evaluation import see
-from densecl.runner.predictor import labels_of, see_one
 from densecl.seeding import derive
 from densecl.streams.samples import TestSamples
 from densecl.streams.scenario import Scenario
 from densecl.training.loop import Loop
+from densecl.training.precision import widened
 
 FOLDER = "pictures"
 COUNT = 6  # images
@@ -85,8 +85,8 @@ def task_picture(loop: Loop, head: int) -> Tensor:
 def choose(samples: TestSamples, count: int = COUNT) -> list[int]:
     """Choose images that show many classes: their positions in ascending order, equal for all runs on these images.
 
-    Images are taken in an order that derives from their index in the data set. Of the first `CANDIDATES` with any
-    class, one after the other is chosen that shows most classes which none before has; of equal ones the first.
+    Images are ordered by a hash of their index in the data set. Of the first `CANDIDATES` with any class, the one with
+    most classes that are not shown yet is chosen again and again; of equal ones the first.
     """
     order = sorted(range(len(samples)), key=lambda position: derive("pictures", int(samples.indices[position])))
     candidates: dict[int, frozenset[int]] = {}
@@ -134,7 +134,8 @@ def predict_seen(loop: Loop, step: int, image: Tensor, truth: np.ndarray) -> np.
         labels = np.array(stream.labels_of(head), np.uint8)
         if not stream.by_task or np.isin(truth, labels[1:]).any():
             loop.strategy.select_task(head)
-            predicted = labels[labels_of(loop, see_one(loop, stream.tasks[head], image))]
+            output, _ = see(loop, stream.tasks[head], image[None], torch.zeros(1, *truth.shape, dtype=torch.uint8))
+            predicted = labels[loop.strategy.predict(widened(output))[0].cpu().numpy()]
             result = np.where(predicted == 0, result, predicted)
     loop.strategy.select_task(step)
     return result

@@ -133,9 +133,6 @@ def make_plan(
 
     Code defaults, the benchmark's recipe, its split's part, the backbone's part, the strategies' recipes, the
     benchmark's arguments, `assignments` ("training.epochs=2"), then the other arguments.
-
-    Raises:
-        UnknownNameError, SettingError, SpecError, RecipeError: each names what is wrong.
     """
     call = parse_one(benchmark, "benchmark")
     recipe, split = benchmark_recipe(call.name, catalogue)

@@ -44,7 +44,8 @@ class Predictor:
         """Labels (H, W) uint8 of an RGB image (H, W, 3) uint8; of a task of values, the picture (H, W, 3) uint8."""
         image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
         height, width = image.shape[1:]
-        output = see_one(self.loop, self.task, resized(image, seen_size(height, width, self.size)))
+        seen = resized(image, seen_size(height, width, self.size))[None]
+        output = widened(see(self.loop, self.task, seen, torch.zeros(1, *seen.shape[2:], dtype=torch.uint8))[0])
         if self.task.kind == "segmentation":
             return np.array(self.labels, np.uint8)[labels_of(self.loop, output, (height, width))]
         logits = _scaled(output.logits.float(), (height, width))[0].cpu()
@@ -71,11 +72,6 @@ def seen_size(height: int, width: int, size: Size) -> tuple[int, int]:
 def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
     """(3, H, W) uint8 at another size, resized like images of the test stream."""
     return image if tuple(image.shape[1:]) == size else transform.resize_image(image, list(size))
-
-
-def see_one(loop: Loop, task: Task, image: Tensor) -> Output:
-    """The network's output on one image (3, H, W) uint8, in float32."""
-    return widened(see(loop, task, image[None], torch.zeros(1, *image.shape[1:], dtype=torch.uint8))[0])
 
 
 def labels_of(loop: Loop, output: Output, size: tuple[int, int] | None = None) -> np.ndarray:

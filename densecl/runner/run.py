@@ -26,6 +26,7 @@ from densecl.runner.evaluation import evaluate
 from densecl.runner.folder import check_space, locked, remove
 from densecl.runner.plan import Plan, make_plan
 from densecl.runner.share import FirstStep, may_share, train_or_load
+from densecl.settings.recipe import RunSettings
 from densecl.streams.experiences import Experience
 from densecl.training import distributed
 from densecl.training.distributed import from_main, is_main
@@ -109,14 +110,14 @@ def execute(
                 resumed = bool(record.steps) or spent > 0
                 events.run_started(Start(plan.folder, record, lengths(loop), resumed))
                 if not resumed and is_main():
-                    shutil.rmtree(folder / "weights", ignore_errors=True)
-                    shutil.rmtree(folder / pictures.FOLDER, ignore_errors=True)
-                    shutil.rmtree(checkpoints.folder, ignore_errors=True)
+                    for old in (folder / "weights", folder / pictures.FOLDER, checkpoints.folder):
+                        shutil.rmtree(old, ignore_errors=True)
                 complete = len(record.steps) == steps
                 record = record.model_copy(update={"status": "finished" if complete else "running"})
                 _write(record, result)
                 for experience in scenario.experiences[len(record.steps) :]:
-                    record = work.step(experience, record, share=share, spent=spent)
+                    with _explaining(plan.settings):
+                        record = work.step(experience, record, share=share, spent=spent)
                     _write(record, result)
                     checkpoints.prune(experience.step)
                     spent = 0.0
@@ -182,29 +183,15 @@ class Work:
 
     def step(self, experience: Experience, record: Record, *, share: bool, spent: float) -> Record:
         """Train, evaluate and keep one step; the record with it."""
-        try:
-            return self._step(experience, record, share, spent)
-        except Exception as error:
-            from densecl.training.failures import explained
-
-            shown = explained(error, self.plan.settings)
-            if shown is error:
-                raise
-            raise shown from error
-
-    def _step(self, experience: Experience, record: Record, share: bool, spent: float) -> Record:
         plan, loop, number = self.plan, self.loop, experience.step
         if loop.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(loop.device)
 
-        def train() -> None:
-            self.train(experience, spent)
-
+        start = time.perf_counter()
         if number == 0 and share:
-            trained = train_or_load(plan, loop, train, self.events.line)
+            trained = train_or_load(plan, loop, lambda: self.train(experience, spent), self.events.line)
         else:
-            start = time.perf_counter()
-            train()
+            self.train(experience, spent)
             trained = FirstStep(loop.iterations, time.perf_counter() - start, loaded=False)
         self.events.evaluating(number)
         evaluations = evaluate(loop, number, plan.settings.evaluation.batch, self.workers, record.steps)
@@ -239,6 +226,19 @@ class Work:
         return record.model_copy(update={"steps": [*record.steps, step], "status": status})
 
 
+@contextlib.contextmanager
+def _explaining(settings: RunSettings) -> Iterator[None]:
+    """Raise memory that ran out and a worker that died in words."""
+    try:
+        yield
+    except Exception as error:
+        from densecl.training.failures import explained
+
+        if (shown := explained(error, settings)) is error:
+            raise
+        raise shown from error
+
+
 def _check_alike(plan: Plan) -> None:
     """Refuse processes that read other data or settings."""
     for number, theirs in enumerate(distributed.from_all(plan.hash)):
@@ -251,7 +251,6 @@ def _check_alike(plan: Plan) -> None:
 
 
 def _write(record: Record, path: Path) -> None:
-    """Write the record, in the main process."""
     if is_main():
         record.write(path)
 

@@ -49,7 +49,8 @@ def train_or_load(plan: Plan, loop: Loop, train: Callable[[], None], say: Callab
     """Load step 0 from the results folder, or train it and put it there; wait for another run that is doing so."""
     scenario, experience = loop.scenario, loop.scenario.experiences[0]
     path = plan.output / ".shared" / f"{first_step_key(plan, scenario)}.safetensors"
-    with _held(path.with_suffix(".lock"), say) if distributed.is_main() else contextlib.nullcontext():
+    lock = path.with_suffix(".lock")
+    with _held(lock, say) if distributed.is_main() else contextlib.nullcontext():
         # a run that was killed inside its own first step goes on with it: its record must not depend on the kill
         loaded = None if loop.resuming else distributed.from_main(lambda: _read(path, say))
         if loaded is not None:
@@ -63,7 +64,7 @@ def train_or_load(plan: Plan, loop: Loop, train: Callable[[], None], say: Callab
         try:
             train()
         except DataError:  # nothing stays of a run that could not begin
-            path.with_suffix(".lock").unlink(missing_ok=True)
+            lock.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # others are there
                 path.parent.rmdir()
             raise

@@ -19,11 +19,7 @@ LARGEST = 512  # side of an image that is tried for a decoded map as high as it 
 
 
 def check_backbone_class(cls: type[Backbone], values: Mapping[str, Any]) -> list[str]:
-    """Find what is wrong with a backbone, in words. An encoder starts from random weights.
-
-    Raises:
-        DenseCLError: `values` do not fit its constructor.
-    """
+    """Find what is wrong with a backbone, in words; its encoder starts from random weights."""
     values = {"weights": "none", **values} if "weights" in inspect.signature(cls).parameters else values
     arguments, findings = resolve_backbone(cls, values), list[str]()
     with added_to(findings):
@@ -39,6 +35,10 @@ def _built(cls: type[Backbone], arguments: Mapping[str, Any]) -> Backbone:
     torch.manual_seed(0)
     with trying("building it", cls):
         return cls(**arguments)
+
+
+def _noise(height: int, width: int) -> Tensor:
+    return torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(1))
 
 
 def _attributes(backbone: Backbone, _same: Backbone) -> Iterator[str]:
@@ -64,7 +64,7 @@ def _maps(backbone: Backbone, _same: Backbone) -> Iterator[str]:
     """Look at the maps of images of several sizes, in training and in evaluation."""
     stride = 0.0
     for height, width in (*SIZES, *_as_high_as_channels(backbone)):
-        images = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(1))
+        images = _noise(height, width)
         for training in (True, False):
             shown = f"{'training' if training else 'evaluation'} on images of {height}x{width}"
             features = _features(backbone.train(training), images, shown)
@@ -86,7 +86,7 @@ def _maps(backbone: Backbone, _same: Backbone) -> Iterator[str]:
 
 
 def _as_high_as_channels(backbone: Backbone) -> list[tuple[int, int]]:
-    """An image whose decoded map is as high as it has channels: code that guesses the axes goes wrong there."""
+    """Find an image size whose decoded map is as high as it has channels: code that guesses the axes fails there."""
     with torch.no_grad(), trying("evaluation on images of 64x64", type(backbone)):
         decoded: Any = backbone.eval()(torch.zeros(1, 3, 64, 64))[0]
         side = backbone.channels * 64 // decoded.shape[2]
@@ -94,18 +94,18 @@ def _as_high_as_channels(backbone: Backbone) -> list[tuple[int, int]]:
 
 
 def _features(backbone: Backbone, images: Tensor, shown: str) -> Features:
-    given = images.clone()
+    passed = images.clone()
     with torch.no_grad(), trying(shown, type(backbone)):
-        features = backbone(given)
+        features = backbone(passed)
     if not isinstance(features, Features):
         raise Finding(f"forward returned a {type(features).__name__}; it must return densecl.models.Features")
-    if not torch.equal(given, images):
+    if not torch.equal(passed, images):
         raise Finding("forward changed the images in place: change a copy")
     return features
 
 
 def _faults(backbone: Backbone, features: Features) -> Iterator[str]:
-    """Faults in the shapes and values of maps."""
+    """Look at the shapes and values of maps."""
     auxiliary = backbone.auxiliary_channels if backbone.training else ()
     encoded = features.encoded
     if not isinstance(encoded, tuple) or not encoded:
@@ -128,11 +128,11 @@ def _faults(backbone: Backbone, features: Features) -> Iterator[str]:
 
 
 def _gradients(backbone: Backbone, _same: Backbone) -> Iterator[str]:
-    """Every parameter that trains gets a gradient from the logits."""
+    """Check that every parameter that trains gets a gradient from the logits."""
     network = Network(backbone.train())
     with trying("training", type(backbone)):
         network.grow(3)
-        output = network(torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(1)))
+        output = network(_noise(64, 96))
         torch.stack([x.square().mean() for x in (output.logits, *output.auxiliary)]).sum().backward()
     if output.logits.shape != (2, 3, 64, 96):
         yield f"a head of 3 outputs gives logits {tuple(output.logits.shape)}, not (2, 3, 64, 96); see build_head"
@@ -145,7 +145,7 @@ def _gradients(backbone: Backbone, _same: Backbone) -> Iterator[str]:
 
 
 def _growth(backbone: Backbone, _same: Backbone) -> Iterator[str]:
-    network, images = Network(backbone.eval()), torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(1))
+    network, images = Network(backbone.eval()), _noise(64, 96)
     with torch.no_grad(), trying("growing heads", type(backbone)):
         network.grow(3)
         before = network(images).logits
@@ -156,8 +156,8 @@ def _growth(backbone: Backbone, _same: Backbone) -> Iterator[str]:
 
 
 def _copies(backbone: Backbone, same: Backbone) -> Iterator[str]:
-    """A teacher is a copy; a resumed run loads a state into a new network; stages before activations may be wanted."""
-    images = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(1))
+    """Try what runs do with a network: copy it, load its state into a new one, ask for stages before activations."""
+    images = _noise(64, 96)
     expected = _features(backbone.eval(), images, "evaluation").decoded
     with trying("copying it for a teacher", type(backbone)):
         teacher = copy.deepcopy(backbone)

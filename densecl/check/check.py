@@ -29,17 +29,11 @@ VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def check_method(text: str, catalogue: Path | None = None) -> list[str]:
-    """Find what is wrong with a strategy or a plugin, in words.
-
-    Raises:
-        DenseCLError: the text names nothing that can be tried.
-    """
+    """Find what is wrong with a strategy or a plugin, in words."""
     method = _method(text, catalogue)
-    parts = (method.strategy, *method.plugins)
-    findings = [finding for part in parts if not part.stock for finding in _static(part)]
-    if findings:
+    if findings := [finding for part in method.parts if not part.stock for finding in _static(part)]:
         return findings
-    for part in parts:
+    for part in method.parts:
         part.resolved()  # values in the text that do not fit are no fault of the method
     with _one_thread(), added_to(findings):
         findings += _train(method) or _shared(method)
@@ -57,7 +51,7 @@ def _method(text: str, catalogue: Path | None) -> Method:
 
 
 def _trying(stage: str, method: Method) -> AbstractContextManager[None]:
-    return trying(stage, *(part.cls for part in (method.strategy, *method.plugins)))
+    return trying(stage, *(part.cls for part in method.parts))
 
 
 def _static(part: Part) -> list[str]:
@@ -95,7 +89,7 @@ def _attributes(cls: type, base: type) -> list[str]:
 
 
 def _hooks(cls: type, base: type) -> list[str]:
-    """Find hooks that cannot be called as they will be, and methods that were perhaps meant to be hooks."""
+    """Find hooks whose signature does not fit, and methods that were perhaps meant to be hooks."""
     functions = {name: value for name, value in vars(cls).items() if inspect.isfunction(value)}
     called = {name for function in functions.values() for name in function.__code__.co_names}
     hooks = [name for name, value in vars(base).items() if inspect.isfunction(value) and not name.startswith("_")]

@@ -26,19 +26,15 @@ def names_data_set(text: str) -> bool:
 
 
 def check_data_set(cls: type | DenseDataset, root: Path | None = None, **settings: Any) -> list[str]:
-    """Find what is wrong with a data set, in words; empty if nothing is.
+    """Find what is wrong with a data set, in words: with all splits of a class and its settings, or with one reader.
 
-    Args:
-        cls: a class, all splits of which are tried, or the reader of one split.
-        root: the folder of its files; default see `DenseDataset.locate`.
-        settings: of the class.
+    The default of `root`, the folder of its files, is that of `DenseDataset.locate`.
     """
     if isinstance(cls, DenseDataset):
         return _statements(type(cls)) + _reader(cls)
     if not issubclass(cls, DenseDataset):
         return [f"{cls.__name__} is no data set: subclass densecl.data.dataset.DenseDataset"]
-    findings = _statements(cls)
-    if findings:
+    if findings := _statements(cls):
         return findings
     with added_to(findings), trying("finding its folder", cls):
         root = cls.locate(root)
@@ -48,21 +44,20 @@ def check_data_set(cls: type | DenseDataset, root: Path | None = None, **setting
             readers[split] = cls(root, split, **settings)  # type: ignore[arg-type]
     for reader in readers.values():
         findings += [f"{reader.split}: {finding}" for finding in _reader(reader)]
-    if not findings:
-        findings += _overlap(*(readers[split] for split in NEEDED))
+    if not findings and (both := sorted(set.intersection(*(set(readers[split].image_files) for split in NEEDED)))):
+        findings.append(f"{len(both)} images are in train and in test: {', '.join(both[:3])}")
     return findings
 
 
 def _statements(cls: type[DenseDataset]) -> list[str]:
-    """Faults of what the class states."""
+    """Look at the attributes of the class."""
     findings = []
     if cls.files is DenseDataset.files:
         findings.append(f"{cls.__name__} has no method files(self, split), which gives (id, image, mask) of each image")
     classes = cls.class_names
     if isinstance(classes, str) or not all(isinstance(name, str) for name in classes):
         return [*findings, f"class_names is {classes!r}: write a tuple of names"]
-    twice = sorted({name for name in classes if classes.count(name) > 1})
-    if twice:
+    if twice := sorted({name for name in classes if classes.count(name) > 1}):
         findings.append(f"class_names has {', '.join(twice)} more than once")
     if len(classes) > MOST:
         findings.append(f"class_names has {len(classes)} names: a mask of 8 bits has room for {MOST}")
@@ -75,7 +70,7 @@ def _statements(cls: type[DenseDataset]) -> list[str]:
 
 
 def _reader(reader: DenseDataset) -> list[str]:
-    """Faults of one split: its ids, and what its first, middle and last image hold."""
+    """Look at one split: its ids, and its first, middle and last image."""
     findings: list[str] = []
     if not reader.has_masks and reader.class_names:
         findings.append("it names classes, but its images have no masks")
@@ -93,7 +88,7 @@ def _reader(reader: DenseDataset) -> list[str]:
 
 
 def _sample(reader: DenseDataset, i: int) -> Iterator[str]:
-    """Faults of one image and its mask."""
+    """Look at one image and its mask."""
     image = reader.read_image(i)
     ids = reader.read_ids(i) if reader.has_masks else np.zeros(image.shape[:2], np.uint8)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
@@ -110,9 +105,3 @@ def _sample(reader: DenseDataset, i: int) -> Iterator[str]:
             yield "all of its mask is void: nothing can be learnt from it"
         if set(np.flatnonzero(reader.read_labels(i))) != set(np.unique(mask)):
             yield "read_labels and read_mask disagree"
-
-
-def _overlap(train: DenseDataset, test: DenseDataset) -> list[str]:
-    """Images that are trained on and tested on."""
-    both = sorted(set(train.image_files) & set(test.image_files))
-    return [f"{len(both)} images are in train and in test: {', '.join(both[:3])}"] if both else []

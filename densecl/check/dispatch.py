@@ -7,21 +7,16 @@ from densecl.settings.grammar import parse
 
 
 def check(text: str, data: Path | None = None, catalogue: Path | None = None) -> tuple[list[str], str]:
-    """Find what is wrong with something that a run can name.
+    """Find what is wrong with something that a run can name: findings in words, and a list of what was tried.
 
     Args:
         text: such as `mine.py:Mine(weight=3)`, or the name of a strategy, plugin or data set.
         data: the folder of a data set.
         catalogue: a folder with recipes of one's own.
-
-    Returns:
-        Findings in words, empty if nothing is wrong; and what was tried.
-
-    Raises:
-        DenseCLError: the text names nothing that can be tried.
     """
     from densecl.check.data_set import check_data_set, names_data_set
     from densecl.models.network import Backbone
+    from densecl.settings.task_recipe import kind_class
     from densecl.tasks import Task
 
     call, *others = parse(text)
@@ -33,6 +28,7 @@ def check(text: str, data: Path | None = None, catalogue: Path | None = None) ->
     if issubclass(cls, Task):
         from densecl.check.task import check_task
 
+        cls = kind_class(call.name) if hasattr(cls, "kind") else cls  # refused where a setting is a key of every task
         return check_task(cls, call.arguments), "targets, losses, metrics, void pixels, picture, state"
     if names_data_set(text):
         from densecl.data import data_set

@@ -29,11 +29,7 @@ class Targets(NamedTuple):
 
 
 def check_task(cls: type[Task], values: Mapping[str, Any] | None = None) -> list[str]:
-    """Find what is wrong with a kind of task under its settings, in words.
-
-    Raises:
-        SettingError: the values do not fit the settings that the class declares.
-    """
+    """Find what is wrong with a kind of task under its settings, in words."""
     findings = [f"{cls.__name__} has no {name}: name it" for name in ("kind", "primary") if not hasattr(cls, name)]
     findings += [
         f"{cls.__name__}.{name} is not written" for name in WRITTEN if getattr(cls, name) is getattr(Task, name)

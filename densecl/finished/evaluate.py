@@ -16,11 +16,10 @@ from densecl.runner.build import build_loop, build_network, build_scenario
 from densecl.runner.checkpoint import Checkpoints, load_weights
 from densecl.runner.evaluation import evaluate
 from densecl.runner.methods import parse_method
-from densecl.runner.plan import Plan, usable_device
+from densecl.runner.plan import Plan, planned_steps, usable_device
 from densecl.settings.catalogue import own_kinds
 from densecl.settings.grammar import Call, format_spec
 from densecl.settings.recipe import EvaluationSettings, RunSettings, build
-from densecl.streams import protocol
 from densecl.streams.scenario import Scenario
 from densecl.streams.stream import Stream
 from densecl.tables.groupings import groupings
@@ -62,14 +61,13 @@ def plan_of(
     settings = settings.model_copy(update=updates)
     calls = [Call(settings.strategy, settings.strategy_values), *(Call(n, v) for n, v in settings.plugins.items())]
     method = parse_method(format_spec(tuple(calls)), catalogue)
-    if settings.stream.kind == "tasks":
-        return Plan(settings, method, tuple((k,) for k in range(len(settings.stream.tasks))), folder), record
     order = settings.stream.order
-    if not isinstance(order, tuple):
+    if settings.stream.kind == "tasks":
+        order = ()
+    elif not isinstance(order, tuple):
         raise RecordError(f"{path}: 'settings.stream.order' must be the list that the run used")
     with _in_record(path):
-        steps = protocol.ordered(protocol.steps(settings.stream.split, len(order)), order)
-    return Plan(settings, method, steps, folder), record
+        return Plan(settings, method, planned_steps(settings.stream, len(order)), folder), record
 
 
 @contextlib.contextmanager

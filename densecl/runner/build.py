@@ -143,11 +143,7 @@ def build_network(settings: RunSettings, backbone: type[Backbone] | None = None)
 
 
 def build_loop(
-    plan: Plan,
-    scenario: Scenario | Stream,
-    network: Network,
-    workers: int = 0,
-    events: Events | None = None,
+    plan: Plan, scenario: Scenario | Stream, network: Network, workers: int = 0, events: Events | None = None
 ) -> Loop:
     """The loop with the strategy, its plugins and hyper-parameters; on a stream alone it can only predict."""
     s = plan.settings

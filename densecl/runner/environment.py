@@ -6,7 +6,6 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -14,16 +13,20 @@ from densecl import __version__
 from densecl.records.record import Record, TaskRecord
 from densecl.runner.plan import Plan
 from densecl.streams.scenario import Scenario
-from densecl.streams.stream import Stream
 from densecl.training import distributed
 
 
 def new_record(plan: Plan, scenario: Scenario, workers: int) -> Record:
     """The record of a run that begins."""
-    s, stream = plan.settings, scenario.stream
-    settings = s.model_dump(mode="json")
+    s, stream, device = plan.settings, scenario.stream, torch.device(plan.settings.device)
+    settings, tasks, cuda = s.model_dump(mode="json"), [], device.type == "cuda"
     if stream.kind == "classes":
         settings["stream"]["order"] = [c for step in plan.steps for c in step]  # as used, also when made from a seed
+    else:
+        values = ("name", "kind", "primary", "higher_is_better", "settings")
+        for task, names in zip(stream.tasks, stream.names, strict=True):
+            tasks.append(TaskRecord(class_names=list(names), **{key: getattr(task, key) for key in values}))
+    sources = [(part.name, part.source) for part in plan.method.parts] + [(plan.backbone_name, plan.backbone_source)]
     return Record(
         densecl=__version__,
         benchmark=s.benchmark,
@@ -35,12 +38,20 @@ def new_record(plan: Plan, scenario: Scenario, workers: int) -> Record:
         resumable=plan.method.resumable,
         oracle=plan.method.strategy.cls.oracle,  # type: ignore[attr-defined]
         settings=settings,
-        environment=_environment(torch.device(s.device), workers)
-        | {
+        environment={
+            "git": _git_revision(),
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "cuda": torch.version.cuda if cuda else None,
+            "gpu": torch.cuda.get_device_name(device) if cuda else None,
+            "machine": platform.machine(),
+            "threads": torch.get_num_threads(),
+            "world": distributed.world(),
+            "bn_sync": distributed.syncs_batchnorm(device),
+            "workers": workers,
             "later": list(scenario.later),  # images of each step that also hold classes of later steps
             "stream": scenario.fingerprint,
-            "sources": {p.name: p.source for p in (plan.method.strategy, *plan.method.plugins) if p.source}
-            | ({plan.backbone_name: plan.backbone_source} if plan.backbone_source else {}),
+            "sources": {name: source for name, source in sources if source},
             "images": {
                 "train": sum(len(reader) for reader in dict.fromkeys(scenario.training.readers)),
                 "test": sum(map(len, scenario.tests)),
@@ -48,43 +59,9 @@ def new_record(plan: Plan, scenario: Scenario, workers: int) -> Record:
         },
         class_names=list(stream.class_names),
         has_background=stream.has_background,
-        tasks=_task_records(stream),
+        tasks=tasks,
         planned_steps=[list(group) for group in stream.groups],
     )
-
-
-def _task_records(stream: Stream) -> list[TaskRecord]:
-    """The tasks of a sequence; none for a class-incremental stream."""
-    if stream.kind == "classes":
-        return []
-    return [
-        TaskRecord(
-            name=task.name,
-            kind=task.kind,
-            primary=task.primary,
-            higher_is_better=task.higher_is_better,
-            class_names=list(names),
-            settings=task.settings,
-        )
-        for task, names in zip(stream.tasks, stream.names, strict=True)
-    ]
-
-
-def _environment(device: torch.device, workers: int) -> dict[str, Any]:
-    """Facts that a reader needs to reproduce a run or to compare costs."""
-    cuda = device.type == "cuda"
-    return {
-        "git": _git_revision(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "cuda": torch.version.cuda if cuda else None,
-        "gpu": torch.cuda.get_device_name(device) if cuda else None,
-        "machine": platform.machine(),
-        "threads": torch.get_num_threads(),
-        "world": distributed.world(),
-        "bn_sync": distributed.syncs_batchnorm(device),
-        "workers": workers,
-    }
 
 
 def _git_revision() -> str | None:

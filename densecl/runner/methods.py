@@ -76,7 +76,12 @@ class Method:
     @property
     def name(self) -> str:
         """The name in folder names and tables: `mib+replay`."""
-        return "+".join([self.strategy.name, *(plugin.name for plugin in self.plugins)])
+        return "+".join(part.name for part in self.parts)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The strategy and the plugins."""
+        return (self.strategy, *self.plugins)
 
     @property
     def joint(self) -> bool:
@@ -161,7 +166,7 @@ def check_fits(method: Method, settings: RunSettings) -> None:
             f"{method.strategy.name} learns tasks, and all steps of {benchmark} are one task in images of other kinds",
             "use a stream of tasks or of classes",
         )
-    for part in (method.strategy, *method.plugins):
+    for part in method.parts:
         if part.stock:
             from densecl.training.stock import check_stock
 

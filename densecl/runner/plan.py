@@ -19,7 +19,7 @@ from densecl.runner.methods import Method, Part, check_fits, parse_method
 from densecl.settings.backbone import backbone_class, resolve_backbone
 from densecl.settings.catalogue import benchmark_recipe, source_hash
 from densecl.settings.grammar import Call, parse_assignment, parse_one
-from densecl.settings.recipe import SECTIONS, RunSettings, build, build_sections, merge
+from densecl.settings.recipe import SECTIONS, RunSettings, StreamSettings, build, build_sections, merge
 from densecl.streams import protocol
 from densecl.tasks import Context
 
@@ -70,7 +70,7 @@ class Plan:
         content["backbone_values"] = self.backbone_by_content
         content["strategy"], content["backbone"] = map(_without_folder, (content["strategy"], content["backbone"]))
         content["plugins"] = {_without_folder(name): values for name, values in content["plugins"].items()}
-        content["sources"] = [part.source for part in (self.method.strategy, *self.method.plugins)]
+        content["sources"] = [part.source for part in self.method.parts]
         content["sources"] += [source for source in [self.backbone_source] if source]
         content["data"]["name"] = _without_folder(content["data"]["name"])
         content["images"] = [reader.content for pair in self.readers for reader in pair]
@@ -188,11 +188,15 @@ def make_plan(
         },
     )
     check_fits(method, settings)
-    if settings.stream.kind == "tasks":
-        steps: protocol.Steps = tuple((k,) for k in range(len(settings.stream.tasks)))
-    else:
-        steps = protocol.ordered(protocol.steps(split, recipe.classes), settings.stream.order)
+    steps = planned_steps(settings.stream, recipe.classes)
     return Plan(settings, method, steps, Path(output), body_class, trusted=True)
+
+
+def planned_steps(stream: StreamSettings, classes: int) -> protocol.Steps:
+    """Class ids of each step, in the order of arrival; of a sequence, the number of the step's task."""
+    if stream.kind == "tasks":
+        return tuple((k,) for k in range(len(stream.tasks)))
+    return protocol.ordered(protocol.steps(stream.split, classes), stream.order)
 
 
 def task_context(settings: RunSettings) -> Context:

@@ -96,7 +96,6 @@ def first_step_key(plan: Plan, scenario: Scenario) -> str:
     device, task = torch.device(s.device), scenario.stream.tasks[0]
     images = scenario.experiences[0].images
     reader = scenario.training.readers[0]
-    parts = (plan.method.strategy, *plan.method.plugins)
     content = {
         "images": [reader.image_path(int(i)).name for i in images.indices],
         "indices": hashlib.sha256(images.indices.tobytes()).hexdigest(),
@@ -109,7 +108,7 @@ def first_step_key(plan: Plan, scenario: Scenario) -> str:
         "task": [task.kind, scenario.experiences[0].n_outputs, task.settings, scenario.stream.by_task],
         "name": task.name if scenario.stream.by_task else None,  # a head by task has its name
         "source": source_hash(),
-        "methods": [source for source in (*(part.source for part in parts), task.source()) if source],
+        "methods": [source for source in (*(part.source for part in plan.method.parts), task.source()) if source],
         "libraries": [version(name) for name in LIBRARIES],
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu x {torch.get_num_threads()}",
         "world": distributed.world(),

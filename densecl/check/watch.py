@@ -72,10 +72,10 @@ def _look_at_head(head: Any, channels: int, outputs: int) -> None:
     if not isinstance(head, nn.Module):
         raise Finding(f"build_head returned {described(head)}; it must return a torch.nn.Module")
     with torch.no_grad():
-        made = head(torch.zeros(2, channels, 4, 4))
-    if not isinstance(made, Tensor) or tuple(made.shape) != (2, outputs, 4, 4):
+        logits = head(torch.zeros(2, channels, 4, 4))
+    if not isinstance(logits, Tensor) or tuple(logits.shape) != (2, outputs, 4, 4):
         raise Finding(
-            f"build_head({channels}, {outputs}) makes a head that turns (2, {channels}, 4, 4) into {described(made)}; "
+            f"build_head({channels}, {outputs}) makes a head that turns (2, {channels}, 4, 4) into {described(logits)}; "
             f"it must give {outputs} outputs: (2, {outputs}, 4, 4)"
         )
 

@@ -95,11 +95,9 @@ def reevaluate(
     Forgetting compares with the record's IoU, so it is known only under the run's own preset.
     """
     plan, record = plan_of(Path(folder), data, device, catalogue)
-    comparable = True
+    own = evaluation = plan.settings.evaluation
     if preset is not None:
-        own = plan.settings.evaluation
         evaluation = own.model_copy(update={"size": parse_preset(preset).size})
-        comparable = evaluation == own
         plan = replace(plan, settings=plan.settings.model_copy(update={"evaluation": evaluation}))
     step = finished_step(folder, record, step)
     learnt = [evaluation.task for evaluation in record.steps[step].evaluations] if record.tasks else []
@@ -108,7 +106,7 @@ def reevaluate(
     scenario, own_workers = build_scenario(plan)
     loop = restored(plan, scenario, Path(folder), step, record.hash)
     workers = own_workers if workers is None else workers
-    evaluations = evaluate(loop, step, plan.settings.evaluation.batch, workers, record.steps if comparable else [])
+    evaluations = evaluate(loop, step, own.batch, workers, record.steps if evaluation == own else [])
     evaluations = [evaluation for evaluation in evaluations if task in (None, evaluation.task)]
     return Scored(evaluations[-1], step, record, tuple(evaluations) if record.tasks else ())
 

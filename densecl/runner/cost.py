@@ -30,7 +30,7 @@ def describe(plan: Plan, progress: Callable[[int, int], None] | None = None) -> 
     if sequence:
         lines += ["stream     a sequence of tasks", "", "step  images  test  epochs  iterations  outputs  task"]
     else:
-        tests = len(scenario.tests[0]) if s.data.validation else len(plan.test)
+        tests = len(scenario.tests[0]) if s.data.validation else len(plan.readers[0][1])
         held = f"{tests} held out, test images not used" if s.data.validation else f"{tests} test"
         lines += [
             f"data       {plan.train.root} ({len(plan.train)} train, {held})",

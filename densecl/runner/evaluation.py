@@ -40,12 +40,12 @@ def evaluate(
 
 def by_size(samples: list[LoadedSample]) -> list[Group]:
     """(image, target) batches of equal size: whole images come in many sizes and must not be padded."""
-    groups: dict[tuple[int, ...], list[LoadedSample]] = defaultdict(list)
+    groups: dict[tuple[int, ...], tuple[list[Tensor], list[Tensor]]] = defaultdict(lambda: ([], []))
     for sample in samples:
-        groups[tuple(sample.target.shape)].append(sample)
-    return [
-        (torch.stack([s.image for s in group]), torch.stack([s.target for s in group])) for group in groups.values()
-    ]
+        images, targets = groups[tuple(sample.target.shape)]
+        images.append(sample.image)
+        targets.append(sample.target)
+    return [(torch.stack(images), torch.stack(targets)) for images, targets in groups.values()]
 
 
 def see(loop: Loop, task: Task, images: Tensor, masks: Tensor) -> tuple[Output, Prepared]:

@@ -2,11 +2,11 @@
 
 import contextlib
 import inspect
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
@@ -18,6 +18,8 @@ from densecl.settings.recipe import RunSettings, SectionOverlay, StrategyRecipe
 from densecl.strategies.base import Plugin, Strategy
 from densecl.streams.stream import check_names
 from densecl.tasks import KINDS
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -44,14 +46,11 @@ class Part:
 
     def overlays(self, benchmark: str) -> list[SectionOverlay]:
         """Changes that its recipe makes on a benchmark, the more general patterns first."""
-        if self.recipe is None:
-            return []
-        return [self.recipe.benchmarks[pattern] for pattern in _matching(self.recipe.benchmarks, benchmark)]
+        return _matching(self.recipe.benchmarks if self.recipe else {}, benchmark)
 
     def backbone(self, benchmark: str) -> str | None:
         """The backbone its recipe names for a benchmark: the one of the most special pattern."""
-        named = {} if self.recipe is None else self.recipe.networks
-        return next((named[pattern] for pattern in reversed(_matching(named, benchmark))), None)
+        return next(reversed(_matching(self.recipe.networks if self.recipe else {}, benchmark)), None)
 
     def resolved(self) -> dict[str, Any]:
         """All hyper-parameters, checked."""
@@ -60,10 +59,10 @@ class Part:
         return resolve(self.cls, Strategy if issubclass(self.cls, Strategy) else Plugin, self.values, self.name)
 
 
-def _matching(patterns: Iterable[str], benchmark: str) -> list[str]:
-    """The patterns that fit a benchmark's name, the more general ones first."""
-    fitting = (pattern for pattern in patterns if fnmatchcase(benchmark, pattern))
-    return sorted(fitting, key=lambda pattern: ("*" not in pattern, len(pattern)))
+def _matching(values: Mapping[str, T], benchmark: str) -> list[T]:
+    """The values whose patterns fit a benchmark's name, those of more general patterns first."""
+    fitting = [pattern for pattern in values if fnmatchcase(benchmark, pattern)]
+    return [values[pattern] for pattern in sorted(fitting, key=lambda pattern: ("*" not in pattern, len(pattern)))]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from densecl.data.dataset import DenseDataset
 from densecl.errors import SettingError, UnknownNameError
 from densecl.models.network import Backbone
 from densecl.models.weights import weights_place
-from densecl.runner.methods import Method, Part, check_fits, parse_method
+from densecl.runner.methods import Method, check_fits, parse_method
 from densecl.settings.backbone import backbone_class, resolve_backbone
 from densecl.settings.catalogue import benchmark_recipe, source_hash
 from densecl.settings.grammar import Call, parse_assignment, parse_one
@@ -57,11 +57,6 @@ class Plan:
     def train(self) -> DenseDataset:
         """The training images, those of the first task where there are several."""
         return self.readers[0][0]
-
-    @property
-    def test(self) -> DenseDataset:
-        """The test images, those of the first task where there are several."""
-        return self.readers[0][1]
 
     @cached_property
     def hash(self) -> str:
@@ -167,11 +162,14 @@ def make_plan(
         "training": {"precision": precision},
         "loader": {"workers": workers},
     }
-    for section, given in flags.items():
-        tree = merge(tree, {section: {key: value for key, value in given.items() if value is not None}})
+    for section, options in flags.items():
+        tree = merge(tree, {section: {key: value for key, value in options.items() if value is not None}})
 
     sections = build_sections(tree, recipe.own_kinds)
-    method = _with_values(method, values)
+    # arguments written in the method's own text win over recipes and `--set`
+    strategy_part = replace(method.strategy, values={**values["strategy"], **method.strategy.values})
+    plugins = (replace(part, values={**values[part.name], **part.values}) for part in method.plugins)
+    method = Method(strategy_part, tuple(plugins))
     backbone_values = resolve_backbone(body_class, {**body.arguments, **values["backbone"]}, weights)
     settings = build(
         RunSettings,
@@ -213,15 +211,6 @@ def _without_folder(reference: str) -> str:
     """A name; `folder/mine.py:Mine` as `mine.py:Mine`: its source decides, not where it lies."""
     file, colon, name = reference.partition(".py:")
     return f"{Path(file).name}.py:{name}" if colon else reference
-
-
-def _with_values(method: Method, values: Mapping[str, Mapping[str, Any]]) -> Method:
-    """The method with what recipes and `--set` give; arguments written in the method's own text win over recipes."""
-
-    def overlaid(part: Part, name: str) -> Part:
-        return replace(part, values={**values[name], **part.values})
-
-    return Method(overlaid(method.strategy, "strategy"), tuple(overlaid(part, part.name) for part in method.plugins))
 
 
 def _arguments_by_section(call: Call) -> dict[str, Any]:

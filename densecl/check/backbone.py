@@ -1,58 +1,44 @@
-"""Trying a backbone: `densecl check small.py:Small`. Findings are said in words."""
+"""Try a backbone: `densecl check small.py:Small`."""
 
 import contextlib
 import copy
 import inspect
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from densecl.check.watch import Finding
+from densecl.check.findings import Finding, added_to, trying
 from densecl.errors import DenseCLError
 from densecl.models.network import Backbone, Features, Network
-from densecl.models.weights import first_line
 from densecl.settings.backbone import resolve_backbone
-from densecl.settings.catalogue import line_of, load_class
-from densecl.settings.grammar import parse
 
 SIZES = ((64, 64), (64, 96), (49, 67))  # square, longer, divided by no stride
 LARGEST = 512  # side of an image that is tried for a decoded map as high as it has channels
 
 
 def check_backbone_class(cls: type[Backbone], values: Mapping[str, Any]) -> list[str]:
-    """Faults of a backbone, in words; empty if there are none. An encoder starts from random weights.
-
-    Raises:
-        DenseCLError: `values` do not fit its constructor.
-    """
+    """Find what is wrong with a backbone, in words; its encoder starts from random weights."""
     values = {"weights": "none", **values} if "weights" in inspect.signature(cls).parameters else values
-    arguments = resolve_backbone(cls, values)
-    try:
+    arguments, findings = resolve_backbone(cls, values), list[str]()
+    with added_to(findings):
         backbone, same = _built(cls, arguments), _built(cls, arguments)
         for check in (_attributes, _weights, _maps, _gradients, _growth, _copies):
-            if findings := list(dict.fromkeys(check(backbone, same))):
-                return findings
-    except Finding as finding:
-        return [str(finding)]
-    return []
-
-
-def backbone_of(text: str) -> tuple[type[Backbone], Mapping[str, Any]] | None:
-    """Class and values of `small.py:Small(width=8)`; None for a text that names no backbone of a user."""
-    call, *others = parse(text)
-    if others or ":" not in call.name:
-        return None
-    cls = load_class(call.name)
-    return (cls, call.arguments) if issubclass(cls, Backbone) else None
+            findings += dict.fromkeys(check(backbone, same))
+            if findings:
+                break
+    return findings
 
 
 def _built(cls: type[Backbone], arguments: Mapping[str, Any]) -> Backbone:
     torch.manual_seed(0)
-    with _trying("building it", cls):
+    with trying("building it", cls):
         return cls(**arguments)
+
+
+def _noise(height: int, width: int) -> Tensor:
+    return torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(1))
 
 
 def _attributes(backbone: Backbone, _same: Backbone) -> Iterator[str]:
@@ -78,7 +64,7 @@ def _maps(backbone: Backbone, _same: Backbone) -> Iterator[str]:
     """Look at the maps of images of several sizes, in training and in evaluation."""
     stride = 0.0
     for height, width in (*SIZES, *_as_high_as_channels(backbone)):
-        images = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(1))
+        images = _noise(height, width)
         for training in (True, False):
             shown = f"{'training' if training else 'evaluation'} on images of {height}x{width}"
             features = _features(backbone.train(training), images, shown)
@@ -100,26 +86,26 @@ def _maps(backbone: Backbone, _same: Backbone) -> Iterator[str]:
 
 
 def _as_high_as_channels(backbone: Backbone) -> list[tuple[int, int]]:
-    """An image whose decoded map is as high as it has channels: code that guesses the axes goes wrong there."""
-    with torch.no_grad(), _trying("evaluation on images of 64x64", type(backbone)):
+    """Find an image size whose decoded map is as high as it has channels: code that guesses the axes fails there."""
+    with torch.no_grad(), trying("evaluation on images of 64x64", type(backbone)):
         decoded: Any = backbone.eval()(torch.zeros(1, 3, 64, 64))[0]
         side = backbone.channels * 64 // decoded.shape[2]
     return [(side, side + 32)] if 32 <= side <= LARGEST else []
 
 
 def _features(backbone: Backbone, images: Tensor, shown: str) -> Features:
-    given = images.clone()
-    with torch.no_grad(), _trying(shown, type(backbone)):
-        features = backbone(given)
+    passed = images.clone()
+    with torch.no_grad(), trying(shown, type(backbone)):
+        features = backbone(passed)
     if not isinstance(features, Features):
         raise Finding(f"forward returned a {type(features).__name__}; it must return densecl.models.Features")
-    if not torch.equal(given, images):
+    if not torch.equal(passed, images):
         raise Finding("forward changed the images in place: change a copy")
     return features
 
 
 def _faults(backbone: Backbone, features: Features) -> Iterator[str]:
-    """Faults in the shapes and values of maps."""
+    """Look at the shapes and values of maps."""
     auxiliary = backbone.auxiliary_channels if backbone.training else ()
     encoded = features.encoded
     if not isinstance(encoded, tuple) or not encoded:
@@ -142,11 +128,11 @@ def _faults(backbone: Backbone, features: Features) -> Iterator[str]:
 
 
 def _gradients(backbone: Backbone, _same: Backbone) -> Iterator[str]:
-    """Every parameter that trains gets a gradient from the logits."""
+    """Check that every parameter that trains gets a gradient from the logits."""
     network = Network(backbone.train())
-    with _trying("training", type(backbone)):
+    with trying("training", type(backbone)):
         network.grow(3)
-        output = network(torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(1)))
+        output = network(_noise(64, 96))
         torch.stack([x.square().mean() for x in (output.logits, *output.auxiliary)]).sum().backward()
     if output.logits.shape != (2, 3, 64, 96):
         yield f"a head of 3 outputs gives logits {tuple(output.logits.shape)}, not (2, 3, 64, 96); see build_head"
@@ -159,8 +145,8 @@ def _gradients(backbone: Backbone, _same: Backbone) -> Iterator[str]:
 
 
 def _growth(backbone: Backbone, _same: Backbone) -> Iterator[str]:
-    network, images = Network(backbone.eval()), torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(1))
-    with torch.no_grad(), _trying("growing heads", type(backbone)):
+    network, images = Network(backbone.eval()), _noise(64, 96)
+    with torch.no_grad(), trying("growing heads", type(backbone)):
         network.grow(3)
         before = network(images).logits
         network.grow(2)
@@ -170,12 +156,12 @@ def _growth(backbone: Backbone, _same: Backbone) -> Iterator[str]:
 
 
 def _copies(backbone: Backbone, same: Backbone) -> Iterator[str]:
-    """A teacher is a copy; a resumed run loads a state into a new network; stages before activations may be wanted."""
-    images = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(1))
+    """Try what runs do with a network: copy it, load its state into a new one, ask for stages before activations."""
+    images = _noise(64, 96)
     expected = _features(backbone.eval(), images, "evaluation").decoded
-    with _trying("copying it for a teacher", type(backbone)):
+    with trying("copying it for a teacher", type(backbone)):
         teacher = copy.deepcopy(backbone)
-    with _trying("loading its state_dict into a new one", type(backbone)):
+    with trying("loading its state_dict into a new one", type(backbone)):
         nn.Module.load_state_dict(same, backbone.state_dict())
     for other, shown in ((teacher, "a copy"), (same, "a new one with its state_dict")):
         if not torch.equal(_features(other.eval(), images, shown).decoded, expected):
@@ -189,16 +175,3 @@ def _copies(backbone: Backbone, same: Backbone) -> Iterator[str]:
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-@contextlib.contextmanager
-def _trying(stage: str, cls: type) -> Iterator[None]:
-    """Make a finding of any error, with the line of the backbone's file."""
-    try:
-        yield
-    except Exception as error:
-        path = Path(inspect.getfile(cls))
-        line = line_of(error, path)
-        where = f"in {path.name}{line}, " if line else ""
-        kind = "" if isinstance(error, DenseCLError) else f"{type(error).__name__}: "
-        raise Finding(f"{stage}: {where}{kind}{first_line(error)}") from error

@@ -1,8 +1,9 @@
-"""Trying a method on a tiny stream: `densecl check mine.py:Mine`. Findings are said in words."""
+"""Try a method on a tiny stream: `densecl check mine.py:Mine`."""
 
 import contextlib
 import inspect
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from densecl.check.findings import added_to, described, trying
 from densecl.check.tiny import TRAINING, tiny_loop, tiny_stream
-from densecl.check.watch import Finding, watch
+from densecl.check.watch import watch
 from densecl.errors import DenseCLError, SettingError
 from densecl.losses import cross_entropy
 from densecl.runner.evaluation import evaluate
@@ -27,28 +29,19 @@ VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def check_method(text: str, catalogue: Path | None = None) -> list[str]:
-    """What is wrong with a strategy or a plugin, in words; empty when nothing is.
-
-    Raises:
-        DenseCLError: the text names nothing that can be tried.
-    """
+    """Find what is wrong with a strategy or a plugin, in words."""
     method = _method(text, catalogue)
-    parts = (method.strategy, *method.plugins)
-    findings = [finding for part in parts if not part.stock for finding in _static(part)]
-    if findings:
+    if findings := [finding for part in method.parts if not part.stock for finding in _static(part)]:
         return findings
-    for part in parts:
+    for part in method.parts:
         part.resolved()  # values in the text that do not fit are no fault of the method
-    with _one_thread():
-        try:
-            findings = _train(method) or _shared(method)
-        except Finding as finding:
-            findings = [str(finding)]
+    with _one_thread(), added_to(findings):
+        findings += _train(method) or _shared(method)
     return list(dict.fromkeys(findings))
 
 
 def _method(text: str, catalogue: Path | None) -> Method:
-    """A plugin alone is tried on fine-tuning."""
+    """Parse the text; a plugin alone is tried on fine-tuning."""
     try:
         return parse_method(text, catalogue)
     except DenseCLError as error:
@@ -57,8 +50,12 @@ def _method(text: str, catalogue: Path | None) -> Method:
         return parse_method(f"finetune+{text}", catalogue)
 
 
+def _trying(stage: str, method: Method) -> AbstractContextManager[None]:
+    return trying(stage, *(part.cls for part in method.parts))
+
+
 def _static(part: Part) -> list[str]:
-    """Faults that can be seen without training."""
+    """Find faults without training."""
     base = Strategy if issubclass(part.cls, Strategy) else Plugin
     findings = []
     for cls in (cls for cls in part.cls.__mro__ if cls is not base and issubclass(cls, base)):
@@ -77,7 +74,7 @@ def _static(part: Part) -> list[str]:
 
 
 def _attributes(cls: type, base: type) -> list[str]:
-    """Class attributes that look like hyper-parameters and are none."""
+    """Find class attributes that look like hyper-parameters and are none."""
     annotated = vars(cls).get("__annotations__", {})
     findings = []
     for name, value in vars(cls).items():
@@ -92,7 +89,7 @@ def _attributes(cls: type, base: type) -> list[str]:
 
 
 def _hooks(cls: type, base: type) -> list[str]:
-    """Hooks that cannot be called as they will be, and methods that were perhaps meant to be hooks."""
+    """Find hooks whose signature does not fit, and methods that were perhaps meant to be hooks."""
     functions = {name: value for name, value in vars(cls).items() if inspect.isfunction(value)}
     called = {name for function in functions.values() for name in function.__code__.co_names}
     hooks = [name for name, value in vars(base).items() if inspect.isfunction(value) and not name.startswith("_")]
@@ -115,18 +112,17 @@ def _hooks(cls: type, base: type) -> list[str]:
 def _train(method: Method) -> list[str]:
     """Train three tiny steps, looking at what each hook returns."""
     scenario = tiny_stream(method)
-    with _named("making it", method):
+    with _trying("making it", method):
         loop = tiny_loop(method, scenario)
     watch(loop)
     for experience in scenario.experiences:
         step = experience.step
         before = {name: p.detach().clone() for name, p in loop.network.named_parameters()}
-        with _named(f"step {step}", method):
+        with _trying(f"step {step}", method):
             loop.train([experience])
-        findings = _trained(loop, experience, before)
-        if findings:
+        if findings := _trained(loop, experience, before):
             return [f"step {step}: {finding}" for finding in findings]
-        with _named(f"evaluation of step {step}", method):
+        with _trying(f"evaluation of step {step}", method):
             evaluations = evaluate(loop, step, 4)
         if not any(map(sum, evaluations[-1].confusion or [[1]])):
             return [f"step {step}: the evaluation counted no pixel"]
@@ -134,13 +130,11 @@ def _train(method: Method) -> list[str]:
 
 
 def _trained(loop: Loop, experience: Experience, before: dict[str, Tensor]) -> list[str]:
-    """What a step must leave behind."""
-    findings = []
-    parameters = dict(loop.network.named_parameters())
+    """Look at what a step must leave behind."""
+    findings, parameters = [], dict(loop.network.named_parameters())
     if loop.network.n_outputs != experience.n_outputs:
         findings.append(f"the network has {loop.network.n_outputs} outputs, not {experience.n_outputs}")
-    bad = [name for name, p in parameters.items() if not torch.isfinite(p).all()]
-    if bad:
+    if bad := [name for name, p in parameters.items() if not torch.isfinite(p).all()]:
         findings.append(f"the parameter {bad[0]} is not finite after training")
     still = all(name in parameters and torch.equal(parameters[name], p) for name, p in before.items())
     if experience.step == 0 and still:
@@ -149,34 +143,33 @@ def _trained(loop: Loop, experience: Experience, before: dict[str, Tensor]) -> l
 
 
 def _state(loop: Loop, method: Method) -> list[str]:
-    """A state must survive being saved and loaded."""
+    """Check that states survive being saved and loaded."""
     findings = []
     for name, owner in [(method.strategy.name, loop.strategy), *((p.name, p) for p in loop.plugins)]:
-        with _named(f"{name}.state_dict", method):
+        with _trying(f"{name}.state_dict", method):
             state = owner.state_dict()
         if not isinstance(state, dict):
-            findings.append(f"{name}.state_dict returned a {type(state).__name__}; it must return a dict")
+            findings.append(f"{name}.state_dict returned {described(state)}; it must return a dict")
         elif wrong := _unsafe(state):
             findings.append(
                 f"{name}.state_dict holds {wrong}: only tensors, numbers, strings and containers can be saved"
             )
         else:
-            with _named(f"{name}.load_state_dict", method):
+            with _trying(f"{name}.load_state_dict", method):
                 owner.load_state_dict(state)
     return findings
 
 
 def _unsafe(value: Any) -> str:
-    """The first type in a state that cannot be saved safely."""
-    if isinstance(value, dict):
-        return next((bad for item in (*value, *value.values()) if (bad := _unsafe(item))), "")
-    if isinstance(value, list | tuple | set):
-        return next((bad for item in value if (bad := _unsafe(item))), "")
-    return "" if value is None or isinstance(value, Tensor | bool | int | float | str) else f"a {type(value).__name__}"
+    """Name the first type in a state that cannot be saved safely."""
+    if isinstance(value, dict | list | tuple | set):
+        items = (*value, *value.values()) if isinstance(value, dict) else value
+        return next((bad for item in items if (bad := _unsafe(item))), "")
+    return "" if value is None or isinstance(value, Tensor | bool | int | float | str) else described(value)
 
 
 def _shared(method: Method) -> list[str]:
-    """`first_step = "shared"` promises that step 0 is plain cross-entropy training: compare with that."""
+    """Compare step 0 with plain cross-entropy training, which `first_step = "shared"` promises."""
 
     class Plain(Strategy):
         oracle = method.strategy.cls.oracle  # type: ignore[attr-defined]  # on the same stream
@@ -204,7 +197,7 @@ def _after_step_0(method: Method, kind: str) -> dict[str, Tensor]:
     scenario = tiny_stream(method, kind)
     # with weighted classes: a loss that forgets them would otherwise look plain
     loop = tiny_loop(method, scenario, training=TRAINING.model_copy(update={"class_weights": 0.5}))
-    with _named("step 0", method):
+    with _trying("step 0", method):
         loop.train(scenario.experiences[:1])
     return loop.network.state_dict()
 
@@ -214,33 +207,8 @@ def _equal(mine: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 
 @contextlib.contextmanager
-def _named(stage: str, method: Method) -> Iterator[None]:
-    """Any error of a method is a finding that says when it arose, and in which line of its file."""
-    try:
-        yield
-    except Finding:
-        raise
-    except DenseCLError as error:
-        raise Finding(f"{stage}: {_where(error, method)}{error}") from error
-    except Exception as error:
-        raise Finding(f"{stage}: {_where(error, method)}{type(error).__name__}: {error}") from error
-
-
-def _where(error: Exception, method: Method) -> str:
-    """'in mine.py:12, ' for the deepest line of the traceback in a user's file."""
-    files = {inspect.getfile(part.cls) for part in (method.strategy, *method.plugins) if part.source}
-    where, trace = "", error.__traceback__
-    while trace is not None:
-        name = trace.tb_frame.f_code.co_filename
-        if name in files:
-            where = f"in {Path(name).name}:{trace.tb_lineno}, "
-        trace = trace.tb_next
-    return where
-
-
-@contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """Tiny tensors are slower with more."""
+    """Use one thread: tiny tensors are slower with more."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

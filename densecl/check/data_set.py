@@ -1,18 +1,15 @@
-"""Try a data set: every split is opened, a few images and masks are read, and faults are said in words."""
+"""Try a data set: every split is opened, a few images and masks are read."""
 
-import contextlib
-import inspect
 import pickle
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from densecl.check.findings import added_to, trying
 from densecl.data import entries
 from densecl.data.dataset import VOID, DenseDataset
-from densecl.errors import DenseCLError
 from densecl.settings.catalogue import load_class
 from densecl.settings.grammar import parse
 
@@ -29,43 +26,38 @@ def names_data_set(text: str) -> bool:
 
 
 def check_data_set(cls: type | DenseDataset, root: Path | None = None, **settings: Any) -> list[str]:
-    """Find what is wrong with a data set, in words; empty if nothing is.
+    """Find what is wrong with a data set, in words: with all splits of a class and its settings, or with one reader.
 
-    Args:
-        cls: a class, all splits of which are tried, or the reader of one split.
-        root: the folder of its files; default see `DenseDataset.locate`.
-        settings: of the class.
+    The default of `root`, the folder of its files, is that of `DenseDataset.locate`.
     """
     if isinstance(cls, DenseDataset):
         return _statements(type(cls)) + _reader(cls)
     if not issubclass(cls, DenseDataset):
         return [f"{cls.__name__} is no data set: subclass densecl.data.dataset.DenseDataset"]
-    findings = _statements(cls)
-    if findings:
+    if findings := _statements(cls):
         return findings
-    with _named(cls, "finding its folder", findings):
+    with added_to(findings), trying("finding its folder", cls):
         root = cls.locate(root)
     readers: dict[str, DenseDataset] = {}
     for split in cls.splits if not findings else ():
-        with _named(cls, f"opening {split}", findings):
+        with added_to(findings), trying(f"opening {split}", cls):
             readers[split] = cls(root, split, **settings)  # type: ignore[arg-type]
     for reader in readers.values():
         findings += [f"{reader.split}: {finding}" for finding in _reader(reader)]
-    if not findings:
-        findings += _overlap(*(readers[split] for split in NEEDED))
+    if not findings and (both := sorted(set.intersection(*(set(readers[split].image_files) for split in NEEDED)))):
+        findings.append(f"{len(both)} images are in train and in test: {', '.join(both[:3])}")
     return findings
 
 
 def _statements(cls: type[DenseDataset]) -> list[str]:
-    """Faults of what the class states."""
+    """Look at the attributes of the class."""
     findings = []
     if cls.files is DenseDataset.files:
         findings.append(f"{cls.__name__} has no method files(self, split), which gives (id, image, mask) of each image")
     classes = cls.class_names
     if isinstance(classes, str) or not all(isinstance(name, str) for name in classes):
         return [*findings, f"class_names is {classes!r}: write a tuple of names"]
-    twice = sorted({name for name in classes if classes.count(name) > 1})
-    if twice:
+    if twice := sorted({name for name in classes if classes.count(name) > 1}):
         findings.append(f"class_names has {', '.join(twice)} more than once")
     if len(classes) > MOST:
         findings.append(f"class_names has {len(classes)} names: a mask of 8 bits has room for {MOST}")
@@ -78,25 +70,25 @@ def _statements(cls: type[DenseDataset]) -> list[str]:
 
 
 def _reader(reader: DenseDataset) -> list[str]:
-    """Faults of one split: its ids, and what its first, middle and last image hold."""
+    """Look at one split: its ids, and its first, middle and last image."""
     findings: list[str] = []
     if not reader.has_masks and reader.class_names:
         findings.append("it names classes, but its images have no masks")
     if reader.has_masks and not reader.class_names:
         findings.append("its images have masks, but class_names is empty")
-    with _named(type(reader), "handing it to a worker process", findings):
+    with added_to(findings), trying("handing it to a worker process", type(reader)):
         pickle.dumps(reader)
-    with _named(type(reader), "listing its files again", findings):
+    with added_to(findings), trying("listing its files again", type(reader)):
         if type(reader)(reader.root, reader.split, **reader.settings).ids != reader.ids:
             findings.append("files() gives another order each time: sort what you list")
     for i in sorted({0, len(reader) // 2, len(reader) - 1}):
-        with _named(type(reader), f"reading '{reader.ids[i]}'", findings):
+        with added_to(findings), trying(f"reading '{reader.ids[i]}'", type(reader)):
             findings += [f"'{reader.ids[i]}': {finding}" for finding in _sample(reader, i)]
     return findings
 
 
 def _sample(reader: DenseDataset, i: int) -> Iterator[str]:
-    """Faults of one image and its mask."""
+    """Look at one image and its mask."""
     image = reader.read_image(i)
     ids = reader.read_ids(i) if reader.has_masks else np.zeros(image.shape[:2], np.uint8)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
@@ -113,22 +105,3 @@ def _sample(reader: DenseDataset, i: int) -> Iterator[str]:
             yield "all of its mask is void: nothing can be learnt from it"
         if set(np.flatnonzero(reader.read_labels(i))) != set(np.unique(mask)):
             yield "read_labels and read_mask disagree"
-
-
-def _overlap(train: DenseDataset, test: DenseDataset) -> list[str]:
-    """Images that are trained on and tested on."""
-    both = sorted(set(train.image_files) & set(test.image_files))
-    return [f"{len(both)} images are in train and in test: {', '.join(both[:3])}"] if both else []
-
-
-@contextlib.contextmanager
-def _named(cls: type, stage: str, findings: list[str]) -> Iterator[None]:
-    """Make any error a finding that says when it arose, and in which line of the class's file."""
-    try:
-        yield
-    except DenseCLError as error:
-        findings.append(f"{stage}: {error}")
-    except Exception as error:
-        own = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == inspect.getfile(cls)]
-        where = f"in {Path(own[-1].filename).name}:{own[-1].lineno}, " if own else ""
-        findings.append(f"{stage}: {where}{type(error).__name__}: {error}")

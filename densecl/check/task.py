@@ -1,26 +1,21 @@
-"""Try a kind of task on tiny images: shapes, loss, metrics, picture, void. Findings are said in words."""
+"""Try a kind of task on tiny images: shapes, loss, metrics, picture, void."""
 
-import contextlib
-import inspect
 import io
 import json
 import math
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from densecl.check.findings import Finding, added_to, described, trying
 from densecl.check.tiny import TinyImages
-from densecl.check.watch import Finding
 from densecl.errors import SettingError
-from densecl.settings.catalogue import line_of
 from densecl.settings.faults import first_fault
 from densecl.settings.task_recipe import TaskSettings, complete
 from densecl.tasks import Context, Picture, Prepared, Task
-from densecl.tasks.base import Metrics
 
 IMAGES, STEPS, RATE = 4, 40, 0.1  # of the descent on outputs
 WRITTEN = ("prepare", "loss", "picture")
@@ -33,16 +28,8 @@ class Targets(NamedTuple):
     weight: Tensor | None = None
 
 
-def check_task(cls: type[Task], values: dict[str, Any] | None = None) -> list[str]:
-    """The faults of a kind of task, in words; empty when there are none.
-
-    Args:
-        cls: the kind.
-        values: its settings, as a recipe would hold them.
-
-    Raises:
-        SettingError: the values do not fit the settings that the class declares.
-    """
+def check_task(cls: type[Task], values: Mapping[str, Any] | None = None) -> list[str]:
+    """Find what is wrong with a kind of task under its settings, in words."""
     findings = [f"{cls.__name__} has no {name}: name it" for name in ("kind", "primary") if not hasattr(cls, name)]
     findings += [
         f"{cls.__name__}.{name} is not written" for name in WRITTEN if getattr(cls, name) is getattr(Task, name)
@@ -57,27 +44,19 @@ def check_task(cls: type[Task], values: dict[str, Any] | None = None) -> list[st
         raise SettingError(first_fault(error, TaskSettings, cls.__name__)) from error
     except ValueError as error:
         raise SettingError(f"{cls.__name__}: {error}") from error
-    try:
-        with _named("build", cls):
+    with added_to(findings):
+        with trying("build", cls):
             task = cls.build("tried", settings.values, Context(TinyImages.class_names))
             cls.build("tried", settings.values, Context(TinyImages.class_names, judge=False))
             json.dumps(task.settings)
         _try(task)
-    except Finding as finding:
-        return [str(finding)]
-    return []
+    return findings
 
 
 def _try(task: Task) -> None:
-    """Go through all that a run asks of a task.
-
-    Raises:
-        Finding: the first fault.
-    """
+    """Ask a task for all that a run asks of it; the first fault is raised."""
     reader = TinyImages(IMAGES, seed=1)
-    samples = [reader.read(index) for index in range(IMAGES)]
-    image = torch.stack([sample[0] for sample in samples])
-    mask = torch.stack([sample[1] for sample in samples])
+    image, mask = (torch.stack(parts) for parts in zip(*map(reader.read, range(IMAGES)), strict=True))
     if not task.needs_masks:
         mask = torch.zeros_like(mask)
     if not isinstance(task.outputs, int) or task.outputs < 1:
@@ -89,12 +68,14 @@ def _try(task: Task) -> None:
     if task.needs_masks:
         _void(task, logits, image, target, mask == 255)
     _descent(task, logits, image, target)
-    with _named("picture", type(task)):
+    with trying("picture", type(task)):
         picture: Picture = task.picture(image[0], logits[0], mask[0])
     for part, shown in zip(Picture._fields, picture, strict=True):
         if shown.dtype != torch.uint8 or tuple(shown.shape) != tuple(image.shape[1:]):
-            raise Finding(f"picture: {part} is {_kind(shown)}; it must be RGB, uint8 of shape {tuple(image.shape[1:])}")
-    with _named("state_dict", type(task)):
+            raise Finding(
+                f"picture: {part} is {described(shown)}; it must be RGB, uint8 of shape {tuple(image.shape[1:])}"
+            )
+    with trying("state_dict", type(task)):
         file = io.BytesIO()
         torch.save(task.state_dict(), file)
         file.seek(0)
@@ -102,40 +83,42 @@ def _try(task: Task) -> None:
 
 
 def _prepared(task: Task, image: Tensor, mask: Tensor) -> Tensor:
-    """The target of a batch."""
+    """Make the target of a batch."""
     before = image.clone(), mask.clone()
-    with _named("prepare", type(task)):
+    with trying("prepare", type(task)):
         prepared = Prepared(*task.prepare(image, mask))
     if not (torch.equal(image, before[0]) and torch.equal(mask, before[1])):
         raise Finding("prepare changed the image or the mask in place: change a copy")
     if prepared.image.shape != image.shape or not torch.isfinite(prepared.image.float()).all():
-        raise Finding(f"prepare returned the image as {_kind(prepared.image)}; it must be finite, {tuple(image.shape)}")
+        raise Finding(
+            f"prepare returned the image as {described(prepared.image)}; it must be finite, {tuple(image.shape)}"
+        )
     labels = prepared.target.ndim == 3 and prepared.target.dtype == torch.int64
     values = prepared.target.ndim == 4 and prepared.target.dtype == torch.float32
     if not (labels or values) or prepared.target.shape[:1] + prepared.target.shape[-2:] != mask.shape:
         raise Finding(
-            f"prepare returned the target as {_kind(prepared.target)}; it must be int64 labels (B, H, W) or float32 "
-            "values (B, C, H, W)"
+            f"prepare returned the target as {described(prepared.target)}; "
+            "it must be int64 labels (B, H, W) or float32 values (B, C, H, W)"
         )
     return prepared.target
 
 
 def _losses(task: Task, logits: Tensor, target: Tensor) -> None:
-    """The loss and the distance to a teacher: one finite number each, with a gradient."""
+    """Check the loss and the distance to a teacher: one finite number each, with a gradient."""
     output = logits.clone().requires_grad_()
-    with _named("update_critic", type(task)):
+    with trying("update_critic", type(task)):
         task.update_critic(output, Targets(target))
     for name, other in (("loss", Targets(target)), ("distillation", logits.flip(0))):
-        with _named(name, type(task)):
+        with trying(name, type(task)):
             value = getattr(task, name)(output, other)
         if not isinstance(value, Tensor) or value.numel() != 1:
-            raise Finding(f"{name} returned {_kind(value)}; it must return a tensor with one number")
+            raise Finding(f"{name} returned {described(value)}; it must return a tensor with one number")
         if not value.requires_grad:
             raise Finding(f"{name} returned a tensor without gradient: is the output detached, or made into numbers?")
         (gradient,) = torch.autograd.grad(value, output)
         if not (torch.isfinite(value) and torch.isfinite(gradient).all() and gradient.any()):
             raise Finding(f"{name} is {value.item()}; it and its gradient must be finite, and the gradient not zero")
-    with _named("loss of weighted samples", type(task)), torch.no_grad():
+    with trying("loss of weighted samples", type(task)), torch.no_grad():
         weighted = task.loss(logits, Targets(target, torch.tensor([1.0] * (IMAGES - 1) + [0.0])))
         without = task.loss(logits[:-1], Targets(target[:-1]))
     if not torch.allclose(weighted, without, rtol=1e-3):
@@ -143,12 +126,11 @@ def _losses(task: Task, logits: Tensor, target: Tensor) -> None:
 
 
 def _scores(task: Task, logits: Tensor, image: Tensor, target: Tensor) -> dict[str, Any]:
-    """The scores of a batch, which must be those of its parts together."""
-    with _named("metrics", type(task)):
+    """Score a batch; its parts together must have the same scores."""
+    with trying("metrics", type(task)):
         whole, first, second = (task.metrics() for _ in range(3))
-        _update(whole, logits, image, target)
-        _update(first, logits[:1], image[:1], target[:1])
-        _update(second, logits[1:], image[1:], target[1:])
+        for metrics, part in ((whole, slice(None)), (first, slice(1)), (second, slice(1, None))):
+            metrics.update(logits[part].clone(), image[part], target[part])
         first.sums = first.sums + second.sums
         scores = whole.compute()
         json.dumps(scores)
@@ -160,12 +142,8 @@ def _scores(task: Task, logits: Tensor, image: Tensor, target: Tensor) -> dict[s
     return scores
 
 
-def _update(metrics: Metrics, output: Tensor, image: Tensor, target: Tensor) -> None:
-    metrics.update(output.clone(), image, target)
-
-
 def _void(task: Task, logits: Tensor, image: Tensor, target: Tensor, void: Tensor) -> None:
-    """Outputs at void pixels must count nowhere."""
+    """Check that outputs at void pixels count nowhere."""
     other = torch.where(void[:, None], -3 * logits.flip(0), logits)
     with torch.no_grad():
         if not torch.allclose(task.loss(other, Targets(target)), task.loss(logits, Targets(target))):
@@ -175,7 +153,7 @@ def _void(task: Task, logits: Tensor, image: Tensor, target: Tensor, void: Tenso
 
 
 def _descent(task: Task, logits: Tensor, image: Tensor, target: Tensor) -> None:
-    """The primary metric must get better where the loss falls."""
+    """Check that the primary metric gets better where the loss falls."""
     output = logits.clone().requires_grad_()
     optimizer = torch.optim.Adam([output], lr=RATE)
     before = task.score(_scores(task, logits, image, target))
@@ -192,21 +170,3 @@ def _descent(task: Task, logits: Tensor, image: Tensor, target: Tensor) -> None:
             f"{task.primary} went from {before:.4g} to {after:.4g} while the loss fell, and higher_is_better is "
             f"{task.higher_is_better}: does the loss fit the metric?"
         )
-
-
-@contextlib.contextmanager
-def _named(stage: str, cls: type) -> Iterator[None]:
-    """Make any error a finding that says where it arose."""
-    try:
-        yield
-    except Exception as error:
-        file = Path(inspect.getfile(cls))
-        line = line_of(error, file)
-        where = f"in {file.name}{line}, " if line else ""
-        raise Finding(f"{stage}: {where}{type(error).__name__}: {error}") from error
-
-
-def _kind(value: Any) -> str:
-    if not isinstance(value, Tensor):
-        return f"a {type(value).__name__}"
-    return f"a tensor of shape {tuple(value.shape)} and type {str(value.dtype).removeprefix('torch.')}"

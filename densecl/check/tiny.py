@@ -1,4 +1,4 @@
-"""Tiny images, streams and networks in memory: what methods are tried on in seconds."""
+"""Tiny images, streams and networks in memory, on which methods are tried in seconds."""
 
 from pathlib import Path
 from typing import Any
@@ -52,15 +52,15 @@ class TinyImages:
         return Sample(torch.from_numpy(self.images[index]), torch.from_numpy(self.masks[index]))
 
     def read_mask(self, index: int) -> np.ndarray:
-        """Its mask alone."""
+        """The mask at a position."""
         return self.masks[index]
 
     def presence(self) -> np.ndarray:
-        """(n, 256) bool: which ids each mask holds."""
+        """(n, 256) bool: the ids that each mask holds."""
         return protocol.presence([np.unique(mask).tolist() for mask in self.masks])
 
     def image_path(self, index: int) -> Path:
-        """There is no file; its own source stands in."""
+        """A file that exists: this one."""
         return Path(__file__)
 
     mask_path = image_path
@@ -90,7 +90,7 @@ def tiny_sequence(*, size: int = SIZE, seed: int = 0) -> Scenario:
 
 
 def tiny_stream(method: Method, kind: str = "") -> Scenario:
-    """A stream that a method can learn: of classes where it can learn those, unless a `kind` is asked for."""
+    """A stream that a method can learn: of classes where it can learn those, unless another `kind` is named."""
     streams = method.strategy.cls.streams  # type: ignore[attr-defined]
     kind = kind or ("classes" if "classes" in streams else "tasks")
     return tiny_sequence() if kind == "tasks" else tiny_scenario(joint=method.joint, by_task=method.told)

@@ -1,4 +1,4 @@
-"""Watching the hooks of one strategy, so that `check` names a wrong value where it arises."""
+"""Watch the hooks of a method, so that `check` names a wrong value where it arises."""
 
 import functools
 from collections.abc import Callable
@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from densecl.check.findings import Finding, described
 from densecl.metrics.confusion import INTEGERS
 from densecl.models.network import Output
 from densecl.strategies.base import Plugin, Strategy
@@ -14,25 +15,16 @@ from densecl.training.batch import Batch
 from densecl.training.loop import Loop
 
 
-class Finding(Exception):
-    """Something wrong with a method, said in words."""
-
-
 def watch(loop: Loop) -> None:
     """Wrap the hooks of a strategy and of its plugins: a value they must not return raises `Finding`."""
     strategy = loop.strategy
 
-    def loss(name: str, value: Any, *_arguments: Any, **_keywords: Any) -> None:
-        look_at_loss(name, value, strategy.step)
+    def look_at_loss(name: str, optional: bool, value: Any, *_arguments: Any, **_keywords: Any) -> None:
+        if value is not None or not optional:
+            _look_at_loss(name, value, strategy.step)
 
-    def term(name: str, value: Any, *_arguments: Any, **_keywords: Any) -> None:
-        if value is not None:
-            loss(name, value)
-
-    for name in ("pixel_loss", "task_loss"):
-        _wrap(strategy, name, functools.partial(loss, name))
-    if strategy.overrides("regulariser"):
-        _wrap(strategy, "regulariser", functools.partial(loss, "regulariser"))
+    for name in ("pixel_loss", "task_loss", *(["regulariser"] if strategy.overrides("regulariser") else [])):
+        _wrap(strategy, name, functools.partial(look_at_loss, name, False))
     _wrap(strategy, "prepare_batch", _look_at_batch)
     _wrap(strategy, "predict", _look_at_labels)
     _wrap(strategy, "build_head", _look_at_head)
@@ -41,15 +33,16 @@ def watch(loop: Loop) -> None:
         _keep_heads(strategy, strategy, name, name)
     for plugin in loop.plugins:
         name = plugin.name or type(plugin).__name__
-        _wrap(plugin, "loss", functools.partial(term, f"{name}.loss"))
+        _wrap(plugin, "loss", functools.partial(look_at_loss, f"{name}.loss", True))
         for hook in ("before_step", "after_step"):
             _keep_heads(strategy, plugin, hook, f"{name}.{hook}")
 
 
-def look_at_loss(name: str, value: Any, step: int) -> None:
-    """A loss is one finite number with a gradient."""
+def _look_at_loss(name: str, value: Any, step: int) -> None:
     if not isinstance(value, Tensor) or value.numel() != 1:
-        raise Finding(f"{name} returned {_kind(value)}; it must return a tensor with one number, the mean over pixels")
+        raise Finding(
+            f"{name} returned {described(value)}; it must return a tensor with one number, the mean over pixels"
+        )
     if not torch.isfinite(value).all():
         raise Finding(f"{name} is {value.item()} at step {step}: the loss must stay finite")
     if name == "task_loss" and not value.requires_grad:
@@ -58,7 +51,7 @@ def look_at_loss(name: str, value: Any, step: int) -> None:
 
 def _look_at_batch(value: Any, batch: Batch, *_arguments: Any) -> None:
     if not isinstance(value, Batch):
-        raise Finding(f"prepare_batch returned {_kind(value)}; it must return a Batch")
+        raise Finding(f"prepare_batch returned {described(value)}; it must return a Batch")
     if value.target.shape[0] != batch.target.shape[0] or value.target.dtype != batch.target.dtype:
         raise Finding("prepare_batch changed the number or the type of the targets")
 
@@ -66,7 +59,7 @@ def _look_at_batch(value: Any, batch: Batch, *_arguments: Any) -> None:
 def _look_at_labels(value: Any, output: Output) -> None:
     wanted = (output.logits.shape[0], *output.logits.shape[2:])
     if not isinstance(value, Tensor) or tuple(value.shape) != wanted:
-        raise Finding(f"predict returned {_kind(value)}; it must return labels of shape (B, H, W) = {wanted}")
+        raise Finding(f"predict returned {described(value)}; it must return labels of shape (B, H, W) = {wanted}")
     if value.dtype not in INTEGERS:
         raise Finding(f"predict returned numbers of type {value.dtype}; labels are integers")
     outputs, low, high = output.logits.shape[1], int(value.min()), int(value.max())
@@ -77,12 +70,12 @@ def _look_at_labels(value: Any, output: Output) -> None:
 
 def _look_at_head(head: Any, channels: int, outputs: int) -> None:
     if not isinstance(head, nn.Module):
-        raise Finding(f"build_head returned {_kind(head)}; it must return a torch.nn.Module")
+        raise Finding(f"build_head returned {described(head)}; it must return a torch.nn.Module")
     with torch.no_grad():
-        made = head(torch.zeros(2, channels, 4, 4))
-    if not isinstance(made, Tensor) or tuple(made.shape) != (2, outputs, 4, 4):
+        logits = head(torch.zeros(2, channels, 4, 4))
+    if not isinstance(logits, Tensor) or tuple(logits.shape) != (2, outputs, 4, 4):
         raise Finding(
-            f"build_head({channels}, {outputs}) makes a head that turns (2, {channels}, 4, 4) into {_kind(made)}; "
+            f"build_head({channels}, {outputs}) makes a head that turns (2, {channels}, 4, 4) into {described(logits)}; "
             f"it must give {outputs} outputs: (2, {outputs}, 4, 4)"
         )
 
@@ -128,7 +121,3 @@ def _keep_heads(strategy: Strategy, owner: Strategy | Plugin, name: str, shown: 
         return value
 
     setattr(owner, name, watched)
-
-
-def _kind(value: Any) -> str:
-    return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"

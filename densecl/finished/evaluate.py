@@ -1,6 +1,8 @@
-"""Scoring the kept weights of a run again, under its own or another evaluation preset."""
+"""Score the kept weights of a run again, under its own or another evaluation preset."""
 
+import contextlib
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,23 +14,23 @@ from densecl.finished.trusted import read_run, trusted_settings
 from densecl.metrics.iou import foreground_mean, harmonic_mean
 from densecl.records.record import FILE_NAME, Evaluation, Record
 from densecl.runner.build import build_loop, build_network, build_scenario
-from densecl.runner.checkpoint import load_weights
+from densecl.runner.checkpoint import Checkpoints, load_weights
 from densecl.runner.evaluation import evaluate
 from densecl.runner.methods import parse_method
-from densecl.runner.plan import Plan, usable_device
-from densecl.runner.resume import Checkpoints
+from densecl.runner.plan import Plan, planned_steps, usable_device
 from densecl.settings.catalogue import own_kinds
 from densecl.settings.grammar import Call, format_spec
 from densecl.settings.recipe import EvaluationSettings, RunSettings, build
-from densecl.streams import protocol
 from densecl.streams.scenario import Scenario
 from densecl.streams.stream import Stream
 from densecl.tables.groupings import groupings
 from densecl.training.loop import Loop
 
+PARTS = ("base", "all")  # means of a grouping that may count the background
+
 
 class Scored(NamedTuple):
-    """An evaluation, the step it is of, and the record of the run; of a sequence, the evaluations of all its tasks."""
+    """The evaluation of a step, and the record of the run; of a sequence, also the evaluations of all its tasks."""
 
     evaluation: Evaluation
     step: int
@@ -37,17 +39,11 @@ class Scored(NamedTuple):
 
 
 def parse_preset(text: str) -> EvaluationSettings:
-    """`crop512` (shorter side 512, centre crop), `full` (whole image at its own resolution) or `size=N`.
-
-    Raises:
-        SettingError: anything else.
-    """
-    if text == "full":
-        return EvaluationSettings(size="full")
-    match = re.fullmatch(r"(?:crop|size=)([1-9]\d*)", text)
+    """`crop512` (shorter side 512, centre crop), `full` (whole image at its own resolution) or `size=N`."""
+    match = re.fullmatch(r"full|(?:crop|size=)([1-9]\d*)", text)
     if match is None:
         raise SettingError(f"unknown evaluation preset '{text}'", "known: crop512, full, size=N")
-    return EvaluationSettings(size=int(match[1]))
+    return EvaluationSettings(size="full" if match[1] is None else int(match[1]))
 
 
 def plan_of(
@@ -57,33 +53,33 @@ def plan_of(
     catalogue: Path | None = None,
     method: str | None = None,
 ) -> tuple[Plan, Record]:
-    """The plan that a run folder was made by; `method` names classes outside the catalogue (`trusted_settings`).
-
-    Raises:
-        RecordError: no readable record there. SettingError: no such device.
-    """
+    """The plan of the run in a folder, and its record; `method` names classes outside the catalogue."""
     record, path = read_run(folder), folder / FILE_NAME
     tree = trusted_settings(record, folder, method)
-    try:
+    with _in_record(path):
         settings = build(RunSettings, tree, "settings", own_kinds(record.benchmark, catalogue))
-    except SettingError as error:
-        raise RecordError(f"{path}: {error}") from error
     updates: dict[str, Any] = {"data": settings.data.model_copy(update={"root": data or settings.data.root})}
     if device is not None or (settings.device.startswith("cuda") and not torch.cuda.is_available()):
         updates["device"] = usable_device(device or "cpu")
     settings = settings.model_copy(update=updates)
     calls = [Call(settings.strategy, settings.strategy_values), *(Call(n, v) for n, v in settings.plugins.items())]
     parsed = parse_method(format_spec(tuple(calls)), catalogue)
-    if settings.stream.kind == "tasks":
-        return Plan(settings, parsed, tuple((k,) for k in range(len(settings.stream.tasks))), folder), record
     order = settings.stream.order
-    if not isinstance(order, tuple):
+    if settings.stream.kind == "tasks":
+        order = ()
+    elif not isinstance(order, tuple):
         raise RecordError(f"{path}: 'settings.stream.order' must be the list that the run used")
+    with _in_record(path):
+        return Plan(settings, parsed, planned_steps(settings.stream, len(order)), folder), record
+
+
+@contextlib.contextmanager
+def _in_record(path: Path) -> Iterator[None]:
+    """Name the record whose settings are refused."""
     try:
-        steps = protocol.ordered(protocol.steps(settings.stream.split, len(order)), order)
+        yield
     except SettingError as error:
         raise RecordError(f"{path}: {error}") from error
-    return Plan(settings, parsed, steps, folder), record
 
 
 def reevaluate(
@@ -101,36 +97,26 @@ def reevaluate(
     """Evaluate the weights of a finished step; heads grow as they did, nothing is trained.
 
     Forgetting compares with the record's IoU, so it is known only under the run's own preset.
-
-    Raises:
-        RecordError, RunError, SettingError: no such run, step, weights or preset.
     """
     plan, record = plan_of(Path(folder), data, device, catalogue, method)
-    comparable = True
+    own = evaluation = plan.settings.evaluation
     if preset is not None:
-        own = plan.settings.evaluation
         evaluation = own.model_copy(update={"size": parse_preset(preset).size})
-        comparable = evaluation == own
         plan = replace(plan, settings=plan.settings.model_copy(update={"evaluation": evaluation}))
     step = finished_step(folder, record, step)
-    learnt_tasks = [found.task for found in record.steps[step].evaluations] if record.tasks else []
-    if task is not None and task not in learnt_tasks:
-        raise UnknownNameError("task", task, learnt_tasks, f"it was not learnt by step {step}")
+    learnt = [evaluation.task for evaluation in record.steps[step].evaluations] if record.tasks else []
+    if task is not None and task not in learnt:
+        raise UnknownNameError("task", task, learnt, f"it was not learnt by step {step}")
     scenario, own_workers = build_scenario(plan)
     loop = restored(plan, scenario, Path(folder), step, record.hash)
     workers = own_workers if workers is None else workers
-    before = record.steps if comparable else []
-    evaluations = evaluate(loop, step, plan.settings.evaluation.batch, workers, before)
+    evaluations = evaluate(loop, step, own.batch, workers, record.steps if evaluation == own else [])
     evaluations = [evaluation for evaluation in evaluations if task in (None, evaluation.task)]
     return Scored(evaluations[-1], step, record, tuple(evaluations) if record.tasks else ())
 
 
 def finished_step(folder: Path, record: Record, step: int | None) -> int:
-    """The step that is asked for, by default the last one.
-
-    Raises:
-        SettingError: the run has not finished it.
-    """
+    """Check that a step is finished; by default the last one."""
     last = len(record.steps) - 1
     step = last if step is None else step
     if not 0 <= step <= last:
@@ -141,11 +127,7 @@ def finished_step(folder: Path, record: Record, step: int | None) -> int:
 
 
 def restored(plan: Plan, scenario: Scenario | Stream, folder: Path, step: int, run: str) -> Loop:
-    """A run's loop on a stream of its steps, with or without data, and with the weights of a finished step.
-
-    Raises:
-        DenseCLError: weights that cannot be read, or are of another network.
-    """
+    """A run's loop on a stream of its steps, with or without data, and with the weights of a finished step."""
     settings = plan.settings
     if "weights" in settings.backbone_values:  # the kept weights replace them: do not download
         values = {**settings.backbone_values, "weights": "none"}
@@ -163,10 +145,17 @@ def restored(plan: Plan, scenario: Scenario | Stream, folder: Path, step: int, r
 
 def summary(scored: Scored) -> str:
     """The evaluation as text: groups, forgetting, then each class; of a sequence, each task's scores."""
-    if scored.all_tasks:
-        return _tasks(scored)
-    metrics = scored.evaluation.metrics
     lines = [f"{scored.record.benchmark}  {scored.record.strategy}  after step {scored.step}"]
+    for evaluation in scored.all_tasks:
+        lines += ["", evaluation.task]
+        for name, value in evaluation.metrics.items():
+            if name == "miou":
+                lines.append(f"  {'mIoU':16} {_percent(value['all'])}")
+            elif name != "iou":
+                lines.append(f"  {name:16} " + ("-" if value is None else f"{value:.4g}"))
+    if scored.all_tasks:
+        return "\n".join(lines)
+    metrics = scored.evaluation.metrics
     lines += [f"{name:10} {_percent(value)}" for name, value in metrics["miou"].items()]
     lines += [f"{'forgetting':10} {_percent(metrics['forgetting'])}", "", *_groupings(scored), ""]
     names = scored.record.class_names
@@ -174,33 +163,17 @@ def summary(scored: Scored) -> str:
     return "\n".join(lines)
 
 
-def _tasks(scored: Scored) -> str:
-    lines = [f"{scored.record.benchmark}  {scored.record.strategy}  after step {scored.step}"]
-    for found in scored.all_tasks:
-        lines.append("")
-        lines.append(found.task)
-        for name, value in found.metrics.items():
-            if name == "miou":
-                lines.append(f"  {'mIoU':16} {_percent(value['all'])}")
-            elif name != "iou":
-                lines.append(f"  {name:16} " + ("-" if value is None else f"{value:.4g}"))
-    return "\n".join(lines)
-
-
 def _groupings(scored: Scored) -> list[str]:
-    """Base, added and all as each grouping of the field counts them."""
+    """Base, added and all in each grouping of the field."""
     record, iou = scored.record, scored.evaluation.metrics["iou"]
-    joint = len(record.steps) == 1
-    groups = record.planned_steps if joint else record.planned_steps[: scored.step + 1]
+    groups = record.planned_steps[: None if len(record.steps) == 1 else scored.step + 1]  # joint: one step for all
     base, added = groups[0], [label for group in groups[1:] for label in group]
-    background = [0] if record.has_background else []
     lines = ["grouping       base  added    all"]
     for group in groupings():
         if not group.extra_over_steps:
-            old = foreground_mean(iou, base + (background if "base" in group.background else []), background=True)
-            overall = foreground_mean(
-                iou, base + added + (background if "all" in group.background else []), background=True
-            )
+            background = {part: [0] if record.has_background and part in group.background else [] for part in PARTS}
+            old = foreground_mean(iou, base + background["base"], background=True)
+            overall = foreground_mean(iou, base + added + background["all"], background=True)
             new = foreground_mean(iou, added) if added else None
             third = f"  harmonic mean {_percent(harmonic_mean(old, new))}" if group.extra else ""
             lines.append(f"{group.name:12} {_percent(old)}  {_percent(new)}  {_percent(overall)}{third}")

@@ -15,7 +15,7 @@ INK, PAPER, RIM = (32, 32, 32), (255, 255, 255), (150, 150, 150)
 
 
 class LegendEntry(NamedTuple):
-    """A class in a legend: its colour, None where the photograph is left as it is, and what is written."""
+    """A class in a legend: its colour, None where the photograph is left unchanged, and its text."""
 
     colour: tuple[int, int, int] | None
     text: str
@@ -34,19 +34,14 @@ def shares(labels: np.ndarray) -> dict[int, float]:
 
 
 def percent(share: float) -> str:
-    """`34.1 %`; what rounds to nothing is `< 0.1 %`."""
+    """`34.1 %`, or `< 0.1 %` where that would round to nothing."""
     return "< 0.1 %" if 0 < share < 0.0005 else f"{100 * share:.1f} %"
 
 
 def overlay(pixels: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> Image.Image:
     """The photograph with classes in VOC's colours, their outlines, and a legend of what is there.
 
-    Where label 0 is, which is background or something of another step, the photograph is left as it is.
-
-    Args:
-        pixels: (H, W, 3) uint8 RGB.
-        labels: (H, W) uint8.
-        names: by label.
+    The photograph (H, W, 3) is left unchanged at label 0, which is background or a class of another step.
     """
     factor = max(1, -(-SMALLEST // max(labels.shape)))
     labels = labels.repeat(factor, 0).repeat(factor, 1)
@@ -65,13 +60,9 @@ def overlay(pixels: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> Ima
 
 def outline(labels: np.ndarray) -> np.ndarray:
     """(H, W) bool: pixels with a neighbour, above, below or beside, of another label."""
-    edge = np.zeros(labels.shape, dtype=bool)
-    across, down = labels[:, 1:] != labels[:, :-1], labels[1:] != labels[:-1]
-    edge[:, 1:] |= across
-    edge[:, :-1] |= across
-    edge[1:] |= down
-    edge[:-1] |= down
-    return edge
+    around = np.pad(labels, 1, mode="edge")
+    neighbours = (around[1:-1, 2:], around[1:-1, :-2], around[2:, 1:-1], around[:-2, 1:-1])
+    return np.any([labels != neighbour for neighbour in neighbours], axis=0)
 
 
 def with_legend(picture: Image.Image, entries: Sequence[LegendEntry]) -> Image.Image:

@@ -1,7 +1,8 @@
-"""From a plan to the objects of a run: stream, scenario, network, loop."""
+"""Build the objects of a run from its plan: scenario, network, loop."""
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,12 +14,11 @@ from densecl.errors import RecordError, SettingError
 from densecl.models.network import Backbone, Network
 from densecl.records.record import Record
 from densecl.runner.methods import build_plugins
-from densecl.runner.plan import Plan
+from densecl.runner.plan import Plan, task_context
 from densecl.seeding import derive
 from densecl.settings.backbone import build_backbone
-from densecl.settings.recipe import EvaluationSettings, RunSettings
+from densecl.settings.recipe import RunSettings, TrainingSettings
 from densecl.streams.protocol import Steps
-from densecl.streams.samples import Transform
 from densecl.streams.scenario import (
     Scenario,
     TaskSource,
@@ -37,25 +37,16 @@ MEMORY = 256 * 2**20  # bytes of decoded images that are kept rather than decode
 
 
 def build_scenario(plan: Plan, progress: Callable[[int, int], None] | None = None) -> tuple[Scenario, int]:
-    """The stream with its data, and how many worker processes load it; `progress` hears (done, total) of masks scanned.
+    """Build the stream with its data; returned with the number of worker processes that load it.
 
-    The test stream's masks are scanned too: a broken one must not end a run at its first evaluation.
-
-    Raises:
-        DataError, SettingError: see `class_incremental` and `task_sequence`.
+    Masks are scanned, of which `progress` hears (done, total); those of the test stream too: a broken one must not end
+    a run at its first evaluation.
     """
-    s = plan.settings
-    readers = plan.readers
-    in_memory = s.loader.workers in (None, 0) and all(
-        reader.fits_in_memory(MEMORY // len(readers)) for pair in readers for reader in pair
-    )
-    common: dict[str, Any] = {
-        "validation": s.data.validation,
-        "validation_seed": s.data.validation_seed,
-        "mean": s.data.mean,
-        "std": s.data.std,
-        "seed": s.seed,
-    }
+    s, readers = plan.settings, plan.readers
+    fit = (reader.fits_in_memory(MEMORY // len(readers)) for pair in readers for reader in pair)
+    in_memory = s.loader.workers in (None, 0) and all(fit)
+    common: dict[str, Any] = {key: getattr(s.data, key) for key in ("validation", "validation_seed", "mean", "std")}
+    common["seed"] = s.seed
     workers = choose_workers(s.loader.workers, in_memory)
     if s.stream.kind == "tasks":
         return task_sequence(_sources(plan, in_memory, progress), **common), workers
@@ -66,7 +57,7 @@ def build_scenario(plan: Plan, progress: Callable[[int, int], None] | None = Non
         "labels": s.stream.labels,
         "joint": plan.method.joint,
         "presence": presence,
-        "transforms": _transforms(s, s.training.crop, s.evaluation),
+        "transforms": _transforms(s.training, s.training.crop, s.evaluation.size),
     }
     if s.stream.kind == "domain":
         return domain_incremental(train, test, domains_of(train, plan.steps), **common), workers
@@ -75,39 +66,35 @@ def build_scenario(plan: Plan, progress: Callable[[int, int], None] | None = Non
 
 
 def _sources(plan: Plan, in_memory: bool, progress: Callable[[int, int], None] | None) -> list[TaskSource]:
-    """The tasks of a sequence with their readers and transforms."""
-    from densecl.runner.sequence import build_tasks
-
+    """The tasks of a sequence with their readers and transforms; masks that a task looks at are scanned."""
     s, sources = plan.settings, []
-    for task, (built, train, test) in zip(s.stream.tasks, build_tasks(s, plan.readers, progress), strict=True):
-        if in_memory:
-            train, test = train.cached(), test.cached()
-        evaluation = s.evaluation if task.size is None else s.evaluation.model_copy(update={"size": task.size})
+    for task, pair in zip(s.stream.tasks, plan.readers, strict=True):
+        context = task_context(s)
+        if task.cls.needs_masks:
+            for reader in pair:
+                class_index(reader, progress=progress)
+            context = replace(context, class_names=pair[0].class_names, has_background=pair[0].has_background)
+        else:
+            pair = (pair[0].without_masks(), pair[1].without_masks())
+        built = task.cls.build(task.name, task.values, context)
+        train, test = (reader.cached() if in_memory else reader for reader in pair)
         crop = s.training.crop if task.crop is None else task.crop
-        sources.append(TaskSource(built, train, test, _transforms(s, crop, evaluation)))
+        size = s.evaluation.size if task.size is None else task.size
+        sources.append(TaskSource(built, train, test, _transforms(s.training, crop, size)))
     return sources
 
 
-def _transforms(settings: RunSettings, crop: Any, evaluation: EvaluationSettings) -> Transforms:
-    training, size = settings.training, None if crop == "full" else crop
+def _transforms(training: TrainingSettings, crop: Any, evaluated: int | Literal["full"]) -> Transforms:
+    size = None if crop == "full" else crop
     return Transforms(
         augment=transforms.augmentation(training.augmentation, size, training.scale),
         plain=None if size is None else transforms.ResizeCenterCrop(size),
-        evaluate=evaluation_transform(evaluation),
+        evaluate=None if evaluated == "full" else transforms.ResizeCenterCrop(evaluated),
     )
 
 
-def evaluation_transform(settings: EvaluationSettings) -> Transform | None:
-    """Shorter side to `size` and centre crop, or None for whole images."""
-    return None if settings.size == "full" else transforms.ResizeCenterCrop(settings.size)
-
-
 def domains_of(train: DenseDataset, steps: Steps) -> list[np.ndarray]:
-    """Indices of the images of each step of a domain-incremental stream.
-
-    Raises:
-        SettingError: the data set has no domains, or other ones than the split counts.
-    """
+    """Indices of the images of each step of a domain-incremental stream."""
     domains, counted = list(train.domains().values()), sum(map(len, steps))
     if not domains:
         raise SettingError(f"stream.kind=domain: {train.name} has no domains", "cityscapes has its cities")
@@ -120,13 +107,10 @@ def domains_of(train: DenseDataset, steps: Steps) -> list[np.ndarray]:
 
 
 def recorded_stream(plan: Plan, record: Record) -> Stream:
-    """The stream of a recorded run, without opening its data: what a network needs to grow as it did.
-
-    Raises:
-        RecordError: the record's settings name other tasks than the record.
-    """
+    """The stream of a recorded run, without its data: a network can grow along it as it did."""
+    s = plan.settings
     if record.tasks:
-        if [task.name for task in plan.settings.stream.tasks] != [task.name for task in record.tasks]:
+        if [task.name for task in s.stream.tasks] != [task.name for task in record.tasks]:
             raise RecordError("the record's 'tasks' are not those of its 'settings.stream.tasks'", "run it again")
         tasks = [
             settings.cls.build(
@@ -134,16 +118,16 @@ def recorded_stream(plan: Plan, record: Record) -> Stream:
                 settings.values,
                 Context(tuple(task.class_names[1:]), task.class_names[:1] != ["other"], judge=False),
             )
-            for settings, task in zip(plan.settings.stream.tasks, record.tasks, strict=True)
+            for settings, task in zip(s.stream.tasks, record.tasks, strict=True)
         ]
         return task_stream(tasks, [task.class_names for task in record.tasks])
     return class_stream(
-        plan.settings.data.name,
+        s.data.name,
         record.planned_steps or [step.new_classes for step in record.steps],
         record.class_names,
         has_background=record.has_background,
-        setting="domain" if plan.settings.stream.kind == "domain" else plan.settings.stream.setting,
-        labels=plan.settings.stream.labels,
+        setting="domain" if s.stream.kind == "domain" else s.stream.setting,
+        labels=s.stream.labels,
         joint=plan.method.joint,
         by_task=plan.method.told,
     )
@@ -152,20 +136,14 @@ def recorded_stream(plan: Plan, record: Record) -> Stream:
 def build_network(settings: RunSettings, backbone: type[Backbone] | None = None) -> Network:
     """The network before step 0, initialised from the run's seed; on the CPU, so that all devices start alike.
 
-    Args:
-        settings: of the run.
-        backbone: its class, of a plan; None: one of ours, by its name, which may then come from a record.
+    Without the class of a plan, the backbone is one of ours by its name, which may then come from a record.
     """
     torch.manual_seed(derive(settings.seed, "network"))
     return Network(build_backbone(backbone or settings.backbone, settings.backbone_values))
 
 
 def build_loop(
-    plan: Plan,
-    scenario: Scenario | Stream,
-    network: Network,
-    workers: int = 0,
-    events: Events | None = None,
+    plan: Plan, scenario: Scenario | Stream, network: Network, workers: int = 0, events: Events | None = None
 ) -> Loop:
     """The loop with the strategy, its plugins and hyper-parameters; on a stream alone it can only predict."""
     s = plan.settings
@@ -183,8 +161,3 @@ def build_loop(
         workers=workers,
         events=events,
     )
-
-
-def is_resumable(plan: Plan) -> bool:
-    """True if every plugin can give and take its state."""
-    return not any(part.stock for part in plan.method.plugins)

@@ -1,4 +1,4 @@
-"""What a run will cost, before it is run."""
+"""The cost of a run, estimated before it is run."""
 
 import time
 from collections.abc import Callable
@@ -19,10 +19,7 @@ MEASURED = 0.5  # seconds
 def describe(plan: Plan, progress: Callable[[int, int], None] | None = None) -> str:
     """Plan and cost of a run as text: steps with their images, iterations and classes, network, estimated time.
 
-    All that the run makes before it trains is made here as well, so what a run would refuse is refused.
-
-    Raises:
-        DenseCLError: as `densecl.runner.run.execute` before training.
+    All that the run makes before it trains is made here as well, and refused for the same reasons.
     """
     s = plan.settings
     scenario, _ = build_scenario(plan, progress)
@@ -33,7 +30,7 @@ def describe(plan: Plan, progress: Callable[[int, int], None] | None = None) -> 
     if sequence:
         lines += ["stream     a sequence of tasks", "", "step  images  test  epochs  iterations  outputs  task"]
     else:
-        tests = len(scenario.tests[0]) if s.data.validation else len(plan.test)
+        tests = len(scenario.tests[0]) if s.data.validation else len(plan.readers[0][1])
         held = f"{tests} held out, test images not used" if s.data.validation else f"{tests} test"
         lines += [
             f"data       {plan.train.root} ({len(plan.train)} train, {held})",
@@ -69,14 +66,14 @@ def describe(plan: Plan, progress: Callable[[int, int], None] | None = None) -> 
 
 
 def without_download(settings: RunSettings) -> RunSettings:
-    """The settings without timm's pretrained weights: a plan needs none of their numbers."""
+    """The settings without timm's pretrained weights, which no plan needs."""
     if settings.backbone_values.get("weights") != "timm":
         return settings
     return settings.model_copy(update={"backbone_values": {**settings.backbone_values, "weights": "none"}})
 
 
 def measure(plan: Plan, network: Network) -> float:
-    """Seconds an iteration: forward and backward of noise images, scaled to the batch.
+    """Measure the seconds of an iteration: forward and backward of noise images, scaled to the batch.
 
     Large images are measured by two, small ones by as many as the batch has: there the time is not in the pixels.
     """

@@ -11,10 +11,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from densecl.metrics.iou import fold_unseen, forgetting, iou_from_confusion, step_metrics, unseen_under
+from densecl.models.network import Output
 from densecl.records.record import Evaluation, StepRecord, plain
-from densecl.streams.samples import LoadedSample, TestSamples
+from densecl.streams.samples import LoadedSample
 from densecl.streams.stream import Stream
-from densecl.tasks import Metrics
+from densecl.tasks import Metrics, Prepared, Task
 from densecl.training import distributed
 from densecl.training.batch import normalise
 from densecl.training.loop import Loop
@@ -25,14 +26,9 @@ Group = tuple[Tensor, Tensor]
 def evaluate(
     loop: Loop, step: int, batch: int, workers: int = 0, before: Sequence[StepRecord] = ()
 ) -> list[Evaluation]:
-    """The evaluations after a step; afterwards the network is that of the step again.
+    """Evaluate a loop that has learnt a step; afterwards the network is that of the step again.
 
-    Args:
-        loop: whose network has learnt the step.
-        step: number of the step.
-        batch: images at a time.
-        workers: processes that load them.
-        before: records of the steps before it, to measure forgetting against; where there are none, it is unknown.
+    Forgetting is measured against the records of the steps `before` it; without them it is unknown.
     """
     evaluations = []
     for heads in loop.stream.evaluations(step):
@@ -44,48 +40,48 @@ def evaluate(
 
 def by_size(samples: list[LoadedSample]) -> list[Group]:
     """(image, target) batches of equal size: whole images come in many sizes and must not be padded."""
-    groups: dict[tuple[int, ...], list[LoadedSample]] = defaultdict(list)
+    groups: dict[tuple[int, ...], tuple[list[Tensor], list[Tensor]]] = defaultdict(lambda: ([], []))
     for sample in samples:
-        groups[tuple(sample.target.shape)].append(sample)
-    return [
-        (torch.stack([s.image for s in group]), torch.stack([s.target for s in group])) for group in groups.values()
-    ]
+        images, targets = groups[tuple(sample.target.shape)]
+        images.append(sample.image)
+        targets.append(sample.target)
+    return [(torch.stack(images), torch.stack(targets)) for images, targets in groups.values()]
+
+
+def see(loop: Loop, task: Task, images: Tensor, masks: Tensor) -> tuple[Output, Prepared]:
+    """The network's output on uint8 images (B, 3, H, W) under the run's precision, and the batch that the task made."""
+    prepared = task.prepare(images.to(loop.device), masks.to(loop.device))
+    with torch.no_grad(), loop.precision.autocast():
+        return loop.network.eval()(normalise(prepared.image, *loop.normalisation)), prepared
 
 
 @torch.no_grad()
-def count(loop: Loop, head: int, batch: int, workers: int = 0, samples: TestSamples | None = None) -> Metrics:
-    """The gathered scores of a head on its test samples, or on others.
+def count(loop: Loop, head: int, batch: int, workers: int = 0) -> Metrics:
+    """Count a head's scores on its test samples.
 
     Several processes count each image once, in one of them, and all get the sum.
-
-    Raises:
-        UnknownNameError: the head's task was never learnt.
     """
     strategy, task, labels = loop.strategy, loop.stream.tasks[head], loop.stream.labels_of(head)
-    samples = loop.scenario.tests_of(head) if samples is None else samples
+    samples, metrics = loop.scenario.tests_of(head), task.metrics()
     strategy.select_task(head)
-    network, metrics = loop.network.eval(), task.metrics()
     own = Subset(samples, range(distributed.rank(), len(samples), distributed.world()))
     for groups in DataLoader(own, batch_size=batch, collate_fn=by_size, num_workers=workers):
-        for image, mask in groups:
-            image = image.to(loop.device)
-            prepared = task.prepare(image, mask.to(loop.device))
-            with loop.precision.autocast():
-                output = network(normalise(prepared.image, *loop.normalisation))
-            found = strategy.predict(output) if labels else output.logits.float()
-            metrics.update(found, image, prepared.target)
+        for images, masks in groups:
+            output, prepared = see(loop, task, images, masks)
+            outputs = strategy.predict(output) if labels else output.logits.float()
+            metrics.update(outputs, images.to(loop.device), prepared.target)
     metrics.sums = distributed.total(metrics.sums)
     return metrics
 
 
 def confusion(loop: Loop, step: int, batch: int, workers: int = 0) -> np.ndarray:
-    """(n, n) counts of a class-incremental stream after a step: true label by predicted label, over all its labels."""
+    """(n, n) counts after a step of a class-incremental stream: true label by predicted label, over all its labels."""
     [heads] = loop.stream.evaluations(step)
     return confusion_of(loop.stream, heads, [count(loop, head, batch, workers) for head in heads])
 
 
 def confusion_of(stream: Stream, heads: Sequence[int], counts: Sequence[Metrics]) -> np.ndarray:
-    """The counts of several heads, each over labels of its own, as one matrix over all labels of the stream."""
+    """Add up the counts of heads, each over labels of its own, in one matrix over all labels of the stream."""
     n = len(stream.class_names)
     whole = np.zeros((n, n), dtype=np.int64)
     for head, metrics in zip(heads, counts, strict=True):
@@ -96,15 +92,7 @@ def confusion_of(stream: Stream, heads: Sequence[int], counts: Sequence[Metrics]
 def score(
     stream: Stream, heads: Sequence[int], counts: Sequence[Metrics], step: int, before: Sequence[StepRecord] = ()
 ) -> Evaluation:
-    """One evaluation as records keep it.
-
-    Args:
-        stream: the steps.
-        heads: that answered, see `Stream.evaluations`.
-        counts: of each head.
-        step: just trained.
-        before: see `evaluate`.
-    """
+    """One evaluation for the record: of the heads that answered (see `Stream.evaluations`), with the counts of each."""
     if stream.kind == "classes":
         matrix = confusion_of(stream, heads, counts)
         return Evaluation(

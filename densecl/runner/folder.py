@@ -1,4 +1,4 @@
-"""The folder of a run: held by one process, removed when nothing was learnt, and large enough for what will come."""
+"""The folder of a run: held by one process, removed when nothing was learnt, on a disk with enough space."""
 
 import contextlib
 import shutil
@@ -14,11 +14,7 @@ from densecl.files import write_error
 
 @contextlib.contextmanager
 def locked(folder: Path, busy: RunError | None = None) -> Iterator[None]:
-    """Hold a folder; the lock of a process that died is free.
-
-    Raises:
-        RunError: it cannot be made, or another process holds it: `busy`, by default in words about a run.
-    """
+    """Hold a folder; the lock of a process that died is free. Raises `busy` if another process holds it."""
     lock = filelock.FileLock(folder / ".lock", timeout=0)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Kept beside the weights of a step: masks, and the bytes that a method needs to perform all tasks learnt."""
+"""Masks of a task, and the bytes that a method needs to perform all tasks learnt."""
 
 import json
 from collections.abc import Mapping
@@ -7,20 +7,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from densecl.masking import binary, packnet
+from densecl.masking.store import save_masks
 from densecl.records.record import Stored
-from densecl.streams.stream import Stream
 from densecl.training.loop import Loop
 
 
-def content(stream: Stream) -> str:
-    """The classes or tasks to be learnt, in words."""
-    if stream.kind == "tasks":
-        return "tasks " + ", ".join(task.name for task in stream.tasks)
-    return f"{len(stream.class_names) - 1} classes"
-
-
 def stored(loop: Loop) -> Stored:
-    """The size of what performs all tasks learnt so far."""
+    """The size of the model that performs all tasks learnt so far."""
     tensors = loop.strategy.model_tensors()
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     return Stored(tensors=size, file=file_bytes(tensors), formula=loop.strategy.model_bytes())
@@ -28,11 +22,6 @@ def stored(loop: Loop) -> Stored:
 
 def keep_masks(loop: Loop, folder: Path, step: int) -> None:
     """Write the masks of the step's task, where it has some."""
-    if not loop.stream.by_task:
-        return
-    from densecl.masking import binary, packnet
-    from densecl.masking.store import save_masks
-
     network, name = loop.network, loop.stream.tasks[step].name
     if name in binary.tasks(network):
         save_masks(binary.masks(network, name), folder / "masks" / f"{name}.safetensors", name)
@@ -45,8 +34,7 @@ DTYPES = {torch.int64: "I64", torch.float32: "F32", torch.uint8: "U8", torch.boo
 
 def file_bytes(tensors: Mapping[str, Tensor]) -> int:
     """Bytes of the safetensors file of these tensors: 8, names, types and shapes as JSON, padded to 8, the values."""
-    order = list(DTYPES)
-    header, end = {}, 0
+    order, header, end = list(DTYPES), {}, 0
     for name, tensor in sorted(tensors.items(), key=lambda item: (order.index(item[1].dtype), item[0])):
         start, end = end, end + tensor.numel() * tensor.element_size()
         header[name] = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}

@@ -2,11 +2,11 @@
 
 import contextlib
 import inspect
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
@@ -19,14 +19,16 @@ from densecl.strategies.base import Plugin, Strategy
 from densecl.streams.stream import check_names
 from densecl.tasks import KINDS
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Part:
     """One named part of a method: a strategy, one of our plugins, or a stock Avalanche plugin.
 
     Attributes:
-        name: as in folder names and tables. reference: the text that finds it again.
-        cls: its class. values: hyper-parameters given so far. recipe: None for a class from a user's file.
+        name: in folder names and tables. reference: the text that finds it again.
+        values: hyper-parameters given so far. recipe: None for a class from a user's file.
         source: hash of the user's file, so that an edited method is another run; empty for packaged ones.
     """
 
@@ -39,19 +41,16 @@ class Part:
 
     @property
     def stock(self) -> bool:
-        """Whether it is one of Avalanche's own plugins."""
+        """True for one of Avalanche's own plugins."""
         return not issubclass(self.cls, Strategy | Plugin)
 
     def overlays(self, benchmark: str) -> list[SectionOverlay]:
-        """What its recipe changes on a benchmark, the more general patterns first."""
-        if self.recipe is None:
-            return []
-        return [self.recipe.benchmarks[pattern] for pattern in _matching(self.recipe.benchmarks, benchmark)]
+        """Changes that its recipe makes on a benchmark, the more general patterns first."""
+        return _matching(self.recipe.benchmarks if self.recipe else {}, benchmark)
 
     def backbone(self, benchmark: str) -> str | None:
         """The backbone its recipe names for a benchmark: the one of the most special pattern."""
-        named = {} if self.recipe is None else self.recipe.networks
-        return next((named[pattern] for pattern in reversed(_matching(named, benchmark))), None)
+        return next(reversed(_matching(self.recipe.networks if self.recipe else {}, benchmark)), None)
 
     def resolved(self) -> dict[str, Any]:
         """All hyper-parameters, checked."""
@@ -60,10 +59,10 @@ class Part:
         return resolve(self.cls, Strategy if issubclass(self.cls, Strategy) else Plugin, self.values, self.name)
 
 
-def _matching(patterns: Iterable[str], benchmark: str) -> list[str]:
-    """Those that a benchmark's name fits, the more general ones first."""
-    fitting = (pattern for pattern in patterns if fnmatchcase(benchmark, pattern))
-    return sorted(fitting, key=lambda pattern: ("*" not in pattern, len(pattern)))
+def _matching(values: Mapping[str, T], benchmark: str) -> list[T]:
+    """The values whose patterns fit a benchmark's name, those of more general patterns first."""
+    fitting = [pattern for pattern in values if fnmatchcase(benchmark, pattern)]
+    return [values[pattern] for pattern in sorted(fitting, key=lambda pattern: ("*" not in pattern, len(pattern)))]
 
 
 @dataclass(frozen=True)
@@ -75,8 +74,13 @@ class Method:
 
     @property
     def name(self) -> str:
-        """As in folder names and tables: `mib+replay`."""
-        return "+".join([self.strategy.name, *(plugin.name for plugin in self.plugins)])
+        """The name in folder names and tables: `mib+replay`."""
+        return "+".join(part.name for part in self.parts)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The strategy and the plugins."""
+        return (self.strategy, *self.plugins)
 
     @property
     def joint(self) -> bool:
@@ -85,16 +89,17 @@ class Method:
 
     @property
     def told(self) -> bool:
-        """Whether it must be told the task, or the step of a class-incremental stream, that is asked for."""
+        """True if it must be told the task, or the step of a class-incremental stream, that is asked for."""
         return self.strategy.cls.oracle == "task"  # type: ignore[attr-defined]
+
+    @property
+    def resumable(self) -> bool:
+        """True if every plugin can give and take its state."""
+        return not any(part.stock for part in self.plugins)
 
 
 def parse_method(text: str, catalogue: Path | None = None) -> Method:
-    """The method behind `mib+replay(memory=100)` or `mine.py:Mine(weight=3)`.
-
-    Raises:
-        SpecError: no strategy, two of them, or a plugin twice. UnknownNameError: a name that does not exist.
-    """
+    """The method behind `mib+replay(memory=100)` or `mine.py:Mine(weight=3)`."""
     recipes = strategy_recipes(catalogue)
     parts = [_part(call, recipes) for call in parse(text)]
     strategies = [part for part in parts if issubclass(part.cls, Strategy)]
@@ -106,43 +111,29 @@ def parse_method(text: str, catalogue: Path | None = None) -> Method:
         )
     if not strategies:
         raise SpecError(f"'{text}' names no strategy, only plugins", f"did you mean 'finetune+{text}'?")
-    twice = {part.name for part in plugins if [p.name for p in plugins].count(part.name) > 1}
-    if twice:
-        raise SpecError(f"'{text}' names {sorted(twice)[0]} twice", "name each plugin once")
+    names = [part.name for part in plugins]
+    if twice := sorted(name for name in names if names.count(name) > 1):
+        raise SpecError(f"'{text}' names {twice[0]} twice", "name each plugin once")
     return Method(strategies[0], plugins)
 
 
 def _part(call: Call, recipes: dict[str, StrategyRecipe]) -> Part:
-    values = dict(call.arguments)
     recipe = recipes.get(call.name)
-    if recipe is not None:
-        cls = load_class(recipe.class_, recipe.source.parent)
-        return _checked(Part(recipe.name, call.name, cls, {**recipe.arguments, **values}, recipe, source_hash(cls)))
-    if ":" in call.name:
-        cls = load_class(call.name)
-        return _checked(Part(cls.__name__, call.name, cls, values, None, source_hash(cls)))
-    raise UnknownNameError("strategy or plugin", call.name, recipes, "or file.py:Class for one of your own")
-
-
-def _checked(part: Part) -> Part:
-    if not issubclass(part.cls, Strategy | Plugin) and not _is_stock(part.cls):
+    if recipe is None and ":" not in call.name:
+        raise UnknownNameError("strategy or plugin", call.name, recipes, "or file.py:Class for one of your own")
+    cls = load_class(recipe.class_, recipe.source.parent) if recipe else load_class(call.name)
+    # a stock plugin is Avalanche's, or a user's on Avalanche's callbacks
+    stock = any(base.__module__.startswith("avalanche.") and base.__name__ == "BasePlugin" for base in cls.__mro__)
+    if not issubclass(cls, Strategy | Plugin) and not stock:
         raise SettingError(
-            f"'{part.reference}' is neither a strategy nor a plugin", "subclass densecl.Strategy or densecl.Plugin"
+            f"'{call.name}' is neither a strategy nor a plugin", "subclass densecl.Strategy or densecl.Plugin"
         )
-    return part
-
-
-def _is_stock(cls: type) -> bool:
-    """True for a plugin of Avalanche, or of a user on Avalanche's callbacks."""
-    return any(base.__module__.startswith("avalanche.") and base.__name__ == "BasePlugin" for base in cls.__mro__)
+    name, defaults = (recipe.name, recipe.arguments) if recipe else (cls.__name__, {})
+    return Part(name, call.name, cls, {**defaults, **call.arguments}, recipe, source_hash(cls))
 
 
 def build_plugins(method: Method) -> list[Any]:
-    """The plugins of a method, each with the name of its loss term.
-
-    Raises:
-        SettingError: two terms of one name.
-    """
+    """Build the plugins of a method, each with the name of its loss term; two of one name are refused."""
     plugins, names = [], {"task", "regulariser"}
     for part in method.plugins:
         plugin = part.cls(**part.resolved())
@@ -157,11 +148,7 @@ def build_plugins(method: Method) -> list[Any]:
 
 
 def check_fits(method: Method, settings: RunSettings) -> None:
-    """Check that a method can learn a stream and its tasks, before any data is read.
-
-    Raises:
-        SettingError: naming method and task, and why.
-    """
+    """Check that a method can learn a stream and its tasks, before any data is read."""
     tasks, benchmark = settings.stream.tasks, settings.benchmark
     strategy: Any = method.strategy.cls
     for task in tasks:
@@ -178,7 +165,7 @@ def check_fits(method: Method, settings: RunSettings) -> None:
             f"{method.strategy.name} learns tasks, and all steps of {benchmark} are one task in images of other kinds",
             "use a stream of tasks or of classes",
         )
-    for part in (method.strategy, *method.plugins):
+    for part in method.parts:
         if part.stock:
             from densecl.training.stock import check_stock
 
@@ -206,13 +193,12 @@ def check_fits(method: Method, settings: RunSettings) -> None:
 def _stock_arguments(part: Part) -> dict[str, Any]:
     """Arguments of a stock plugin's constructor, checked by name."""
     signature = inspect.signature(part.cls)
-    known = [name for name, p in signature.parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    names = [name for name, p in signature.parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     for key in part.values:
-        if key not in known:
-            raise UnknownNameError(f"argument of {part.name}", key, known)
-    missing = [name for name in known if signature.parameters[name].default is inspect.Parameter.empty]
-    missing = [name for name in missing if name not in part.values]
-    if missing:
+        if key not in names:
+            raise UnknownNameError(f"argument of {part.name}", key, names)
+    needed = [name for name in names if signature.parameters[name].default is inspect.Parameter.empty]
+    if missing := [name for name in needed if name not in part.values]:
         raise SettingError(f"{part.name} needs a value for '{missing[0]}'", f"write {part.name}({missing[0]}=...)")
     hints: dict[str, Any] = {}
     with contextlib.suppress(NameError, TypeError):  # annotations that cannot be read are not checked
@@ -221,7 +207,7 @@ def _stock_arguments(part: Part) -> dict[str, Any]:
 
 
 def _typed(name: str, value: Any, kind: Any) -> Any:
-    """A value as its annotation wants it, where the annotation says something."""
+    """Convert a value to the type of its annotation, where that can be read."""
     try:
         return TypeAdapter(kind, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value)
     except PydanticUserError:  # an annotation of a kind that has a configuration of its own, or none at all

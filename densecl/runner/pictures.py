@@ -1,4 +1,4 @@
-"""Pictures of a run: a few test images, their truth, and what was predicted after each step, in `RUN/pictures`.
+"""Pictures of a run: a few test images, their truth, and the predictions after each step, in `RUN/pictures`.
 
 Of a class-incremental run: `images.png` (RGB), `truth.png` and `step0.png`, `step1.png`, ... (labels of `class_names`,
 255 void, in a palette of VOC's colours), all of the same tiles side by side, and `pictures.json` with their number,
@@ -21,12 +21,12 @@ from densecl.data.decode import present
 from densecl.errors import RunError
 from densecl.files import atomic_path, write_text
 from densecl.palette import palette
-from densecl.runner.predictor import labels_of, see
+from densecl.runner.evaluation import see
 from densecl.seeding import derive
 from densecl.streams.samples import TestSamples
 from densecl.streams.scenario import Scenario
-from densecl.training.batch import normalise
 from densecl.training.loop import Loop
+from densecl.training.precision import widened
 
 FOLDER = "pictures"
 COUNT = 6  # images
@@ -36,7 +36,7 @@ SIDE = 160  # pixels of the longer side of a tile, at most
 
 
 def keep(loop: Loop, folder: Path, step: int, say: Callable[[str], None]) -> None:
-    """Write the pictures after a step; the network stays what it is.
+    """Write the pictures after a step; the network stays unchanged.
 
     A folder that cannot be written is said and does not end the run: nothing depends on pictures.
     """
@@ -68,28 +68,25 @@ def _keep_tiles(loop: Loop, place: Path, step: int) -> None:
     write_text(place / "pictures.json", json.dumps(about) + "\n")
 
 
-@torch.no_grad()
-def task_picture(loop: Loop, head: int, count: int = ROWS) -> Tensor:
-    """The first test images of a task as (3, H, W) uint8: rows of input, output and truth."""
+def task_picture(loop: Loop, head: int) -> Tensor:
+    """The first test images of a task in one image (3, H, W) uint8: rows of input, output and truth."""
     task, samples = loop.stream.tasks[head], loop.scenario.tests_of(head)
     loop.strategy.select_task(head)
-    network = loop.network.eval()
     rows = []
-    for sample in (samples[position] for position in range(min(count, len(samples)))):
-        image, mask = sample.image[None].to(loop.device), sample.target[None].to(loop.device)
-        output = network(normalise(task.prepare(image, mask).image, *loop.normalisation))
-        shown = task.picture(image[0], output.logits[0].float(), mask[0])
-        rows.append(torch.cat([part.cpu() for part in shown], 2))
+    for sample in (samples[position] for position in range(min(ROWS, len(samples)))):
+        output, _ = see(loop, task, sample.image[None], sample.target[None])
+        image, mask = sample.image.to(loop.device), sample.target.to(loop.device)
+        picture = task.picture(image, output.logits[0].float(), mask)
+        rows.append(torch.cat([part.cpu() for part in picture], 2))
     width = max(row.shape[2] for row in rows)
-    rows = [torch.nn.functional.pad(row, (0, width - row.shape[2])) for row in rows]
-    return torch.cat(rows, 1)
+    return torch.cat([torch.nn.functional.pad(row, (0, width - row.shape[2])) for row in rows], 1)
 
 
 def choose(samples: TestSamples, count: int = COUNT) -> list[int]:
-    """Positions of images that show many classes, the same for every run on these images, ascending.
+    """Choose images that show many classes: their positions in ascending order, equal for all runs on these images.
 
-    Images are taken in an order that derives from their index in the data set. Of the first `CANDIDATES` with any
-    class, one after the other is chosen that shows most classes which none before has; of equal ones the first.
+    Images are ordered by a hash of their index in the data set. Of the first `CANDIDATES` with any class, the one with
+    most classes that are not shown yet is chosen again and again; of equal ones the first.
     """
     order = sorted(range(len(samples)), key=lambda position: derive("pictures", int(samples.indices[position])))
     candidates: dict[int, frozenset[int]] = {}
@@ -128,8 +125,8 @@ def all_tests(scenario: Scenario) -> TestSamples:
 def predict_seen(loop: Loop, step: int, image: Tensor, truth: np.ndarray) -> np.ndarray:
     """(H, W) uint8 labels of an image (3, H, W) of the test stream after a step.
 
-    A method that is told the step is asked for each one learnt that the image holds classes of, as in its evaluation;
-    what later ones see lies on top.
+    A method that is told the step is asked once for each learnt step whose classes the image holds, like in its
+    evaluation; predictions of later steps lie on top.
     """
     stream, result = loop.stream, np.zeros(truth.shape, np.uint8)
     [heads] = stream.evaluations(step)
@@ -137,14 +134,15 @@ def predict_seen(loop: Loop, step: int, image: Tensor, truth: np.ndarray) -> np.
         labels = np.array(stream.labels_of(head), np.uint8)
         if not stream.by_task or np.isin(truth, labels[1:]).any():
             loop.strategy.select_task(head)
-            predicted = labels[labels_of(loop, see(loop, stream.tasks[head], image))]
+            output, _ = see(loop, stream.tasks[head], image[None], torch.zeros(1, *truth.shape, dtype=torch.uint8))
+            predicted = labels[loop.strategy.predict(widened(output))[0].cpu().numpy()]
             result = np.where(predicted == 0, result, predicted)
     loop.strategy.select_task(step)
     return result
 
 
 def tile_size(shapes: Sequence[tuple[int, ...]]) -> tuple[int, int]:
-    """(width, height) that holds images of these (height, width), each made smaller to `SIDE` where it is larger."""
+    """(width, height) that holds images of these (height, width); larger ones are made smaller to `SIDE`."""
     fitted = [_fitted(height, width) for height, width in shapes]
     return max(width for _, width in fitted), max(height for height, _ in fitted)
 
@@ -167,22 +165,14 @@ def tiles(arrays: Sequence[np.ndarray], size: tuple[int, int], fill: int) -> np.
 
 
 def save_labels(labels: np.ndarray, path: Path) -> None:
-    """Write labels (H, W) uint8 atomically as a PNG with VOC's palette.
-
-    Raises:
-        RunError: it cannot be written.
-    """
+    """Write labels (H, W) uint8 atomically as a PNG with VOC's palette; a full disk is a RunError."""
     image = Image.fromarray(labels)
     image.putpalette(palette())
     save_image(image, path)
 
 
 def save_image(image: Image.Image, path: Path) -> None:
-    """Write a PNG atomically.
-
-    Raises:
-        RunError: it cannot be written.
-    """
+    """Write a PNG atomically; a full disk is a RunError."""
     with atomic_path(path) as temporary:
         image.save(temporary, format="PNG")
 

@@ -1,10 +1,10 @@
-"""What a run will do, settled before anything is trained: settings resolved, names checked, folder and hash known."""
+"""The plan of a run, made before anything is trained: settings resolved, names checked, folder and hash known."""
 
 import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -15,12 +15,13 @@ from densecl.data.dataset import DenseDataset
 from densecl.errors import SettingError, UnknownNameError
 from densecl.models.network import Backbone
 from densecl.models.weights import weights_place
-from densecl.runner.methods import Method, Part, check_fits, parse_method
+from densecl.runner.methods import Method, check_fits, parse_method
 from densecl.settings.backbone import backbone_class, resolve_backbone
 from densecl.settings.catalogue import benchmark_recipe, source_hash
 from densecl.settings.grammar import Call, parse_assignment, parse_one
-from densecl.settings.recipe import SECTIONS, RunSettings, build, build_sections, merge
+from densecl.settings.recipe import SECTIONS, RunSettings, StreamSettings, build, build_sections, merge
 from densecl.streams import protocol
+from densecl.tasks import Context
 
 EXCLUDED: Any = {"data": {"root"}, "loader": True, "device": True}  # must not change the numbers
 HASH_VERSION = 1  # raised when the code changes what the same settings compute
@@ -31,9 +32,8 @@ class Plan:
     """A run, resolved.
 
     Attributes:
-        settings: everything that decides the run. method: its classes.
         steps: class ids (or numbers of domains, or of tasks) of each step of the benchmark, in the order of arrival.
-        output: where results go.
+        output: the folder of all results.
         backbone: the class of the backbone; None: one of ours, by its name in the settings.
         trusted: the names of data sets come from the user's command, so classes in files of the user's are imported.
     """
@@ -55,13 +55,8 @@ class Plan:
 
     @property
     def train(self) -> DenseDataset:
-        """The training images, of the first task where there are several."""
+        """The training images, those of the first task where there are several."""
         return self.readers[0][0]
-
-    @property
-    def test(self) -> DenseDataset:
-        """The test images, likewise."""
-        return self.readers[0][1]
 
     @cached_property
     def hash(self) -> str:
@@ -70,13 +65,11 @@ class Plan:
         content["backbone_values"] = self.backbone_by_content
         content["strategy"], content["backbone"] = map(_without_folder, (content["strategy"], content["backbone"]))
         content["plugins"] = {_without_folder(name): values for name, values in content["plugins"].items()}
-        content["sources"] = [part.source for part in (self.method.strategy, *self.method.plugins)]
+        content["sources"] = [part.source for part in self.method.parts]
         content["sources"] += [source for source in [self.backbone_source] if source]
         content["data"]["name"] = _without_folder(content["data"]["name"])
         content["images"] = [reader.content for pair in self.readers for reader in pair]
         if self.settings.stream.tasks:
-            from densecl.runner.sequence import tasks_by_content
-
             content["stream"]["tasks"] = tasks_by_content(self.settings)
             content["stream"].pop("loss_weights", None)
             for task in content["stream"]["tasks"]:
@@ -86,8 +79,14 @@ class Plan:
 
     @property
     def backbone_by_content(self) -> dict[str, Any]:
-        """The backbone's arguments, with a weights file by its content."""
-        return _weights_by_content(self.settings.backbone_values)
+        """The backbone's arguments, with a weights file by its content instead of its path."""
+        values = self.settings.backbone_values
+        weights = values.get("weights")
+        if weights == "timm" and weights_place(values["encoder"]).is_file():  # put there by hand: used, not downloaded
+            weights = str(weights_place(values["encoder"]))
+        if isinstance(weights, str) and Path(weights).is_file():
+            return {**values, "weights": hashlib.sha256(Path(weights).read_bytes()).hexdigest()}
+        return values
 
     @property
     def backbone_name(self) -> str:
@@ -129,9 +128,6 @@ def make_plan(
 
     Code defaults, the benchmark's recipe, its split's part, the backbone's part, the strategies' recipes, the
     benchmark's arguments, `assignments` ("training.epochs=2"), then the other arguments.
-
-    Raises:
-        UnknownNameError, SettingError, SpecError, RecipeError: each names what is wrong.
     """
     call = parse_one(benchmark, "benchmark")
     recipe, split = benchmark_recipe(call.name, catalogue)
@@ -157,20 +153,23 @@ def make_plan(
             values[part.name] |= sections.pop("strategy", {})  # in a plugin's recipe: the plugin's own values
             tree = merge(tree, sections)
     tree = merge(tree, _arguments_by_section(call))
-    given_pairs = [assignments] if isinstance(assignments, str) else list(assignments)
+    pairs = [assignments] if isinstance(assignments, str) else list(assignments)
     # a section's own length before that of its later steps, in whichever order they were typed: see `merge`
-    for text in sorted(given_pairs, key=lambda pair: pair.partition("=")[0].count(".")):
+    for text in sorted(pairs, key=lambda pair: pair.partition("=")[0].count(".")):
         tree = _assign(tree, values, text)
     flags = {
         "data": {"root": data, "validation": validation},
         "training": {"precision": precision},
         "loader": {"workers": workers},
     }
-    for section, given in flags.items():
-        tree = merge(tree, {section: {key: value for key, value in given.items() if value is not None}})
+    for section, options in flags.items():
+        tree = merge(tree, {section: {key: value for key, value in options.items() if value is not None}})
 
     sections = build_sections(tree, recipe.own_kinds)
-    method = _with_values(method, values)
+    # arguments written in the method's own text win over recipes and `--set`
+    strategy_part = replace(method.strategy, values={**values["strategy"], **method.strategy.values})
+    plugins = (replace(part, values={**values[part.name], **part.values}) for part in method.plugins)
+    method = Method(strategy_part, tuple(plugins))
     backbone_values = resolve_backbone(body_class, {**body.arguments, **values["backbone"]}, weights)
     settings = build(
         RunSettings,
@@ -187,11 +186,25 @@ def make_plan(
         },
     )
     check_fits(method, settings)
-    if settings.stream.kind == "tasks":
-        steps: protocol.Steps = tuple((k,) for k in range(len(settings.stream.tasks)))
-    else:
-        steps = protocol.ordered(protocol.steps(split, recipe.classes), settings.stream.order)
+    steps = planned_steps(settings.stream, recipe.classes)
     return Plan(settings, method, steps, Path(output), body_class, trusted=True)
+
+
+def planned_steps(stream: StreamSettings, classes: int) -> protocol.Steps:
+    """Class ids of each step, in the order of arrival; of a sequence, the number of the step's task."""
+    if stream.kind == "tasks":
+        return tuple((k,) for k in range(len(stream.tasks)))
+    return protocol.ordered(protocol.steps(stream.split, classes), stream.order)
+
+
+def task_context(settings: RunSettings) -> Context:
+    """The facts about a run that its tasks may use, all but classes."""
+    return Context(root=settings.data.root, seed=settings.seed, weights=settings.stream.loss_weights)
+
+
+def tasks_by_content(settings: RunSettings) -> list[dict[str, Any]]:
+    """The tasks for the hash: files and a user's classes by what they hold, not by their path."""
+    return [task.by_content(task_context(settings)) for task in settings.stream.tasks]
 
 
 def _without_folder(reference: str) -> str:
@@ -200,22 +213,8 @@ def _without_folder(reference: str) -> str:
     return f"{Path(file).name}.py:{name}" if colon else reference
 
 
-def _with_values(method: Method, values: Mapping[str, Mapping[str, Any]]) -> Method:
-    """The method with what recipes and `--set` give; arguments written in the method's own text win over recipes."""
-
-    def overlaid(part: Part, given: Mapping[str, Any]) -> Part:
-        return replace(part, values={**given, **part.values})
-
-    plugins = tuple(overlaid(part, values[part.name]) for part in method.plugins)
-    return Method(overlaid(method.strategy, values["strategy"]), plugins)
-
-
 def _arguments_by_section(call: Call) -> dict[str, Any]:
-    """`voc15-5s(setting=disjoint)`: each key goes to the one section that knows it.
-
-    Raises:
-        UnknownNameError: no section knows it. SettingError: several do.
-    """
+    """Put each key of `voc15-5s(setting=disjoint)` into the one section that knows it."""
     result: dict[str, Any] = {}
     for key, value in call.arguments.items():
         owners = [section for section, model in SECTIONS.items() if key in model.model_fields]
@@ -223,10 +222,8 @@ def _arguments_by_section(call: Call) -> dict[str, Any]:
             choices = " or ".join(f"--set {owner}.{key}=..." for owner in owners)
             raise SettingError(f"'{key}' of {call.name} may mean several settings", f"write {choices}")
         if not owners:
-            known = [
-                field for section in ("stream", "training", "evaluation") for field in SECTIONS[section].model_fields
-            ]
-            raise UnknownNameError(f"key of {call.name}", key, known)
+            keys = [name for section in ("stream", "training", "evaluation") for name in SECTIONS[section].model_fields]
+            raise UnknownNameError(f"key of {call.name}", key, keys)
         result.setdefault(owners[0], {})[key] = value
     return result
 
@@ -236,7 +233,8 @@ def _assign(tree: dict[str, Any], values: dict[str, dict[str, Any]], text: str) 
     key, value = parse_assignment(text)
     section, _, rest = key.partition(".")
     if not rest:
-        raise SettingError(f"--set {text}: '{key}' names no section", f"write SECTION.{key}=...; {_sections(values)}")
+        sections = ", ".join(sorted([*SECTIONS, *values]))
+        raise SettingError(f"--set {text}: '{key}' names no section", f"write SECTION.{key}=...; sections: {sections}")
     if section in values:
         values[section][rest] = value
         return tree
@@ -248,34 +246,16 @@ def _assign(tree: dict[str, Any], values: dict[str, dict[str, Any]], text: str) 
     return merge(tree, {section: overlay})
 
 
-def _sections(values: Mapping[str, Any]) -> str:
-    return f"sections: {', '.join(sorted([*SECTIONS, *values]))}"
-
-
 def usable_device(name: str | None) -> str:
-    """`name`, or a GPU when there is one.
-
-    Raises:
-        SettingError: it is neither cpu nor a GPU of this machine.
-    """
+    """Check the name of a device; without a name, a GPU if there is one, else the CPU."""
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     apple = torch.backends.mps.is_available()  # offered where torch has it; untested
-    known = ["cpu", *(["cuda"] if count else []), *(f"cuda:{i}" for i in range(count)), *(["mps"] if apple else [])]
-    if name is not None and name not in known:
-        raise SettingError(f"there is no device '{name}'", f"this machine has {', '.join(known)}")
+    names = ["cpu", *(["cuda"] if count else []), *(f"cuda:{i}" for i in range(count)), *(["mps"] if apple else [])]
+    if name is not None and name not in names:
+        raise SettingError(f"there is no device '{name}'", f"this machine has {', '.join(names)}")
     if count and name in (None, "cuda"):
         local = os.environ.get("LOCAL_RANK")  # torchrun starts a process for each GPU
         return "cuda" if local is None else f"cuda:{int(local) % count}"
     return name or "cpu"
-
-
-def _weights_by_content(values: dict[str, Any]) -> dict[str, Any]:
-    """A weights file counts by its content, not by its path."""
-    weights = values.get("weights")
-    if weights == "timm" and weights_place(values["encoder"]).is_file():  # put there by hand, used for the download
-        weights = str(weights_place(values["encoder"]))
-    if isinstance(weights, str) and Path(weights).is_file():
-        return {**values, "weights": hashlib.sha256(Path(weights).read_bytes()).hexdigest()}
-    return values

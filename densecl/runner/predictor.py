@@ -1,7 +1,7 @@
 """Predictions of a strategy for one image of any size."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,8 +12,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as transform
 
 from densecl.models.network import Output
+from densecl.runner.evaluation import see
 from densecl.tasks import Task
-from densecl.training.batch import normalise
 from densecl.training.loop import Loop
 from densecl.training.precision import widened
 
@@ -30,10 +30,8 @@ class Predictor:
     """A strategy that answers for single images; its network is that of the task already.
 
     Attributes:
-        loop: with the weights that are asked for.
-        task: what its network outputs.
         labels: of segmentation, the run's label of each output.
-        size: as of `EvaluationSettings`: of the shorter side, or "full".
+        size: of the shorter side, or "full", see `EvaluationSettings`.
     """
 
     loop: Loop
@@ -43,23 +41,20 @@ class Predictor:
 
     @torch.no_grad()
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """Labels (H, W) uint8, or the picture (H, W, 3) uint8 of a task whose outputs are values.
-
-        Args:
-            pixels: (H, W, 3) uint8 RGB.
-        """
+        """Labels (H, W) uint8 of an RGB image (H, W, 3) uint8; of a task of values, the picture (H, W, 3) uint8."""
         image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
         height, width = image.shape[1:]
-        output = see(self.loop, self.task, resized(image, seen_size(height, width, self.size)))
+        seen = resized(image, seen_size(height, width, self.size))[None]
+        output = widened(see(self.loop, self.task, seen, torch.zeros(1, *seen.shape[2:], dtype=torch.uint8))[0])
         if self.task.kind == "segmentation":
             return np.array(self.labels, np.uint8)[labels_of(self.loop, output, (height, width))]
         logits = _scaled(output.logits.float(), (height, width))[0].cpu()
-        made = self.task.picture(image, logits, torch.zeros(height, width, dtype=torch.uint8)).output
-        return made.permute(1, 2, 0).contiguous().numpy()
+        picture = self.task.picture(image, logits, torch.zeros(height, width, dtype=torch.uint8)).output
+        return picture.permute(1, 2, 0).contiguous().numpy()
 
 
 def seen_size(height: int, width: int, size: Size) -> tuple[int, int]:
-    """(height, width) at which a network sees an image: as in the evaluation of its run, but without a crop.
+    """(height, width) at which a network sees an image: that of the evaluation of its run, but without a crop.
 
     The shorter side becomes `size` and the longer one follows, rounded down; "full" leaves both. Images that would be
     smaller than `LEAST` or larger than `LONGEST` and `LARGEST` are brought there, if need be at another aspect.
@@ -75,39 +70,24 @@ def seen_size(height: int, width: int, size: Size) -> tuple[int, int]:
 
 
 def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """(3, H, W) uint8 at another size, as images of the test stream are."""
+    """(3, H, W) uint8 at another size, resized like images of the test stream."""
     return image if tuple(image.shape[1:]) == size else transform.resize_image(image, list(size))
 
 
-def see(loop: Loop, task: Task, image: Tensor) -> Output:
-    """The network's output on one image (3, H, W) uint8, under the precision of the run; nothing else changes."""
-    network = loop.network.eval()
-    batch = image[None].to(loop.device)
-    prepared = task.prepare(
-        batch, torch.zeros(batch.shape[0], *batch.shape[2:], dtype=torch.uint8, device=batch.device)
-    )
-    with torch.no_grad(), loop.precision.autocast():
-        output = network(normalise(prepared.image, *loop.normalisation))
-    return widened(output)
-
-
 def labels_of(loop: Loop, output: Output, size: tuple[int, int] | None = None) -> np.ndarray:
-    """(H, W) int64: the outputs that the strategy gives to an image's pixels.
+    """(H, W) int64: the outputs that the strategy gives to the pixels of one image.
 
-    Args:
-        loop: whose strategy decides by `predict`.
-        output: of `see`.
-        size: (height, width) of the result; its logits are scaled to it bilinearly, in bands where they are many.
+    Logits are scaled bilinearly to another `size` (height, width), in bands where they are many.
     """
-    if size is None or tuple(output.logits.shape[-2:]) == size:
-        return loop.strategy.predict(output)[0].cpu().numpy()
-    channels, (height, width) = output.logits.shape[1], size
-    rows = max(1, BAND // (channels * width))
-    if rows >= height:
-        bands: Sequence[Tensor] = [_scaled(output.logits, size)]
-    else:
-        bands = (band(output.logits, size, top, min(top + rows, height)) for top in range(0, height, rows))  # type: ignore[assignment]
-    return np.concatenate([loop.strategy.predict(output._replace(logits=part))[0].cpu().numpy() for part in bands])
+    logits: list[Tensor] | Iterator[Tensor] = [output.logits]
+    if size is not None and tuple(output.logits.shape[-2:]) != size:
+        height, width = size
+        rows = max(1, BAND // (output.logits.shape[1] * width))
+        if rows < height:
+            logits = (band(output.logits, size, top, min(top + rows, height)) for top in range(0, height, rows))
+        else:
+            logits = [_scaled(output.logits, size)]
+    return np.concatenate([loop.strategy.predict(output._replace(logits=part))[0].cpu().numpy() for part in logits])
 
 
 def band(logits: Tensor, size: tuple[int, int], top: int, bottom: int) -> Tensor:
@@ -123,5 +103,5 @@ def band(logits: Tensor, size: tuple[int, int], top: int, bottom: int) -> Tensor
 
 
 def _scaled(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """The whole of it; where it becomes smaller, all of it counts."""
+    """The logits at another size; where that is smaller, all of them count."""
     return F.interpolate(logits, size=size, mode="bilinear", align_corners=False, antialias=True)

@@ -19,15 +19,14 @@ from densecl.listeners.events import Listeners, Start
 from densecl.listeners.listen import lengths, listeners
 from densecl.records.record import FILE_NAME, Record, StepRecord, read_record
 from densecl.runner import pictures
-from densecl.runner.build import build_loop, build_network, build_scenario, is_resumable
-from densecl.runner.checkpoint import save_weights
+from densecl.runner.build import build_loop, build_network, build_scenario
+from densecl.runner.checkpoint import Checkpoints, find_point, go_on, save_weights
 from densecl.runner.environment import new_record, peak_memory
 from densecl.runner.evaluation import evaluate
 from densecl.runner.folder import check_space, locked, remove
-from densecl.runner.keep import content, keep_masks, stored
 from densecl.runner.plan import Plan, make_plan
-from densecl.runner.resume import Checkpoints, find_point, go_on
 from densecl.runner.share import FirstStep, may_share, train_or_load
+from densecl.settings.recipe import RunSettings
 from densecl.streams.experiences import Experience
 from densecl.training import distributed
 from densecl.training.distributed import from_main, is_main
@@ -77,16 +76,9 @@ def run(
 def execute(
     plan: Plan, *, fresh: bool = False, share: bool = True, keep_checkpoints: bool = False, events: Listeners
 ) -> Record:
-    """Carry out a plan, or go on with it where it was killed.
+    """Carry out a plan, or go on with it where it was killed; the options are those of `run`.
 
     Of several processes (`densecl.training.distributed`) the main one reads and writes the run's folder, all train.
-
-    Args:
-        plan: what to do.
-        fresh: start over, also when the run is finished.
-        share: load a first step that is equal to the bit, and keep ours for later runs.
-        keep_checkpoints: of all epochs; else those of the step in training.
-        events: tells all who listen how it goes.
     """
     share = share and may_share(plan)
     folder = plan.folder
@@ -107,7 +99,10 @@ def execute(
             return done
         record = new_record(plan, scenario, workers)
         checkpoints = Checkpoints(folder, plan.hash, keep_checkpoints, writes=is_main())
-        events.line(f"{plan.folder}: {steps} step{'s' * (steps > 1)}, {content(loop.stream)}")
+        stream = loop.stream
+        tasks, classes = ", ".join(task.name for task in stream.tasks), len(stream.class_names) - 1
+        content = f"tasks {tasks}" if stream.kind == "tasks" else f"{classes} classes"
+        events.line(f"{folder}: {steps} step{'s' * (steps > 1)}, {content}")
         work = Work(plan, loop, checkpoints, workers, events)
         try:
             with events, _terminable():
@@ -115,14 +110,14 @@ def execute(
                 resumed = bool(record.steps) or spent > 0
                 events.run_started(Start(plan.folder, record, lengths(loop), resumed))
                 if not resumed and is_main():
-                    shutil.rmtree(folder / "weights", ignore_errors=True)
-                    shutil.rmtree(folder / pictures.FOLDER, ignore_errors=True)
-                    shutil.rmtree(checkpoints.folder, ignore_errors=True)
+                    for old in (folder / "weights", folder / pictures.FOLDER, checkpoints.folder):
+                        shutil.rmtree(old, ignore_errors=True)
                 complete = len(record.steps) == steps
                 record = record.model_copy(update={"status": "finished" if complete else "running"})
                 _write(record, result)
                 for experience in scenario.experiences[len(record.steps) :]:
-                    record = work.step(experience, record, share=share, spent=spent)
+                    with _explaining(plan.settings):
+                        record = work.step(experience, record, share=share, spent=spent)
                     _write(record, result)
                     checkpoints.prune(experience.step)
                     spent = 0.0
@@ -145,7 +140,7 @@ def execute(
 
 @dataclass
 class Work:
-    """What carrying out a plan has at hand."""
+    """The parts of a run that is carried out."""
 
     plan: Plan
     loop: Loop
@@ -154,11 +149,11 @@ class Work:
     events: Listeners
 
     def go_on(self, result: Path, new: Record) -> tuple[Record, float]:
-        """A record with the steps a killed run finished, and the seconds it spent in the next one.
+        """Bring the loop to the point where a killed run stopped; its record, and its seconds in the step in training.
 
-        The loop is brought there. A run that goes on in another number of processes says so in its record.
+        A run that goes on in another number of processes says so in its record.
         """
-        old = from_main(lambda: self._old(result, new))
+        old = from_main(lambda: _read(result, self.events)) or new
         if old.environment.get("stream") != new.environment["stream"]:
             self.events.line("the data has changed since the run began: it starts over")
             return new, 0.0
@@ -173,17 +168,8 @@ class Work:
                 {"world": before, "until_step": point.finished, "epoch": (point.state or {}).get("epoch", 0)}
             )
         environment = new.environment | ({"earlier_worlds": earlier} if earlier else {})
-        return new.model_copy(
-            update={"steps": list(old.steps[: point.finished]), "environment": environment}
-        ), point.seconds
-
-    def _old(self, result: Path, new: Record) -> Record:
-        """The record that a killed run left, else the new one."""
-        try:
-            return read_record(result) if result.is_file() else new
-        except RecordError as error:
-            self.events.line(f"refused: {error}")
-            return new
+        steps_done = list(old.steps[: point.finished])
+        return new.model_copy(update={"steps": steps_done, "environment": environment}), point.seconds
 
     def train(self, experience: Experience, spent: float) -> None:
         """Train a step, with a checkpoint after each epoch; `spent` seconds went into it before."""
@@ -192,39 +178,31 @@ class Work:
         def keep() -> None:
             self.checkpoints.save_epoch({**self.loop.state(), "seconds": time.perf_counter() - start})
 
-        self.loop.after_epoch = keep if is_resumable(self.plan) else None
+        self.loop.after_epoch = keep if self.plan.method.resumable else None
         self.loop.train([experience])
 
     def step(self, experience: Experience, record: Record, *, share: bool, spent: float) -> Record:
         """Train, evaluate and keep one step; the record with it."""
-        try:
-            return self._step(experience, record, share, spent)
-        except Exception as error:
-            from densecl.training.failures import explained
-
-            shown = explained(error, self.plan.settings)
-            if shown is error:
-                raise
-            raise shown from error
-
-    def _step(self, experience: Experience, record: Record, share: bool, spent: float) -> Record:
         plan, loop, number = self.plan, self.loop, experience.step
         if loop.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(loop.device)
 
-        def train() -> None:
-            self.train(experience, spent)
-
+        start = time.perf_counter()
         if number == 0 and share:
-            trained = train_or_load(plan, loop, train, self.events.line)
+            trained = train_or_load(plan, loop, lambda: self.train(experience, spent), self.events.line)
         else:
-            start = time.perf_counter()
-            train()
+            self.train(experience, spent)
             trained = FirstStep(loop.iterations, time.perf_counter() - start, loaded=False)
         self.events.evaluating(number)
         evaluations = evaluate(loop, number, plan.settings.evaluation.batch, self.workers, record.steps)
+        size = None
+        if loop.stream.kind == "tasks" or loop.stream.by_task:
+            from densecl.runner.keep import keep_masks, stored
+
+            size = stored(loop) if loop.stream.kind == "tasks" else None
+            if loop.stream.by_task and is_main():
+                keep_masks(loop, plan.folder, number)
         if is_main():
-            keep_masks(loop, plan.folder, number)
             save_weights(loop.network, plan.settings, plan.folder, number)
         if record.resumable:
             self.checkpoints.save_step(number, loop.method_state())
@@ -238,7 +216,7 @@ class Work:
             stored_bytes=loop.stored_bytes(),
             shared=trained.loaded,
             notes=loop.notes(),
-            model=stored(loop) if loop.stream.kind == "tasks" else None,
+            model=size,
             evaluations=evaluations,
         )
         if is_main():
@@ -248,36 +226,44 @@ class Work:
         return record.model_copy(update={"steps": [*record.steps, step], "status": status})
 
 
-def _check_alike(plan: Plan) -> None:
-    """Refuse processes that read other data or settings.
+@contextlib.contextmanager
+def _explaining(settings: RunSettings) -> Iterator[None]:
+    """Raise memory that ran out and a worker that died in words."""
+    try:
+        yield
+    except Exception as error:
+        from densecl.training.failures import explained
 
-    Raises:
-        RunError: naming the process.
-    """
-    for number, found in enumerate(distributed.from_all(plan.hash)):
-        if found != plan.hash:
+        if (shown := explained(error, settings)) is error:
+            raise
+        raise shown from error
+
+
+def _check_alike(plan: Plan) -> None:
+    """Refuse processes that read other data or settings."""
+    for number, theirs in enumerate(distributed.from_all(plan.hash)):
+        if theirs != plan.hash:
             raise RunError(
-                f"process {number} would train another run than process {distributed.rank()} (hash {found}, not "
+                f"process {number} would train another run than process {distributed.rank()} (hash {theirs}, not "
                 f"{plan.hash})",
                 "every host needs the same data, code and weights",
             )
 
 
 def _write(record: Record, path: Path) -> None:
-    """Write the record, in the main process."""
     if is_main():
         record.write(path)
 
 
 def _command() -> str:
-    """The command line that runs this, or what stands for it in Python."""
+    """The command line of this run, or a call in Python."""
     typed = Path(sys.argv[0]).name in ("densecl", "__main__.py")
     return shlex.join(["densecl", *sys.argv[1:]]) if typed else "densecl.run(...) as before"
 
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM ends a run as Ctrl-C does: what is pending is written and the way to go on is said."""
+    """Let SIGTERM end a run like Ctrl-C: pending files are written and the way to go on is said."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -297,13 +283,20 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _finished(path: Path, events: Listeners) -> Record | None:
-    """The finished record at `path`, which is said; a broken or unfinished one is trained again."""
-    if not path.is_file():
+def _read(path: Path, events: Listeners) -> Record | None:
+    """Read the record of a killed run, if it left one."""
+    try:
+        return read_record(path) if path.is_file() else None
+    except RecordError as error:
+        events.line(f"refused: {error}")
         return None
+
+
+def _finished(path: Path, events: Listeners) -> Record | None:
+    """Read the finished record at `path`, and say so; None for a broken or unfinished one."""
     with contextlib.suppress(RecordError):
-        record = read_record(path)
-        if record.status == "finished":
+        record = read_record(path) if path.is_file() else None
+        if record and record.status == "finished":
             events.line(f"already finished: {path} (--fresh starts over)")
             return record
     return None

@@ -1,6 +1,6 @@
 """The first step, trained once: methods whose step 0 is plain supervised training load it from one another.
 
-The key is a hash of content, never of names: whatever could change a bit of the weights is in it.
+The key is a hash of content, never of names: all that could change a bit of the weights is in it.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ LIBRARIES = ("torch", "torchvision", "timm", "numpy", "pillow")
 
 
 class FirstStep(NamedTuple):
-    """How step 0 came about: iterations trained by this run, seconds its training took, whether it was loaded."""
+    """Step 0: iterations trained by this run, seconds of its training (by any run), True if it was loaded."""
 
     iterations: int
     seconds: float
@@ -39,22 +39,22 @@ class FirstStep(NamedTuple):
 
 
 def may_share(plan: Plan) -> bool:
-    """Whether step 0 is plain supervised training: the strategy says so, and every plugin."""
-    plugins = (part.cls for part in plan.method.plugins)
-    part = plan.method.strategy
-    shared = part.cls.shares_first_step(part.values)  # type: ignore[attr-defined]
+    """True if step 0 is plain supervised training: the strategy says so, and every plugin."""
+    strategy, plugins = plan.method.strategy, (part.cls for part in plan.method.plugins)
+    shared = strategy.cls.shares_first_step(strategy.values)  # type: ignore[attr-defined]
     return shared and all(issubclass(cls, Plugin) and cls.first_step == "shared" for cls in plugins)
 
 
 def train_or_load(plan: Plan, loop: Loop, train: Callable[[], None], say: Callable[[str], None]) -> FirstStep:
-    """Step 0 from the results folder's shared ones, or trained and put there; another run doing so is waited for."""
+    """Load step 0 from the results folder, or train it and put it there; wait for another run that is doing so."""
     scenario, experience = loop.scenario, loop.scenario.experiences[0]
     path = plan.output / ".shared" / f"{first_step_key(plan, scenario)}.safetensors"
-    with _held(path.with_suffix(".lock"), say) if distributed.is_main() else contextlib.nullcontext():
+    lock = path.with_suffix(".lock")
+    with _held(lock, say) if distributed.is_main() else contextlib.nullcontext():
         # a run that was killed inside its own first step goes on with it: its record must not depend on the kill
-        found = None if loop.resuming else distributed.from_main(lambda: _read(path, say))
-        if found is not None:
-            tensors, seconds = found
+        loaded = None if loop.resuming else distributed.from_main(lambda: _read(path, say))
+        if loaded is not None:
+            tensors, seconds = loaded
             say(f"the first step was trained before: loaded {path}")
             loop.enter(experience)
             loop.network.load_state_dict(tensors)
@@ -64,7 +64,7 @@ def train_or_load(plan: Plan, loop: Loop, train: Callable[[], None], say: Callab
         try:
             train()
         except DataError:  # nothing stays of a run that could not begin
-            path.with_suffix(".lock").unlink(missing_ok=True)
+            lock.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # others are there
                 path.parent.rmdir()
             raise
@@ -91,12 +91,11 @@ def _held(path: Path, say: Callable[[str], None]) -> Iterator[None]:
 
 
 def first_step_key(plan: Plan, scenario: Scenario) -> str:
-    """Hash of all that decides the weights after step 0."""
+    """Hash over all that decides the weights after step 0."""
     s = plan.settings
     device, task = torch.device(s.device), scenario.stream.tasks[0]
     images = scenario.experiences[0].images
     reader = scenario.training.readers[0]
-    parts = (plan.method.strategy, *plan.method.plugins)
     content = {
         "images": [reader.image_path(int(i)).name for i in images.indices],
         "indices": hashlib.sha256(images.indices.tobytes()).hexdigest(),
@@ -109,7 +108,7 @@ def first_step_key(plan: Plan, scenario: Scenario) -> str:
         "task": [task.kind, scenario.experiences[0].n_outputs, task.settings, scenario.stream.by_task],
         "name": task.name if scenario.stream.by_task else None,  # a head by task has its name
         "source": source_hash(),
-        "methods": [source for source in (*(part.source for part in parts), task.source()) if source],
+        "methods": [source for source in (*(part.source for part in plan.method.parts), task.source()) if source],
         "libraries": [version(name) for name in LIBRARIES],
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu x {torch.get_num_threads()}",
         "world": distributed.world(),
@@ -119,7 +118,7 @@ def first_step_key(plan: Plan, scenario: Scenario) -> str:
 
 @cache
 def source_hash() -> str:
-    """Of the code that trains step 0."""
+    """Hash of the code that trains step 0."""
     root = Path(densecl.__file__).parent
     digest = hashlib.sha256()
     for path in [*sorted(root.glob("*.py")), *(path for room in ROOMS for path in sorted((root / room).rglob("*.py")))]:
@@ -128,7 +127,7 @@ def source_hash() -> str:
 
 
 def _read(path: Path, say: Callable[[str], None]) -> tuple[dict[str, Tensor], float] | None:
-    """The weights at `path` and the seconds they took; None when there are none that can be read."""
+    """Read the weights at `path` and the seconds of their training; None if that is impossible."""
     if not path.is_file():
         return None
     try:

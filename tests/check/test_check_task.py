@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from densecl.check.dispatch import check
 from densecl.check.task import check_task
 from densecl.errors import SettingError
 from densecl.losses.images import squared_error
@@ -144,3 +145,16 @@ def test_values_that_do_not_fit_are_no_fault_of_the_kind():
         check_task(Colorization, {"scale": 0})
     with pytest.raises(SettingError, match="needs a style"):
         check_task(kind_class("style_transfer"))
+
+
+def test_the_command_tries_a_kind_of_a_user(tmp_path):
+    path = tmp_path / "mine.py"
+    source = "from densecl.tasks.colorization import Colorization\n\nclass Mine(Colorization):\n    kind = 'mine'\n"
+    path.write_text(source)
+    assert check(f"{path}:Mine(scale=2.0)") == ([], "targets, losses, metrics, void pixels, picture, state")
+    with pytest.raises(SettingError, match=r"Mine.scale' cannot be 0"):
+        check(f"{path}:Mine(scale=0)")
+    broken = tmp_path / "broken.py"
+    broken.write_text(f"{source}    def loss(self, logits, batch):\n        return logits / 0 + nothing\n")
+    findings, _ = check(f"{broken}:Mine")
+    assert findings == ["loss: in broken.py:6, NameError: name 'nothing' is not defined"]

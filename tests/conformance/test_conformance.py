@@ -23,10 +23,9 @@ from conformance_runs import (
     trained,
 )
 from densecl.check.check import check_method
-from densecl.runner.checkpoint import load_weights, save_weights
+from densecl.runner.checkpoint import Checkpoints, find_point, go_on, load_weights, save_weights
 from densecl.runner.evaluation import evaluate
 from densecl.runner.methods import parse_method
-from densecl.runner.resume import Checkpoints, find_point, go_on
 from densecl.settings.catalogue import entries
 from densecl.settings.recipe import RunSettings
 from two_processes import agree, seen_by, trained_by_two

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from densecl.errors import RunError
-from densecl.runner.resume import Checkpoints, pack, unpack
+from densecl.runner.checkpoint import Checkpoints, pack, unpack
 
 
 def checkpoint(tmp_path):

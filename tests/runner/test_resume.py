@@ -11,8 +11,8 @@ from densecl.check.tiny import TRAINING, tiny_loop, tiny_network, tiny_scenario
 from densecl.cli import main
 from densecl.errors import RecordError, RunError
 from densecl.records.record import find_records, read_record
+from densecl.runner.checkpoint import Checkpoints, pack, unpack
 from densecl.runner.methods import parse_method
-from densecl.runner.resume import Checkpoints, pack, unpack
 from densecl.settings.recipe import RunSettings
 from kill_runs import command, finished, kill_once, same, whole_run
 from tiny_runs import run_words, tiny_voc

@@ -14,8 +14,7 @@ from densecl.losses import distillation
 from densecl.models.patchgan import initialised
 from densecl.runner import plan as planning
 from densecl.runner.methods import check_fits, parse_method
-from densecl.runner.plan import make_plan
-from densecl.runner.sequence import tasks_by_content
+from densecl.runner.plan import make_plan, tasks_by_content
 from densecl.settings.recipe import RunSettings, StreamSettings, TrainingSettings, build
 from densecl.streams.scenario import TaskSource, task_sequence
 from densecl.tasks import Segmentation

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from bench.harness import SMALL_BACKBONE, decode_all, shapes_plan, train
 from bench.rows import COST, Bench, Form, Goal, Row
 from densecl.runner.build import build_network, build_scenario, build_strategy
-from densecl.runner.resume import Checkpoints
+from densecl.runner.checkpoint import Checkpoints
 
 SMALL = {"settings": ("training.iterations=2", "training.batch=4"), "backbone": SMALL_BACKBONE}
 

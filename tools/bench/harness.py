@@ -13,9 +13,9 @@ from bench.rows import COST, Bench, Form, Goal, Missing, Row
 from densecl.losses import cross_entropy
 from densecl.models.network import Network, Output
 from densecl.runner.build import build_network, build_scenario, build_strategy
+from densecl.runner.checkpoint import Checkpoints
 from densecl.runner.evaluation import confusion
 from densecl.runner.plan import Plan, make_plan
-from densecl.runner.resume import Checkpoints
 from densecl.seeding import derive
 from densecl.strategies.base import Strategy
 from densecl.streams.samples import TestSamples

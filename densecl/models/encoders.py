@@ -30,12 +30,6 @@ class Encoder(nn.Module):
         """The maps."""
         raise NotImplementedError
 
-    @property
-    def nonnegative(self) -> bool:
-        """True if the deepest map comes out of a ReLU."""
-        name = last_activations(self)[-1]
-        return bool(name) and isinstance(self.get_submodule(name), nn.ReLU | nn.ReLU6)
-
     def keep_raw(self) -> None:
         """Keep each map as it is before its activation, for `take_raw`; refused where there is none."""
         if self.raw_names:
@@ -74,8 +68,7 @@ class KeptInput(nn.Module):
     def take(self) -> Tensor:
         """The last input, which is not kept any longer."""
         taken, self.input = self.input, None
-        assert taken is not None
-        return taken
+        return cast(Tensor, taken)
 
 
 def last_activations(encoder: Encoder) -> list[str]:

@@ -55,7 +55,7 @@ def test_values_that_do_not_fit_are_the_users_fault():
 class Unused(Small):
     def __init__(self):
         super().__init__()
-        self.spare = nn.Conv2d(3, 3, 1)
+        self._spare = nn.Conv2d(3, 3, 1)
 
 
 class Detached(Small):
@@ -184,7 +184,7 @@ class OutsideTheState(Small):
 
 
 class NotCopied(Small):
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, _memo):
         raise TypeError("cannot be copied")
 
 
@@ -202,7 +202,7 @@ class Unwritable(Small):
 @pytest.mark.parametrize(
     ("cls", "finding"),
     [
-        (Unused, r"^no gradient reaches spare\.weight: use it in forward, or leave it out$"),
+        (Unused, r"^no gradient reaches _spare\.weight: use it in forward, or leave it out$"),
         (Detached, r"^no gradient reaches first\.0\.weight"),
         (WrongChannels, r"Features\.decoded is \(2, 24, 16, 16\); it must be a tensor \(2, 5, h, w\)"),
         (NoChannels, r"NoChannels\.channels must be the number of channels"),

@@ -4,6 +4,7 @@ import copy
 import functools
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from test_backbones import SMALL
@@ -25,6 +26,14 @@ KINDS = {
     "fcn vgg": ("fcn", {"encoder": "vgg11", "weights": "none"}),
 }
 RAW = ("bisenet wide", "bisenet resnet", "deeplabv3", "fcn", "fcn learned")
+
+
+@pytest.fixture(autouse=True)
+def _small_vgg(monkeypatch):
+    """Hidden layers of VGG with a hundredth of its channels."""
+    create = timm.create_model
+    small = {"mlp_ratio": 0.01}
+    monkeypatch.setattr(timm, "create_model", lambda n, **k: create(n, **k, **(small if n.startswith("vgg") else {})))
 
 
 def network(kind: str, *outputs: int, collect: tuple[str, ...] = ()) -> Network:

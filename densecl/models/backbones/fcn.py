@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from densecl.errors import SettingError
-from densecl.models.encoders import Encoder, build_encoder, create_timm, known_encoder
+from densecl.models.encoders import Encoder, build_encoder, create_timm, known_encoder, last_activations
 from densecl.models.heads import pointwise
 from densecl.models.network import Backbone, Features
 from densecl.models.weights import load_weights
@@ -49,11 +49,6 @@ class FullyConvolutionalVGG(Encoder):
         for layer in (self.fc6, self.fc7):
             x = self.dropout(layer(x).relu())
         return [*maps[1:4], x]
-
-    @property
-    def nonnegative(self) -> bool:
-        """See `Encoder`."""
-        return True
 
 
 def rename_classifier(stored: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -121,15 +116,13 @@ class FCN(Backbone):
         if encoder.startswith("vgg") and encoder_widths is None:
             known_encoder(encoder)
             self.encoder: Encoder = FullyConvolutionalVGG(encoder, weights, dropout)
+            self.nonnegative = True
         else:
             self.encoder = build_encoder(encoder, weights, widths=encoder_widths)
+            last = last_activations(self.encoder)[-1]
+            self.nonnegative = bool(last) and isinstance(self.encoder.get_submodule(last), nn.ReLU | nn.ReLU6)
         self.channels, self.stride = self.encoder.channels[-1], self.encoder.strides[-1]
         self.learned = upsampling == "learned"
-
-    @property
-    def nonnegative(self) -> bool:
-        """See `Backbone`."""
-        return self.encoder.nonnegative
 
     def build_head(self, channels: int, outputs: int) -> nn.Module:
         """A 1x1 convolution, with its own upsampling by the encoder's stride when that is learned."""

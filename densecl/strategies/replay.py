@@ -48,7 +48,7 @@ class Replay(Plugin):
             return keys
         rng = generator(strategy.seed, "replay", keys[0].step, epoch, iteration)
         chosen = rng.choice(len(stored), size=count, replace=count > len(stored))
-        return keys + [SampleKey(*stored[i], keys[0].step, epoch) for i in chosen]
+        return keys + [SampleKey(stored[i][0], stored[i][1], keys[0].step, epoch) for i in chosen]
 
     def loss(self, strategy: Strategy, output: Output, batch: Batch, teacher_output: Output | None) -> Tensor | None:
         """On a sequence of tasks the mean of the earlier tasks' losses on replayed images."""

@@ -54,7 +54,7 @@ class DenseExperience(DatasetExperience):
 
 def avalanche_dataset(samples: PlainSamples) -> AvalancheDataset:
     """Samples as Avalanche's data set, all of task label 0."""
-    labels = DataAttribute([0] * len(samples), "targets_task_labels", use_in_getitem=False)
+    labels = DataAttribute([0] * len(samples), "targets_task_labels", use_in_getitem=False)  # type: ignore[arg-type]
     return make_avalanche_dataset(samples, data_attributes=[labels])  # type: ignore[arg-type]
 
 

@@ -37,17 +37,13 @@ def steps(name: str, n_classes: int = 20) -> Steps:
     first, more, single = int(match[1]), int(match[2]), bool(match[3])
     rest = n_classes - first
     if first < 1 or more < 1 or rest < 1:
-        raise SettingError(
-            f"the split '{name}' does not fit {n_classes} classes", "the first number must leave some for later"
-        )
+        message = f"the split '{name}' does not fit {n_classes} classes"
+        raise SettingError(message, "the first number must leave some for later")
+    message, size = f"the split '{name}' does not sum to {n_classes} classes", 1 if single else more
     if single and more != rest:
-        raise SettingError(f"the split '{name}' does not sum to {n_classes} classes", f"did you mean {first}-{rest}s?")
-    size = 1 if single else more
+        raise SettingError(message, f"did you mean {first}-{rest}s?")
     if rest % size:
-        raise SettingError(
-            f"the split '{name}' does not sum to {n_classes} classes",
-            f"{rest} classes are left, not a multiple of {size}",
-        )
+        raise SettingError(message, f"{rest} classes are left, not a multiple of {size}")
     bounds = [0, *range(first, n_classes + 1, size)]
     return tuple(tuple(range(a + 1, b + 1)) for a, b in itertools.pairwise(bounds))
 

@@ -16,21 +16,10 @@ from densecl.data.dataset import DenseDataset
 from densecl.data.labels import lookup_table
 from densecl.errors import SettingError
 from densecl.streams import protocol
-from densecl.streams.experiences import Experience, Scenario, StepData, assembled, normalisation
-from densecl.streams.samples import AS_THEY_ARE, Normalisation, StepImages, TestSamples, Transforms
+from densecl.streams.experiences import Scenario, StepData, assembled, normalisation
+from densecl.streams.samples import AS_THEY_ARE, StepImages, TestSamples, Transforms
 from densecl.streams.stream import Stream, class_stream, labels_of_groups, task_stream
 from densecl.tasks import Task
-
-__all__ = [
-    "Experience",
-    "Normalisation",
-    "Scenario",
-    "TaskSource",
-    "Transforms",
-    "class_incremental",
-    "domain_incremental",
-    "task_sequence",
-]
 
 VOID = 255
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's RGB in 0..1
@@ -171,10 +160,8 @@ class TaskSource:
             return ()
         names = ("background" if self.task.has_background else "other", *self.train.class_names)
         if self.task.outputs not in (None, len(names)):
-            raise SettingError(
-                f"task '{self.task.name}' has {self.task.outputs} outputs, and {self.train.name} has "
-                f"{len(names) - 1} classes and background"
-            )
+            own = f"{self.train.name} has {len(names) - 1} classes and background"
+            raise SettingError(f"task '{self.task.name}' has {self.task.outputs} outputs, and {own}")
         return names
 
 
@@ -219,9 +206,8 @@ def _told(
         ids = np.flatnonzero(np.isin(tests.table.numpy(), labels))
         indices = tests.indices[test_presence[tests.indices][:, ids].any(axis=1)]
         if not len(indices):
-            raise SettingError(
-                f"no test image holds a class of step {step}", "use another split, or get the missing test images"
-            )
+            message = f"no test image holds a class of step {step}"
+            raise SettingError(message, "use another split, or get the missing test images")
         images = StepImages(part.images.indices, renumbered(part.images.table, labels, others=0))
         presence = np.zeros_like(part.presence)
         presence[:, 1 : 1 + len(labels)] = part.presence[:, list(labels)]

@@ -18,7 +18,7 @@ from densecl.errors import SettingError
 from densecl.streams import protocol
 from densecl.streams.experiences import Scenario, StepData, assembled, normalisation
 from densecl.streams.samples import AS_THEY_ARE, StepImages, TestSamples, Transforms
-from densecl.streams.stream import Stream, class_stream, labels_of_groups, task_stream
+from densecl.streams.stream import Stream, class_stream, task_stream
 from densecl.tasks import Task
 
 VOID = 255
@@ -93,11 +93,11 @@ def class_incremental(
         chosen, setting, later = _of_domains(domains, kept, joint), "domain", (0,) * len(trained)
         tables = [protocol.step_table((steps[0],), 0, "overlapped", labels)] * len(trained)
     images = [StepImages(own, torch.from_numpy(table)) for own, table in zip(chosen, tables, strict=True)]
-    first = "background" if train.has_background else "other"
+    first, arrival = "background" if train.has_background else "other", protocol.arrival(steps)
     stream = class_stream(
         train.name,
-        labels_of_groups(steps),
-        (first, *(train.class_names[c - 1] for c in protocol.arrival(steps))),
+        [[arrival[c] for c in step] for step in steps],
+        (first, *(train.class_names[c - 1] for c in arrival)),
         has_background=train.has_background,
         setting=setting,
         labels=labels,

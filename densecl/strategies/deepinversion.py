@@ -127,11 +127,11 @@ class DeepInversion(Plugin):
         part, share = synthetic.visible_labels(batch, seen)
         images = torch.where(seen, part.image, drawn.images)
         with torch.no_grad(), strategy.loop.precision.autocast():
-            wanted = strategy.teacher(images).logits
+            teacher_logits = strategy.teacher(images).logits
         with synthetic.replay_mode(strategy.network, self.bn), strategy.loop.precision.autocast():
             logits = strategy.network(images).logits.float()
         weight = synthetic.WEIGHTS[self.replay_loss] if self.weight is None else self.weight
-        loss = weight * synthetic.replay_loss(logits, wanted.float(), self.replay_loss)
+        loss = weight * synthetic.replay_loss(logits, teacher_logits.float(), self.replay_loss)
         if self.paste and self.labels:
             loss = loss + self.labels * share * strategy.pixel_loss(logits, part)
         return loss

@@ -178,10 +178,10 @@ def step_table(steps: Steps, step: int, setting: str, labels: str) -> np.ndarray
     """
     check_name("setting", setting, SETTINGS)
     check_name("label preset", labels, LABELS)
-    known = [c for s in (steps[: step + 1] if setting == "sequential" else steps[step : step + 1]) for c in s]
+    labelled = [c for s in (steps[: step + 1] if setting == "sequential" else steps[step : step + 1]) for c in s]
     number = arrival(steps)
     void = 0 if labels == "mib2020" else VOID
-    return lookup_table({c: number[c] for c in known}, fill=0, void=void).numpy()
+    return lookup_table({c: number[c] for c in labelled}, fill=0, void=void).numpy()
 
 
 def test_table(steps: Steps) -> np.ndarray:

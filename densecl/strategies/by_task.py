@@ -44,7 +44,7 @@ class ByTask(Strategy):
 
     @property
     def names(self) -> list[str]:
-        """Tasks by step."""
+        """Names of tasks by step."""
         return [task.name for task in self.stream.tasks]
 
     @property

@@ -16,9 +16,8 @@ class Decoder(ByTask):
     def configure(self) -> None:
         """Refuse a backbone without a decoder."""
         if not self.network.backbone.decoder_parts:
-            raise SettingError(
-                f"decoder: {type(self.network.backbone).__name__} has no decoder", "use a backbone such as unet"
-            )
+            name = type(self.network.backbone).__name__
+            raise SettingError(f"decoder: {name} has no decoder", "use a backbone such as unet")
 
     def grow(self, step: Step) -> None:
         """Give each task from the second on a decoder, and train nothing else."""

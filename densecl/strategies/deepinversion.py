@@ -17,20 +17,8 @@ from densecl.models.network import Network, Output
 from densecl.seeding import derive, generator
 from densecl.settings.backbone import build_backbone, check_backbone
 from densecl.settings.grammar import parse_one
+from densecl.strategies import synthetic
 from densecl.strategies.base import Plugin, Strategy
-from densecl.strategies.synthetic import (
-    WEIGHTS,
-    BatchNormMode,
-    Pool,
-    ReplayLoss,
-    draw,
-    find_objects,
-    real_part,
-    replay_loss,
-    replay_mode,
-    scramble,
-    visible_labels,
-)
 from densecl.streams.experiences import Experience
 from densecl.training import distributed
 from densecl.training.batch import Batch
@@ -54,10 +42,10 @@ class DeepInversion(Plugin):
     classes_per_image: Count = 1  # at most
     later: Literal["keep", "add", "renew"] = "keep"  # after step 1: those alone, the newest classes' too, or all anew
     # replay
-    replay_loss: ReplayLoss = "unbiased"
+    replay_loss: synthetic.ReplayLoss = "unbiased"
     weight: Weight | None = None  # of the replay loss; None: 10 unbiased, 100 kl, 1 mse and pseudo
     ratio: Count = 1  # replayed images for each real one
-    bn: BatchNormMode = "frozen"  # statistics that normalise replayed images
+    bn: synthetic.BatchNormMode = "frozen"  # statistics that normalise replayed images
     paste: Share = 0.5  # of the replayed images: only their objects are shown, on a real image
     labels: Weight = 0.3  # of the strategy's own loss on the real part of such images
     shift: Share = 0.33  # of height and width, by which replayed images are rolled, at most
@@ -102,7 +90,7 @@ class DeepInversion(Plugin):
         self._step = 0
         self._renewed = False  # True if they compete with the network in training
         self._student: dict[str, Tensor] | None = None
-        self._pool: Pool | None = None
+        self._pool: synthetic.Pool | None = None
 
     # ---- hooks
 
@@ -123,7 +111,8 @@ class DeepInversion(Plugin):
             self._banks, self._renewed, self._pool = self._wanted(strategy, anew=True), True, None
         if self._pool is None:
             images = torch.cat([self._images(strategy, bank) for bank in self._banks]).to(strategy.device)
-            self._pool = Pool(images, find_objects(images, strategy.teacher, *strategy.loop.normalisation))
+            objects = synthetic.find_objects(images, strategy.teacher, *strategy.loop.normalisation)
+            self._pool = synthetic.Pool(images, objects)
 
     def loss(self, strategy: Strategy, output: Output, batch: Batch, teacher_output: Output | None) -> Tensor | None:
         """The replay loss of as many images as the batch has, times `ratio`."""
@@ -132,17 +121,17 @@ class DeepInversion(Plugin):
         index = batch.index.repeat(self.ratio)
         copies = torch.arange(self.ratio, device=index.device).repeat_interleave(len(batch.index))
         place = derive(strategy.seed, "replayed", strategy.step, strategy.iterations) >> 22
-        numbers = scramble(index + (copies << 40) + place)
-        drawn = draw(self._pool, numbers, self.shift, *strategy.loop.normalisation)
-        seen = real_part(drawn, numbers, self.paste)
-        part, share = visible_labels(batch, seen)
+        numbers = synthetic.scramble(index + (copies << 40) + place)
+        drawn = synthetic.draw(self._pool, numbers, self.shift, *strategy.loop.normalisation)
+        seen = synthetic.real_part(drawn, numbers, self.paste)
+        part, share = synthetic.visible_labels(batch, seen)
         images = torch.where(seen, part.image, drawn.images)
         with torch.no_grad(), strategy.loop.precision.autocast():
-            wanted = strategy.teacher(images).logits
-        with replay_mode(strategy.network, self.bn), strategy.loop.precision.autocast():
+            teacher_logits = strategy.teacher(images).logits
+        with synthetic.replay_mode(strategy.network, self.bn), strategy.loop.precision.autocast():
             logits = strategy.network(images).logits.float()
-        weight = WEIGHTS[self.replay_loss] if self.weight is None else self.weight
-        loss = weight * replay_loss(logits, wanted.float(), self.replay_loss)
+        weight = synthetic.WEIGHTS[self.replay_loss] if self.weight is None else self.weight
+        loss = weight * synthetic.replay_loss(logits, teacher_logits.float(), self.replay_loss)
         if self.paste and self.labels:
             loss = loss + self.labels * share * strategy.pixel_loss(logits, part)
         return loss
@@ -152,7 +141,7 @@ class DeepInversion(Plugin):
         self._pool = None
         if experience.step == 0 and self.student not in ("none", "network"):
             network, length = self._small(strategy), self.student_iterations
-            train_plainly(network, strategy.scenario, 0, strategy.settings, length, strategy.seed, strategy.device)
+            train_plainly(network, strategy.scenario, strategy.settings, length, strategy.seed, strategy.device)
             self._student = {name: tensor.cpu() for name, tensor in network.state_dict().items()}
 
     def stored_bytes(self, strategy: Strategy) -> int:
@@ -227,10 +216,7 @@ class DeepInversion(Plugin):
     def _competitor(self, strategy: Strategy) -> Network | None:
         if self._student is None or (self.student == "network" and not self._renewed):
             return None
-        if self.student == "network":
-            network = copy.deepcopy(strategy.network)
-        else:
-            network = self._small(strategy)
+        network = copy.deepcopy(strategy.network) if self.student == "network" else self._small(strategy)
         network.load_state_dict(self._student)
         return network.to(strategy.device)
 

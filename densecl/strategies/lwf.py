@@ -29,6 +29,6 @@ class LwF(Strategy):
             return self.weight * distillation(output.logits, teacher_output.logits, temperature=self.temperature)
         terms = []
         for task in self.stream.tasks[: self.step]:
-            wanted = self.teacher.logits_of(task.name, teacher_output, batch.image).detach()
-            terms.append(task.distillation(self.network.logits_of(task.name, output, batch.image), wanted))
+            teacher_logits = self.teacher.logits_of(task.name, teacher_output, batch.image).detach()
+            terms.append(task.distillation(self.network.logits_of(task.name, output, batch.image), teacher_logits))
         return self.weight * torch.stack(terms).mean()

@@ -1,5 +1,6 @@
 """Resblock: one autoencoder for all tasks, residual blocks between its halves for each (Matsumoto's slides, 2019)."""
 
+from operator import attrgetter
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -41,20 +42,13 @@ class ResBlock(ByTask):
 
     def configure(self) -> None:
         """Give the backbone so many blocks, drawn from the run's seed."""
-        if not isinstance(self.network.backbone, ResBlockNet):
-            raise SettingError(
-                f"resblock cannot use {type(self.network.backbone).__name__}", "give --backbone resblock, or none"
-            )
+        if not isinstance(self.body, ResBlockNet):
+            raise SettingError(f"resblock cannot use {type(self.body).__name__}", "give --backbone resblock, or none")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(self.seed, "blocks"))
-            self.network.backbone.set_blocks(self.blocks)
+            self.body.set_blocks(self.blocks)
 
-    @property
-    def body(self) -> ResBlockNet:
-        """The backbone."""
-        backbone = self.network.backbone
-        assert isinstance(backbone, ResBlockNet)
-        return backbone
+    body = property(attrgetter("network.backbone"))  # a `ResBlockNet`
 
     def length_factor(self, step: int) -> float:
         """Step 0: the autoencoder, then the task; by turns, as many iterations of either."""
@@ -66,7 +60,7 @@ class ResBlock(ByTask):
         """Add the autoencoder's head in step 0; later train blocks of the task's own and the head alone."""
         self._doing = None
         if step.step == 0:
-            self.network.add_module(AUTOENCODER, self.network.backbone.build_head(self.body.channels, 3))
+            self.network.add_module(AUTOENCODER, self.body.build_head(self.body.channels, 3))
         else:
             self.bank(["backbone.blocks"], start=self.names[0] if step.step > 1 else None)
             self.freeze()

@@ -19,7 +19,7 @@ def numbers(module: nn.Module) -> dict[str, int]:
 
 
 def counts(network: Network, norms: Sequence[str] = ()) -> Counts:
-    """Counts of a network's backbone; `norms`: dotted names of normalisation layers that each task has for itself."""
+    """Counts of a network's backbone; `norms` are dotted names of normalisation layers that each task has itself."""
     sizes = numbers(network.backbone)
     decoder = sum(n for name, n in sizes.items() if is_below(name, network.backbone.decoder_parts))
     weights = sum(module.weight.numel() for module in maskable(network.backbone, ()).values())  # type: ignore[union-attr]

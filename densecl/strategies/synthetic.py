@@ -21,17 +21,10 @@ BatchNormMode = Literal["frozen", "separate", "shared"]
 
 
 class Pool(NamedTuple):
-    """Images to replay, on the training device: (N, 3, H, W) uint8, and where objects are, (N, H, W) bool."""
+    """Images to replay, on the training device."""
 
-    images: Tensor
-    objects: Tensor
-
-
-class Drawn(NamedTuple):
-    """Replayed images (n, 3, H, W) normalised, and where their objects are (n, 1, H, W)."""
-
-    images: Tensor
-    objects: Tensor
+    images: Tensor  # (N, 3, H, W) uint8; drawn ones normalised
+    objects: Tensor  # (N, H, W) bool, True on objects; of drawn ones (n, 1, H, W)
 
 
 def find_objects(images: Tensor, teacher: Network, mean: Tensor, std: Tensor) -> Tensor:
@@ -52,7 +45,7 @@ def scramble(keys: Tensor) -> Tensor:
     return (x ^ (x >> 31)) & ((1 << 62) - 1)
 
 
-def draw(pool: Pool, numbers: Tensor, shift: float, mean: Tensor, std: Tensor) -> Drawn:
+def draw(pool: Pool, numbers: Tensor, shift: float, mean: Tensor, std: Tensor) -> Pool:
     """One image of the pool for each of `numbers` (n,) of `scramble`, half of them mirrored, rolled at random.
 
     `shift` is the most that an image is rolled by in each direction, as a share of its height and width.
@@ -70,10 +63,10 @@ def draw(pool: Pool, numbers: Tensor, shift: float, mean: Tensor, std: Tensor) -
     columns = (columns - right[:, None]) % width  # (n, W)
     place = chosen[:, None, None], rows[:, :, None], columns[:, None, :]
     images = pool.images.permute(0, 2, 3, 1)[place].permute(0, 3, 1, 2)  # one gather of bytes
-    return Drawn(normalise(images, mean, std), pool.objects[place].unsqueeze(1))
+    return Pool(normalise(images, mean, std), pool.objects[place].unsqueeze(1))
 
 
-def real_part(drawn: Drawn, numbers: Tensor, share: float) -> Tensor:
+def real_part(drawn: Pool, numbers: Tensor, share: float) -> Tensor:
     """(n, 1, H, W) bool: pixels of a real image, around the objects of a share of the replayed images."""
     pasted = (numbers >> 21) % 4096 < share * 4096
     return pasted.view(-1, 1, 1, 1) & ~drawn.objects

@@ -20,11 +20,11 @@ with warnings.catch_warnings():
     from avalanche.benchmarks.utils.data_attribute import DataAttribute
 
 if TYPE_CHECKING:
-    from densecl.streams.scenario import Experience, Scenario
+    from densecl.streams.experiences import Experience, Scenario
 
 
 class DenseExperience(DatasetExperience):
-    """An experience of Avalanche that also has all attributes of ours (`densecl.streams.scenario.Experience`)."""
+    """An experience of Avalanche that also has all attributes of ours (`densecl.streams.experiences.Experience`)."""
 
     def __init__(self, experience: "Experience"):
         super().__init__(dataset=avalanche_dataset(experience.dataset), current_experience=experience.step)
@@ -35,26 +35,16 @@ class DenseExperience(DatasetExperience):
             raise AttributeError(name)
         return getattr(self.ours, name)
 
-    # the names stock plugins look for
-    @property
-    def classes_in_this_experience(self) -> list[int]:
-        """Labels that arrive at this step."""
-        return list(self.ours.new_classes)
-
-    @property
-    def previous_classes(self) -> list[int]:
-        """Labels of earlier steps."""
-        return [label for label in self.ours.seen_classes if label not in self.ours.new_classes]
-
-    @property
-    def classes_seen_so_far(self) -> list[int]:
-        """Labels of this and all earlier steps."""
-        return list(self.ours.seen_classes)
+    # labels under the names that stock plugins look for
+    classes_in_this_experience = property(lambda self: list(self.ours.new_classes))
+    classes_seen_so_far = property(lambda self: list(self.ours.seen_classes))  # of this and all earlier steps
+    previous_classes = property(lambda self: [c for c in self.ours.seen_classes if c not in self.ours.new_classes])
 
 
 def avalanche_dataset(samples: PlainSamples) -> AvalancheDataset:
     """Samples as Avalanche's data set, all of task label 0."""
-    labels = DataAttribute([0] * len(samples), "targets_task_labels", use_in_getitem=False)  # type: ignore[arg-type]
+    zeros: Any = [0] * len(samples)
+    labels = DataAttribute(zeros, "targets_task_labels", use_in_getitem=False)
     return make_avalanche_dataset(samples, data_attributes=[labels])  # type: ignore[arg-type]
 
 

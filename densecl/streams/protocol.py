@@ -36,17 +36,13 @@ def steps(name: str, n_classes: int = 20) -> Steps:
     first, more, single = int(match[1]), int(match[2]), bool(match[3])
     rest = n_classes - first
     if first < 1 or more < 1 or rest < 1:
-        raise SettingError(
-            f"the split '{name}' does not fit {n_classes} classes", "the first number must leave some for later"
-        )
+        message = f"the split '{name}' does not fit {n_classes} classes"
+        raise SettingError(message, "the first number must leave some for later")
+    message, size = f"the split '{name}' does not sum to {n_classes} classes", 1 if single else more
     if single and more != rest:
-        raise SettingError(f"the split '{name}' does not sum to {n_classes} classes", f"did you mean {first}-{rest}s?")
-    size = 1 if single else more
+        raise SettingError(message, f"did you mean {first}-{rest}s?")
     if rest % size:
-        raise SettingError(
-            f"the split '{name}' does not sum to {n_classes} classes",
-            f"{rest} classes are left, not a multiple of {size}",
-        )
+        raise SettingError(message, f"{rest} classes are left, not a multiple of {size}")
     bounds = [0, *range(first, n_classes + 1, size)]
     return tuple(tuple(range(a + 1, b + 1)) for a, b in itertools.pairwise(bounds))
 
@@ -181,12 +177,12 @@ def step_table(steps: Steps, step: int, setting: str, labels: str) -> np.ndarray
     """
     check_name("setting", setting, SETTINGS)
     check_name("label preset", labels, LABELS)
-    known = [c for s in (steps[: step + 1] if setting == "sequential" else steps[step : step + 1]) for c in s]
     from densecl.data.labels import lookup_table  # torch, which the names of steps do not need
 
+    labelled = [c for s in (steps[: step + 1] if setting == "sequential" else steps[step : step + 1]) for c in s]
     number = arrival(steps)
     void = 0 if labels == "mib2020" else VOID
-    return lookup_table({c: number[c] for c in known}, fill=0, void=void).numpy()
+    return lookup_table({c: number[c] for c in labelled}, fill=0, void=void).numpy()
 
 
 def test_table(steps: Steps) -> np.ndarray:

@@ -16,28 +16,17 @@ from densecl.data.dataset import DenseDataset
 from densecl.data.labels import lookup_table
 from densecl.errors import SettingError
 from densecl.streams import protocol
-from densecl.streams.experiences import Experience, Scenario, StepData, assembled, normalisation
-from densecl.streams.samples import AS_THEY_ARE, Normalisation, StepImages, TestSamples, Transforms
-from densecl.streams.stream import Stream, class_stream, labels_of_groups, task_stream
+from densecl.streams.experiences import Scenario, StepData, assembled, normalisation
+from densecl.streams.samples import AS_THEY_ARE, StepImages, TestSamples, Transforms
+from densecl.streams.stream import Stream, class_stream, task_stream
 from densecl.tasks import Task
-
-__all__ = [
-    "Experience",
-    "Normalisation",
-    "Scenario",
-    "TaskSource",
-    "Transforms",
-    "class_incremental",
-    "domain_incremental",
-    "task_sequence",
-]
 
 VOID = 255
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's RGB in 0..1
 
 
 def hold_out(n: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sorted (kept, held-out) positions of n training images."""
+    """Sorted (used, held-out) positions of n training images."""
     shuffled = np.random.default_rng([seed, 4711]).permutation(n)
     count = round(share * n)
     if share and not 0 < count < n:
@@ -92,23 +81,23 @@ def class_incremental(
         SettingError: as `protocol.select`; a step of `by_task` without a test image. DataError: as the readers.
     """
     presence = class_index(train) if presence is None else presence
-    kept, held = hold_out(len(train), validation, validation_seed)
+    used, held = hold_out(len(train), validation, validation_seed)
     trained: protocol.Steps = (tuple(c for step in steps for c in step),) if joint else steps
     if domains is None:
         # joint training takes all images
-        chosen = protocol.select(presence[kept], trained, "overlapped" if joint else setting, seed=partition_seed)
-        later = protocol.later_classes(presence[kept], trained, chosen)
-        chosen = [kept[indices] for indices in chosen]
+        chosen = protocol.select(presence[used], trained, "overlapped" if joint else setting, seed=partition_seed)
+        later = protocol.later_classes(presence[used], trained, chosen)
+        chosen = [used[indices] for indices in chosen]
         tables = [protocol.step_table(trained, k, setting, labels) for k in range(len(trained))]
     else:
-        chosen, setting, later = _of_domains(domains, kept, joint), "domain", (0,) * len(trained)
+        chosen, setting, later = _of_domains(domains, used, joint), "domain", (0,) * len(trained)
         tables = [protocol.step_table((steps[0],), 0, "overlapped", labels)] * len(trained)
     images = [StepImages(own, torch.from_numpy(table)) for own, table in zip(chosen, tables, strict=True)]
-    first = "background" if train.has_background else "other"
+    first, arrival = "background" if train.has_background else "other", protocol.arrival(steps)
     stream = class_stream(
         train.name,
-        labels_of_groups(steps),
-        (first, *(train.class_names[c - 1] for c in protocol.arrival(steps))),
+        [[arrival[c] for c in step] for step in steps],
+        (first, *(train.class_names[c - 1] for c in arrival)),
         has_background=train.has_background,
         setting=setting,
         labels=labels,
@@ -144,9 +133,9 @@ def domain_incremental(
     return class_incremental(train, test, steps, domains=domains, **options)
 
 
-def _of_domains(domains: Sequence[np.ndarray], kept: np.ndarray, joint: bool) -> list[np.ndarray]:
+def _of_domains(domains: Sequence[np.ndarray], used: np.ndarray, joint: bool) -> list[np.ndarray]:
     """Indices of each step's images, without held-out ones."""
-    chosen = [np.intersect1d(domain, kept) for domain in domains]
+    chosen = [np.intersect1d(domain, used) for domain in domains]
     empty = next((k for k, indices in enumerate(chosen) if not len(indices)), None)
     if empty is not None:
         raise SettingError(f"step {empty} has no image of its domain", "leave the domain out, or get its images")
@@ -171,10 +160,8 @@ class TaskSource:
             return ()
         names = ("background" if self.task.has_background else "other", *self.train.class_names)
         if self.task.outputs not in (None, len(names)):
-            raise SettingError(
-                f"task '{self.task.name}' has {self.task.outputs} outputs, and {self.train.name} has "
-                f"{len(names) - 1} classes and background"
-            )
+            own = f"{self.train.name} has {len(names) - 1} classes and background"
+            raise SettingError(f"task '{self.task.name}' has {self.task.outputs} outputs, and {own}")
         return names
 
 
@@ -198,14 +185,14 @@ def task_sequence(
     stream = task_stream([source.task for source in sources], [source.names for source in sources])
     data, tests, hashed = [], [], []
     for source, names in zip(sources, stream.names, strict=True):
-        kept, held = hold_out(len(source.train), validation, validation_seed)
+        used, held = hold_out(len(source.train), validation, validation_seed)
         table = lookup_table({n: n for n in range(len(names))}, VOID) if names else torch.zeros(256, dtype=torch.uint8)
-        unknown = np.zeros((len(kept), 256), dtype=bool)  # not balanced by label, so not scanned
-        data.append(StepData(source.train, StepImages(kept, table), unknown, source.transforms))
+        unknown = np.zeros((len(used), 256), dtype=bool)  # not balanced by label, so not scanned
+        data.append(StepData(source.train, StepImages(used, table), unknown, source.transforms))
         reader, indices = (source.train, held) if len(held) else (source.test, np.arange(len(source.test)))
         tests.append(TestSamples(reader, indices, table, source.transforms.evaluate))
         settings = json.dumps([source.task.name, source.task.kind, source.task.settings], sort_keys=True)
-        hashed += [settings.encode(), _names(source.train, kept), _names(reader, indices), _bytes(table)]
+        hashed += [settings.encode(), _names(source.train, used), _names(reader, indices), _bytes(table)]
     nothing_later = (0,) * len(sources)
     return assembled(stream, data, tests, normalisation(mean, std), seed, _hash(hashed), nothing_later)
 
@@ -219,9 +206,8 @@ def _told(
         ids = np.flatnonzero(np.isin(tests.table.numpy(), labels))
         indices = tests.indices[test_presence[tests.indices][:, ids].any(axis=1)]
         if not len(indices):
-            raise SettingError(
-                f"no test image holds a class of step {step}", "use another split, or get the missing test images"
-            )
+            message = f"no test image holds a class of step {step}"
+            raise SettingError(message, "use another split, or get the missing test images")
         images = StepImages(part.images.indices, renumbered(part.images.table, labels, others=0))
         presence = np.zeros_like(part.presence)
         presence[:, 1 : 1 + len(labels)] = part.presence[:, list(labels)]

@@ -10,7 +10,6 @@ from functools import cached_property
 from typing import Literal
 
 from densecl.errors import SettingError
-from densecl.streams import protocol
 from densecl.tasks import Task, segmentation
 
 Groups = tuple[tuple[int, ...], ...]
@@ -149,9 +148,3 @@ def check_names(names: Sequence[str]) -> None:
             raise SettingError(f"'{name}' cannot name a task", "use letters, digits, - and _")
         if names.count(name) > 1:
             raise SettingError(f"two tasks are named '{name}'", "give each a name of its own")
-
-
-def labels_of_groups(ids: protocol.Steps) -> Groups:
-    """Class ids of each step -> their labels, numbered in order of arrival."""
-    number = protocol.arrival(ids)
-    return tuple(tuple(number[c] for c in group) for group in ids)

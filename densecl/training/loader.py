@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from densecl.training.distributed import local_world
 Extend = Callable[[list[SampleKey], int, int], list[SampleKey]]
 
 
+@dataclass(eq=False)
 class EpochBatches(Sampler[list[SampleKey]]):
     """Batches of sample keys of one step of `n` images; the order of epoch e derives from (seed, step, e).
 
@@ -28,21 +30,16 @@ class EpochBatches(Sampler[list[SampleKey]]):
     too small for all of them goes to fewer: the others get a copy whose keys say that it does not count.
     """
 
-    def __init__(
-        self,
-        n: int,
-        batch: int,
-        seed: int,
-        step: int,
-        extend: Extend | None = None,
-        *,
-        rank: int = 0,
-        world: int = 1,
-        least: int = 2,
-    ):
-        self.n, self.batch, self.seed, self.step, self.extend = n, batch, seed, step, extend
-        self.rank, self.world, self.least = rank, world, least
-        self.epoch, self.limit = 0, None
+    n: int
+    batch: int  # samples, of all processes
+    seed: int
+    step: int
+    extend: Extend | None = None
+    rank: int = field(default=0, kw_only=True)
+    world: int = field(default=1, kw_only=True)
+    least: int = field(default=2, kw_only=True)
+    epoch: int = field(default=0, init=False)
+    limit: int | None = field(default=None, init=False)
 
     def set_epoch(self, epoch: int, limit: int | None = None) -> None:
         """Choose the epoch of the next pass and how many batches of it to yield (None: all)."""

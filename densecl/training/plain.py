@@ -1,4 +1,4 @@
-"""Plain supervised training of another network on one step's images, such as a small one beside the method's own."""
+"""Plain supervised training of another network on step 0, such as a small one beside the method's own."""
 
 import torch
 
@@ -6,34 +6,28 @@ from densecl.losses import cross_entropy
 from densecl.models.network import Network
 from densecl.seeding import derive
 from densecl.settings.recipe import TrainingSettings
-from densecl.streams.scenario import Scenario
+from densecl.streams.experiences import Scenario
 from densecl.training.batch import normalise
 from densecl.training.loader import EpochBatches, make_loader
 from densecl.training.schedule import make_optimizer, make_schedule
 
 
 def train_plainly(
-    network: Network,
-    scenario: Scenario,
-    step: int,
-    settings: TrainingSettings,
-    iterations: int,
-    seed: int,
-    device: torch.device,
+    network: Network, scenario: Scenario, settings: TrainingSettings, iterations: int, seed: int, device: torch.device
 ) -> Network:
-    """Train a network in place with cross-entropy and the optimiser of step 0; returned in evaluation mode.
+    """Train a network in place on step 0 with cross-entropy, and return it in evaluation mode.
 
     Several processes train alike, each on whole batches.
     """
     network.to(device).train()
     mean, std = (part.to(device) for part in scenario.normalisation)
-    batches = EpochBatches(len(scenario.experiences[step].images.indices), settings.batch, seed, step)
+    batches = EpochBatches(len(scenario.experiences[0].images.indices), settings.batch, seed, step=0)
     loader = make_loader(scenario.training, batches, 0, pin=False)
     optimizer = make_optimizer([{"params": list(network.parameters())}], settings, 0)
     schedule = make_schedule(optimizer, settings, iterations)
     done, epoch = 0, 0
     while done < iterations:
-        torch.manual_seed(derive(seed, "plain", step, epoch))
+        torch.manual_seed(derive(seed, "plain", 0, epoch))
         batches.set_epoch(epoch, iterations - done)
         for batch in loader:
             moved = batch.to(device)

@@ -75,8 +75,8 @@ def _look_at_head(head: Any, channels: int, outputs: int) -> None:
         logits = head(torch.zeros(2, channels, 4, 4))
     if not isinstance(logits, Tensor) or tuple(logits.shape) != (2, outputs, 4, 4):
         raise Finding(
-            f"build_head({channels}, {outputs}) makes a head that turns (2, {channels}, 4, 4) into {described(logits)}; "
-            f"it must give {outputs} outputs: (2, {outputs}, 4, 4)"
+            f"build_head({channels}, {outputs}) makes a head that turns (2, {channels}, 4, 4) into "
+            f"{described(logits)}; it must give {outputs} outputs: (2, {outputs}, 4, 4)"
         )
 
 

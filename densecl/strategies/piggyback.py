@@ -103,5 +103,5 @@ class Piggyback(ByTask):
 
     def model_bytes(self) -> int:
         """Bytes by formula: a bit a weight, or two, of each further task."""
-        bits = {"bits": 1 if self.masks == "binary" else 2, "masked_first": self.mask_first}
-        return formula_bytes(self.network, self.formula, self.learnt, norms=self.banked, **bits)
+        masks: dict[str, Any] = {"bits": 1 if self.masks == "binary" else 2, "masked_first": self.mask_first}
+        return formula_bytes(self.network, self.formula, self.learnt, norms=self.banked, **masks)

@@ -109,6 +109,5 @@ def assembled(
         images, unknown = StepImages(own.indices, own.table), np.zeros((len(own), 256), dtype=bool)
         samples = PlainSamples(own.reader, images, own.transform, normalised, step.task)
         test.append(Experience(**vars(step), images=images, presence=unknown, dataset=samples))  # masks are not scanned
-    readers, steps, _, transforms = zip(*data, strict=True)
-    training = TrainingSamples(readers, steps, transforms, seed)
+    training = TrainingSamples([d.reader for d in data], [d.images for d in data], [d.transforms for d in data], seed)
     return Scenario(stream, tuple(train), tuple(test), training, tuple(tests), normalised, fingerprint, later)

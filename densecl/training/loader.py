@@ -76,7 +76,8 @@ class EpochBatches(Sampler[list[SampleKey]]):
 
 def collate(samples: list[LoadedSample]) -> Batch:
     """A batch with image and labels still uint8: a quarter and an eighth of the bytes to move; see `Loop.prepared`."""
-    images, targets, steps, indices = zip(*samples, strict=True)
+    columns: Any = zip(*samples, strict=True)
+    images, targets, steps, indices = columns
     return Batch(torch.stack(images), torch.stack(targets), None, torch.tensor(steps), torch.tensor(indices))
 
 

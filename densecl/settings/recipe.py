@@ -4,6 +4,7 @@ Defaults are the ones of the field's reference recipe (MiB, PLOP: section 4 of C
 holds only what a benchmark changes.
 """
 
+import copy
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -168,15 +169,6 @@ class RunSettings(Settings):
     device: str = "cpu"
 
 
-SECTIONS: dict[str, type[Settings]] = {
-    "data": DataSettings,
-    "stream": StreamSettings,
-    "training": TrainingSettings,
-    "evaluation": EvaluationSettings,
-    "loader": LoaderSettings,
-}
-
-
 class Sections(NamedTuple):
     """The sections of a run's settings."""
 
@@ -187,12 +179,11 @@ class Sections(NamedTuple):
     loader: LoaderSettings
 
 
-def build_sections(tree: Mapping[str, Any]) -> Sections:
-    """All sections from plain values.
+SECTIONS: dict[str, type[Settings]] = dict(Sections.__annotations__)
 
-    Raises:
-        SettingError: see `build`.
-    """
+
+def build_sections(tree: Mapping[str, Any]) -> Sections:
+    """All sections from plain values; raises as `build`."""
     return Sections(**{name: build(model, tree.get(name, {}), name) for name, model in SECTIONS.items()})  # type: ignore[arg-type]
 
 
@@ -267,23 +258,18 @@ def read_recipe(path: Path, model: type[Model]) -> Model:
         for section, values in overlay.sections().items():
             if section in SECTIONS:
                 try:
-                    check_keys(section, values)
+                    build(SECTIONS[section], values, section)
                 except SettingError as error:
                     raise RecipeError(f"{path}: {error}") from error
     return recipe
 
 
-def check_keys(section: str, values: Mapping[str, Any]) -> None:
-    """Refuse a key or value that `section` does not know.
+def build(model: type[Model], values: Mapping[str, Any], prefix: str = "") -> Model:
+    """A settings model from plain values.
 
     Raises:
         SettingError: naming key, value and what is allowed.
     """
-    build(SECTIONS[section], dict(values), section)
-
-
-def build(model: type[Model], values: Mapping[str, Any], prefix: str = "") -> Model:
-    """A settings model from plain values, with errors in the words of the command line."""
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
@@ -291,24 +277,21 @@ def build(model: type[Model], values: Mapping[str, Any], prefix: str = "") -> Mo
 
 
 def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` overlaid by `overlay`, nested; a length of training given above replaces every length given below.
+    """`base` overlaid by `overlay`, nested; a length of training in the overlay replaces all lengths of the base.
 
     Otherwise `--set training.epochs=2` would do nothing on a benchmark whose recipe counts iterations.
     """
-    result = {key: dict(value) if isinstance(value, Mapping) else value for key, value in base.items()}
+    result = copy.deepcopy(dict(base))
     training = overlay.get("training", {})
-    later = training.get("later", {}) if isinstance(training, Mapping) else {}
-    if any(key in training for key in LENGTHS):
-        _drop(result, ("training",))
-        _drop(result, ("training", "later"))
-    elif isinstance(later, Mapping) and any(key in later for key in LENGTHS):
-        _drop(result, ("training", "later"))
-    for key, value in overlay.items():
-        if isinstance(value, Mapping) and isinstance(result.get(key), Mapping):
-            result[key] = _nested(result[key], value)
-        else:
-            result[key] = value
-    return result
+    later = training.get("later") if isinstance(training, Mapping) else None
+    own = any(key in training for key in LENGTHS)
+    if own or (isinstance(later, Mapping) and any(key in later for key in LENGTHS)):
+        old = result.get("training", {})
+        sections = [*([old] if own else []), old.get("later") if isinstance(old, dict) else None]
+        for section in (section for section in sections if isinstance(section, dict)):
+            for key in LENGTHS:
+                section.pop(key, None)
+    return _nested(result, overlay)
 
 
 def _nested(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
@@ -317,15 +300,3 @@ def _nested(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, An
         old = result.get(key)
         result[key] = _nested(old, value) if isinstance(value, Mapping) and isinstance(old, Mapping) else value
     return result
-
-
-def _drop(tree: dict[str, Any], path: tuple[str, ...]) -> None:
-    """Remove the lengths at `path`, copying the levels on the way."""
-    node = tree
-    for part in path:
-        if not isinstance(node.get(part), Mapping):
-            return
-        node[part] = dict(node[part])
-        node = node[part]
-    for key in LENGTHS:
-        node.pop(key, None)

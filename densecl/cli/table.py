@@ -15,23 +15,17 @@ def table(
     folder: Runs = Path("results"),
     per_step: Annotated[bool, typer.Option("--per-step", help="mIoU of all classes seen, after each step.")] = False,
     group: Annotated[
-        str | None, typer.Option(help="How classes are averaged: fg-only, with-bg, mixed, harmonic or step-average.")
+        str | None, typer.Option(help="Average of classes: fg-only, with-bg, mixed, harmonic or step-average.")
     ] = None,
     labels: Annotated[
         str | None, typer.Option(help="Score classes not learnt yet as under mib2020, plop2021 or strict.")
     ] = None,
     against: Annotated[
-        str | None,
-        typer.Option(help="Numbers of papers beside ours: published, or a TOML file or folder of your own."),
+        str | None, typer.Option(help="Numbers of papers beside ours: published, or a TOML file or folder.")
     ] = None,
     benchmark: Annotated[
         list[str] | None,
-        typer.Option(
-            "--benchmark",
-            "-b",
-            help="Show this benchmark alone; repeatable.",
-            autocompletion=completion.benchmarks,
-        ),
+        typer.Option("--benchmark", "-b", help="Show only this one; repeatable.", autocompletion=completion.benchmarks),
     ] = None,
     filter: Annotated[
         list[str] | None,

@@ -52,7 +52,7 @@ class DataSettings(Settings):
 
 
 class StreamSettings(Settings):
-    """Which classes and images a step has, and what becomes of the labels of others."""
+    """Classes and images of each step, and the labels of other classes."""
 
     split: str = "15-5"
     # what arrives at a step: classes, images of another domain (city), or another task
@@ -68,7 +68,7 @@ class StreamSettings(Settings):
 
     @model_serializer(mode="wrap")
     def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A setting that decides nothing is not recorded, and does not tell runs apart."""
+        """Leave out settings that decide nothing, so that runs do not differ by them."""
         content = handler(self)
         if self.kind == "tasks":
             judged = any(task.kind == "style_transfer" and task.loss_network != "random" for task in self.tasks)
@@ -79,7 +79,7 @@ class StreamSettings(Settings):
 
 
 class LaterSettings(Settings):
-    """What changes after step 0; None: as in step 0. A list of lengths is of steps 1, 2, ...; its last goes on."""
+    """Changes after step 0; None: as in step 0. A list has a length for steps 1, 2, ...; the last one repeats."""
 
     lr: Positive | None = 0.001
     epochs: Lengths | None = None
@@ -139,20 +139,20 @@ def _at(length: int | tuple[int, ...], step: int) -> int:
 
 
 class EvaluationSettings(Settings):
-    """How the test stream is scored."""
+    """Scoring of the test stream."""
 
     size: Count | Literal["full"] = 512  # shorter side to `size`, then centre crop; full: the whole image as it is
     batch: Count = 16
 
 
 class LoaderSettings(Settings):
-    """How samples are loaded; never changes a number."""
+    """Loading of samples; never changes a result."""
 
     workers: Annotated[int, Field(ge=0)] | None = None  # None: 0 for small data kept in memory, else up to 4
 
 
 class RunSettings(Settings):
-    """Everything that decides a run."""
+    """All settings of a run."""
 
     benchmark: str
     strategy: str
@@ -198,7 +198,7 @@ class SectionOverlay(Settings):
     strategy: Overlay = {}
 
     def sections(self) -> dict[str, Overlay]:
-        """The sections that hold something."""
+        """The sections that are not empty."""
         return {key: value for key, value in self.model_dump().items() if value}
 
 
@@ -219,7 +219,7 @@ class BenchmarkRecipe(SectionOverlay):
 
 
 class StrategyRecipe(Settings):
-    """A method: where its class is, where it comes from, and what deviates from the paper."""
+    """A method: its class, its paper, and its deviations from the paper."""
 
     name: str
     kind: Literal["strategy", "plugin"] = "strategy"

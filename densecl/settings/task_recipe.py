@@ -17,7 +17,7 @@ Size = Count | tuple[Count, Count]
 
 
 class TaskSettings(BaseModel):
-    """One task of a sequence. None: as the sections training and evaluation say, or as the kind has it."""
+    """One task of a sequence. None: the value of the sections training and evaluation, or of the kind."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -49,7 +49,7 @@ class TaskSettings(BaseModel):
 
     @model_serializer(mode="wrap")
     def _own(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without the keys of other kinds."""
+        """Leave out the keys of other kinds."""
         return {key: value for key, value in handler(self).items() if TASK_KEYS.get(key, self.kind) == self.kind}
 
 

@@ -66,15 +66,13 @@ def examine(data: Path | None = None, catalogue: Path | None = None) -> list[Fin
 
 def packages() -> Iterator[Finding]:
     """Python and the packages that densecl requires: their versions, and whether they can be imported."""
-    part = "packages"
-    python, wanted = platform.python_version(), SpecifierSet()
-    with contextlib.suppress(metadata.PackageNotFoundError, KeyError):  # a folder that was not installed
-        wanted = SpecifierSet(metadata.metadata("densecl")["Requires-Python"] or "")
+    part, python = "packages", platform.python_version()
+    wanted = SpecifierSet(metadata.metadata("densecl")["Requires-Python"] or "" if _version("densecl") else "")
     if python in wanted:
         yield Finding("ok", part, f"densecl {__version__}, Python {python}")
     else:
-        advice = "make an environment with another Python"
-        yield Finding("error", part, f"Python {python}, densecl needs {wanted}", advice)
+        text = f"Python {python}, densecl needs {wanted}"
+        yield Finding("error", part, text, "make an environment with another Python")
     versions = [f"{name} {installed}" for name in SHOWN if (installed := _version(name))]
     yield Finding("ok", part, ", ".join(versions))
     for requirement in _requirements("densecl"):
@@ -93,15 +91,12 @@ def pair(torch: str | None, torchvision: str | None, requirements: list[Requirem
     """Versions of torch and torchvision that were not built for each other; `requirements` are torchvision's."""
     if torch is None or torchvision is None:
         return
+    needed = [each.specifier for each in requirements if each.name == "torch" and unmet(each, torch)]
+    texts = [f"torchvision {torchvision} needs torch{one}, and torch {torch} is installed" for one in needed]
+    if len({Version(each).local for each in (torch, torchvision)} - {None}) > 1:
+        texts.append(f"torch {torch} and torchvision {torchvision} are builds for different devices")
     advice = "install both from one index: pip install --upgrade torch torchvision"
-    for requirement in requirements:
-        if requirement.name == "torch" and unmet(requirement, torch):
-            text = f"torchvision {torchvision} needs torch{requirement.specifier}, and torch {torch} is installed"
-            yield Finding("problem", "packages", text, advice)
-    builds = [Version(each).local for each in (torch, torchvision)]
-    if all(builds) and builds[0] != builds[1]:
-        text = f"torch {torch} and torchvision {torchvision} are builds for different devices"
-        yield Finding("problem", "packages", text, advice)
+    yield from (Finding("problem", "packages", text, advice) for text in texts)
 
 
 def extras() -> Iterator[Finding]:
@@ -129,11 +124,9 @@ def _version(name: str) -> str | None:
 
 
 def _requirements(name: str) -> list[Requirement]:
-    """Requirements of a distribution without its extras; none if it runs from a folder that was not installed."""
-    with contextlib.suppress(metadata.PackageNotFoundError):
-        parsed = map(Requirement, metadata.requires(name) or [])
-        return [each for each in parsed if each.marker is None or each.marker.evaluate({"extra": ""})]
-    return []
+    """Requirements of a distribution without its extras; none if it is not installed, as in a checkout."""
+    parsed = map(Requirement, metadata.requires(name) or [] if _version(name) else [])
+    return [each for each in parsed if each.marker is None or each.marker.evaluate({"extra": ""})]
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,6 +1,6 @@
-"""The command line. One file a command, whose top imports nothing but typer: each command imports its own work.
+"""The command line: one file per command. Its top imports typer alone; a command imports what it needs when it runs.
 
-So `densecl --help` answers at once, and no command pays for what another needs.
+So `densecl --help` answers at once, and names and paths are checked before anything slow is imported.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 
 class Group(TyperGroup):
-    """Ends a command in one line after Ctrl-C, whatever typer would make of it."""
+    """End a command with one line after Ctrl-C."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for."""
@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _speaks() -> bool:
-    """Whether this process says why it ends: of those that torchrun started, one does."""
+    """True if this process reports why the run ends: one of those that torchrun started does."""
     if "RANK" not in os.environ:
         return True
     from densecl.training.distributed import claim_failure
@@ -130,12 +130,12 @@ def _speaks() -> bool:
 def complain(message: str) -> None:
     """Write `message` to stderr as one unwrapped line."""
     screen = sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
-    with contextlib.suppress(BrokenPipeError):  # on a terminal, what a bar left on the line is cleared
+    with contextlib.suppress(BrokenPipeError):  # on a terminal, the rest of a progress bar on the line is cleared
         print("densecl:", " ".join(message.split()), end="\x1b[K\n" if screen else "\n", file=sys.stderr, flush=True)
 
 
 def _usage(error: Any) -> str | None:
-    """What typer says of wrong options and arguments; None for errors of any other kind."""
+    """Typer's message about wrong options and arguments; None for errors of any other kind."""
     if not hasattr(error, "format_message"):
         return None
     text = error.format_message().strip().rstrip(".")

@@ -1,9 +1,10 @@
-"""What the shell offers for a name: benchmarks, strategies and plugins, backbones, data sets, runs.
+"""Names that the shell offers: benchmarks, strategies and plugins, backbones, data sets, runs.
 
-Called by typer when <TAB> is pressed, so quick and silent: recipes are read without being checked, torch is not
-imported, and what cannot be read is not offered.
+Called by typer when <TAB> is pressed, so fast and silent: recipes are not validated, torch is not imported, and a name
+that cannot be read is not offered.
 """
 
+import itertools
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -13,13 +14,13 @@ import typer
 
 Offer = list[tuple[str, str]]  # a name and what it is
 KINDS = ("benchmarks", "strategies", "backbones")
-SKIPPED = {"weights", "checkpoints", "masks", "pictures", "tensorboard", "wandb"}  # of a run: nothing to look for
+SKIPPED = {"weights", "checkpoints", "masks", "pictures", "tensorboard", "wandb"}  # folders of a run
 DEPTH = 6  # folders below the one that is typed
 MOST = 500  # runs
 
 
 def benchmarks(context: typer.Context, incomplete: str) -> Offer:
-    """Benchmarks whose name begins so."""
+    """Benchmarks."""
     return _matching(_entries("benchmarks", context), incomplete)
 
 
@@ -41,12 +42,12 @@ def backbones(context: typer.Context, incomplete: str) -> Offer:
 
 
 def names(context: typer.Context, incomplete: str) -> Offer:
-    """Names of any kind, as `densecl show` takes them."""
+    """Names of any kind, for `densecl show`."""
     return _matching([entry for kind in KINDS for entry in _entries(kind, context)], incomplete)
 
 
 def kinds(incomplete: str) -> list[str]:
-    """What can be listed."""
+    """Kinds of names, for `densecl list`."""
     return [kind for kind in (*KINDS, "groupings") if kind.startswith(incomplete)]
 
 
@@ -65,21 +66,14 @@ def data_sets(incomplete: str) -> Offer:
 
 
 def runs(incomplete: str) -> list[str]:
-    """Folders of runs below what is typed, `results/` if that is nothing; else the folders that begin so."""
+    """Folders of runs below the typed folder (default `results/`); without runs, the folders that begin so."""
     start = incomplete or ("results/" if Path("results").is_dir() else "")
     parent, _ = os.path.split(start)
     base = Path(parent or ".").expanduser()
     beginnings = [place for place in _folders(base) if _typed(parent, base, place).startswith(start)]
-    found: list[str] = []
-    for place in beginnings:
-        for run in _runs(place, DEPTH):
-            found.append(_typed(parent, base, run))
-            if len(found) == MOST:
-                return found
-    return found or [_typed(parent, base, place) + "/" for place in beginnings]
-
-
-# ----
+    below = itertools.islice((run for place in beginnings for run in _runs(place, DEPTH)), MOST)
+    offered = [_typed(parent, base, run) for run in below]
+    return offered or [_typed(parent, base, place) + "/" for place in beginnings]
 
 
 def _entries(kind: str, context: typer.Context) -> list[tuple[str, str, str]]:
@@ -98,7 +92,7 @@ def _matching(offered: Iterable[tuple[str, ...]], incomplete: str) -> Offer:
 
 
 def _last_plus(text: str) -> int:
-    """Where the last `+` is that joins plugins, not one within parentheses; -1 if there is none."""
+    """The place of the last `+` outside parentheses; -1 if there is none."""
     depth, last = 0, -1
     for place, letter in enumerate(text):
         depth += {"(": 1, ")": -1}.get(letter, 0)

@@ -50,14 +50,9 @@ def existing_images(images: Sequence[Path]) -> Sequence[Path]:
 
 
 Run = Annotated[Path, typer.Argument(help="The folder of a run.", autocompletion=completion.runs, callback=_run_folder)]
+JUDGE = "A run with another seed: does its network see the same in the images?"
 OtherRun = Annotated[
-    Path | None,
-    typer.Option(
-        "--judge",
-        help="A run with another seed: does its network see the same in the images?",
-        autocompletion=completion.runs,
-        callback=_run_folder,
-    ),
+    Path | None, typer.Option("--judge", help=JUDGE, autocompletion=completion.runs, callback=_run_folder)
 ]
 Runs = Annotated[Path, typer.Argument(help="A folder with runs, at any depth.", callback=_folder_of_runs)]
 Assign = Annotated[
@@ -65,10 +60,7 @@ Assign = Annotated[
     typer.Option("--set", help="SECTION.KEY=VALUE, such as training.epochs=2; repeatable.", metavar="KEY=VALUE"),
 ]
 Data = Annotated[
-    Path | None,
-    typer.Option(
-        "--data", help="Folder of the data set (default: DENSECL_DATA, then the user's).", callback=_data_folder
-    ),
+    Path | None, typer.Option("--data", help="Folder of data sets (default: DENSECL_DATA).", callback=_data_folder)
 ]
 Output = Annotated[Path, typer.Option("--output", help="Folder for results.")]
 Device = Annotated[
@@ -81,11 +73,5 @@ Workers = Annotated[int | None, typer.Option("--workers", min=0, help="Processes
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results only.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Step = Annotated[int | None, typer.Option("--step", min=0, help="The step whose weights are used (default: the last).")]
-Code = Annotated[
-    str | None,
-    typer.Option(
-        "--strategy",
-        "-s",
-        help="For a run with a class of your own: name it again, such as mine.py:Mine; a record's code is not trusted.",
-    ),
-]
+CODE = "Of a run with a class of your own: name it again, such as mine.py:Mine; code that a record names is not run."
+Code = Annotated[str | None, typer.Option("--strategy", "-s", help=CODE)]

@@ -11,38 +11,24 @@ from densecl.cli.options import Assign, Catalogue, Data, Device, Output, Quiet, 
 
 def run(
     benchmark: Annotated[
-        str,
-        typer.Option(
-            "--benchmark",
-            "-b",
-            help="Such as voc15-5s or 'voc15-5s(setting=disjoint)'.",
-            autocompletion=completion.benchmarks,
-        ),
+        str, typer.Option("--benchmark", "-b", help="Such as voc15-5s(lr=0.02).", autocompletion=completion.benchmarks)
     ],
     strategy: Annotated[
         str,
-        typer.Option(
-            "--strategy",
-            "-s",
-            help="Such as mib, 'mib+replay(memory=100)' or mine.py:Mine.",
-            autocompletion=completion.strategies,
-        ),
+        typer.Option("--strategy", "-s", help="mib+replay, mine.py:Mine, ...", autocompletion=completion.strategies),
     ],
     backbone: Annotated[
-        str | None,
-        typer.Option("--backbone", help="Such as 'bisenet(encoder=resnet18)'.", autocompletion=completion.backbones),
+        str | None, typer.Option(help="Such as bisenet(encoder=resnet18).", autocompletion=completion.backbones)
     ] = None,
     assignments: Assign = None,
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
     data: Data = None,
     output: Output = Path("results"),
-    weights: Annotated[
-        str | None, typer.Option("--weights", help="Weights of the encoder: timm (download), a file, or none.")
-    ] = None,
+    weights: Annotated[str | None, typer.Option(help="Weights of the encoder: timm (download), file, none.")] = None,
     device: Device = None,
-    precision: Annotated[str | None, typer.Option("--precision", help="fp32, bf16 or fp16.")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16.")] = None,
     validation: Annotated[
-        float | None, typer.Option("--validation", help="Hold out this share of the training images, and score on it.")
+        float | None, typer.Option(help="Hold out this share of the training images; score on it.")
     ] = None,
     workers: Workers = None,
     catalogue: Catalogue = None,
@@ -50,16 +36,12 @@ def run(
     fresh: Annotated[bool, typer.Option("--fresh", help="Start again, even if the run is finished.")] = False,
     no_share: Annotated[bool, typer.Option("--no-share", help="Train step 0 even if an equal one exists.")] = False,
     keep_checkpoints: Annotated[
-        bool, typer.Option("--keep-checkpoints", help="Keep every epoch's checkpoint, not only those of the last step.")
+        bool, typer.Option("--keep-checkpoints", help="Keep the checkpoints of all epochs of all steps.")
     ] = False,
     quiet: Quiet = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="A line for each epoch, with its losses.")] = False,
-    tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Write event files to tensorboard/ in the run's folder.")
-    ] = False,
-    wandb: Annotated[
-        bool, typer.Option("--wandb", help="Send losses and scores to Weights & Biases, project densecl.")
-    ] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write event files to the run's folder.")] = False,
+    wandb: Annotated[bool, typer.Option("--wandb", help="Send losses and scores to Weights & Biases.")] = False,
 ) -> None:
     """Train every step, evaluate after each, and record it; a finished run is not repeated."""
     import os

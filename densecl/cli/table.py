@@ -25,17 +25,11 @@ def table(
         str | None, typer.Option(help="Score classes not learnt yet as under mib2020, plop2021 or strict.")
     ] = None,
     against: Annotated[
-        str | None,
-        typer.Option(help="Numbers of papers beside ours: published, or a TOML file or folder of your own."),
+        str | None, typer.Option(help="Numbers of papers beside ours: published, or a TOML file or folder.")
     ] = None,
     benchmark: Annotated[
         list[str] | None,
-        typer.Option(
-            "--benchmark",
-            "-b",
-            help="Show this benchmark alone; repeatable.",
-            autocompletion=completion.benchmarks,
-        ),
+        typer.Option("--benchmark", "-b", help="Show only this one; repeatable.", autocompletion=completion.benchmarks),
     ] = None,
     filter: Annotated[
         list[str] | None,

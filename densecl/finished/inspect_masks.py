@@ -1,6 +1,7 @@
 """`densecl inspect --masks`: weights that the masks of a run set to zero, and agreement of the masks of two tasks."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors import safe_open
@@ -15,6 +16,16 @@ from densecl.runner.checkpoint import weights_path
 
 OWNERS = "owners"
 ORIGINAL = ".parametrizations.weight.original"
+
+
+class MaskFigures(NamedTuple):
+    """The masks of one run, in numbers."""
+
+    record: Record
+    tasks: tuple[str, ...]
+    layers: tuple[tuple[str, int, tuple[float, ...]], ...]  # name, weights, zeroed share of each task
+    whole: tuple[int, tuple[float, ...]]  # the same of all layers together
+    pairs: tuple[tuple[str, str, float, float | None], ...]  # two tasks, share of equal values, Cohen's kappa
 
 
 def masks_of(folder: Path) -> tuple[Record, dict[str, dict[str, Tensor]]]:
@@ -38,6 +49,25 @@ def masks_of(folder: Path) -> tuple[Record, dict[str, dict[str, Tensor]]]:
     return record, masks
 
 
+def mask_figures(folder: Path) -> MaskFigures:
+    """The figures of a run's masks.
+
+    Raises:
+        RecordError, RunError, DataError: see `masks_of`.
+    """
+    record, masks = masks_of(folder)
+    shares = [zeroed(of_task) for of_task in masks.values()]
+    counts = {name: mask.numel() for name, mask in next(iter(masks.values())).items()}
+    layers = [(name, count, tuple(share[name] for share in shares)) for name, count in counts.items()]
+    whole = (sum(counts.values()), tuple(map(zeroed_in_all, masks.values())))
+    first = all_ones(next(iter(masks.values())))  # the first task trained the network itself
+    table = similarities({record.steps[0].task: first, **masks})
+    names = list(table)
+    pairs = [(a, b, *table[a][b]) for k, a in enumerate(names) for b in names[k + 1 :]]
+    known = [(a, b, matching, None if kappa != kappa else kappa) for a, b, matching, kappa in pairs]
+    return MaskFigures(record, tuple(masks), tuple(layers), whole, tuple(known))
+
+
 def describe_masks(folder: Path, task: str | None = None) -> str:
     """The share of zeroed weights by layer and in all, then the agreement of every two tasks' masks, as text.
 
@@ -48,34 +78,22 @@ def describe_masks(folder: Path, task: str | None = None) -> str:
     Raises:
         UnknownNameError: the task has no masks. RecordError, DataError: see `masks_of`.
     """
-    record, masks = masks_of(folder)
-    if task is not None and task not in masks:
-        raise UnknownNameError("task with masks", task, masks, "it was never learnt, or trained the network itself")
-    shown = masks if task is None else {task: masks[task]}
-    layers = {name: mask.numel() for name, mask in next(iter(shown.values())).items()}
-    shares = {name: {**zeroed(of_task), "in all": zeroed_in_all(of_task)} for name, of_task in shown.items()}
-    width = max(map(len, layers))
+    record, tasks, layers, whole, pairs = mask_figures(folder)
+    if task is not None and task not in tasks:
+        raise UnknownNameError("task with masks", task, tasks, "it was never learnt, or trained the network itself")
+    shown = [k for k, name in enumerate(tasks) if task in (None, name)]
+    width = max(len(name) for name, _, _ in layers)
     lines = [f"{record.benchmark}  {record.strategy}  {record.backbone}  seed {record.seed}", ""]
-    lines += ["weights set to 0, in %", f"{'layer':{width}}  {'weights':>9}  " + "  ".join(f"{n:>12}" for n in shown)]
-    for layer, count in [*layers.items(), ("in all", sum(layers.values()))]:
-        row = "  ".join(f"{100 * shares[name][layer]:12.1f}" for name in shown)
-        lines.append(f"{layer:{width}}  {count:9,}  {row}")
+    heading = "  ".join(f"{tasks[k]:>12}" for k in shown)
+    lines += ["weights set to 0, in %", f"{'layer':{width}}  {'weights':>9}  {heading}"]
+    for name, count, shares in (*layers, ("in all", *whole)):
+        lines.append(f"{name:{width}}  {count:9,}  " + "  ".join(f"{100 * shares[k]:12.1f}" for k in shown))
     if task is None:
         lines += ["", "agreement of masks: share of equal values, and Cohen's kappa (0: as independent ones)"]
-        pairs = agreements(record, masks)
         wide = max((len(f"{a}, {b}") for a, b, _, _ in pairs), default=0)
         for a, b, matching, kappa in pairs:
             lines.append(f"{f'{a}, {b}':{wide}}  {matching:.3f}  {'    -' if kappa is None else f'{kappa:5.3f}'}")
     return "\n".join(lines)
-
-
-def agreements(record: Record, masks: dict[str, dict[str, Tensor]]) -> list[tuple[str, str, float, float | None]]:
-    """(task, other task, share of equal values, Cohen's kappa) of every two tasks; kappa is None if undefined."""
-    first = all_ones(next(iter(masks.values())))  # the first task trained the network itself
-    table = similarities({record.steps[0].task: first, **masks})
-    names = list(table)
-    pairs = [(a, b, *table[a][b]) for k, a in enumerate(names) for b in names[k + 1 :]]
-    return [(a, b, matching, None if kappa != kappa else kappa) for a, b, matching, kappa in pairs]
 
 
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:

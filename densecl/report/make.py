@@ -8,6 +8,7 @@ from densecl.errors import DenseCLError, RecordError, RunError
 from densecl.files import write_text
 
 if TYPE_CHECKING:
+    from densecl.finished.inspect_masks import MaskFigures
     from densecl.records.published import Reported
 
 HINT = "name a folder with runs, or start one with densecl run"
@@ -38,7 +39,6 @@ def report(
     from densecl.data.places import cache_folder
     from densecl.records.published import read_all
     from densecl.records.record import FILE_NAME, find_records
-    from densecl.report.mask_grids import MaskFigures, mask_figures
     from densecl.report.page import render
     from densecl.settings.catalogue import published_files
 
@@ -50,6 +50,8 @@ def report(
     masks: dict[Path, MaskFigures] = {}
     for path, record in found:
         if record.tasks and any((path.parent / "masks").glob("*.safetensors")):
+            from densecl.finished.inspect_masks import mask_figures
+
             try:
                 masks[path] = mask_figures(path.parent)
             except DenseCLError as error:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -18,6 +18,9 @@ from densecl.report.origins import provenance
 from densecl.report.style import COLOURS, DRAWN, GAIN, GREY, LOSS
 from densecl.tables.groupings import groupings
 
+if TYPE_CHECKING:
+    from densecl.finished.inspect_masks import MaskFigures
+
 
 def render(
     found: Sequence[Found],
@@ -26,7 +29,7 @@ def render(
     source: str,
     reported: Sequence[Reported] = (),
     bank_folder: Path | None = None,
-    masks: Mapping[Path, mask_grids.MaskFigures] | None = None,
+    masks: "Mapping[Path, MaskFigures] | None" = None,
 ) -> tuple[str, list[str]]:
     """The page of all records as HTML, and what could not be shown, which the page says too.
 
@@ -70,7 +73,7 @@ def _section(
     album: Album,
     fault: Fault,
     bank_folder: Path | None,
-    masks: Mapping[Path, mask_grids.MaskFigures],
+    masks: "Mapping[Path, MaskFigures]",
 ) -> dict[str, Any]:
     """The parts of a benchmark's section by their names in the template; an empty part is left out."""
     heat_maps, scale = sections.heat_maps(benchmark)
@@ -99,7 +102,7 @@ def _section(
     }
 
 
-def _masks(benchmark: Benchmark, figures: Mapping[Path, mask_grids.MaskFigures]) -> list[dict[str, Any]]:
+def _masks(benchmark: Benchmark, figures: "Mapping[Path, MaskFigures]") -> list[dict[str, Any]]:
     """The masks of one run of each row."""
     result = []
     for member in benchmark.members:

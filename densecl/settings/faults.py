@@ -1,4 +1,4 @@
-"""Pydantic's faults in the words of our own errors: one line that names key, value and what to do."""
+"""Pydantic's errors as one line that names key, value and what to do."""
 
 import re
 from typing import Any, get_args
@@ -7,17 +7,17 @@ from pydantic import BaseModel, ValidationError
 
 from densecl.errors import UnknownNameError
 
-# how pydantic names the branches of a union in the place of a fault
+# branches of a union, as pydantic writes them into the place of an error
 BRANCH = re.compile(r"(int|float|str|bool)|(tuple|list|dict|literal|constrained|function)[-\[].*")
 LONGEST = 40  # characters of a value in a message
 
 
 def first_fault(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:
-    """The first fault as one line.
+    """The first error as one line.
 
     Args:
-        error: what pydantic raised.
-        model: what was validated; its names are suggested for an unknown key.
+        error: raised by pydantic.
+        model: that was validated; its names are suggested for an unknown key.
         prefix: of the key, such as the section of a recipe.
     """
     fault = error.errors(include_url=False)[0]
@@ -32,13 +32,13 @@ def first_fault(error: ValidationError, model: type[BaseModel], prefix: str = ""
     if fault["type"] == "missing":
         return f"the key '{key}' is missing"
     message = one_line(fault["msg"].removeprefix("Value error, "))
-    if not key:  # of the whole, whose message says which keys it is about
+    if not key:  # an error of the whole model, whose message names the keys
         return message
     return f"'{key}' cannot be {shown(fault['input'])}: {message[:1].lower()}{message[1:]}"
 
 
 def shown(value: Any) -> str:
-    """A value in a message: on one line, and not at any length."""
+    """A value in a message: on one line, shortened."""
     text = one_line(repr(value))
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
 
@@ -49,7 +49,7 @@ def one_line(message: object) -> str:
 
 
 def _known(model: type[BaseModel], parts: list[str]) -> list[str]:
-    """The keys beside an unknown one."""
+    """The keys that are allowed in the place of an unknown one."""
     for part in parts[:-1]:
         if part.isdigit():  # an entry of a list, whose model is known
             continue
@@ -61,7 +61,7 @@ def _known(model: type[BaseModel], parts: list[str]) -> list[str]:
 
 
 def _inner_model(annotation: Any) -> type[BaseModel] | None:
-    """The model that a field holds: itself, or where it is optional or a list."""
+    """The model that a field holds, directly, optionally or in a list."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((model for inner in get_args(annotation) if (model := _inner_model(inner)) is not None), None)

@@ -22,19 +22,12 @@ NAME = re.compile(r"[\w.\-/:~]+")
 KEY = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*", re.ASCII)
 WORD = re.compile(r"[^\s,()\[\]'\"=]+")
 QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"", re.DOTALL)
-SPACE = re.compile(r"\s*")
 INTEGER = re.compile(r"[+-]?\d+(?:_\d+)*", re.ASCII)
 FLOAT = re.compile(r"[+-]?(?:\d+\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][+-]?\d+)?", re.ASCII)
-CONSTANTS: Mapping[str, bool | None] = {
-    "none": None,
-    "None": None,
-    "true": True,
-    "True": True,
-    "false": False,
-    "False": False,
-}
+CONSTANTS: dict[str, bool | None] = {"none": None, "true": True, "false": False}
+CONSTANTS |= {word.capitalize(): value for word, value in CONSTANTS.items()}
 MAX_DEPTH = 16
-MAX_DIGITS = 300  # as far as a float reaches, and far below where Python refuses to read integers
+MAX_DIGITS = 300  # the range of a float, far below the length at which Python refuses to read integers
 
 
 @dataclass(frozen=True)
@@ -49,7 +42,7 @@ class Call:
 
 
 def parse(text: str) -> tuple[Call, ...]:
-    """Every call of `text`: `mib(distillation=5)+replay(memory=100)` has two.
+    """All calls of `text`: `mib(distillation=5)+replay(memory=100)` has two.
 
     Raises:
         SpecError: naming the column and what was expected there.
@@ -63,25 +56,20 @@ def parse(text: str) -> tuple[Call, ...]:
 
 
 def parse_one(text: str, kind: str) -> Call:
-    """The only call of `text`; `kind` ("benchmark", "backbone") is the word that the error uses.
+    """The only call of `text`; `kind` ("benchmark", "backbone") is the word in the error.
 
     Raises:
-        SpecError: as `parse`, or if `text` joins several calls.
+        SpecError: see `parse`; or `text` joins several calls.
     """
     calls = parse(text)
     if len(calls) != 1:
-        raise SpecError(
-            f"a {kind} is one name, and {_show(text)} joins {len(calls)}", "leave out what follows the first '+'"
-        )
+        joined = f"a {kind} is one name, and {_show(text)} joins {len(calls)}"
+        raise SpecError(joined, "leave out what follows the first '+'")
     return calls[0]
 
 
 def parse_value(text: str) -> Value:
-    """A literal: `5`, `1e-3`, `true`, `none`, `'quoted text'`, a bare word, `(1, 2)` or `[1, 2]`.
-
-    Raises:
-        SpecError: for anything else.
-    """
+    """A literal: `5`, `1e-3`, `true`, `none`, `'quoted text'`, a bare word, `(1, 2)` or `[1, 2]`; else SpecError."""
     reader = _Reader(text)
     value = reader.value()
     reader.end("the end of the value")
@@ -89,11 +77,7 @@ def parse_value(text: str) -> Value:
 
 
 def parse_assignment(text: str) -> tuple[str, Value]:
-    """`strategy.distillation=5`, as given to `--set`, as key and value.
-
-    Raises:
-        SpecError: if `text` is no assignment.
-    """
+    """Key and value of `strategy.distillation=5`, as given to `--set`; SpecError if `text` is no assignment."""
     reader = _Reader(text)
     assignment = reader.assignment()
     reader.end("the end of the value")
@@ -120,12 +104,7 @@ def format_value(value: Value) -> str:
     if isinstance(value, tuple | list):
         return f"({', '.join(format_value(item) for item in value)}{',' if len(value) == 1 else ''})"
     if isinstance(value, str):
-        bare = (
-            WORD.fullmatch(value)
-            and value not in CONSTANTS
-            and not INTEGER.fullmatch(value)
-            and not FLOAT.fullmatch(value)
-        )
+        bare = WORD.fullmatch(value) and value not in CONSTANTS and _number(value) is None
         return value if bare else _quote(value)
     return repr(value)
 
@@ -214,25 +193,25 @@ class _Reader:
         return re.sub(r"\\([\\'\"])", r"\1", body)
 
     def skip(self) -> None:
-        space = SPACE.match(self.text, self.position)
-        self.position = space.end() if space else self.position
+        while self.text[self.position : self.position + 1].isspace():
+            self.position += 1
 
     def accept(self, character: str) -> bool:
         self.skip()
-        found = self.text.startswith(character, self.position)
-        self.position += found
-        return found
+        accepted = self.text.startswith(character, self.position)
+        self.position += accepted
+        return accepted
 
     def expect(self, character: str, wanted: str) -> None:
         if not self.accept(character):
             self.fail(wanted)
 
     def match(self, pattern: re.Pattern[str], wanted: str) -> str:
-        found = pattern.match(self.text, self.position)
-        if found is None:
+        match = pattern.match(self.text, self.position)
+        if match is None:
             self.fail(wanted)
-        self.position = found.end()
-        return found.group()
+        self.position = match.end()
+        return match.group()
 
     def end(self, wanted: str) -> None:
         self.skip()

@@ -4,6 +4,7 @@ Defaults are the ones of the field's reference recipe (MiB, PLOP: section 4 of C
 holds only what a benchmark changes.
 """
 
+import copy
 import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
@@ -53,7 +54,7 @@ class DataSettings(Settings):
 
 
 class StreamSettings(Settings):
-    """Which classes and images a step has, and what becomes of the labels of others."""
+    """Classes and images of each step, and the labels of other classes."""
 
     split: str = "15-5"
     # what arrives at a step: classes, images of another domain (city), or another task
@@ -69,7 +70,7 @@ class StreamSettings(Settings):
 
     @model_serializer(mode="wrap")
     def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A setting that decides nothing is not recorded, and does not tell runs apart."""
+        """Leave out settings that decide nothing, so that runs do not differ by them."""
         content = handler(self)
         if self.kind == "tasks":
             judged = any(getattr(task, "loss_network", "random") != "random" for task in self.tasks)
@@ -80,7 +81,7 @@ class StreamSettings(Settings):
 
 
 class LaterSettings(Settings):
-    """What changes after step 0; None: as in step 0. A list of lengths is of steps 1, 2, ...; its last goes on."""
+    """Changes after step 0; None: as in step 0. A list has a length for steps 1, 2, ...; the last one repeats."""
 
     lr: Positive | None = 0.001
     epochs: Lengths | None = None
@@ -140,20 +141,20 @@ def _at(length: int | tuple[int, ...], step: int) -> int:
 
 
 class EvaluationSettings(Settings):
-    """How the test stream is scored."""
+    """Scoring of the test stream."""
 
     size: Count | Literal["full"] = 512  # shorter side to `size`, then centre crop; full: the whole image as it is
     batch: Count = 16
 
 
 class LoaderSettings(Settings):
-    """How samples are loaded; never changes a number."""
+    """Loading of samples; never changes a result."""
 
     workers: Annotated[int, Field(ge=0)] | None = None  # None: 0 for small data kept in memory, else up to 4
 
 
 class RunSettings(Settings):
-    """Everything that decides a run."""
+    """All settings of a run."""
 
     benchmark: str
     strategy: str
@@ -170,15 +171,6 @@ class RunSettings(Settings):
     device: str = "cpu"
 
 
-SECTIONS: dict[str, type[Settings]] = {
-    "data": DataSettings,
-    "stream": StreamSettings,
-    "training": TrainingSettings,
-    "evaluation": EvaluationSettings,
-    "loader": LoaderSettings,
-}
-
-
 class Sections(NamedTuple):
     """The sections of a run's settings."""
 
@@ -189,12 +181,11 @@ class Sections(NamedTuple):
     loader: LoaderSettings
 
 
-def build_sections(tree: Mapping[str, Any], own: Mapping[str, Path] | None = None) -> Sections:
-    """All sections from plain values.
+SECTIONS: dict[str, type[Settings]] = dict(Sections.__annotations__)
 
-    Raises:
-        SettingError: see `build`.
-    """
+
+def build_sections(tree: Mapping[str, Any], own: Mapping[str, Path] | None = None) -> Sections:
+    """All sections from plain values; raises as `build`."""
     return Sections(**{name: build(model, tree.get(name, {}), name, own) for name, model in SECTIONS.items()})  # type: ignore[arg-type]
 
 
@@ -209,7 +200,7 @@ class SectionOverlay(Settings):
     strategy: Overlay = {}
 
     def sections(self) -> dict[str, Overlay]:
-        """The sections that hold something."""
+        """The sections that are not empty."""
         return {key: value for key, value in self.model_dump().items() if value}
 
 
@@ -236,7 +227,7 @@ class BenchmarkRecipe(SectionOverlay):
 
 
 class StrategyRecipe(Settings):
-    """A method: where its class is, where it comes from, and what deviates from the paper."""
+    """A method: its class, its paper, and its deviations from the paper."""
 
     name: str
     kind: Literal["strategy", "plugin"] = "strategy"
@@ -281,7 +272,7 @@ def read_recipe(path: Path, model: type[Model]) -> Model:
                 if isinstance(values.get("tasks"), list):  # a user's classes are imported when they are needed
                     values = {**values, "tasks": [task for task in values["tasks"] if not is_own(task)]}
                 try:
-                    check_keys(section, values)
+                    build(SECTIONS[section], values, section)
                 except SettingError as error:
                     raise RecipeError(f"{path}: {error}") from error
     return recipe
@@ -307,25 +298,12 @@ def anchored(name: str, folder: Path) -> str:
     return format_call(replace(call, name=str((folder / Path(call.name).expanduser()).resolve())))
 
 
-def check_keys(section: str, values: Mapping[str, Any]) -> None:
-    """Refuse a key or value that `section` does not know.
-
-    Raises:
-        SettingError: naming key, value and what is allowed.
-    """
-    build(SECTIONS[section], dict(values), section)
-
-
 def build(
     model: type[Model], values: Mapping[str, Any], prefix: str = "", own: Mapping[str, Path] | None = None
 ) -> Model:
     """A settings model from plain values, with errors in the words of the command line.
 
-    Args:
-        model: the class.
-        values: of its fields.
-        prefix: of keys in messages.
-        own: classes of a user's own that tasks may be of, see `BenchmarkRecipe.own_kinds`.
+    `own`: classes of a user's own that tasks may be of, see `BenchmarkRecipe.own_kinds`.
 
     Raises:
         SettingError: naming key, value and what is allowed.
@@ -337,24 +315,21 @@ def build(
 
 
 def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` overlaid by `overlay`, nested; a length of training given above replaces every length given below.
+    """`base` overlaid by `overlay`, nested; a length of training in the overlay replaces all lengths of the base.
 
     Otherwise `--set training.epochs=2` would do nothing on a benchmark whose recipe counts iterations.
     """
-    result = {key: dict(value) if isinstance(value, Mapping) else value for key, value in base.items()}
+    result = copy.deepcopy(dict(base))
     training = overlay.get("training", {})
-    later = training.get("later", {}) if isinstance(training, Mapping) else {}
-    if any(key in training for key in LENGTHS):
-        _drop(result, ("training",))
-        _drop(result, ("training", "later"))
-    elif isinstance(later, Mapping) and any(key in later for key in LENGTHS):
-        _drop(result, ("training", "later"))
-    for key, value in overlay.items():
-        if isinstance(value, Mapping) and isinstance(result.get(key), Mapping):
-            result[key] = _nested(result[key], value)
-        else:
-            result[key] = value
-    return result
+    later = training.get("later") if isinstance(training, Mapping) else None
+    own = any(key in training for key in LENGTHS)
+    if own or (isinstance(later, Mapping) and any(key in later for key in LENGTHS)):
+        old = result.get("training", {})
+        sections = [*([old] if own else []), old.get("later") if isinstance(old, dict) else None]
+        for section in (section for section in sections if isinstance(section, dict)):
+            for key in LENGTHS:
+                section.pop(key, None)
+    return _nested(result, overlay)
 
 
 def _nested(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
@@ -363,15 +338,3 @@ def _nested(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, An
         old = result.get(key)
         result[key] = _nested(old, value) if isinstance(value, Mapping) and isinstance(old, Mapping) else value
     return result
-
-
-def _drop(tree: dict[str, Any], path: tuple[str, ...]) -> None:
-    """Remove the lengths at `path`, copying the levels on the way."""
-    node = tree
-    for part in path:
-        if not isinstance(node.get(part), Mapping):
-            return
-        node[part] = dict(node[part])
-        node = node[part]
-    for key in LENGTHS:
-        node.pop(key, None)

@@ -7,6 +7,7 @@ import io
 import tokenize
 from collections.abc import Iterator
 from functools import cache
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,7 +57,7 @@ def read_arguments(path: Path, parent: str) -> list[Argument]:
 def _class(reference: str, base: Path | None) -> tuple[Path, ast.ClassDef]:
     """The file and the definition behind a reference."""
     place, _, name = reference.rpartition(":")
-    path = file_of(reference, base) or _module_file(place, 0, Path.cwd() / "_")
+    path = file_of(reference, base) or _module_file(place, 0, Path("_").resolve())
     if path is None:
         raise DenseCLError(f"there is no module {place}", f"needed by '{reference}'")
     path, node = _find(path, name) or (path, None)
@@ -130,20 +131,18 @@ def _find(path: Path, name: str, seen: frozenset[Path] = frozenset()) -> tuple[P
 
 
 def _module_file(module: str, level: int, path: Path) -> Path | None:
-    """The source of a module that a file imports; beside the file, or installed. Only its top package is asked for."""
-    top, *below = module.split(".") if module else [""]
-    if level:
-        place = path.parents[level - 1] / top
-    elif (path.parent / f"{top}.py").is_file() or (path.parent / top).is_dir():
-        place = path.parent / top
-    else:
-        specification = importlib.util.find_spec(top)  # of a top package it imports nothing
-        if specification is None or specification.origin is None:
+    """The source of a module that a file imports: beside the file, or installed. Nothing is imported."""
+    places = [str(path.parents[max(level - 1, 0)])]
+    specification = None
+    for number, part in enumerate(module.split(".")):
+        specification = PathFinder.find_spec(part, places)
+        if specification is None and number == level == 0:
+            specification = importlib.util.find_spec(part)  # of a top package it imports nothing
+        if specification is None:
             return None
-        origin = Path(specification.origin)
-        place = origin.parent if origin.name == "__init__.py" else origin.with_suffix("")
-    place = place.joinpath(*below)
-    return next((file for file in (place / "__init__.py", place.with_suffix(".py")) if file.is_file()), None)
+        places = list(specification.submodule_search_locations or ())
+    origin = specification.origin if specification else None
+    return Path(origin) if origin and origin.endswith(".py") else None
 
 
 @cache

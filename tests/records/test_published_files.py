@@ -11,7 +11,7 @@ from densecl.runner.plan import make_plan
 from densecl.settings.backbone import check_backbone
 from densecl.settings.catalogue import benchmark_recipe, published_files
 from densecl.settings.grammar import parse_one
-from densecl.settings.recipe import SECTIONS, check_keys
+from densecl.settings.recipe import SECTIONS, build
 from densecl.streams.protocol import steps
 from densecl.sweep.planfile import expand, read_plan
 
@@ -131,7 +131,7 @@ def test_what_rows_say_of_runs_is_something_a_run_can_have():
     for row in ROWS:
         for section, values in row.settings.items():
             assert section in SECTIONS
-            check_keys(section, values)
+            build(SECTIONS[section], values, section)
         if row.backbone and row.name not in IMAGE_TASKS:
             call = parse_one(row.backbone, "backbone")
             check_backbone(call.name, call.arguments)

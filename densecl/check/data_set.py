@@ -8,21 +8,10 @@ from typing import Any
 import numpy as np
 
 from densecl.check.findings import added_to, trying
-from densecl.data import entries
 from densecl.data.dataset import VOID, DenseDataset
-from densecl.settings.catalogue import load_class
-from densecl.settings.grammar import parse
 
 NEEDED = ("train", "test")  # splits of every run
 MOST = 254  # classes: labels are 8 bits, of which 0 is background and 255 void
-
-
-def names_data_set(text: str) -> bool:
-    """True for the name of a packaged data set, and for a user's class `file.py:Class` that is one."""
-    name = parse(text)[0].name
-    if ":" in name:
-        return issubclass(load_class(name), DenseDataset)
-    return any(name in (entry.name, *entry.aliases) for entry in entries())
 
 
 def check_data_set(cls: type | DenseDataset, root: Path | None = None, **settings: Any) -> list[str]:

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from densecl.settings.catalogue import load_class
+from densecl.data import entries
+from densecl.settings.catalogue import check_names, load_class
 from densecl.settings.grammar import parse
 
 
@@ -14,12 +15,13 @@ def check(text: str, data: Path | None = None, catalogue: Path | None = None) ->
         data: the folder of a data set.
         catalogue: a folder with recipes of one's own.
     """
-    from densecl.check.data_set import check_data_set, names_data_set
+    call, *others = parse(text)
+    if not is_data_set(call.name):
+        check_names(strategy=text, extra=catalogue)
     from densecl.models.network import Backbone
     from densecl.settings.task_recipe import kind_class
     from densecl.tasks import Task
 
-    call, *others = parse(text)
     cls = load_class(call.name) if ":" in call.name and not others else object
     if issubclass(cls, Backbone):
         from densecl.check.backbone import check_backbone_class
@@ -30,10 +32,20 @@ def check(text: str, data: Path | None = None, catalogue: Path | None = None) ->
 
         cls = kind_class(call.name) if hasattr(cls, "kind") else cls  # refused where a setting is a key of every task
         return check_task(cls, call.arguments), "targets, losses, metrics, void pixels, picture, state"
-    if names_data_set(text):
+    if is_data_set(call.name):
+        from densecl.check.data_set import check_data_set
         from densecl.data import data_set
 
         return check_data_set(data_set(text), data, **call.arguments), "files, images, masks, labels, classes"
     from densecl.check.check import check_method
 
     return check_method(text, catalogue), "hooks, outputs, losses, growing heads, state"
+
+
+def is_data_set(name: str) -> bool:
+    """True for the name of a packaged data set, and for a user's class `file.py:Class` that is one."""
+    if ":" not in name:
+        return any(name in (entry.name, *entry.aliases) for entry in entries())
+    from densecl.data.dataset import DenseDataset
+
+    return issubclass(load_class(name), DenseDataset)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from data_trees import noise_image, palette_mask, voc_tree
-from densecl.check.data_set import check_data_set, names_data_set
+from densecl.check.data_set import check_data_set
+from densecl.check.dispatch import is_data_set
 from densecl.cli import main
 from densecl.data import data_set, open_dataset
 
@@ -130,7 +131,7 @@ def test_another_class_is_no_data_set():
 def test_the_command_says_what_to_mend(check, tmp_path, capsys):
     check()
     name, data = f"{tmp_path}/mine.py:Mine", str(tmp_path / "data")
-    assert [names_data_set(text) for text in (name, "voc2012", "shapes", "mib+replay")] == [True, True, True, False]
+    assert [is_data_set(text) for text in (name, "voc2012", "shapes", "mib+replay")] == [True, True, True, False]
     assert main(["check", name, "--data", data]) == 0
     assert capsys.readouterr().out == f"✓ {name} works: files, images, masks, labels, classes\n"
     assert main(["check", f"{name}(ending=.gif)", "--data", data]) == 2

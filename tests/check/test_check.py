@@ -256,7 +256,7 @@ def test_the_command_shows_findings_and_fails(method, capsys):
     assert main(["check", method("weight = 2.0\nother = 'x'")]) == 2
     shown = capsys.readouterr()
     assert shown.out.count("✗ Mine.") == 2
-    assert shown.err.startswith("2 things to mend in ")
+    assert shown.err.startswith("2 faults in ")
 
 
 def test_the_command_says_that_a_method_works(method, capsys):

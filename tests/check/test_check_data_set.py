@@ -137,4 +137,4 @@ def test_the_command_says_what_to_mend(check, tmp_path, capsys):
     assert main(["check", f"{name}(ending=.gif)", "--data", data]) == 2
     shown = capsys.readouterr()
     assert shown.out.startswith("✗ opening train: no train images in")
-    assert "2 things to mend in" in shown.err
+    assert "2 faults in" in shown.err

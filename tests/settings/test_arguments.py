@@ -30,7 +30,7 @@ def test_names_of_the_base_are_refused_as_hyper_parameters_of_a_strategy(name):
         resolve(mine, Strategy, {}, "mine")
 
 
-@pytest.mark.parametrize("name", ["loss", "notes", "before_training_exp"])
+@pytest.mark.parametrize("name", ["loss", "notes", "before_epoch"])
 def test_names_of_the_base_are_refused_as_hyper_parameters_of_a_plugin(name):
     mine = type("Mine", (Plugin,), {"__annotations__": {name: int}, name: 3})
     with pytest.raises(SettingError, match=f"Mine.{name} cannot be a hyper-parameter: Plugin uses this name itself"):
@@ -51,12 +51,12 @@ def test_all_attributes_of_a_strategy_that_has_trained_are_its_own_names(trained
 
 @pytest.fixture(scope="module")
 def trained_strategy():
-    from densecl.check.tiny import tiny_scenario, tiny_strategy
+    from densecl.check.tiny import tiny_loop, tiny_scenario
     from densecl.runner.methods import parse_method
 
-    strategy = tiny_strategy(parse_method("finetune"), tiny_scenario())
-    strategy.train(strategy.scenario.train_stream[0])
-    return strategy
+    loop = tiny_loop(parse_method("finetune"), tiny_scenario())
+    loop.train(loop.scenario.experiences[:1])
+    return loop.strategy
 
 
 def test_check_names_the_attribute(tmp_path):

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from densecl.errors import DenseCLError, UnknownNameError
-from densecl.models import BACKBONES
+from densecl.models import backbone_in
 from densecl.settings.arguments import hyperparameters
-from densecl.settings.catalogue import load_class, strategy_recipes
+from densecl.settings.catalogue import backbones, load_class, strategy_recipes
 from densecl.settings.source import Argument, read_arguments, read_hyperparameters
 from densecl.strategies.base import Plugin, Strategy
 
@@ -35,10 +35,10 @@ def test_names_and_defaults_are_those_of_the_class(name):
         assert text is expected[key] or ast.literal_eval(text) == expected[key]
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", backbones())
 def test_arguments_of_a_backbone_are_those_of_its_signature(name):
-    parameters = inspect.signature(BACKBONES[name]).parameters.values()
-    read = read_arguments(Path(inspect.getfile(BACKBONES[name])), "Backbone")
+    parameters = inspect.signature(backbone_in(name)).parameters.values()
+    read = read_arguments(Path(inspect.getfile(backbone_in(name))), "Backbone")
     assert [(a.name, ast.literal_eval(a.default or "")) for a in read] == [(p.name, p.default) for p in parameters]
 
 

@@ -1,6 +1,7 @@
 """The bench's rows and goals; every kind in tiny sizes."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -132,19 +133,20 @@ def test_both_reference_loops_count_what_the_confusion_matrix_counts():
 
 def test_the_bare_evaluation_counts_what_ours_counts(tmp_path):
     from bench.harness import SMALL_BACKBONE, bare_evaluation
-    from densecl.runner.build import build_network, build_scenario, build_strategy
+    from densecl.runner.build import build_loop, build_network, build_scenario
     from densecl.runner.evaluation import confusion
     from densecl.runner.plan import make_plan
     from densecl.streams.samples import TestSamples
 
     plan = make_plan("shapes15-5", "finetune", backbone=SMALL_BACKBONE, device="cpu", output=tmp_path)
     scenario, _ = build_scenario(plan)
-    strategy = build_strategy(plan, scenario, build_network(plan.settings))
-    strategy.network.grow(16)
-    n, whole = len(scenario.class_names), scenario.test
+    [whole], n = scenario.tests, len(scenario.stream.class_names)
     samples = TestSamples(whole.reader, whole.indices[:12], whole.table, whole.transform)
-    ours = confusion(strategy, samples, n, 4)
-    bare = bare_evaluation(strategy, samples, n, 4)
+    scenario = replace(scenario, tests=(samples,))
+    loop = build_loop(plan, scenario, build_network(plan.settings))
+    loop.enter(scenario.stream.steps[0])
+    ours = confusion(loop, 0, 4)
+    bare = bare_evaluation(loop, samples, n, 4)
     assert ours.sum() > 0
     assert torch.equal(torch.from_numpy(ours), bare)
 

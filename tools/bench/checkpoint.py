@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 
 from bench.harness import SMALL_BACKBONE, decode_all, shapes_plan, train
 from bench.rows import COST, Bench, Form, Goal, Row
-from densecl.runner.build import build_network, build_scenario, build_strategy
+from densecl.runner.build import build_loop, build_network, build_scenario
 from densecl.runner.checkpoint import Checkpoints
 
 SMALL = {"settings": ("training.iterations=2", "training.batch=4"), "backbone": SMALL_BACKBONE}
@@ -22,18 +22,18 @@ def measure(
         scenario, _ = build_scenario(plan)
         decode_all(scenario)
 
-        def keeping(strategy) -> None:
+        def keeping(loop) -> None:
             checkpoints = Checkpoints(Path(folder), plan.hash)
-            train(strategy, scenario, checkpoints)
+            train(loop, checkpoints)
             checkpoints.close()  # one that is still being written is waited for
 
-        def strategy():
-            return build_strategy(plan, scenario, build_network(plan.settings))
+        def loop():
+            return build_loop(plan, scenario, build_network(plan.settings))
 
         row = bench.compare(
             f"step 0 of shapes15-5, {', '.join(settings)}",
-            Form("checkpoint after every epoch", keeping, strategy),
-            Form("no checkpoint", lambda strategy: train(strategy, scenario), strategy),
+            Form("checkpoint after every epoch", keeping, loop),
+            Form("no checkpoint", train, loop),
             COST,
             goal=Goal(ratio=1.02),
         )

@@ -12,16 +12,16 @@ from torch.utils.data import DataLoader
 from bench.rows import COST, Bench, Form, Goal, Missing, Row
 from densecl.losses import cross_entropy
 from densecl.models.network import Network, Output
-from densecl.runner.build import build_network, build_scenario, build_strategy
+from densecl.runner.build import build_loop, build_network, build_scenario
 from densecl.runner.checkpoint import Checkpoints
 from densecl.runner.evaluation import confusion
 from densecl.runner.plan import Plan, make_plan
 from densecl.seeding import derive
-from densecl.strategies.base import Strategy
 from densecl.streams.samples import TestSamples
 from densecl.streams.scenario import Scenario
 from densecl.training.batch import normalise
 from densecl.training.loader import EpochBatches, collate, make_loader
+from densecl.training.loop import Loop
 from densecl.training.schedule import make_optimizer, make_schedule
 
 SMALL_BACKBONE = (
@@ -31,11 +31,11 @@ SMALL_BACKBONE = (
 SMALL = {"iterations": 2, "settings": ("training.batch=4",), "backbone": SMALL_BACKBONE, "tested": 8}
 
 
-def train(strategy: Strategy, scenario: Scenario, checkpoints: Checkpoints | None = None) -> None:
+def train(loop: Loop, checkpoints: Checkpoints | None = None) -> None:
     """Train step 0 by our loop. Only this function knows it."""
     if checkpoints is not None:
-        strategy.after_epoch = lambda: checkpoints.save_epoch(strategy.state())
-    strategy.train(scenario.train_stream[0], eval_streams=[])
+        loop.after_epoch = lambda: checkpoints.save_epoch(loop.state())
+    loop.train(loop.scenario.experiences[:1])
 
 
 def shapes_plan(bench: Bench, folder: Path, assignments: Sequence[str], backbone: str | None) -> Plan:
@@ -46,8 +46,8 @@ def shapes_plan(bench: Bench, folder: Path, assignments: Sequence[str], backbone
 
 def decode_all(scenario: Scenario) -> None:
     """Decode the training images of step 0 once, as after the first epoch of any run."""
-    for index in scenario.train_stream[0].images.indices:
-        scenario.training.reader.read(int(index))
+    for index in scenario.experiences[0].images.indices:
+        scenario.training.readers[0].read(int(index))
 
 
 def measure(
@@ -62,30 +62,31 @@ def measure(
         plan = shapes_plan(bench, Path(folder), assignments, backbone)
         scenario, _ = build_scenario(plan)
         decode_all(scenario)
-        strategies: list[Strategy] = []
+        loops: list[Loop] = []
         networks: list[Network] = []
 
-        def ours(strategy: Strategy) -> None:
-            train(strategy, scenario)
-            strategies[:] = [strategy]
+        def ours(loop: Loop) -> None:
+            train(loop)
+            loops[:] = [loop]
 
         def bare(network: Network) -> None:
             networks[:] = [bare_loop(network, plan, scenario, iterations)]
 
-        loops = bench.compare(
+        trained = bench.compare(
             f"training, {iterations} iterations of shapes15-5",
-            Form("our loop", ours, lambda: build_strategy(plan, scenario, build_network(plan.settings))),
+            Form("our loop", ours, lambda: build_loop(plan, scenario, build_network(plan.settings))),
             Form("bare PyTorch loop", bare, lambda: build_network(plan.settings)),
             COST,
             goal=Goal(ratio=1.03),
         )
-        yield replace(loops, note=f"final weights of both {_equality(strategies[0].network, networks[0])}")
-        whole, n, batch = scenario.test, len(scenario.class_names), plan.settings.evaluation.batch
+        yield replace(trained, note=f"final weights of both {_equality(loops[0].network, networks[0])}")
+        [whole], n = scenario.tests, len(scenario.stream.class_names)
         samples = TestSamples(whole.reader, whole.indices[:tested], whole.table, whole.transform)
+        loops[0]._scenario, batch = replace(scenario, tests=(samples,)), plan.settings.evaluation.batch
         yield bench.compare(
             f"evaluation, {len(samples)} images of shapes15-5",
-            Form("our evaluation", lambda: confusion(strategies[0], samples, n, batch)),
-            Form("bare PyTorch loop", lambda: bare_evaluation(strategies[0], samples, n, batch)),
+            Form("our evaluation", lambda: confusion(loops[0], 0, batch)),
+            Form("bare PyTorch loop", lambda: bare_evaluation(loops[0], samples, n, batch)),
             COST,
         )
     if bench.device.type == "cuda":
@@ -104,7 +105,7 @@ def loss_of(output: Output, target: Tensor) -> Tensor:
 def bare_loop(network: Network, plan: Plan, scenario: Scenario, iterations: int) -> Network:
     """Training as one would write it by hand."""
     s, device = plan.settings, torch.device(plan.settings.device)
-    experience = scenario.train_stream[0]
+    experience = scenario.experiences[0]
     torch.manual_seed(derive(s.seed, "head", 0))
     network.grow(experience.n_outputs)
     network.to(device)
@@ -131,11 +132,11 @@ def bare_loop(network: Network, plan: Plan, scenario: Scenario, iterations: int)
 
 
 @torch.no_grad()
-def bare_evaluation(strategy: Strategy, samples: TestSamples, n: int, batch: int) -> Tensor:
+def bare_evaluation(loop: Loop, samples: TestSamples, n: int, batch: int) -> Tensor:
     """The confusion matrix (n, n) as one would write it by hand, for images of one size."""
-    network, device = strategy.network.eval(), strategy.device
+    network, device = loop.network.eval(), loop.device
     counts = torch.zeros(256 * n, dtype=torch.int64, device=device)
-    mean, std = (part.to(device) for part in strategy.scenario.normalisation)
+    mean, std = (part.to(device) for part in loop.normalisation)
     for part in DataLoader(samples, batch_size=batch, collate_fn=collate):
         image, target = part.image.to(device), part.target.to(device).long()
         prediction = network(normalise(image, mean, std)).logits.argmax(1)

@@ -17,7 +17,7 @@ from bench.rows import COST, SPEED, WAITING, Bench, Form, Goal, Row
 from bench.trees import USUAL, Drawn, find_tree
 from densecl.data.dataset import DenseDataset
 from densecl.data.labels import lookup_table, remap
-from densecl.runner.build import build_network, build_scenario, build_strategy
+from densecl.runner.build import build_loop, build_network, build_scenario
 from densecl.runner.plan import make_plan
 from densecl.streams.samples import LoadedSample
 from densecl.training.loader import EpochBatches, collate, make_loader
@@ -70,11 +70,11 @@ def measure(
         options = {"backbone": backbone, "assignments": settings, "data": tree.root, "workers": workers}
         plan = make_plan("voc15-5", "finetune", **options, device=str(bench.device), output=Path(folder))
         scenario, _ = build_scenario(plan)
-        indices, batch = scenario.train_stream[0].images.indices, plan.settings.training.batch
+        indices, batch = scenario.experiences[0].images.indices, plan.settings.training.batch
         turns = []
         for _ in range(bench.repeats):
             with passes() as epochs:
-                train(build_strategy(plan, scenario, build_network(plan.settings), workers), scenario)
+                train(build_loop(plan, scenario, build_network(plan.settings), workers))
             gc.collect()  # of a strategy in a circle: workers forked off later would collect iterators of ended ones
             turns.append([total(part) for part in zip(*epochs, strict=True)])
         names = ("waiting, but for the first batch", f"training {plan.settings.backbone}")

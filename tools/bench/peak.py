@@ -14,11 +14,12 @@ from bench.rows import PEAK, Bench, Form, Missing, Row, Spent, in_turn, median
 from densecl.check.tiny import TinyImages
 from densecl.data.class_index import usable_cores
 from densecl.data.dataset import Sample
-from densecl.models import build_backbone
 from densecl.models.network import Network
+from densecl.settings.backbone import build_backbone
 from densecl.settings.recipe import TrainingSettings
 from densecl.strategies.finetune import Finetune
 from densecl.streams.scenario import class_incremental
+from densecl.training.loop import Loop
 
 BACKBONE: dict[str, Any] = {"encoder": "resnet50", "weights": "none"}
 
@@ -69,10 +70,11 @@ def measure_share(
         name = f"our loop, {'compiled' if compiled else 'not compiled'}"
         torch.manual_seed(0)
         network = Network(build_backbone("bisenet", backbone))
-        made = {"network": network, "scenario": scenario, "settings": settings, "device": bench.device}
+        about = (scenario.stream, scenario.normalisation, settings)
+        options = {"scenario": scenario, "device": bench.device, "workers": workers}
         try:
             with passes() as epochs:
-                train(Finetune(**made, workers=workers), scenario)
+                train(Loop(Finetune(), network, *about, **options))
         except Exception as error:  # a compiler fails in many ways
             if not compiled:
                 raise

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from densecl.data.indexed_png import write_mask
 from PIL import Image
 
 from densecl.data import locate
-from densecl.data.drawing import write_whole
+from densecl.data.decode import write_mask
+from densecl.data.drawn import write_whole
 from densecl.data.places import cache_folder
 from densecl.errors import DataError
 

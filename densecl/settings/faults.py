@@ -25,8 +25,8 @@ def first_fault(error: ValidationError, model: type[BaseModel], prefix: str = ""
     key = ".".join([prefix, *parts] if prefix else parts)
     if fault["type"] == "extra_forbidden":
         place = key.rpartition(".")[0]
-        known = [f"{place}.{name}" if place else name for name in _known(model, parts)]
-        return str(UnknownNameError("key", key, known))
+        keys = [f"{place}.{name}" if place else name for name in _known(model, parts)]
+        return str(UnknownNameError("key", key, keys))
     if fault["type"] == "missing":
         return f"the key '{key}' is missing"
     message = one_line(fault["msg"].removeprefix("Value error, "))

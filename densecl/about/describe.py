@@ -49,8 +49,8 @@ def _benchmark_recipe(name: str, others: Iterable[str], catalogue: Path | None) 
     try:
         return benchmark_recipe(name, catalogue)
     except UnknownNameError:
-        known = [*others, *(entry.name for entry in entries("benchmarks", catalogue))]
-        raise UnknownNameError("name", name, known) from None
+        names = [*others, *(entry.name for entry in entries("benchmarks", catalogue))]
+        raise UnknownNameError("name", name, names) from None
 
 
 def _strategy(recipe: StrategyRecipe) -> str:

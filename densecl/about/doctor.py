@@ -92,7 +92,9 @@ def pair(torch: str | None, torchvision: str | None, requirements: list[Requirem
     if torch is None or torchvision is None:
         return
     needed = [each.specifier for each in requirements if each.name == "torch" and unmet(each, torch)]
-    texts = [f"torchvision {torchvision} needs torch{one}, and torch {torch} is installed" for one in needed]
+    texts = [
+        f"torchvision {torchvision} needs torch{specifier}, and torch {torch} is installed" for specifier in needed
+    ]
     if len({Version(each).local for each in (torch, torchvision)} - {None}) > 1:
         texts.append(f"torch {torch} and torchvision {torchvision} are builds for different devices")
     advice = "install both from one index: pip install --upgrade torch torchvision"
@@ -199,12 +201,12 @@ def _size(folder: Path) -> str:
 
 def recipes(catalogue: Path | None = None) -> Iterator[Finding]:
     """Recipes: can all of them be read?"""
-    from densecl.settings import catalogue as known
+    from densecl.settings import catalogue as recipe_folders
 
     try:
-        families, methods = known.benchmark_recipes(catalogue), known.strategy_recipes(catalogue)
+        families, methods = recipe_folders.benchmark_recipes(catalogue), recipe_folders.strategy_recipes(catalogue)
         text = f"{len(families)} benchmark families, {len(methods)} strategies and plugins"
-        yield Finding("ok", "recipes", f"{text} in {', '.join(map(str, known.folders(catalogue)))}")
+        yield Finding("ok", "recipes", f"{text} in {', '.join(map(str, recipe_folders.folders(catalogue)))}")
     except DenseCLError as error:  # every command needs them
         yield Finding("error", "recipes", _first_line(error), "mend the file, or leave out --catalogue")
 

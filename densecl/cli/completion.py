@@ -27,12 +27,12 @@ def benchmarks(context: typer.Context, incomplete: str) -> Offer:
 def strategies(context: typer.Context, incomplete: str) -> Offer:
     """Strategies; after a `+` the plugins that are not named yet: `mib+deep` becomes `mib+deepinversion`."""
     cut = _last_plus(incomplete)
-    known = _entries("strategies", context)
+    entries = _entries("strategies", context)
     if cut < 0:
-        return _matching([(name, text) for name, text, kind in known if kind != "plugin"], incomplete)
+        return _matching([(name, text) for name, text, kind in entries if kind != "plugin"], incomplete)
     before = incomplete[: cut + 1]
     named = set(re.findall(r"[\w.-]+", re.sub(r"\([^)]*\)", "", before)))
-    plugins = [(before + name, text) for name, text, kind in known if kind == "plugin" and name not in named]
+    plugins = [(before + name, text) for name, text, kind in entries if kind == "plugin" and name not in named]
     return _matching(plugins, incomplete)
 
 
@@ -103,8 +103,8 @@ def _last_plus(text: str) -> int:
 def _folders(base: Path) -> list[Path]:
     """The folders in a folder, without hidden ones."""
     try:
-        with os.scandir(base) as found:
-            return sorted(Path(each) for each in found if each.is_dir() and not each.name.startswith("."))
+        with os.scandir(base) as entries:
+            return sorted(Path(each) for each in entries if each.is_dir() and not each.name.startswith("."))
     except OSError:
         return []
 

@@ -34,7 +34,7 @@ def doctor(data: Data = None, catalogue: Catalogue = None, as_json: Json = False
             if finding.advice:
                 typer.echo(f"   {finding.advice}")
         counts = {level: sum(finding.level == level for finding in findings) for level in ("error", "problem")}
-        said = ", ".join(f"{count} {level}{'s' * (count > 1)}" for level, count in counts.items() if count)
-        typer.echo(f"\n{'ready to run' if able else 'cannot run'}{f'; {said}' if said else ''}")
+        summary = ", ".join(f"{count} {level}{'s' * (count > 1)}" for level, count in counts.items() if count)
+        typer.echo(f"\n{'ready to run' if able else 'cannot run'}{f'; {summary}' if summary else ''}")
     if not able:
         raise typer.Exit(BROKEN)

@@ -64,8 +64,8 @@ def mask_figures(folder: Path) -> MaskFigures:
     table = similarities({record.steps[0].task: first, **masks})
     names = list(table)
     pairs = [(a, b, *table[a][b]) for k, a in enumerate(names) for b in names[k + 1 :]]
-    known = [(a, b, matching, None if kappa != kappa else kappa) for a, b, matching, kappa in pairs]
-    return MaskFigures(record, tuple(masks), tuple(layers), whole, tuple(known))
+    defined = [(a, b, matching, None if kappa != kappa else kappa) for a, b, matching, kappa in pairs]
+    return MaskFigures(record, tuple(masks), tuple(layers), whole, tuple(defined))
 
 
 def describe_masks(folder: Path, task: str | None = None) -> str:

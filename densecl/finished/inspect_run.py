@@ -195,7 +195,7 @@ def _sequence(record: Record) -> list[Block]:
     scores = _table("task", "metric", *(f"after {step.step}" for step in record.steps), left=2)
     for number, task in enumerate(record.tasks):
         evaluations = [step.evaluations[number : number + 1] for step in record.steps]
-        cells = [_score(found[0].metrics.get(task.primary)) if found else "" for found in evaluations]
+        cells = [_score(evaluation[0].metrics.get(task.primary)) if evaluation else "" for evaluation in evaluations]
         better = "higher" if task.higher_is_better else "lower"
         metric = f"{METRIC_NAMES.get(task.primary, task.primary)}, {better} is better"
         scores.add_row(Text(task.name), Text(metric), *cells)

@@ -177,7 +177,7 @@ def _task_index(plan: Plan, record: Record, step: int, task: str | None) -> int:
                 "leave out --task; --step chooses whose weights are used",
             )
         return step
-    names = [known.name for known in record.tasks] or [f"step{k}" for k in range(len(record.steps))]
+    names = [task_record.name for task_record in record.tasks] or [f"step{k}" for k in range(len(record.steps))]
     learnt = names[: step + 1]
     if task is not None and task not in learnt:
         raise UnknownNameError("task", task, learnt, f"it was not learnt by step {step}")
@@ -186,9 +186,9 @@ def _task_index(plan: Plan, record: Record, step: int, task: str | None) -> int:
 
 def _check_weights(folder: Path, record: Record, step: int) -> None:
     """Refuse a step whose weights are gone, naming those that are there."""
-    kept = [str(k) for k in range(len(record.steps)) if weights_path(folder, k).is_file()]
-    if str(step) not in kept:
-        advice = f"it has those of step {', '.join(kept)}: --step {kept[-1]}" if kept else "run it again"
+    available = [str(k) for k in range(len(record.steps)) if weights_path(folder, k).is_file()]
+    if str(step) not in available:
+        advice = f"it has those of step {', '.join(available)}: --step {available[-1]}" if available else "run it again"
         raise RunError(f"{folder} has no weights of step {step}", advice)
 
 

@@ -50,13 +50,13 @@ def lines(prefix: str, title: str, axes: Axes, series: Sequence[Series]) -> str:
     """Lines over steps; each ends in the letter of its row."""
     with _figure(6.4, 3.7) as figure:
         plot = _plot(figure, axes)
-        for index, one in enumerate(series):
+        for index, line in enumerate(series):
             shift = DODGE * (index - (len(series) - 1) / 2)
-            colour, dash = COLOURS[one.style.colour], tuple(map(float, one.style.dash.split()))
-            x = np.asarray(one.x, float) + (shift if len(one.x) > 1 else 0)
-            plot.plot(x, one.y, marker=one.style.marker, color=colour, linestyle=(0, dash) if dash else "-")
-            _bars(plot, x, one.y, one.half, colour)
-        plot.set_ylim(*limits([(y, half) for one in series for y, half in zip(one.y, one.half, strict=True)]))
+            colour, dash = COLOURS[line.style.colour], tuple(map(float, line.style.dash.split()))
+            x = np.asarray(line.x, float) + (shift if len(line.x) > 1 else 0)
+            plot.plot(x, line.y, marker=line.style.marker, color=colour, linestyle=(0, dash) if dash else "-")
+            _bars(plot, x, line.y, line.half, colour)
+        plot.set_ylim(*limits([(y, half) for line in series for y, half in zip(line.y, line.half, strict=True)]))
         plot.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
         _letters_at_the_end(plot, series)
         return inline(figure, prefix, title)
@@ -67,7 +67,7 @@ def scatter(prefix: str, title: str, axes: Axes, points: Sequence[Point]) -> str
     with _figure(5.2, 3.5) as figure:
         plot = _plot(figure, axes)
         _markers(plot, points)
-        values = [one.x for one in points]
+        values = [point.x for point in points]
         if min(values) > 0 and max(values) > 20 * min(values):
             plot.set_xscale("log")
             plot.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -76,7 +76,7 @@ def scatter(prefix: str, title: str, axes: Axes, points: Sequence[Point]) -> str
         else:
             right = 1.1 * max(values) or 1
             plot.set_xlim(-0.03 * right if min(values) < 0.03 * right else 0, right)
-        plot.set_ylim(*limits([(one.y, one.half) for one in points]))
+        plot.set_ylim(*limits([(point.y, point.half) for point in points]))
         _letters_beside(plot, points)
         return inline(figure, prefix, title)
 
@@ -85,7 +85,7 @@ def agreement(prefix: str, title: str, axes: Axes, points: Sequence[Point]) -> s
     """Measured against reported values, with the line on which both agree."""
     with _figure(5.2, 4.2) as figure:
         plot = _plot(figure, axes)
-        ends = [value for one in points for value in (one.x, one.y)]
+        ends = [value for point in points for value in (point.x, point.y)]
         low, high = max(0.0, min(ends) - 5), max(ends) + 5
         plot.plot([low, high], [low, high], color=GRID, linewidth=1, linestyle="--")
         _markers(plot, points)
@@ -140,18 +140,18 @@ def _plot(figure: Figure, axes: Axes) -> Any:
 
 
 def _markers(plot: Any, points: Sequence[Point]) -> None:
-    for one in points:
-        colour = COLOURS[one.style.colour]
-        plot.plot([one.x], [one.y], marker=one.style.marker, markersize=7, linestyle="", color=colour)
-        _bars(plot, [one.x], [one.y], [one.half], colour)
+    for point in points:
+        colour = COLOURS[point.style.colour]
+        plot.plot([point.x], [point.y], marker=point.style.marker, markersize=7, linestyle="", color=colour)
+        _bars(plot, [point.x], [point.y], [point.half], colour)
 
 
 def _bars(plot: Any, x: Any, y: Any, halves: Sequence[float | None], colour: str) -> None:
     """Intervals, where they are known."""
-    known = [k for k, half in enumerate(halves) if half is not None]
-    if known:
-        at = ([x[k] for k in known], [y[k] for k in known])
-        sizes = [halves[k] for k in known]
+    measured = [k for k, half in enumerate(halves) if half is not None]
+    if measured:
+        at = ([x[k] for k in measured], [y[k] for k in measured])
+        sizes = [halves[k] for k in measured]
         plot.errorbar(*at, yerr=sizes, fmt="none", ecolor=colour, elinewidth=1, alpha=0.55)
 
 
@@ -170,17 +170,17 @@ def limits(points: Sequence[tuple[float, float | None]]) -> tuple[float, float]:
 
 def _letters_at_the_end(plot: Any, series: Sequence[Series]) -> None:
     """Each row's letter right of its last point, moved up or down until no two overlap."""
-    ends = [one for one in series if len(one.y)]
+    ends = [line for line in series if len(line.y)]
     low, high = plot.get_ylim()
-    last = max((one.x[-1] for one in ends), default=0)
+    last = max((line.x[-1] for line in ends), default=0)
     plot.set_xlim(plot.get_xlim()[0], last + 0.04 * max(last, 1) + DODGE * len(series) / 2)
     share = min(LETTER, 1 / max(len(ends), 1))
-    heights = spread([one.y[-1] for one in ends], (high - low) * share, (low, high))
-    for height, one in zip(heights, ends, strict=True):
-        colour = COLOURS[one.style.colour]
+    heights = spread([line.y[-1] for line in ends], (high - low) * share, (low, high))
+    for height, line in zip(heights, ends, strict=True):
+        colour = COLOURS[line.style.colour]
         plot.annotate(
-            one.style.letter,
-            (one.x[-1], one.y[-1]),
+            line.style.letter,
+            (line.x[-1], line.y[-1]),
             (1.03, height),
             textcoords=plot.get_yaxis_transform(),
             va="center",
@@ -195,7 +195,7 @@ def _letters_at_the_end(plot: Any, series: Sequence[Series]) -> None:
 
 def _letters_beside(plot: Any, points: Sequence[Point]) -> None:
     """Each row's letter right of its point; those of points above each other are moved until no two overlap."""
-    places = plot.transData.transform([(one.x, one.y) for one in points])  # in pixels, whatever the axes' scale
+    places = plot.transData.transform([(point.x, point.y) for point in points])  # in pixels, whatever the axes' scale
     size = plot.bbox.height * LETTER
     columns: dict[int, list[int]] = {}
     for index, (x, _) in enumerate(places):

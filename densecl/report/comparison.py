@@ -26,9 +26,9 @@ def compare(benchmarks: Sequence[Benchmark], reported: Sequence[Reported]) -> Co
     lines: list[Line] = []
     reasons: list[tuple[str, tuple[str, ...]]] = []
     for benchmark in benchmarks:
-        table, found = in_view(benchmark)
+        table, rows = in_view(benchmark)
         (beside,) = against([table], reported)
-        members = {id(row): member for member, row in zip(benchmark.members, found, strict=True)}
+        members = {id(row): member for member, row in zip(benchmark.members, rows, strict=True)}
         ours = beside.rows[0]
         for row in beside.rows:
             if not row.source:  # the rows of published numbers below it are compared with it
@@ -44,8 +44,8 @@ def compare(benchmarks: Sequence[Benchmark], reported: Sequence[Reported]) -> Co
                 measured = Datum(f"{y:.1f}", y, "" if width is None else f"{width:.1f}")
                 names = (Datum(benchmark.name), Datum(row.source), Datum(column.heading))
                 lines.append(Line(member, (*names, Datum(f"{x:.1f}", x), measured, Datum(f"{y - x:+.1f}", y - x))))
-        said = tuple(note for note in beside.notes if note not in table.notes)
-        reasons.append((benchmark.name, said or ("nothing published is known for it",)))
+        why = tuple(note for note in beside.notes if note not in table.notes)
+        reasons.append((benchmark.name, why or ("nothing published is known for it",)))
     if not points:
         return Comparison(None, None, tuple(reasons))
     title = "Mean IoU measured here against what papers report for the same protocol"

@@ -60,7 +60,7 @@ def galleries(benchmark: Benchmark, folder: Path | None, album: Album, fault: Fa
     if folder is None:
         return result
     for member in benchmark.members:
-        of_runs = (_galleries(member, found.record, folder, album, fault) for found in member.runs)
+        of_runs = (_galleries(member, run.record, folder, album, fault) for run in member.runs)
         result += next(filter(None, of_runs), [])
         if len(result) >= MOST:
             break

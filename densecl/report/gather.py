@@ -28,7 +28,7 @@ class Member:
     @property
     def records(self) -> list[Record]:
         """Records of the runs."""
-        return [found.record for found in self.runs]
+        return [run.record for run in self.runs]
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,11 @@ class Benchmark:
         return bool(self.records[0].tasks)
 
 
-def benchmarks(found: Sequence[Found]) -> list[Benchmark]:
+def benchmarks(all_runs: Sequence[Found]) -> list[Benchmark]:
     """The benchmarks of all records, in order of name; letters and colours follow the rank."""
-    of_record = {id(one.record): one for one in found}
+    of_record = {id(run.record): run for run in all_runs}
     result = []
-    for number, ((_, layout), records) in enumerate(by_benchmark([one.record for one in found]).items()):
+    for number, ((_, layout), records) in enumerate(by_benchmark([run.record for run in all_runs]).items()):
         (table,) = rows(records)
         runs = {id(one.runs[0]): one.runs for one in configurations(records)}
         ordered = sorted(table.rows, key=lambda row: rank_order(row, table, "all"))

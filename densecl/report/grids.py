@@ -60,8 +60,8 @@ def in_view(benchmark: Benchmark, group: str | None = None, per_step: bool = Fal
     def key(row: Row) -> tuple[object, ...]:
         return row.strategy, row.backbone, row.note, row.progress, row.seeds
 
-    found = {key(row): (table, row) for table in rows(benchmark.records, per_step, group=group) for row in table.rows}
-    chosen = [found[key(member.row)] for member in benchmark.members]
+    views = {key(row): (table, row) for table in rows(benchmark.records, per_step, group=group) for row in table.rows}
+    chosen = [views[key(member.row)] for member in benchmark.members]
     return chosen[0][0], [row for _, row in chosen]
 
 
@@ -70,11 +70,11 @@ def ranking(benchmark: Benchmark, group: str | None = None) -> Grid:
 
     The column is the one that the grouping `group` adds, else the mean of all classes.
     """
-    table, found = in_view(benchmark, group)
+    table, shown = in_view(benchmark, group)
     by = (grouping(group).extra if group else "") or "all"
     ranks = by in (column.heading for column in table.columns)
-    pairs = sorted(zip(benchmark.members, found, strict=True), key=lambda pair: rank_order(pair[1], table, by))
-    several = len({row.backbone for row in found}) > 1
+    pairs = sorted(zip(benchmark.members, shown, strict=True), key=lambda pair: rank_order(pair[1], table, by))
+    several = len({row.backbone for row in shown}) > 1
     test = f"two-sided p of the paired t-test over common seeds against the best in {by}"
     heads = [*([Head("backbone", False)] if several else []), Head("seeds"), *map(_head, table.columns)]
     heads += [Head(f"p, {by}", about=test)] if ranks else []
@@ -87,14 +87,14 @@ def ranking(benchmark: Benchmark, group: str | None = None) -> Grid:
         ranked = ranks and row.ranked and compared.mean is not None
         rank += ranked
         lines.append(Line(member, tuple(cells), str(rank) if ranked else ""))
-    return Grid(tuple(heads), tuple(lines), (*table.notes, *_marks(found)))
+    return Grid(tuple(heads), tuple(lines), (*table.notes, *_marks(shown)))
 
 
 def after_steps(benchmark: Benchmark) -> Grid:
     """The mean of all classes seen so far, after each step."""
-    table, found = in_view(benchmark, per_step=True)
-    lines = [Line(m, tuple(_cells(table, row))) for m, row in zip(benchmark.members, found, strict=True)]
-    return Grid(tuple(map(_head, table.columns)), tuple(lines), (*table.notes, *_marks(found)))
+    table, shown = in_view(benchmark, per_step=True)
+    lines = [Line(m, tuple(_cells(table, row))) for m, row in zip(benchmark.members, shown, strict=True)]
+    return Grid(tuple(map(_head, table.columns)), tuple(lines), (*table.notes, *_marks(shown)))
 
 
 def half(cell: Cell) -> float | None:
@@ -147,8 +147,8 @@ def _head(column: Column) -> Head:
     return Head(column.heading, about=f"{column.better} is better" if column.better in ("higher", "lower") else "")
 
 
-def _marks(found: Sequence[Row]) -> list[str]:
+def _marks(shown: Sequence[Row]) -> list[str]:
     """The marks that a table has, explained."""
-    cells = [cell for row in found for cell in row.cells]
+    cells = [cell for row in shown for cell in row.cells]
     used = {"interval": map(half, cells), "best": (c.best for c in cells), "close": (c.close for c in cells)}
     return [MARKS[name] for name, marked in used.items() if any(marked)]

@@ -42,13 +42,13 @@ def report(
     from densecl.report.page import render
     from densecl.settings.catalogue import published_files
 
-    found, faults = find_records(folder)
-    if not found:
+    runs, faults = find_records(folder)
+    if not runs:
         what = f"none of its records can be read ({faults[0]})" if faults else f"it holds no {FILE_NAME}"
         raise RecordError(f"nothing to report in {folder}: {what}", HINT)
     notes = [str(fault) for fault in faults]
     masks: dict[Path, MaskFigures] = {}
-    for path, record in found:
+    for path, record in runs:
         if record.tasks and any((path.parent / "masks").glob("*.safetensors")):
             from densecl.finished.inspect_masks import mask_figures
 
@@ -57,7 +57,7 @@ def report(
             except DenseCLError as error:
                 notes.append(str(error))
     text, left_out = render(
-        found,
+        runs,
         notes,
         source=folder.name or str(folder),
         reported=read_all(published_files()) if reported is None else reported,

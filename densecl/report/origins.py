@@ -38,12 +38,12 @@ def provenance(member: Member) -> Provenance:
     return Provenance(member, tuple(map(_run, member.runs)), _merged(settings), _merged(environment))
 
 
-def _run(found: Found) -> Run:
-    record = found.record
+def _run(run: Found) -> Run:
+    record = run.record
     peak = max((step.peak_memory or 0 for step in record.steps), default=0)
     status = record.status + (", first step loaded" if record.steps and record.steps[0].shared else "")
     time = humanise(sum(step.seconds for step in record.steps))
-    folder = "/".join(found.path.parent.parts[-DEPTH:])
+    folder = "/".join(run.path.parent.parts[-DEPTH:])
     return Run(record.seed, status, record.hash, folder, time, f"{peak / 2**20:.0f}" if peak else "–")
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def render(
-    found: Sequence[Found],
+    files: Sequence[Found],
     faults: Sequence[str] = (),
     *,
     source: str,
@@ -34,7 +34,7 @@ def render(
     """The page of all records as HTML, and what could not be shown, which the page says too.
 
     Args:
-        found: records and their files; pictures are looked for beside these.
+        files: records and their files; pictures are looked for beside these.
         faults: what was left out, and why.
         source: the folder, as the title names it.
         reported: numbers of papers.
@@ -42,8 +42,8 @@ def render(
         masks: figures of runs that have masks, by the path of their record.
     """
     album, notes = Album(), list(faults)
-    known = benchmarks(found)
-    parts = [_section(one, album, notes.append, bank_folder, masks or {}) for one in known]
+    shown = benchmarks(files)
+    parts = [_section(benchmark, album, notes.append, bank_folder, masks or {}) for benchmark in shown]
     if album.left_out:
         notes.append(f"{album.left_out} pictures left out, since the page would be too large with them")
     loader = FileSystemLoader(Path(__file__).parent)
@@ -53,9 +53,9 @@ def render(
         source=source,
         version=__version__,
         sections=parts,
-        runs=sum(len(one.records) for one in known),
-        rows=sum(len(one.members) for one in known),
-        comparison=compare(known, reported),
+        runs=sum(len(benchmark.records) for benchmark in shown),
+        rows=sum(len(benchmark.members) for benchmark in shown),
+        comparison=compare(shown, reported),
         notes=notes,
         album=album.kept.values(),
         colours=COLOURS[:-1],

@@ -39,9 +39,9 @@ def lost(record: Record, classes: Sequence[int], steps: int) -> np.ndarray:
 def mean(matrices: Sequence[np.ndarray]) -> np.ndarray:
     """Mean over runs of the known values of each cell; NaN where none is known."""
     stack = np.stack(matrices)
-    known = ~np.isnan(stack)
-    count = known.sum(0)
-    return np.divide(np.where(known, stack, 0).sum(0), count, out=np.full(count.shape, np.nan), where=count > 0)
+    measured = ~np.isnan(stack)
+    count = measured.sum(0)
+    return np.divide(np.where(measured, stack, 0).sum(0), count, out=np.full(count.shape, np.nan), where=count > 0)
 
 
 def shares(confusion: Sequence[Sequence[int]], previous: Iterable[int], current: Iterable[int]) -> Shares | None:
@@ -67,6 +67,6 @@ def by_step(record: Record) -> dict[int, Shares]:
         evaluation = segmentation(step)
         previous = {label for earlier in record.steps[:index] for label in earlier.new_classes}
         if evaluation is not None and evaluation.confusion is not None and previous:
-            found = shares(evaluation.confusion, previous, step.new_classes)
-            result |= {} if found is None else {index: found}
+            after = shares(evaluation.confusion, previous, step.new_classes)
+            result |= {} if after is None else {index: after}
     return result

@@ -42,16 +42,16 @@ class Matrix(NamedTuple):
 
 def over_steps(benchmark: Benchmark) -> Plot | None:
     """The mean of all classes seen so far after each step; a run of one step stands at the end of the stream."""
-    table, found = in_view(benchmark, per_step=True)
+    table, rows = in_view(benchmark, per_step=True)
     at = [index for index, column in enumerate(table.columns) if column.heading.startswith("step ")]
     series = []
-    for member, row in zip(benchmark.members, found, strict=True):
-        known = [index for index in at if row.cells[index].mean is not None]
-        steps = [int(table.columns[index].heading.removeprefix("step ")) for index in known]
-        means = [100 * (row.cells[index].mean or 0.0) for index in known]
-        series.append(Series(member.style, steps, means, [scaled(half(row.cells[index])) for index in known]))
-    series = [one for one in series if one.x]
-    if max((max(one.x) for one in series), default=0) == 0:
+    for member, row in zip(benchmark.members, rows, strict=True):
+        measured = [index for index in at if row.cells[index].mean is not None]
+        steps = [int(table.columns[index].heading.removeprefix("step ")) for index in measured]
+        means = [100 * (row.cells[index].mean or 0.0) for index in measured]
+        series.append(Series(member.style, steps, means, [scaled(half(row.cells[index])) for index in measured]))
+    series = [line for line in series if line.x]
+    if max((max(line.x) for line in series), default=0) == 0:
         return None
     title = f"{benchmark.name}: mean IoU of all classes seen so far after each step, a line for each row of the ranking"
     svg = charts.lines(f"{benchmark.slug}-steps", title, Axes("after step", "mIoU, %"), series)
@@ -78,11 +78,11 @@ def heat_maps(benchmark: Benchmark) -> tuple[list[HeatMap], float]:
 
 def leaks(benchmark: Benchmark) -> tuple[list[Plot], Grid | None]:
     """Predictions on pixels of previous classes: figures over the steps, and a table after the last one."""
-    found = []
+    leaking = []
     for member in () if benchmark.is_sequence else benchmark.members:
         runs = [shares for record in member.records if (shares := retention.by_step(record))]
-        found += [(member, runs)] if runs else []
-    if not found:
+        leaking += [(member, runs)] if runs else []
+    if not leaking:
         return [], None
     zero = "background" if benchmark.records[0].has_background else "output 0 (something else)"
     plots = []
@@ -91,7 +91,7 @@ def leaks(benchmark: Benchmark) -> tuple[list[Plot], Grid | None]:
         ("current", "current classes", "predicted as a class of the step just learnt"),
     ):
         series = []
-        for member, runs in found:
+        for member, runs in leaking:
             steps = sorted(set().union(*runs))
             values = [[100 * getattr(run[step], name) for run in runs if step in run] for step in steps]
             series.append(Series(member.style, steps, list(map(statistics.fmean, values)), list(map(interval, values))))
@@ -106,7 +106,7 @@ def leaks(benchmark: Benchmark) -> tuple[list[Plot], Grid | None]:
         Head("other", about="predicted as another previous class"),
     )
     lines = []
-    for member, runs in found:
+    for member, runs in leaking:
         last = zip(*(run[max(run)] for run in runs), strict=True)
         lines.append(Line(member, tuple(over_seeds(values) for values in last)))
     note = "pixels of previous classes after the last step, in %; the four columns add up to 100"
@@ -171,10 +171,10 @@ def matrices(benchmark: Benchmark) -> list[Matrix]:
     """Of a sequence: the score of every task after every later one."""
     if not benchmark.is_sequence:
         return []
-    table, found = in_view(benchmark, per_step=True)
+    table, rows = in_view(benchmark, per_step=True)
     kinds = {column.heading: column.kind for column in table.columns}
     result = []
-    for member, row in zip(benchmark.members, found, strict=True):
+    for member, row in zip(benchmark.members, rows, strict=True):
         tasks = max((record.tasks for record in member.records), key=len)
         lines = []
         for task in tasks:
@@ -194,7 +194,7 @@ def scaled(value: float | None, factor: float = 100) -> float | None:
 
 def _among(benchmark: Benchmark, shown: Sequence[Series] | Sequence[Point]) -> tuple[Member, ...]:
     """The rows that a figure shows."""
-    looks = {one.style for one in shown}
+    looks = {mark.style for mark in shown}
     return tuple(member for member in benchmark.members if member.style in looks)
 
 

@@ -39,8 +39,8 @@ def strips(benchmark: Benchmark, album: Album, fault: Fault) -> list[Strip]:
     """A strip of one run of each row, `MOST` at most; rows without pictures have none."""
     result: list[Strip] = []
     for member in () if benchmark.is_sequence else benchmark.members:
-        for found in member.runs if len(result) < MOST else ():
-            folder, record = found.path.parent / "pictures", found.record
+        for run in member.runs if len(result) < MOST else ():
+            folder, record = run.path.parent / "pictures", run.record
             strip = _strip(member, record.seed, folder, record.class_names, album, fault)
             if strip is not None:
                 result.append(strip)
@@ -52,16 +52,16 @@ def panels(benchmark: Benchmark, album: Album, fault: Fault) -> list[Strip]:
     """Of a sequence: each task when it was learnt and after the last one, of one run of each row."""
     result: list[Strip] = []
     for member in benchmark.members[:MOST] if benchmark.is_sequence else ():
-        for found in member.runs:
-            shots, last = [], len(found.record.steps) - 1
-            for own, step in enumerate(found.record.steps):
-                for k in dict.fromkeys((own, last)):
-                    image = read_picture(found.path.parent / "pictures" / f"step{k}-{step.task}.png", fault)
-                    when = f"{step.task} " + ("when learnt" if k == own else f"after task {k + 1}")
+        for run in member.runs:
+            shots, last = [], len(run.record.steps) - 1
+            for learnt_at, step in enumerate(run.record.steps):
+                for k in dict.fromkeys((learnt_at, last)):
+                    image = read_picture(run.path.parent / "pictures" / f"step{k}-{step.task}.png", fault)
+                    when = f"{step.task} " + ("when learnt" if k == learnt_at else f"after task {k + 1}")
                     alt = f"{member.label}, task {when}: test images in rows of input, output and truth"
                     shots += _shots([(when, image and image.convert("RGB"), alt)], album)
             if shots:
-                result.append(Strip(member, found.record.seed, tuple(shots)))
+                result.append(Strip(member, run.record.seed, tuple(shots)))
                 break
     return result
 
@@ -102,15 +102,15 @@ def _strip(member: Member, seed: int, folder: Path, names: Sequence[str], album:
             maps[k] = image
     if not maps or truth.mode != "P":
         return None
-    who, known = f"{member.label}, seed {seed}", sorted(maps)
+    who, with_maps = f"{member.label}, seed {seed}", sorted(maps)
     wanted: list[tuple[str, Image.Image | None, str]] = [
         ("image", read_picture(folder / "images.png", fault), "test images"),
         ("truth", truth, "the true labels of these images"),
     ]
-    steps = [known[index] for index in shown_steps(len(known))]
+    steps = [with_maps[index] for index in shown_steps(len(with_maps))]
     wanted += [(f"after step {k}", maps[k], f"{who}: labels predicted after step {k}") for k in steps]
-    if len(known) > 1:
-        first, last = known[0], known[-1]
+    if len(with_maps) > 1:
+        first, last = with_maps[0], with_maps[-1]
         kinds = changes(np.asarray(truth), np.asarray(maps[first]), np.asarray(maps[last]))
         right, wrong = (100 * float(np.mean(kinds == kind)) for kind in (1, 2))
         words = f"{right:.0f} % of the pixels became right and {wrong:.0f} % became wrong from step {first} to {last}"

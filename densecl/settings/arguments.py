@@ -54,16 +54,16 @@ def resolve(cls: type, stop: type, values: dict[str, Any], name: str) -> dict[st
         UnknownNameError: a key that is not one.
         SettingError: a value of a wrong type, or a hyper-parameter whose name `stop` uses itself.
     """
-    known = hyperparameters(cls, stop)
-    if owned := sorted(owned_names(stop) & known.keys()):
+    parameters = hyperparameters(cls, stop)
+    if owned := sorted(owned_names(stop) & parameters.keys()):
         raise SettingError(
             f"{cls.__name__}.{owned[0]} cannot be a hyper-parameter: {stop.__name__} uses this name itself",
             "give it another name",
         )
     for key in values:
-        if key not in known:
-            raise UnknownNameError(f"hyper-parameter of {name}", key, known)
-    model = create_model(cls.__name__, __config__=ConfigDict(extra="forbid"), **known)  # type: ignore[call-overload]
+        if key not in parameters:
+            raise UnknownNameError(f"hyper-parameter of {name}", key, parameters)
+    model = create_model(cls.__name__, __config__=ConfigDict(extra="forbid"), **parameters)  # type: ignore[call-overload]
     try:
         return model.model_validate(values).model_dump()
     except ValidationError as error:

@@ -131,8 +131,8 @@ def benchmark_recipe(name: str, extra: Path | None = None) -> tuple["BenchmarkRe
         counted = recipe.stream.get("kind") != "tasks" and SPLIT.match(rest)
         if name.startswith(family) and (rest in recipe.splits or counted):
             return recipe, rest
-    known = [entry.name for entry in entries("benchmarks", extra)]
-    raise UnknownNameError("benchmark", name, known, "any split A-B[s] of a family works too")
+    names = [entry.name for entry in entries("benchmarks", extra)]
+    raise UnknownNameError("benchmark", name, names, "any split A-B[s] of a family works too")
 
 
 def own_kinds(benchmark: str, extra: Path | None = None) -> dict[str, Path]:

@@ -222,11 +222,11 @@ class _Reader:
         if not self.text.strip():
             raise SpecError(f"expected {wanted}, got empty text")
         rest = self.text[self.position :]
-        found = _show(rest, 20) if rest else "the end"
+        instead = _show(rest, 20) if rest else "the end"
         split = rest and self.text[self.position - 1].isspace()  # a blank inside a name or a value
         hint = "quote text that holds blanks: key='a b'" if split else "the form is name(key=value, ...)+plugin"
         raise SpecError(
-            f"cannot read {_show(self.text)}: expected {wanted} at column {self.position + 1}, found {found}", hint
+            f"cannot read {_show(self.text)}: expected {wanted} at column {self.position + 1}, found {instead}", hint
         )
 
 

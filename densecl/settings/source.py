@@ -71,9 +71,9 @@ def _chain(path: Path, node: ast.ClassDef) -> Iterator[tuple[Path, ast.ClassDef]
     """A class and those it is derived from, below `BASES`, as far as their source is found."""
     yield path, node
     for parent in node.bases:
-        place, found = _find(path, _name(parent)) or (path, None)
-        if isinstance(found, ast.ClassDef) and found.name not in BASES and found is not node:
-            yield from _chain(place, found)
+        place, definition = _find(path, _name(parent)) or (path, None)
+        if isinstance(definition, ast.ClassDef) and definition.name not in BASES and definition is not node:
+            yield from _chain(place, definition)
 
 
 def _constructor(chain: list[tuple[Path, ast.ClassDef]]) -> list[Argument]:
@@ -82,12 +82,12 @@ def _constructor(chain: list[tuple[Path, ast.ClassDef]]) -> list[Argument]:
     path, function = next((pair for pair in functions if pair[1].name == "__init__"), (Path(), None))
     if function is None:
         return []
-    given = function.args
-    positional = [*given.posonlyargs, *given.args]
-    defaults = [*[None] * (len(positional) - len(given.defaults)), *given.defaults, *given.kw_defaults]
+    signature = function.args
+    positional = [*signature.posonlyargs, *signature.args]
+    defaults = [*[None] * (len(positional) - len(signature.defaults)), *signature.defaults, *signature.kw_defaults]
     return [
         Argument(a.arg, _kind(a.annotation, path) if a.annotation else "", None if d is None else ast.unparse(d))
-        for a, d in list(zip([*positional, *given.kwonlyargs], defaults, strict=True))[1:]
+        for a, d in list(zip([*positional, *signature.kwonlyargs], defaults, strict=True))[1:]
     ]
 
 
@@ -125,8 +125,8 @@ def _find(path: Path, name: str, seen: frozenset[Path] = frozenset()) -> tuple[P
             if (alias.asname or alias.name) in (name, "*"):
                 other = _module_file(node.module or "", node.level, path)
                 wanted = name if alias.name == "*" else alias.name
-                if other is not None and other not in seen and (found := _find(other, wanted, seen | {path})):
-                    return found
+                if other is not None and other not in seen and (definition := _find(other, wanted, seen | {path})):
+                    return definition
     return None
 
 
@@ -158,6 +158,6 @@ def _tree(path: Path) -> ast.Module:
 def _comments(path: Path) -> dict[int, str]:
     """Comments that follow code, by line."""
     tokens = tokenize.tokenize(io.BytesIO(path.read_bytes()).readline)
-    found = {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
+    comments = {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
     lines = path.read_text(encoding="utf-8").splitlines()
-    return {k: text for k, text in found.items() if lines[k - 1].strip()[0] != "#" and not text.startswith(SILENT)}
+    return {k: text for k, text in comments.items() if lines[k - 1].strip()[0] != "#" and not text.startswith(SILENT)}

@@ -178,7 +178,8 @@ def test_targets_that_cannot_be_are_refused(labels, images, message):
 @pytest.mark.parametrize("name", sorted(BACKBONES))
 def test_images_of_every_backbone_come_to_show_their_class_and_to_match_statistics(name):
     """A network that has learnt four colours finds them in images made from it alone."""
-    training = TRAINING.model_copy(update={"epochs": 40, "lr": 1e-2, "warmup": 10})
+    epochs = 60 if name == "deeplabv3" else 40  # maps of 2x2 learn more slowly
+    training = TRAINING.model_copy(update={"epochs": epochs, "lr": 1e-2, "warmup": 10})
     scenario = tiny_scenario(joint=True)
     loop = tiny_loop(parse_method("joint"), scenario, tiny_network(name, **BACKBONES[name]), training)
     loop.train([scenario.experiences[0]])

@@ -1,4 +1,4 @@
-"""Images from a network alone: pooling, synthesis, banks of synthetic images, and how good they are."""
+"""Images from a network alone: pooling, synthesis, banks of synthetic images, and their quality."""
 
 from densecl.inversion.bank import Bank, Request, load_bank, open_bank
 from densecl.inversion.pooling import lse_lba_pool

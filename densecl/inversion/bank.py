@@ -1,9 +1,9 @@
-"""Synthetic images on disk, made once for all runs that ask for the same.
+"""Banks of synthetic images on disk, made once for all runs that ask for the same.
 
 A bank is a folder named by a hash of all that decides its images: the weights of teacher and student, the wanted
-classes, seed, kind of device and every setting. It holds a file a batch, `bank.json` with what it is and how good, and
-`gallery.png`. Batches do not depend on each other, so an interrupted bank goes on with the next one, and a batch with
-its last state.
+classes, seed, kind of device and every setting. It holds a file for each batch, `bank.json` with request and quality,
+and `gallery.png`. Batches do not depend on each other: an interrupted bank goes on with the next one, a batch with its
+last state.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from densecl.errors import RunError
 from densecl.files import write_text
-from densecl.inversion.gallery import write_gallery
+from densecl.inversion.gallery import best_of_each_class, write_gallery
 from densecl.inversion.quality import Quality, measure_quality
 from densecl.inversion.settings import Inversion, choose_targets
 from densecl.inversion.statistics import matched_layers
@@ -41,48 +41,33 @@ Watch = Callable[[str], Callable[[int, int], None]]  # what is done -> a callabl
 
 @dataclass(frozen=True)
 class Request:
-    """What a bank shall hold.
+    """The content that a bank shall have."""
 
-    Attributes:
-        labels: the classes. images: of each. per_image: classes an image shows, at most. size: (height, width).
-        seed: of all draws. mean, std: of the normalisation, (3, 1, 1) each. settings: of the synthesis.
-    """
-
-    labels: tuple[int, ...]
-    images: int
-    per_image: int
-    size: tuple[int, int]
-    seed: int
-    mean: Tensor
+    labels: tuple[int, ...]  # the classes
+    images: int  # of each class
+    per_image: int  # classes that an image shows, at most
+    size: tuple[int, int]  # (height, width)
+    seed: int  # of all draws
+    mean: Tensor  # of the normalisation, (3, 1, 1), as std
     std: Tensor
     settings: Inversion
 
     def describe(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """Plain values for JSON."""
         content = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         content |= {"mean": self.mean.flatten().tolist(), "std": self.std.flatten().tolist()}
         return content | {"settings": dataclasses.asdict(self.settings)}
 
 
 class Bank(NamedTuple):
-    """Synthetic images.
+    """Synthetic images."""
 
-    Attributes:
-        images: (N, 3, H, W) uint8. targets: (N, C) bool, the classes each was made for.
-        key: hash of all that decides them. hash: of the images themselves. quality: figures. folder: where they lie.
-    """
-
-    images: Tensor
-    targets: Tensor
-    key: str
-    hash: str
+    images: Tensor  # (N, 3, H, W) uint8
+    targets: Tensor  # (N, C) bool: the classes each was made for
+    key: str  # hash of all that decides the images
+    hash: str  # of the images themselves
     quality: Quality
     folder: Path
-
-
-def fingerprint(network: torch.nn.Module | None) -> str:
-    """Hash of all weights and statistics, by name; empty for no network."""
-    return "" if network is None else checksum(network.state_dict())
 
 
 def bank_key(request: Request, teacher: Network, student: Network | None, device: torch.device) -> str:
@@ -90,8 +75,8 @@ def bank_key(request: Request, teacher: Network, student: Network | None, device
     cuda = device.type == "cuda"
     content = {
         "version": VERSION,
-        "teacher": fingerprint(teacher),
-        "student": fingerprint(student),
+        "teacher": checksum(teacher.state_dict()),
+        "student": "" if student is None else checksum(student.state_dict()),
         "device": torch.cuda.get_device_name(device) if cuda else f"{device.type} x {torch.get_num_threads()}",
         "torch": torch.__version__,
         **request.describe(),
@@ -116,11 +101,11 @@ def open_bank(
 
     Args:
         root: folder of all banks.
-        request: what is wanted.
+        request: their content.
         teacher: the network that is inverted.
-        student: whom the images confuse.
-        device: where the networks are.
-        say: hears what is refused or missing; without `watch` also how far it is, and how long it will take.
+        student: a network that the images shall confuse.
+        device: of the networks.
+        say: hears which files are refused or missing; without `watch` also the progress and the time left.
         watch: gives the callable that hears how many iterations of how many are done.
 
     Raises:
@@ -131,29 +116,31 @@ def open_bank(
     targets = choose_targets(request.labels, request.images, teacher.n_outputs, request.seed, request.per_image)
     device = torch.device(device)
     key = bank_key(request, teacher, student, device)
-    work = _Work(root / key, key, request, teacher, student, device, say, watch)
+    work = _Work(root / key, request, teacher, student, device, say, watch)
     lock = _lock(work.folder, say)
     try:
-        images = torch.cat(
-            [work.batch(number, part) for number, part in enumerate(targets.split(request.settings.batch))]
-        )
+        parts = targets.split(request.settings.batch)
+        images = torch.cat([work.batch(number, part) for number, part in enumerate(parts)])
         digest = checksum({"images": images, "targets": targets})
-        known = None if work.made else load_bank(work.folder, digest)
-        if known is not None:
-            return known
-        quality = measure_quality(images, targets, teacher, request.mean, request.std, device)
-        bank = Bank(images, targets, key, digest, quality, work.folder)
-        write_gallery(work.folder / "gallery.png", images, targets, teacher, request.mean, request.std, device)
-        _describe(bank, request, work.seconds)
-        return bank
+        bank = None if work.made else load_bank(work.folder, digest)
+        if bank is not None:
+            return bank
+        seen = images, targets, teacher, request.mean, request.std, device
+        quality = measure_quality(*seen)
+        _, best, labels = best_of_each_class(*seen)
+        write_gallery(work.folder / "gallery.png", images, best, labels)
+        content = {"densecl": 1, "key": key, "hash": digest, "images": len(images), "seconds": round(work.seconds, 3)}
+        content |= {"quality": quality.as_dict(), "request": request.describe()}
+        write_text(work.folder / FILE_NAME, json.dumps(content, indent=1) + "\n")
+        return Bank(images, targets, key, digest, quality, work.folder)
     finally:
         lock.release()
 
 
 def load_bank(folder: Path, digest: str, say: Say = lambda _: None) -> Bank | None:
-    """A finished bank by its folder, if all its images are there and have the hash `digest`; else says what is wrong.
+    """A finished bank by its folder, if its images have the hash `digest`; else None, and the fault is said.
 
-    For images of a network that is gone: they cannot be made again to the bit.
+    Images of a network that is gone cannot be made again to the bit.
     """
     try:
         content = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
@@ -183,10 +170,9 @@ def _lock(folder: Path, say: Say) -> filelock.BaseFileLock:
 
 @dataclass
 class _Work:
-    """Making one bank."""
+    """The making of one bank."""
 
-    folder: Path
-    key: str
+    folder: Path  # named by the key
     request: Request
     teacher: Network
     student: Network | None
@@ -199,32 +185,28 @@ class _Work:
     def batch(self, number: int, targets: Tensor) -> Tensor:
         """One batch of images (b, 3, H, W) uint8, read or made."""
         path = self.folder / f"batch-{number:04d}.safetensors"
-        found = self._read(path)
-        if found is not None and found["images"].shape == (len(targets), 3, *self.request.size):
-            return found["images"]
-        images = self._to_bytes(self._make(path, number, targets))
-        save_tensors({"images": images, "targets": targets}, path, {"densecl": "1", "bank": self.key})
+        stored = self._read(path)
+        if stored is not None and stored["images"].shape == (len(targets), 3, *self.request.size):
+            return stored["images"]
+        pixels = self._make(path, number, targets).images.cpu() * self.request.std.cpu() + self.request.mean.cpu()
+        images = (pixels * 255).round().clamp(0, 255).to(torch.uint8)
+        save_tensors({"images": images, "targets": targets}, path, {"densecl": "1", "bank": self.folder.name})
         path.with_suffix(".state").unlink(missing_ok=True)
         return images
 
     def _make(self, path: Path, number: int, targets: Tensor) -> Made:
-        s, state = self.request.settings, path.with_suffix(".state")
-        batches = -(-len(self.request.labels) * self.request.images // s.batch)
+        request, s, state = self.request, self.request.settings, path.with_suffix(".state")
+        batches = -(-len(request.labels) * request.images // s.batch)
         text = f"synthesising {len(targets)} images (batch {number + 1} of {batches})"
-        seen = _Eta(text, self.say) if self.watch is None else self.watch(text)
+        seen = _saying(text, self.say) if self.watch is None else self.watch(text)
 
         def keep(values: State) -> None:
-            save_tensors(dict(values), state, {"densecl": "1", "bank": self.key})
+            save_tensors(dict(values), state, {"densecl": "1", "bank": self.folder.name})
 
-        start = time.perf_counter()
+        start, valid = time.perf_counter(), pixel_range(request.mean.cpu(), request.std.cpu())
         made = synthesise(
             self.teacher,
-            Job(
-                targets,
-                self.request.size,
-                derive(self.request.seed, "synthesis", number),
-                pixel_range(self.request.mean.cpu(), self.request.std.cpu()),
-            ),
+            Job(targets, request.size, derive(request.seed, "synthesis", number), valid),
             s,
             student=self.student,
             device=self.device,
@@ -237,7 +219,7 @@ class _Work:
         return made
 
     def _read(self, path: Path) -> dict[str, Tensor] | None:
-        """The tensors of a file of this bank; one that is broken or of another bank is named and left aside."""
+        """The tensors of a file of this bank; None, and said, for a file that is broken or of another bank."""
         if not path.is_file():
             if path.suffix == ".safetensors" and (self.folder / FILE_NAME).is_file():
                 self.say(f"{path} is missing: its images are synthesised again")
@@ -247,41 +229,22 @@ class _Work:
         except RunError as error:
             self.say(f"refused: {error}")
             return None
-        if metadata.get("bank") != self.key:
+        if metadata.get("bank") != self.folder.name:
             self.say(f"refused: {path} is of another bank; its images are synthesised again")
             return None
         return tensors
 
-    def _to_bytes(self, made: Made) -> Tensor:
-        pixels = made.images.cpu() * self.request.std.cpu() + self.request.mean.cpu()
-        return (pixels * 255).round().clamp(0, 255).to(torch.uint8)
 
+def _saying(text: str, say: Say) -> Callable[[int, int], None]:
+    """Hears the iterations of a batch, and says the progress and the time left now and then."""
+    start = said = time.monotonic()
+    first = -1  # iterations done before the start
 
-class _Eta:
-    """Says now and then how far a batch is and how long it will take."""
+    def hear(done: int, total: int) -> None:
+        nonlocal said, first
+        now, first = time.monotonic(), done - 1 if first < 0 else first
+        if now - said >= SAY_EVERY:
+            said, left = now, (now - start) / (done - first) * (total - done)
+            say(f"{text}: iteration {done} of {total}, about {left:.0f} s left")
 
-    def __init__(self, text: str, say: Say):
-        self.text, self.say = text, say
-        self.start = self.said = time.monotonic()
-        self.first: int | None = None
-
-    def __call__(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        self.first = done - 1 if self.first is None else self.first
-        if now - self.said >= SAY_EVERY:
-            self.said = now
-            left = (now - self.start) / (done - self.first) * (total - done)
-            self.say(f"{self.text}: iteration {done} of {total}, about {left:.0f} s left")
-
-
-def _describe(bank: Bank, request: Request, seconds: float) -> None:
-    content = {
-        "densecl": 1,
-        "key": bank.key,
-        "hash": bank.hash,
-        "images": len(bank.images),
-        "seconds": round(seconds, 3),
-        "quality": bank.quality.as_dict(),
-        "request": request.describe(),
-    }
-    write_text(bank.folder / FILE_NAME, json.dumps(content, indent=1) + "\n")
+    return hear

@@ -1,4 +1,4 @@
-"""How much two networks disagree on an image: the competition of Adaptive DeepInversion."""
+"""Disagreement of two networks on an image: the competition of Adaptive DeepInversion."""
 
 import math
 
@@ -11,18 +11,11 @@ LEGACY_CLAMP = (0.01, 0.99)
 
 
 def jensen_shannon(first: Tensor, second: Tensor, temperature: float = TEMPERATURE) -> Tensor:
-    """Jensen-Shannon divergence of two maps of logits (Yin et al., CVPR 2020, eq. 7), in nats: 0 to log 2.
+    """Jensen-Shannon divergence of the logits (B, C, ...) of two networks, (B,) (Yin et al., CVPR 2020, eq. 7).
 
-    JS = KL(P | M) / 2 + KL(Q | M) / 2 with M = (P + Q) / 2, of the softmax over classes of logits / temperature. It is
-    computed from logarithms, so it neither clamps nor loses its gradient where a probability vanishes.
-
-    Args:
-        first: (B, C, ...) logits.
-        second: of the other network, over the same classes.
-        temperature: that softens both.
-
-    Returns:
-        (B,): mean over places.
+    JS = KL(P | M) / 2 + KL(Q | M) / 2 with M = (P + Q) / 2, in nats (0 to log 2), of the softmax over classes of
+    logits / temperature; the mean over places. It is computed from logarithms: nothing is clamped, and the gradient
+    stays where a probability vanishes.
     """
     p, q = ((z.float() / temperature).log_softmax(1) for z in (first, second))
     middle = torch.logaddexp(p, q) - math.log(2)
@@ -31,18 +24,10 @@ def jensen_shannon(first: Tensor, second: Tensor, temperature: float = TEMPERATU
 
 
 def legacy_divergence(first: Tensor, second: Tensor, temperature: float = TEMPERATURE) -> Tensor:
-    """What the published DeepInversion code computes in its place, for comparison.
+    """The form of the published DeepInversion code, for comparison; shapes as `jensen_shannon`, values in 0..1.
 
     KL(M | P) / 2 + KL(M | Q) / 2 of probabilities clamped to 0.01..0.99 and not normalised again, then clamped to 0..1.
     It reaches 1.6 where the networks disagree, is cut to 1 there, and has no gradient any more.
-
-    Args:
-        first: (B, C, ...) logits.
-        second: of the other network, over the same classes.
-        temperature: that softens both.
-
-    Returns:
-        (B,): mean over places, each in 0..1.
     """
     p, q = ((z.float() / temperature).softmax(1) for z in (first, second))
     middle = (0.5 * (p + q)).clamp(*LEGACY_CLAMP)

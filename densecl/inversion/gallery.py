@@ -1,4 +1,4 @@
-"""A picture of synthetic images: the best one of each class above what the teacher sees in it."""
+"""A picture of synthetic images: the best one of each class above the labels that the teacher gives it."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from densecl.files import atomic_path
+from densecl.inversion.quality import predictions
 from densecl.models.network import Network
 from densecl.palette import palette
 
@@ -18,37 +19,22 @@ GAP, LEAST, COLUMNS = 2, 96, 10  # pixels between images, their least side, imag
 def best_of_each_class(
     images: Tensor, targets: Tensor, teacher: Network, mean: Tensor, std: Tensor, device: torch.device | str = "cpu"
 ) -> tuple[list[int], list[int], Tensor]:
-    """The image of each wanted class to which the teacher gives it with the highest probability, mean over pixels.
+    """The wanted classes, the positions of their best images, and the teacher's labels (n, H, W) of those.
 
-    Returns:
-        The classes, the positions of their images, and the labels (n, H, W) the teacher gives to those.
+    Best is the highest probability of the class, mean over pixels.
     """
     scores, labels = [], []
-    training = teacher.training
-    teacher.eval()
-    for chunk in images.split(64):
-        x = chunk.to(device).float().div(255).sub(mean.to(device)).div(std.to(device))
-        probabilities = teacher(x).logits.softmax(1)
+    for probabilities in predictions(teacher, images, mean, std, device):
         scores.append(probabilities.mean((2, 3)).cpu())
         labels.append(probabilities.argmax(1).cpu())
-    teacher.train(training)
     score = torch.cat(scores).masked_fill(~targets, -1)
     classes = targets.any(0).nonzero().flatten().tolist()
     best = [int(score[:, label].argmax()) for label in classes]
     return classes, best, torch.cat(labels)[best]
 
 
-def write_gallery(
-    path: Path,
-    images: Tensor,
-    targets: Tensor,
-    teacher: Network,
-    mean: Tensor,
-    std: Tensor,
-    device: torch.device | str = "cpu",
-) -> None:
+def write_gallery(path: Path, images: Tensor, best: list[int], labels: Tensor) -> None:
     """Write the best image of each class, and below it the teacher's labels in VOC's colours, as a PNG."""
-    _, best, labels = best_of_each_class(images, targets, teacher, mean, std, device)
     colours = np.frombuffer(palette(), np.uint8).reshape(256, 3)
     pairs = zip(images[best].permute(0, 2, 3, 1).numpy(), colours[labels.numpy()], strict=True)
     scale = max(1, -(-LEAST // images.shape[-1]))

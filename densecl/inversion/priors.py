@@ -1,4 +1,4 @@
-"""What natural images are like, as penalties: neighbouring pixels agree, and values stay small."""
+"""Penalties on unnatural images: neighbouring pixels should agree, and values stay small."""
 
 import torch
 from torch import Tensor

@@ -1,12 +1,13 @@
-"""How good synthetic images are, in figures."""
+"""Figures of the quality of synthetic images."""
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from densecl.inversion.statistics import BatchStatistics
+from densecl.inversion.statistics import BatchStatistics, layer_distance
 from densecl.models.network import Network
 
 CHUNK = 64  # images a forward pass
@@ -14,21 +15,13 @@ SHOWN = 0.02  # share of an image's pixels that shows a class
 
 
 class Quality(NamedTuple):
-    """Figures of a set of images.
+    """Figures of a set of images, as the teacher predicts them."""
 
-    Attributes:
-        target_pixels: share of pixels that the teacher gives to a wanted class of their image.
-        foreground: share of pixels that it does not give to background.
-        shown: share of wanted classes that it finds on at least 2 % of their image's pixels.
-        confidence: mean probability it gives to the class it chooses.
-        distance: BatchNorm distance of all images together, with every layer counted once.
-    """
-
-    target_pixels: float
-    foreground: float
-    shown: float
-    confidence: float
-    distance: float
+    target_pixels: float  # share of pixels of a wanted class of their image
+    foreground: float  # share of pixels that are not background
+    shown: float  # share of wanted classes found on at least 2 % of the pixels of their image
+    confidence: float  # mean probability of the predicted class
+    distance: float  # BatchNorm distance of all images together, with every layer counted once
 
     def as_dict(self) -> dict[str, float | None]:
         """Rounded, for JSON."""
@@ -36,42 +29,38 @@ class Quality(NamedTuple):
 
 
 class Agreement(NamedTuple):
-    """What an independent network, trained on real data, says to images.
+    """Agreement of the teacher with an independent network that was trained on real data."""
 
-    Attributes:
-        pixels: share of pixels on which it and the teacher choose the same output.
-        foreground: the same, of the pixels that the teacher does not give to background.
-        shown: share of wanted classes that it finds on at least 2 % of their image's pixels.
-    """
-
-    pixels: float
-    foreground: float
-    shown: float
+    pixels: float  # share of pixels on which both predict the same
+    foreground: float  # likewise, of the pixels that the teacher does not call background
+    shown: float  # share of wanted classes that the other finds on at least 2 % of the pixels of their image
 
 
 @torch.no_grad()
 def measure_quality(
     images: Tensor, targets: Tensor, teacher: Network, mean: Tensor, std: Tensor, device: torch.device | str = "cpu"
 ) -> Quality:
-    """What the teacher says to uint8 images (N, 3, H, W) with wanted classes (N, C) bool."""
+    """The quality of uint8 images (N, 3, H, W) with wanted classes (N, C) bool."""
     with BatchStatistics(teacher) as statistics:
-        sums = _Sums(statistics)
-        confidence, labels = [], []
-        for chunk in images.split(CHUNK):
+        confidences, labels, layers, sums = [], [], [], []
+        for probabilities in predictions(teacher, images, mean, std, device):
+            confidence, label = probabilities.max(1)
+            confidences.append(confidence.cpu())
+            labels.append(label.cpu())
+            layers = [m.layer for m in statistics.found]
+            chunk = [torch.stack([m.mean, m.variance + m.mean.square()]) * len(label) for m in statistics.found]
+            sums = [a + b for a, b in zip(sums, chunk, strict=True)] if sums else chunk
             statistics.clear()
-            top, label = _predict(teacher, chunk, mean, std, device)
-            sums.add()
-            confidence.append(top)
-            labels.append(label)
-        distance = sums.distance()
-    chosen = torch.cat(labels)
-    wanted = targets.gather(1, chosen.flatten(1))  # (N, H W) bool: the pixel shows what it shall
+    averages = [each / len(images) for each in sums]  # of all chunks: first and second moments of each layer
+    distances = [layer_distance(layer, a[0], a[1] - a[0].square()) for layer, a in zip(layers, averages, strict=True)]
+    predicted = torch.cat(labels)
+    wanted = targets.gather(1, predicted.flatten(1))  # (N, H W) bool: the pixel shows what it shall
     return Quality(
         target_pixels=wanted.float().mean().item(),
-        foreground=(chosen > 0).float().mean().item(),
-        shown=_shown(chosen, targets),
-        confidence=torch.cat(confidence).mean().item(),
-        distance=distance,
+        foreground=(predicted > 0).float().mean().item(),
+        shown=_shown(predicted, targets),
+        confidence=torch.cat(confidences).mean().item(),
+        distance=sum(map(float, distances)),
     )
 
 
@@ -85,9 +74,9 @@ def agreement(
     std: Tensor,
     device: torch.device | str = "cpu",
 ) -> Agreement:
-    """How far another network, trained on real data from another start, sees the same in uint8 images (N, 3, H, W)."""
+    """The agreement of teacher and judge on uint8 images (N, 3, H, W) with wanted classes (N, C) bool."""
     ours, theirs = (
-        torch.cat([_predict(network, chunk, mean, std, device)[1] for chunk in images.split(CHUNK)])
+        torch.cat([p.argmax(1).cpu() for p in predictions(network, images, mean, std, device)])
         for network in (teacher, judge)
     )
     same, foreground = ours == theirs, ours > 0
@@ -98,42 +87,20 @@ def agreement(
     )
 
 
-def _predict(
+def predictions(
     network: Network, images: Tensor, mean: Tensor, std: Tensor, device: torch.device | str
-) -> tuple[Tensor, Tensor]:
-    """Probability of the chosen output and the output, (n, H, W) each, on the CPU."""
-    x = images.to(device).float().div(255).sub(mean.to(device)).div(std.to(device))
+) -> Iterator[Tensor]:
+    """Probabilities (n, C, H, W) of uint8 images, some at a time; the mode of the network is kept."""
     training = network.training
-    network.eval()
-    top, label = network(x).logits.softmax(1).max(1)
-    network.train(training)
-    return top.cpu(), label.cpu()
+    for chunk in images.split(CHUNK):
+        x = chunk.to(device).float().div(255).sub(mean.to(device)).div(std.to(device))
+        network.eval()
+        logits = network(x).logits
+        network.train(training)
+        yield logits.softmax(1)
 
 
-def _shown(chosen: Tensor, targets: Tensor) -> float:
+def _shown(predicted: Tensor, targets: Tensor) -> float:
     """Share of wanted classes that cover at least `SHOWN` of their image."""
-    found = [(chosen[i] == label).float().mean() >= SHOWN for i, label in targets.nonzero().tolist()]
-    return sum(map(float, found)) / len(found)
-
-
-class _Sums:
-    """Moments of many chunks, added up by layer."""
-
-    def __init__(self, statistics: BatchStatistics):
-        self.statistics, self.first, self.second, self.images = statistics, {}, {}, 0
-
-    def add(self) -> None:
-        """Add what the statistics saw of one chunk."""
-        for number, m in enumerate(self.statistics.found):
-            self.first[number] = self.first.get(number, 0) + m.mean * m.images
-            self.second[number] = self.second.get(number, 0) + (m.variance + m.mean.square()) * m.images
-        self.images += self.statistics.found[0].images if self.statistics.found else 0
-
-    def distance(self) -> float:
-        """As `BatchStatistics.distance`, of all chunks together."""
-        total = 0.0
-        for number, m in enumerate(self.statistics.found):
-            mean = self.first[number] / self.images
-            variance = self.second[number] / self.images - mean.square()
-            total += float((mean - m.layer.running_mean).norm() + (variance - m.layer.running_var).norm())
-        return total
+    shown = [(predicted[i] == label).float().mean() >= SHOWN for i, label in targets.nonzero().tolist()]
+    return sum(map(float, shown)) / len(shown)

@@ -1,4 +1,4 @@
-"""What decides the synthetic images, besides the network they are made from."""
+"""Settings of the synthesis of images, and the classes they shall show."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,46 +13,32 @@ from densecl.seeding import generator
 
 @dataclass(frozen=True)
 class Inversion:
-    """Weights and schedule of DeepInversion (Yin et al., CVPR 2020), on pooled logits of dense networks.
+    """Weights and schedule of DeepInversion (Yin et al., CVPR 2020), on pooled logits of dense networks."""
 
-    Attributes:
-        iterations: of each batch. batch: images optimised together, whose common statistics are matched.
-        lr, warmup, betas: of Adam; linear warm-up, then cosine to 0, anew at each resolution.
-        coarse: share of the iterations on images halved by averaging, which come first.
-        clip: keep the images within what normalised pixels can be.
-        init: standard deviation of the noise they start from, normalised.
-        classification: weight of the class loss. r0, beta: of LSE-LBA pooling. stride: of the maps that are pooled.
-        objective: softmax over all outputs, over the classes without background, or a sigmoid for each class.
-        statistics: weight of BatchNorm matching. first: how much more the first layers count.
-        tv_l1, tv_l2, l2: weights of the priors.
-        jitter: pixels by which the images are rolled, at most. flip: whether they are mirrored at random.
-        competition: weight of 1 - JS against a student. divergence: true Jensen-Shannon, or the published code's form.
-        precision: of forward passes.
-    """
-
-    iterations: int = 150
-    batch: int = 60
-    lr: float = 0.2
+    iterations: int = 150  # of each batch
+    batch: int = 60  # images optimised together, whose common statistics are matched
+    lr: float = 0.2  # of Adam; linear warm-up, then cosine to 0, anew at each resolution
     warmup: int = 30
     betas: tuple[float, float] = (0.5, 0.9)
-    coarse: float = 0.0
-    clip: bool = True
-    init: float = 0.5
-    classification: float = 1.0
-    r0: float = 0.0
+    coarse: float = 0.0  # share of the iterations, the first ones, on images halved by averaging
+    clip: bool = True  # to the range of normalised pixels
+    init: float = 0.5  # standard deviation of the noise at the start, normalised
+    classification: float = 1.0  # weight of the class loss
+    r0: float = 0.0  # of LSE-LBA pooling, as beta
     beta: float = 0.0
-    stride: int = 8
+    stride: int = 8  # of the maps that are pooled
+    # softmax over all outputs, over the classes without background, or a sigmoid for each class
     objective: Literal["softmax", "foreground", "sigmoid"] = "softmax"
-    statistics: float = 0.1
-    first: float = 10.0
-    tv_l1: float = 0.0
+    statistics: float = 0.1  # weight of BatchNorm matching
+    first: float = 10.0  # times which the first layers count
+    tv_l1: float = 0.0  # weights of the priors
     tv_l2: float = 0.05
     l2: float = 1e-5
-    jitter: int = 2
-    flip: bool = True
-    competition: float = 0.0
-    divergence: Literal["js", "legacy"] = "js"
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    jitter: int = 2  # pixels by which the images are rolled, at most
+    flip: bool = True  # mirror them at random
+    competition: float = 0.0  # weight of 1 - divergence against a student
+    divergence: Literal["js", "legacy"] = "js"  # Jensen-Shannon, or the form of the published code
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # of forward passes
 
     def stages(self) -> list[tuple[int, int]]:
         """(factor by which images are shrunk, iterations) of each resolution; the last is the full one."""
@@ -61,20 +47,13 @@ class Inversion:
 
 
 def choose_targets(labels: Sequence[int], images: int, n_outputs: int, seed: int, per_image: int = 1) -> Tensor:
-    """Which classes each image shall show: every class is wanted first in `images` images, in turn.
+    """The classes each image shall show, (len(labels) * images, n_outputs) bool.
 
-    Args:
-        labels: of the classes; never 0, which is background.
-        images: of each class.
-        n_outputs: of the teacher.
-        seed: of the draw of further classes.
-        per_image: classes of an image, at most; their number is drawn evenly.
-
-    Returns:
-        (len(labels) * images, n_outputs) bool.
+    Every class comes first in `images` images, in turn; up to `per_image` - 1 further ones are drawn, their number
+    evenly.
 
     Raises:
-        SettingError: no images, no classes, or a class the teacher does not know.
+        SettingError: no images, no classes, or a class (such as 0, background) that is none of the teacher's.
     """
     if images < 1 or per_image < 1:
         raise SettingError(f"{images} synthetic images a class, {per_image} classes an image", "give at least one")

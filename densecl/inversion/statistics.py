@@ -1,4 +1,4 @@
-"""BatchNorm statistics of a batch of images, held against those a network remembers of its training data."""
+"""Distance of the BatchNorm statistics of a batch of images to those of a network's training data."""
 
 from collections.abc import Callable
 from types import TracebackType
@@ -16,17 +16,12 @@ IMAGE_CHANNELS = 3
 
 
 class Moments(NamedTuple):
-    """Of one layer's input: mean and biased variance over images and places, (F,) each.
-
-    Attributes:
-        images: in the batch. layer: the BatchNorm. first: whether it follows a convolution of the image itself.
-    """
+    """Mean and biased variance of a layer's input over images and places, (F,) each."""
 
     mean: Tensor
     variance: Tensor
-    images: int
     layer: _BatchNorm
-    first: bool
+    first: bool  # it follows a convolution of the image itself
 
 
 class _Moments(torch.autograd.Function):
@@ -35,9 +30,7 @@ class _Moments(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
         wide = x if x.dtype == torch.float64 else x.float()
-        if (
-            x.device.type == "cpu"
-        ):  # the same numbers; torch's var_mean over these dimensions takes 4 to 25 times as long
+        if x.device.type == "cpu":  # the same numbers as var_mean, which takes 4 to 25 times as long here
             mean, variance = torch.batch_norm_update_stats(wide, None, None, 0.0)
         else:
             variance, mean = torch.var_mean(wide, dim=(0, 2, 3), correction=0)
@@ -61,10 +54,10 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def matched_layers(network: nn.Module) -> list[_BatchNorm]:
-    """The BatchNorms that remember statistics.
+    """The BatchNorms with running statistics.
 
     Raises:
-        SettingError: there is none, so nothing is known of the training data.
+        SettingError: there is none.
     """
     layers = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
     if not layers:
@@ -76,10 +69,10 @@ def matched_layers(network: nn.Module) -> list[_BatchNorm]:
 
 
 class BatchStatistics:
-    """Watches the input of every BatchNorm while it is entered, one `var_mean` a layer.
+    """Watches the input of every BatchNorm while it is entered.
 
-    Layers that see maps of one pixel are left out: their statistics are of as many values as there are images. The
-    first layers are those that follow a convolution of the image itself; a network with two paths has two.
+    Layers that see maps of one pixel are left out: they have only as many values as there are images. The first layers
+    are those that follow a convolution of the image itself; a network with two paths has two.
     """
 
     def __init__(self, network: nn.Module):
@@ -100,7 +93,7 @@ class BatchStatistics:
         self._handles, self.found = [], []
 
     def clear(self) -> None:
-        """Forget what was seen; called before each forward pass."""
+        """Forget the last forward pass; to be called before each."""
         self.found, self._first = [], False
 
     def _stem(self, _module: nn.Module, _inputs: Any, _output: Any) -> None:
@@ -110,31 +103,31 @@ class BatchStatistics:
         assert isinstance(module, _BatchNorm)
         first, self._first = self._first, False
         if inputs[0].shape[-2:] != (1, 1):
-            self.found.append(Moments(*moments(inputs[0]), len(inputs[0]), module, first))
+            self.found.append(Moments(*moments(inputs[0]), module, first))
 
     def distance(self, first_weight: float = 1.0, share: float = 1.0, reduce: Reduce | None = None) -> Tensor:
         """Sum over layers of |mean - running mean| + |variance - running variance| (Yin et al., CVPR 2020, eq. 4).
 
-        Args:
-            first_weight: of the first layers; all others count once.
-            share: of this process's images in all.
-            reduce: sums over processes; None means there is one.
+        The first layers count `first_weight` times. `share` is that of this process in all images, and `reduce` sums
+        over processes.
         """
         found = self.found if reduce is None else _global(self.found, share, reduce)
         terms = []
-        for mean, variance, _, layer, first in found:
-            assert layer.running_mean is not None
-            assert layer.running_var is not None
-            distance = (mean - layer.running_mean).norm() + (variance - layer.running_var).norm()
+        for mean, variance, layer, first in found:
+            distance = layer_distance(layer, mean, variance)
             terms.append(distance * first_weight if first else distance)
         return torch.stack(terms).sum()
 
 
-def _global(found: list[Moments], share: float, reduce: Reduce) -> list[Moments]:
-    """The moments over the images of all processes: first and second ones are averaged, all layers at once.
+def layer_distance(layer: _BatchNorm, mean: Tensor, variance: Tensor) -> Tensor:
+    """|mean - running mean| + |variance - running variance|."""
+    assert layer.running_mean is not None
+    assert layer.running_var is not None
+    return (mean - layer.running_mean).norm() + (variance - layer.running_var).norm()
 
-    What the others contribute is a constant here, so each process gets the gradient of its own images.
-    """
+
+def _global(found: list[Moments], share: float, reduce: Reduce) -> list[Moments]:
+    """The moments over the images of all processes; each process gets the gradient of its own images."""
     own = torch.cat([torch.cat([m.mean, m.variance + m.mean.square()]) for m in found]) * share
     whole = own + (reduce(own.detach()) - own.detach())
     result = []

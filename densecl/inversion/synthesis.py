@@ -1,13 +1,12 @@
-"""DeepInversion: images a network takes for its classes, from the network alone.
+"""DeepInversion: images that a network takes for its classes, from the network alone.
 
-Per iteration one forward pass of jittered, perhaps mirrored images; the loss is
+Each iteration has one forward pass of jittered, perhaps mirrored images; the loss is
 
     class loss of pooled logits + BatchNorm distance + priors + competition * (1 - JS(teacher, student))
 
 and its gradient goes to the images only: weights ask for none while a batch is made.
 """
 
-import contextlib
 import copy
 import math
 import time
@@ -33,57 +32,49 @@ KEEP_EVERY = 30.0  # seconds between states that an interrupted batch goes on fr
 TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 State = Mapping[str, Tensor]
-Divergence = Callable[[Tensor, Tensor], Tensor]
 
 
 class Range(NamedTuple):
-    """Normalised values of black and white, (3, 1, 1) each."""
+    """Normalised values of black and of white, (3, 1, 1) each."""
 
     low: Tensor
     high: Tensor
 
 
 class Made(NamedTuple):
-    """The best images (B, 3, H, W), normalised, and the loss each was kept for (B,)."""
+    """The best images (B, 3, H, W), normalised, and their losses (B,)."""
 
     images: Tensor
     losses: Tensor
 
 
 class Job(NamedTuple):
-    """One batch to be made.
+    """One batch to be made."""
 
-    Attributes:
-        targets: (B, C) bool, of this process. size: (height, width). seed: of noise, jitter and flips, the same in all
-            processes, but for `start`.
-        start: (B, 3, H, W) to begin with; None draws noise. valid: the range that images are clipped to.
-    """
-
-    targets: Tensor
-    size: tuple[int, int]
-    seed: int
-    valid: Range
-    start: Tensor | None = None
+    targets: Tensor  # (B, C) bool, of this process
+    size: tuple[int, int]  # (height, width)
+    seed: int  # of noise, jitter and flips, the same in all processes, but for `start`
+    valid: Range  # that images are clipped to
+    start: Tensor | None = None  # (B, 3, H, W) to begin with; None draws noise
 
 
 def pixel_range(mean: Tensor, std: Tensor) -> Range:
-    """What black and white become: (0 - mean) / std and (1 - mean) / std."""
+    """Normalised black and white: (0 - mean) / std and (1 - mean) / std."""
     return Range(-mean / std, (1 - mean) / std)
 
 
 def coarse_logits(network: Network, images: Tensor, stride: int) -> Tensor:
-    """Logits (B, C, ~H / stride, ~W / stride), from the features' resolution; none are made at the images'."""
+    """Logits (B, C, ~H / stride, ~W / stride), pooled from the resolution of the features."""
     logits = network.heads(network.backbone(images).decoded)[0]
     factor = max(1, round(stride * logits.shape[-2] / images.shape[-2]))
     return F.avg_pool2d(logits, factor, ceil_mode=True) if factor > 1 else logits
 
 
 def class_loss(pooled: Tensor, targets: Tensor, objective: str) -> Tensor:
-    """(B,): how far pooled scores (B, C) are from showing just the wanted classes (B, C) bool."""
+    """The loss (B,) of pooled scores (B, C) against the wanted classes (B, C) bool."""
     wanted = targets.to(pooled.dtype)
     if objective == "sigmoid":
-        losses = F.binary_cross_entropy_with_logits(pooled[:, 1:], wanted[:, 1:], reduction="none")
-        return losses.sum(1)
+        return F.binary_cross_entropy_with_logits(pooled[:, 1:], wanted[:, 1:], reduction="none").sum(1)
     if objective == "foreground":
         pooled, wanted = pooled[:, 1:], wanted[:, 1:]
     return -(wanted * pooled.log_softmax(1)).sum(1) / wanted.sum(1)
@@ -103,19 +94,19 @@ def synthesise(
 ) -> Made:
     """Make one batch of images.
 
-    Of each image the version with the lowest loss is returned, among those at full resolution, as it was when its loss
-    was measured. What the batch has in common (statistics, TV-l2) counts alike for all its images.
+    Of each image the version with the lowest loss at full resolution is returned, as it was when its loss was
+    measured. Losses of the whole batch (statistics, TV-l2) count alike for all its images.
 
     Args:
         teacher: the network; left as it was found.
-        job: what is wanted.
-        settings: how.
-        student: whom the images shall confuse, with at least the teacher's outputs.
-        device: where the teacher is.
+        job: the batch.
+        settings: of the synthesis.
+        student: a network that the images shall confuse, with at least the teacher's outputs.
+        device: of the teacher.
         reduce: sums a tensor over the processes that share the batch, so that statistics are of all its images.
         kept: a state to go on from.
-        keep: is handed states now and then.
-        progress: hears of iterations done.
+        keep: is handed a state now and then.
+        progress: hears the number of iterations done.
 
     Raises:
         SettingError: the network has no BatchNorm with running statistics.
@@ -128,9 +119,8 @@ def synthesise(
         x = x.clamp(valid.low, valid.high)
     best, losses = x.clone(), torch.full((rows,), math.inf, device=device)
     rows_of_all = rows if reduce is None else int(reduce(torch.tensor(float(rows), device=device)))
-    frozen = _frozen(teacher)
-    assert frozen is not None
-    loss = Loss(frozen, _frozen(student), targets, settings, rows_of_all, reduce)
+    networks = [_frozen(teacher), *([] if student is None else [_frozen(student)])]
+    loss = Loss(networks, targets, settings, rows_of_all, reduce)
     with loss.statistics:
         done, kept_at = 0, time.monotonic()
         for factor, iterations in settings.stages():
@@ -171,38 +161,31 @@ def synthesise(
 
 
 class Loss:
-    """The loss of a batch of images in two parts: of each image (B,), and of all in common."""
+    """The loss of a batch of images in two parts: of each image (B,), and of the whole batch.
 
-    def __init__(
-        self,
-        teacher: Network,
-        student: Network | None,
-        targets: Tensor,
-        settings: Inversion,
-        rows: int,
-        reduce: Reduce | None,
-    ):
-        self.teacher, self.student, self.targets, self.settings = teacher, student, targets, settings
+    The networks are the teacher and, where there is one, the student.
+    """
+
+    def __init__(self, networks: list[Network], targets: Tensor, settings: Inversion, rows: int, reduce: Reduce | None):
+        self.networks, self.targets, self.settings = networks, targets, settings
         self.share, self.reduce = len(targets) / rows, reduce
-        self.statistics = BatchStatistics(teacher)
-        self.divergence: Divergence = jensen_shannon if settings.divergence == "js" else legacy_divergence
+        self.statistics = BatchStatistics(networks[0])
+        self.divergence = jensen_shannon if settings.divergence == "js" else legacy_divergence
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The losses of normalised images (B, 3, H, W)."""
         s = self.settings
         self.statistics.clear()
-        with self._autocast(images):
-            logits = coarse_logits(self.teacher, images, s.stride).float()
+        logits = self._logits(0, images)
         pooled = lse_lba_pool(logits, s.r0, s.beta)
         own = s.classification * class_loss(pooled, self.targets, s.objective)
         if s.tv_l1:
             own = own + s.tv_l1 * total_variation_l1(images)
         if s.l2:
             own = own + s.l2 * l2_norm(images)
-        if s.competition and self.student is not None:
-            with self._autocast(images):
-                other = coarse_logits(self.student, images, s.stride).float()
-            own = own + s.competition * (1 - self.divergence(logits, other[:, : logits.shape[1]]))
+        if s.competition and len(self.networks) > 1:
+            other = self._logits(1, images)[:, : logits.shape[1]]
+            own = own + s.competition * (1 - self.divergence(logits, other))
         common = images.new_zeros(())
         if s.statistics:
             common = common + s.statistics * self.statistics.distance(s.first, self.share, self.reduce)
@@ -213,9 +196,11 @@ class Loss:
             common = common + s.tv_l2 * (energies + TINY).sqrt().sum()
         return own, common
 
-    def _autocast(self, images: Tensor) -> contextlib.AbstractContextManager[object]:
-        name = self.settings.precision
-        return contextlib.nullcontext() if name == "fp32" else torch.autocast(images.device.type, dtype=TYPES[name])
+    def _logits(self, number: int, images: Tensor) -> Tensor:
+        """Logits of a network under the precision of the settings."""
+        kind = TYPES.get(self.settings.precision)
+        with torch.autocast(images.device.type, dtype=kind, enabled=kind is not None):
+            return coarse_logits(self.networks[number], images, self.settings.stride).float()
 
 
 def _start(job: Job, std: float) -> Tensor:
@@ -227,14 +212,14 @@ def _start(job: Job, std: float) -> Tensor:
 
 
 def _factor(i: int, iterations: int, warmup: int) -> float:
-    """Of the learning rate: linear warm-up times cosine to 0."""
+    """The factor of the learning rate: linear warm-up times cosine to 0."""
     warmup = min(warmup, iterations // 2)
     ramp = min(1.0, (i + 1) / warmup) if warmup else 1.0
     return ramp * 0.5 * (1 + math.cos(math.pi * i / iterations))
 
 
 def _view(x: Tensor, factor: int, settings: Inversion, rng: np.random.Generator) -> Tensor:
-    """The images as the networks see them in one iteration: shrunk, rolled, mirrored."""
+    """The images that the networks see in one iteration: shrunk, rolled, mirrored."""
     images = F.avg_pool2d(x, factor) if factor > 1 else x
     images = images.contiguous(memory_format=torch.channels_last)
     jitter = settings.jitter // factor
@@ -246,17 +231,15 @@ def _view(x: Tensor, factor: int, settings: Inversion, rng: np.random.Generator)
 
 @torch.no_grad()
 def _keep_better(best: Tensor, losses: Tensor, x: Tensor, own: Tensor, common: Tensor) -> None:
-    """Keep the images as they are where they are better than what was kept; a loss that is not finite never is."""
+    """Keep the images whose loss is lower than before; one that is not finite never is."""
     now = (own + common).detach()
     better = now < losses
     torch.where(better.view(-1, 1, 1, 1), x, best, out=best)
     torch.where(better, now, losses, out=losses)
 
 
-def _frozen(network: Network | None) -> Network | None:
-    """A copy in evaluation mode whose weights ask for no gradient, in the memory format that is faster without them."""
-    if network is None:
-        return None
+def _frozen(network: Network) -> Network:
+    """A copy in evaluation mode without gradients of weights, in the memory format that is then faster."""
     return copy.deepcopy(network).eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
@@ -267,7 +250,7 @@ def _state(x: Tensor, optimizer: torch.optim.Optimizer, best: Tensor, losses: Te
 
 
 def _restore(kept: State, x: Tensor, optimizer: torch.optim.Optimizer, best: Tensor, losses: Tensor) -> None:
-    """Take over a state; returns None, as it is used up."""
+    """Take over a state; returns None, the state that is left."""
     with torch.no_grad():
         x.copy_(kept["x"])
         best.copy_(kept["best"])

@@ -1,4 +1,4 @@
-"""What masks have in common: zeroed share, simple matching, Cohen's kappa.
+"""Likeness of masks: zeroed share, simple matching, Cohen's kappa.
 
 Masks are as `binary.masks` returns them: bool, or uint8 with 0, 1, 3 for ternary 0, 1, -1.
 """
@@ -13,15 +13,11 @@ Masks = Mapping[str, Tensor]
 
 
 class Similarity(NamedTuple):
-    """Agreement of two tasks' masks.
+    """Agreement of two tasks' masks."""
 
-    Attributes:
-        matching: share of weights with equal values (simple matching).
-        kappa: Cohen's kappa, (matching - chance) / (1 - chance) with chance from both masks' own shares: 0 is what
-            independent masks have, 1 equality; nan where both masks are one and the same constant.
-    """
-
-    matching: float
+    matching: float  # share of weights with equal values (simple matching)
+    # Cohen's: (matching - chance) / (1 - chance), chance from both masks' own shares. 0 for independent masks, 1 for
+    # equal ones; nan where both masks are one and the same constant
     kappa: float
 
 
@@ -70,7 +66,7 @@ def _zeros(mask: Tensor) -> int:
 
 
 def _counts(masks: Masks) -> dict[int, int]:
-    """How often each value occurs."""
+    """Occurrences of each value."""
     return {value: sum(int((_numbers(mask) == value).sum()) for mask in masks.values()) for value in (0, 1, 3)}
 
 

@@ -17,18 +17,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from densecl.errors import SettingError, UnknownNameError
-from densecl.masking.bits import bits_in, multiply, pack, unpack
-from densecl.masking.parametrized import (
-    HEADS,
-    Key,
-    WeightView,
-    check_task,
-    fix_layers,
-    make_room,
-    maskable,
-    register,
-    views,
-)
+from densecl.masking.bits import bits_in, multiply, pack
+from densecl.masking.parametrized import HEADS, Key, WeightView, add_views, check_task, fix_layers, make_room, views
 
 SCORES, CUTS, SCALE, MASK = "scores:", "cuts:", "scale:", "mask:"  # then the task: names in a state dict
 SIGNS = (0, 1, 0, -1)  # of the numbers that masks are stored as
@@ -36,31 +26,22 @@ SIGNS = (0, 1, 0, -1)  # of the numbers that masks are stored as
 
 @dataclass(frozen=True)
 class MaskSettings:
-    """How masks are learnt; the defaults are the paper's.
+    """The way masks are learnt; the defaults are the paper's.
 
-    Attributes:
-        masks: "binary" {0, 1}, or "ternary" {-1, 0, 1} with the cut-offs +threshold and -threshold.
-        init: scores at the start. "constant": `initial` everywhere, so that nothing is masked. "proportional":
-            scores and threshold of a layer are multiplied by its mean |W| over that of all masked layers, so that
-            nothing is masked and gradient over score is alike in all layers (section 3, approach 1; our reading).
-            "random": uniform, with as many 0 as 1 (ternary: as many of each).
-        initial: score at the start, 1e-2.
-        threshold: a weight counts where its score is at least this (eq. 4), 5e-3.
-        scale_gradients: divide the gradient of a layer's scores by its mean |W|, for SGD (section 3, approach 2).
+    Raises:
+        SettingError: values that make no mask, by key and value.
     """
 
-    masks: Literal["binary", "ternary"] = "binary"
+    masks: Literal["binary", "ternary"] = "binary"  # {0, 1}, or {-1, 0, 1} with the cut-offs +threshold and -threshold
+    # Scores at the start. constant: `initial` everywhere, so that nothing is masked. proportional: scores and threshold
+    # of a layer are multiplied by its mean |W| over that of all masked layers, so that nothing is masked and gradient
+    # over score is alike in all layers (section 3, approach 1; our reading). random: uniform, as many of each value
     init: Literal["constant", "proportional", "random"] = "constant"
     initial: float = 1e-2
-    threshold: float = 5e-3
-    scale_gradients: bool = False
+    threshold: float = 5e-3  # a weight counts where its score is at least this (eq. 4)
+    scale_gradients: bool = False  # divided by a layer's mean |W|, for SGD (section 3, approach 2)
 
     def __post_init__(self) -> None:
-        """Refuse what makes no mask.
-
-        Raises:
-            SettingError: naming key and value.
-        """
         if self.masks not in ("binary", "ternary"):
             raise SettingError(f"masks='{self.masks}' does not exist", "use binary or ternary")
         if self.init not in ("constant", "proportional", "random"):
@@ -102,12 +83,9 @@ class StraightThrough(Function):
 
 
 def apply_scores(scores: Tensor, weight: Tensor, cuts: Tensor) -> Tensor:
-    """The weight where its score is at least the cut-off; with a second one, minus it where the score is at most that.
+    """The weight times its mask: 1 where the score is at least `cuts[0]`, and -1 where it is at most `cuts[1]`.
 
-    Args:
-        scores: real-valued.
-        weight: of the same shape.
-        cuts: (1,) binary: threshold; (2,) ternary: threshold and -threshold.
+    Binary masks have one cut-off, ternary ones two.
     """
     signs = torch.ge(scores, cuts[0], out=torch.empty_like(weight))  # times them: `where` branches, and is far slower
     if len(cuts) > 1:
@@ -116,25 +94,22 @@ def apply_scores(scores: Tensor, weight: Tensor, cuts: Tensor) -> Tensor:
 
 
 def harden(scores: Tensor, cuts: Tensor) -> Tensor:
-    """The mask as it is stored: bool, or uint8 for ternary ones: 0, 1 and 3 for 0, 1 and -1."""
+    """The mask in its stored form: bool, or for ternary ones uint8 0, 1 and 3 for 0, 1 and -1."""
     ones = scores >= cuts[0]
     return ones if len(cuts) == 1 else ones.to(torch.uint8) | (scores <= cuts[1]).to(torch.uint8) * 3
 
 
 class MaskedWeight(WeightView):
-    """The masks of one layer, by task, and which of them is active.
+    """The masks of one layer, by task.
 
     In a state dict a task being learnt is `scores:TASK` (float), `cuts:TASK` and, where gradients are scaled,
     `scale:TASK`; a finished one is `mask:TASK`, packed: 1 bit a weight, 2 for ternary masks. Loading takes over the
     tasks that the state dict has, whatever was there before. Under a finished mask the weight gets no gradient.
-
-    Attributes:
-        active: task whose mask is applied, None for none.
     """
 
     def __init__(self, shape: torch.Size):
         super().__init__(shape)
-        self.active: str | None = None
+        self.active: str | None = None  # the task whose mask is applied
 
     @property
     def finished(self) -> list[str]:
@@ -147,7 +122,7 @@ class MaskedWeight(WeightView):
         return [name.removeprefix(SCORES) for name in self._parameters if name.startswith(SCORES)]
 
     def begin(self, task: str, scores: Tensor, cuts: Tensor, scale: Tensor | None) -> None:
-        """Start a task with these scores; what it had before is dropped."""
+        """Start a task with these scores; an earlier attempt is dropped."""
         self.drop(task)
         self.register_parameter(SCORES + task, nn.Parameter(scores))
         self.register_buffer(CUTS + task, cuts)
@@ -155,12 +130,8 @@ class MaskedWeight(WeightView):
             self.register_buffer(SCALE + task, scale)
         self.active = task
 
-    def finish(self, task: str) -> None:
-        """Keep the bits of a task, drop its scores."""
-        self.put(task, self.mask(task))
-
     def put(self, task: str, mask: Tensor) -> None:
-        """Keep a mask as `harden` makes it."""
+        """Keep a mask as `harden` makes it, and drop the task's scores."""
         packed = pack(mask, 1 if mask.dtype == torch.bool else 2)
         self.drop(task)
         self.register_buffer(MASK + task, packed)
@@ -172,14 +143,11 @@ class MaskedWeight(WeightView):
                 delattr(self, prefix + task)
 
     def mask(self, task: str) -> Tensor:
-        """The mask of a task, finished or not, of the weight's shape: bool, or uint8 as `harden` has ternary ones."""
-        packed = self._buffers.get(MASK + task)
-        if packed is not None:
-            return unpack(packed, self.shape, bits_in(packed, self.shape.numel()))
-        scores, cuts = self._parameters[SCORES + task], self._buffers[CUTS + task]
-        assert scores is not None
-        assert cuts is not None
-        return harden(scores.detach(), cuts)
+        """The mask of a task, finished or not, in the weight's shape and as `harden` makes it."""
+        if task in self.finished:
+            return self.unpacked(MASK + task)
+        scores: Tensor = getattr(self, SCORES + task)
+        return harden(scores.detach(), self.buffer(CUTS + task))
 
     def forward(self, weight: Tensor) -> Tensor:
         """The weight as the active task sees it."""
@@ -194,59 +162,41 @@ class MaskedWeight(WeightView):
 
     def view_key(self) -> Key:
         """See `WeightView`."""
-        assert self.active is not None
-        packed = self._buffers[MASK + self.active]
-        assert packed is not None
+        packed = self.buffer(f"{MASK}{self.active}")
         return (self.active, packed._version, packed.data_ptr())
 
     def compose(self, weight: Tensor, out: Tensor | None) -> Tensor:
         """See `WeightView`."""
-        packed = self._buffers[f"{MASK}{self.active}"]
-        assert packed is not None
-        bits = bits_in(packed, self.shape.numel())
-        return multiply(packed, weight, SIGNS[: 1 << bits], out)
+        packed = self.buffer(f"{MASK}{self.active}")
+        return multiply(packed, weight, SIGNS[: 1 << bits_in(packed, self.shape.numel())], out)
 
-    def adopt(self, found: dict[str, Tensor]) -> None:
+    def adopt(self, tensors: dict[str, Tensor]) -> None:
         """See `WeightView`."""
-        for name in [name for name in self._parameters if name not in found]:
+        scores = {name: value for name, value in tensors.items() if name.startswith(SCORES)}
+        for name in [name for name in self._parameters if name not in scores]:
             delattr(self, name)
-        for name, value in found.items():
-            if name.startswith(SCORES) and name not in self._parameters:
-                scores = torch.empty(self.shape, dtype=value.dtype, device=self._place.device)
-                self.register_parameter(name, nn.Parameter(scores))
-        make_room(self, {name: t for name, t in found.items() if not name.startswith(SCORES)}, self._place.device)
+        for name, value in scores.items():
+            if name not in self._parameters:
+                self.register_parameter(name, nn.Parameter(torch.empty_like(value, device=self._place.device)))
+        make_room(self, {name: value for name, value in tensors.items() if name not in scores}, self._place.device)
         if self.active not in (*self.finished, *self.learning):
             self.active = None
 
 
 def add_masks(network: nn.Module, skip: Collection[str] = HEADS) -> None:
-    """Make the weights of a network maskable; it goes on as before until a task begins.
-
-    Args:
-        network: any.
-        skip: dotted names of layers that are never masked: the last layer, and what is trained from scratch.
+    """Make the weights outside `skip` maskable; the network works as before until a task begins.
 
     Raises:
-        SettingError: nothing is left to mask.
+        SettingError: no layer is left to mask.
     """
-    layers = maskable(network, skip)
-    if not layers:
-        raise SettingError(f"{type(network).__name__} has no layer to mask besides {', '.join(skip)}")
-    for module in layers.values():
-        register(module, MaskedWeight(module.weight.shape))  # type: ignore[union-attr,arg-type]
+    add_views(network, MaskedWeight, skip, "mask")
 
 
 def begin(network: nn.Module, task: str, settings: MaskSettings, seed: int = 0) -> None:
     """Give every maskable weight scores for a task, make it active and fix weights and biases.
 
-    Args:
-        network: with `add_masks` done.
-        task: its name, without dots; an earlier attempt of the same name is dropped.
-        settings: see `MaskSettings`.
-        seed: of random scores.
-
     Raises:
-        SettingError: a name that cannot be one.
+        SettingError: the name is empty or has a dot.
     """
     check_task(task)
     layers = list(views(network, MaskedWeight))
@@ -276,19 +226,19 @@ def finish(network: nn.Module, task: str) -> None:
     Raises:
         UnknownNameError: the task was never begun.
     """
-    for view in _known(network, task):
+    for view in _views_of(network, task):
         if task in view.learning:
-            view.finish(task)
+            view.put(task, view.mask(task))
 
 
 def select(network: nn.Module, task: str | None) -> None:
-    """Let the network be that of a task, or without masks for None; masked weights are computed here, once.
+    """Apply a task's masks, or none for None; masked weights are computed here, once.
 
     Raises:
         UnknownNameError: the task was never learnt.
     """
     if task is not None:
-        _known(network, task)
+        _views_of(network, task)
     for _, weight, view in views(network, MaskedWeight):
         view.active = task
         if task in view.finished:
@@ -302,32 +252,32 @@ def tasks(network: nn.Module) -> list[str]:
 
 
 def score_parameters(network: nn.Module) -> list[nn.Parameter]:
-    """The scores being learnt, to be given to an optimiser without weight decay."""
+    """The scores being learnt, for an optimiser without weight decay."""
     return [p for _, _, view in views(network, MaskedWeight) for p in view.parameters()]
 
 
 def masks(network: nn.Module, task: str) -> dict[str, Tensor]:
-    """The masks of a task by the weights' names before masking: bool, or uint8 0, 1, 3 for ternary 0, 1, -1.
+    """The masks of a task by the names of the weights, as `harden` makes them.
 
     Raises:
         UnknownNameError: the task was never learnt.
     """
-    _known(network, task)
+    _views_of(network, task)
     return {name: view.mask(task) for name, _, view in views(network, MaskedWeight)}
 
 
 def put_masks(network: nn.Module, task: str, values: dict[str, Tensor]) -> None:
-    """Give a task its masks, as `masks` returns them; names and shapes must be those of the network.
+    """Give a task its masks as `masks` returns them, for all weights of the network.
 
     Raises:
-        SettingError: a name that cannot be one. KeyError: masks for some weights are missing.
+        SettingError: the name is empty or has a dot. KeyError: the mask of a weight is missing.
     """
     check_task(task)
     for name, _, view in views(network, MaskedWeight):
         view.put(task, values[name].to(view._place.device).view(view.shape))
 
 
-def _known(network: nn.Module, task: str) -> list[MaskedWeight]:
+def _views_of(network: nn.Module, task: str) -> list[MaskedWeight]:
     if task not in tasks(network):
         raise UnknownNameError("task", task, tasks(network), "its masks were never learnt")
     return [view for _, _, view in views(network, MaskedWeight)]

@@ -10,7 +10,7 @@ PIECE = 1 << 16  # numbers unpacked at once: they stay in the cache, and no larg
 
 
 def bits_for(values: int) -> int:
-    """Bits that hold so many different values: ceil(log2(values)), at least 1."""
+    """Bits that tell so many values apart: ceil(log2(values)), at least 1."""
     return max(1, (values - 1).bit_length())
 
 
@@ -20,14 +20,7 @@ def packed_bytes(count: int, bits: int = 1) -> int:
 
 
 def pack(values: Tensor, bits: int = 1) -> Tensor:
-    """Numbers below 2^bits as bits.
-
-    Args:
-        values: bool or uint8 of any shape, on any device.
-        bits: for each number, 1 to 8.
-
-    Returns:
-        (packed_bytes(values.numel(), bits),) uint8 on the same device: plane 0 holds the lowest bits.
+    """Pack bool or uint8 numbers below 2^bits into (packed_bytes(count, bits),) uint8; plane 0 has the lowest bits.
 
     Raises:
         ValueError: a number needs more bits.
@@ -43,15 +36,7 @@ def pack(values: Tensor, bits: int = 1) -> Tensor:
 
 
 def unpack(packed: Tensor, shape: torch.Size | tuple[int, ...], bits: int = 1) -> Tensor:
-    """The numbers that `pack` packed.
-
-    Args:
-        packed: (packed_bytes(count, bits),) uint8.
-        shape: of the numbers.
-        bits: as given to `pack`.
-
-    Returns:
-        uint8 of that shape on the same device; one bit as bool.
+    """The numbers that `pack` packed, in their shape: bool for one bit, else uint8.
 
     Raises:
         ValueError: the bytes are not those of so many numbers.
@@ -69,27 +54,25 @@ def unpack(packed: Tensor, shape: torch.Size | tuple[int, ...], bits: int = 1) -
 
 
 def bits_in(packed: Tensor, count: int) -> int:
-    """Bits a number has in the packed form of `count` numbers."""
+    """Bits of each number in the packed form of `count` numbers."""
     return packed.numel() // packed_bytes(count) if count else 1
 
 
 def multiply(packed: Tensor, weight: Tensor, factors: Sequence[int], out: Tensor | None = None) -> Tensor:
-    """The weight times a factor for each packed number, without gradient.
+    """The weight times the factor of each packed number, without gradient.
 
     Args:
-        packed: numbers of `weight.shape`, as `pack` returns them.
+        packed: numbers of the weight's shape, as `pack` returns them.
         weight: float, on the same device.
-        factors: small whole numbers, of each number that may occur.
-        out: where the result goes; None: new memory, laid out as the weight.
-
-    Returns:
-        `out`.
+        factors: small whole numbers, by packed number.
+        out: memory for the result; None: new memory, laid out as the weight.
     """
     weight = weight.detach()
     out = torch.empty_like(weight) if out is None else out
     count = weight.numel()
     bits = bits_in(packed, count)
-    if packed.device.type != "cpu" or not (weight.is_contiguous() and out.is_contiguous()) or not _in_numpy(weight):
+    in_numpy = packed.device.type == "cpu" and weight.dtype in (torch.float32, torch.float64)
+    if not (in_numpy and weight.is_contiguous() and out.is_contiguous()):
         table = torch.tensor(factors, dtype=weight.dtype, device=weight.device)
         return torch.mul(weight, table[unpack(packed, weight.shape, bits).int()], out=out)
     planes = packed.numpy().reshape(bits, -1)
@@ -106,10 +89,6 @@ def multiply(packed: Tensor, weight: Tensor, factors: Sequence[int], out: Tensor
     return out
 
 
-def _in_numpy(tensor: Tensor) -> bool:
-    return tensor.dtype in (torch.float32, torch.float64)
-
-
 def _plane(packed: Tensor, count: int) -> Tensor:
     """(count,) bool of one plane."""
     if packed.device.type == "cpu":
@@ -118,6 +97,6 @@ def _plane(packed: Tensor, count: int) -> Tensor:
 
 
 def _shifted(packed: Tensor, count: int) -> Tensor:
-    """The same where there is no NumPy."""
+    """As `_plane`, without NumPy."""
     shifts = torch.arange(7, -1, -1, dtype=torch.uint8, device=packed.device)
     return ((packed[:, None] >> shifts) & 1).flatten()[:count].bool()

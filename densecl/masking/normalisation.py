@@ -12,20 +12,14 @@ NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)  # the first: BatchNorm, SyncBat
 
 def norm_layers(network: nn.Module) -> list[str]:
     """Dotted names of normalisation layers that have parameters or statistics."""
-    return [
-        name for name, module in network.named_modules() if isinstance(module, NORMS) and len(module.state_dict()) > 0
-    ]
+    return [name for name, module in network.named_modules() if isinstance(module, NORMS) and module.state_dict()]
 
 
 def fix_norm(network: nn.Module, skip: Collection[str] = ()) -> None:
-    """Normalise with what was learnt before: running statistics and, without gradient, scale and shift.
+    """Fix normalisation outside `skip`: running statistics are used and not updated, scale and shift not trained.
 
-    To be called after each `network.train()`: a fixed BatchNorm is one in evaluation mode. What tasks share must be
-    fixed this way, or its statistics move with each task even where nothing is trained.
-
-    Args:
-        network: any.
-        skip: dotted names that are left as they are with all below them: what is a task's own.
+    To be called after each `network.train()`: a fixed BatchNorm is one in evaluation mode. Layers that tasks share
+    must be fixed this way, or their statistics move with each task even where nothing is trained.
     """
     for name in norm_layers(network):
         if not is_below(name, skip):

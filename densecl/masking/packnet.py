@@ -1,10 +1,10 @@
-"""PackNet: tasks share a network's weights among themselves (Mallya & Lazebnik, CVPR 2018, section 3).
+"""PackNet: tasks share the weights of a network among themselves (Mallya & Lazebnik, CVPR 2018, section 3).
 
     add_owners(network)
     begin(network)                       # the next task trains all weights that nobody owns
     ...                                  # train the network's parameters, with any optimiser and weight decay
     prune(network, 0.5)                  # the smallest half of each layer is given up
-    ...                                  # train on: what the task kept
+    ...                                  # train on: the rest
     finish(network)
     select(network, 1)                   # the network as task 1 left it: weights with 0 < owner <= 1
 
@@ -19,12 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from densecl.errors import SettingError, UnknownNameError
-from densecl.masking.bits import bits_for, bits_in, multiply, pack, unpack
-from densecl.masking.parametrized import HEADS, Key, WeightView, fix_layers, make_room, maskable, register, views
+from densecl.masking.bits import bits_for, bits_in, multiply, pack
+from densecl.masking.parametrized import HEADS, Key, WeightView, add_views, fix_layers, make_room, views
 
 
 class Phase(IntEnum):
-    """Where the latest task stands."""
+    """Progress of the latest task."""
 
     FINISHED = 0
     TRAINING = 1  # all free weights are its own for now
@@ -32,32 +32,26 @@ class Phase(IntEnum):
 
 
 class OwnedWeight(WeightView):
-    """Who owns each weight of a layer: 0 nobody, k the k-th task.
+    """The owner of each weight of a layer: 0 nobody, k the k-th task.
 
     In a state dict: `owner`, packed into ceil(log2(tasks + 1)) bits a weight; `progress` (task, phase); and `kept`, the
     weights of earlier tasks, while a task is learnt.
-
-    Attributes:
-        task: number of the latest task, 0 before the first.
-        phase: where that stands.
-        active: task whose weights are seen, None for all there are.
     """
 
     def __init__(self, shape: torch.Size):
         super().__init__(shape)
-        self.active: int | None = None
-        self.task, self.phase = 0, Phase.FINISHED
+        self.active: int | None = None  # the task whose weights are seen; None: all weights
+        self.task, self.phase = 0, Phase.FINISHED  # of the latest task, 0 before the first
         self._trainable: Tensor | None = None
         self.register_buffer("owner", pack(torch.zeros(shape, dtype=torch.bool)))
         self.register_buffer("progress", torch.zeros(2, dtype=torch.int64))
 
     def owners(self) -> Tensor:
         """The owner of each weight, uint8 of the weight's shape."""
-        packed = self._buffer("owner")
-        return unpack(packed, self.shape, bits_in(packed, self.shape.numel())).to(torch.uint8)
+        return self.unpacked("owner").to(torch.uint8)
 
     def trainable(self) -> Tensor:
-        """Where the task being learnt may change the weight: bool of the weight's shape."""
+        """True where the task being learnt may change the weight: bool of the weight's shape."""
         if self._trainable is None:
             self._trainable = self.owners() == (0 if self.phase == Phase.TRAINING else self.task)
         return self._trainable
@@ -82,7 +76,7 @@ class OwnedWeight(WeightView):
         self.put(torch.where(survivors, self.task, self.owners()).to(torch.uint8), self.task, Phase.RETRAINING)
 
     def finish(self, weight: Tensor) -> None:
-        """Make the task's weights final; what it did not give up is its own."""
+        """Make the task's weights final; it owns those that it did not give up."""
         own = self.trainable()
         with torch.no_grad():
             weight.copy_(self.combined(weight))
@@ -90,8 +84,8 @@ class OwnedWeight(WeightView):
         del self.kept
 
     def combined(self, weight: Tensor) -> Tensor:
-        """What may change from `weight`, all else as earlier tasks left it: there the gradient is 0."""
-        return weight * self.trainable() + self._buffer("kept")  # exact: one of both is 0. `where` is far slower
+        """`weight` where it may change; elsewhere the values of earlier tasks, without gradient."""
+        return weight * self.trainable() + self.buffer("kept")  # exact: one of both is 0. `where` is far slower
 
     def forward(self, weight: Tensor) -> Tensor:
         """The weight as the active task sees it; while it is learnt, with a gradient where it may change."""
@@ -103,47 +97,33 @@ class OwnedWeight(WeightView):
 
     def view_key(self) -> Key:
         """See `WeightView`."""
-        owner = self._buffer("owner")
+        owner = self.buffer("owner")
         return (self.active, self.phase, owner._version, owner.data_ptr())
 
     def compose(self, weight: Tensor, out: Tensor | None) -> Tensor:
         """See `WeightView`."""
         assert self.active is not None
-        packed = self._buffer("owner")
+        packed = self.buffer("owner")
         own = [int(0 < owner <= self.active) for owner in range(1 << bits_in(packed, self.shape.numel()))]
-        return multiply(packed, weight if self.phase == Phase.FINISHED else self._buffer("kept"), own, out)
+        return multiply(packed, weight if self.phase == Phase.FINISHED else self.buffer("kept"), own, out)
 
-    def adopt(self, found: dict[str, Tensor]) -> None:
+    def adopt(self, tensors: dict[str, Tensor]) -> None:
         """See `WeightView`."""
-        if "progress" in found:
-            task, phase = found["progress"].tolist()
+        if "progress" in tensors:
+            task, phase = tensors["progress"].tolist()
             if self.active == self.task:
                 self.active = task
             self.task, self.phase, self._trainable = task, Phase(phase), None
-        if "owner" in found:
-            make_room(self, found, self._place.device)
-
-    def _buffer(self, name: str) -> Tensor:
-        value = self._buffers[name]
-        assert value is not None
-        return value
+        if "owner" in tensors:
+            make_room(self, tensors, self._place.device)
 
     def __getstate__(self):
-        """For copies: see `WeightView`."""
+        """See `WeightView`."""
         return {**super().__getstate__(), "_trainable": None}
 
 
 def smallest(magnitude: Tensor, among: Tensor, share: float) -> Tensor:
-    """Which of some weights are the smallest share of them.
-
-    Args:
-        magnitude: |W| of any shape.
-        among: bool, the weights that count.
-        share: 0..1; round(share * n) of n weights are chosen, of equal ones the first.
-
-    Returns:
-        bool, part of `among`.
-    """
+    """True for the round(share * n) smallest of the n weights in `among`; of equal ones the first are chosen."""
     values = magnitude[among]
     count = round(share * values.numel())
     chosen = torch.zeros_like(among)
@@ -158,50 +138,39 @@ def smallest(magnitude: Tensor, among: Tensor, share: float) -> Tensor:
 
 
 def add_owners(network: nn.Module, skip: Collection[str] = HEADS) -> None:
-    """Let the weights of a network be owned; it goes on as before until a task begins.
-
-    Args:
-        network: any.
-        skip: dotted names of layers that are left out: the last layer.
+    """Let the weights outside `skip` be owned; the network works as before until a task begins.
 
     Raises:
-        SettingError: nothing is left.
+        SettingError: no layer is left to share.
     """
-    layers = maskable(network, skip)
-    if not layers:
-        raise SettingError(f"{type(network).__name__} has no layer to share besides {', '.join(skip)}")
-    for module in layers.values():
-        register(module, OwnedWeight(module.weight.shape).to(module.weight.device))  # type: ignore
+    add_views(network, OwnedWeight, skip, "share")
 
 
 def begin(network: nn.Module) -> int:
-    """Start the next task: it sees all weights and trains those nobody owns; from the second on biases are fixed.
+    """Start the next task and return its number, from 1.
 
-    Returns:
-        Its number, from 1.
+    It sees all weights and trains those nobody owns; from the second task on biases are fixed.
 
     Raises:
         SettingError: every weight is owned, or a task has not been finished.
     """
-    found = list(views(network, OwnedWeight))
-    if found[0][2].phase != Phase.FINISHED:
-        raise SettingError(f"task {found[0][2].task} has not been finished")
-    if all(bool((view.owners() > 0).all()) for _, _, view in found):
+    layers = list(views(network, OwnedWeight))
+    first = layers[0][2]
+    if first.phase != Phase.FINISHED:
+        raise SettingError(f"task {first.task} has not been finished")
+    if all(bool((view.owners() > 0).all()) for _, _, view in layers):
         raise SettingError("no weight is left for another task", "prune more, or share a wider network")
-    for _, weight, view in found:
+    for _, weight, view in layers:
         view.begin(weight)
-    number = found[0][2].task
-    if number > 1:
+    if first.task > 1:
         fix_layers(network, OwnedWeight, weights=False)
-    return number
+    return first.task
 
 
 def prune(network: nn.Module, share: float) -> None:
     """Give up a share of the task's own weights, the smallest of each layer, once.
 
-    Args:
-        network: whose task is being trained.
-        share: 0.5 for the first task and 0.75 later in Piggyback's comparison.
+    In Piggyback's comparison the share is 0.5 for the first task and 0.75 later.
 
     Raises:
         SettingError: a share outside 0..1, or no task is in training.
@@ -227,22 +196,22 @@ def finish(network: nn.Module) -> None:
 
 
 def in_training(network: nn.Module) -> bool:
-    """Whether a task is being learnt and has not been pruned yet."""
+    """True if a task is being learnt and has not been pruned yet."""
     return any(view.phase == Phase.TRAINING for _, _, view in views(network, OwnedWeight))
 
 
 def unfinished(network: nn.Module) -> bool:
-    """Whether a task is being learnt, pruned or not."""
+    """True if a task is being learnt, pruned or not."""
     return any(view.phase != Phase.FINISHED for _, _, view in views(network, OwnedWeight))
 
 
 def trained(network: nn.Module) -> list[Tensor]:
-    """The weights that tasks share, of which an optimiser holds the whole."""
+    """The whole weights that tasks share, for an optimiser."""
     return [weight for _, weight, _ in views(network, OwnedWeight)]
 
 
 def select(network: nn.Module, task: int | None) -> None:
-    """Let the network be that of a task, from 1, or all weights as they are for None.
+    """Show the weights of a task, from 1, or all weights for None.
 
     Raises:
         UnknownNameError: the task was never learnt.
@@ -256,12 +225,12 @@ def select(network: nn.Module, task: int | None) -> None:
 
 
 def owners(network: nn.Module) -> dict[str, Tensor]:
-    """The owner of each weight, uint8, by the weights' names before they were owned."""
+    """The owner of each weight, uint8, by the names of the weights."""
     return {name: view.owners() for name, _, view in views(network, OwnedWeight)}
 
 
 def put_owners(network: nn.Module, values: dict[str, Tensor]) -> None:
-    """Give a network, whose weights are those of the maps, its ownership maps as `owners` returns them."""
+    """Give a network its ownership maps as `owners` returns them, for all its weights."""
     count = max(int(value.max()) for value in values.values())
     for name, _, view in views(network, OwnedWeight):
         view.put(values[name].to(view._place.device), count, Phase.FINISHED)

@@ -1,7 +1,7 @@
-"""Parts of a network that each task has for itself: normalisation, decoders, residual blocks, whole networks.
+"""Parts of a network that each task has of its own: normalisation, decoders, residual blocks, whole networks.
 
-The network holds the values of one task, and the bank those of all; a change of task copies them over. So parameters
-stay the same objects for an optimiser, and values in the bank are out of its reach.
+The network holds the values of one task, and the bank those of all; a change of task copies them. So parameters stay
+the same objects for an optimiser, which cannot reach the values in the bank.
 
     add_parts(network, norm_layers(network))     # or ["backbone.up", "backbone.merge"]
     begin(network, "voc", start="coco")          # the parts become those of a new task
@@ -23,21 +23,15 @@ NAME = "task_parts"  # of the bank in its network
 
 
 class TaskParts(nn.Module):
-    """The bank: in a state dict `TASK:path/of/the/tensor` for every finished task.
-
-    Attributes:
-        modules_of: dotted names of the parts in the network.
-        active: task whose values the network holds, None when unknown.
-        learning: task whose values are still changing in the network.
-    """
+    """The bank: in a state dict `TASK:path/of/the/tensor` for every finished task."""
 
     _place: Tensor
 
     def __init__(self, modules: Sequence[str]):
         super().__init__()
-        self.modules_of = tuple(modules)
-        self.active: str | None = None
-        self.learning: str | None = None
+        self.modules_of = tuple(modules)  # dotted names of the parts in the network
+        self.active: str | None = None  # the task whose values the network holds; None: unknown
+        self.learning: str | None = None  # the task whose values are still changing in the network
         self.register_buffer("_place", torch.empty(0), persistent=False)  # moves with the network
 
     @property
@@ -46,7 +40,7 @@ class TaskParts(nn.Module):
         return list(dict.fromkeys(name.partition(":")[0] for name in self._buffers if ":" in name))
 
     def live(self, network: nn.Module) -> dict[str, Tensor]:
-        """The parts' parameters and buffers as the network has them, by `path/of/the/tensor`."""
+        """Parameters and buffers of the parts in the network, by `path/of/the/tensor`."""
         return {
             f"{name}.{key}".replace(".", "/"): tensor
             for name in self.modules_of
@@ -70,11 +64,7 @@ class TaskParts(nn.Module):
 
 
 def add_parts(network: nn.Module, modules: Sequence[str]) -> TaskParts:
-    """Give a network a bank for some of its parts.
-
-    Args:
-        network: any; the bank becomes its child `task_parts`.
-        modules: dotted names.
+    """Give a network a bank for the parts of these dotted names; it becomes the child `task_parts`.
 
     Raises:
         SettingError: no part given, or the network has a bank already. AttributeError: there is no such part.
@@ -103,17 +93,11 @@ def parts(network: nn.Module) -> TaskParts:
     return bank
 
 
-def begin(network: nn.Module, task: str, start: str | None = None, reset: bool = False) -> None:
-    """Let the network's parts be those of a new task, to be trained.
-
-    Args:
-        network: with a bank.
-        task: its name, without dots or colons.
-        start: a kept task whose values it starts from; None: the values the network has.
-        reset: draw new values instead (`reset_parameters` of each layer, from torch's generator: seed it before).
+def begin(network: nn.Module, task: str, start: str | None = None) -> None:
+    """Make the parts those of a new task, with the values of task `start`, or with those that the network has.
 
     Raises:
-        SettingError: a name that cannot be one. UnknownNameError: `start` was never learnt.
+        SettingError: the name is empty or has a dot or a colon. UnknownNameError: `start` was never learnt.
     """
     bank = parts(network)
     if ":" in check_task(task):
@@ -123,11 +107,6 @@ def begin(network: nn.Module, task: str, start: str | None = None, reset: bool =
     else:
         _keep_aside(network, bank)
     bank.active = bank.learning = task
-    if reset:
-        for name in bank.modules_of:
-            for module in network.get_submodule(name).modules():
-                if callable(draw := getattr(module, "reset_parameters", None)):
-                    draw()
 
 
 def finish(network: nn.Module, task: str) -> None:
@@ -145,7 +124,7 @@ def finish(network: nn.Module, task: str) -> None:
 
 
 def select(network: nn.Module, task: str) -> None:
-    """Let the network's parts be those of a task; what a task being learnt has reached is kept aside.
+    """Fetch the parts of a task; those of a task being learnt are stored before.
 
     Raises:
         UnknownNameError: the task was never learnt.
@@ -160,20 +139,7 @@ def select(network: nn.Module, task: str) -> None:
     bank.active = task
 
 
-def stored_bytes(network: nn.Module, task: str) -> int:
-    """Bytes the bank holds for a task.
-
-    Raises:
-        UnknownNameError: the task was never learnt.
-    """
-    bank = parts(network)
-    if task not in bank.tasks:
-        raise UnknownNameError("task", task, bank.tasks, "it was never learnt")
-    kept = [tensor for name, tensor in bank.named_buffers() if name.startswith(f"{task}:")]
-    return sum(tensor.numel() * tensor.element_size() for tensor in kept)
-
-
 def _keep_aside(network: nn.Module, bank: TaskParts) -> None:
-    """Before the network becomes another task's: what the one being learnt has reached."""
+    """Store the values of the task being learnt, before the network becomes another task's."""
     if bank.learning is not None and bank.active == bank.learning:
         bank.store(network, bank.learning)

@@ -12,29 +12,21 @@ from torch import Tensor
 
 from densecl.errors import DataError
 from densecl.files import atomic_path
-from densecl.masking.bits import bits_for, pack, packed_bytes, unpack
+from densecl.masking.bits import bits_for, pack, unpack
 
 FORMAT = "densecl masks 1"
 Shapes = Mapping[str, tuple[int, ...]]
 
 
 def bits_of(values: Mapping[str, Tensor]) -> int:
-    """Bits each number takes: 1 for bool masks, 2 for ternary ones, ceil(log2(tasks + 1)) for owners."""
+    """Bits of each number: 1 for bool masks, 2 for ternary ones, ceil(log2(tasks + 1)) for owners."""
     if all(tensor.dtype == torch.bool for tensor in values.values()):
         return 1
     return bits_for(1 + max(int(tensor.max()) for tensor in values.values() if tensor.numel()))
 
 
 def save_masks(values: Mapping[str, Tensor], path: Path, note: str = "") -> int:
-    """Write masks or owners.
-
-    Args:
-        values: as `binary.masks` or `packnet.owners` return them: bool or uint8 by parameter name.
-        path: .safetensors.
-        note: kept with them, such as the task's name.
-
-    Returns:
-        Bytes of the file: those of `stored_bytes` and a header of names and shapes.
+    """Write masks or owners as `binary.masks` or `packnet.owners` return them; the number of bytes written.
 
     Raises:
         RunError: it cannot be written.
@@ -51,14 +43,7 @@ def save_masks(values: Mapping[str, Tensor], path: Path, note: str = "") -> int:
 
 
 def load_masks(path: Path, shapes: Shapes | None = None) -> dict[str, Tensor]:
-    """Read masks or owners.
-
-    Args:
-        path: written by `save_masks`.
-        shapes: of the weights they are for, by name (`weight_shapes`); None asks nothing.
-
-    Returns:
-        What was saved: bool for one bit, else uint8.
+    """Read masks or owners, for weights of these shapes (`weight_shapes`) where they are given.
 
     Raises:
         DataError: the file is missing, damaged, not ours or of another network: the first name or shape that differs.
@@ -74,32 +59,17 @@ def load_masks(path: Path, shapes: Shapes | None = None) -> dict[str, Tensor]:
     if metadata.get("sha256") != _checksum(packed):
         raise DataError(f"{path} is damaged: its checksum does not fit")
     stored = {name: tuple(shape) for name, shape in json.loads(metadata["shapes"]).items()}
-    if shapes is not None:
-        check_shapes(stored, shapes, path)
+    shapes, advice = stored if shapes is None else shapes, "these masks are of another backbone"
+    for name in dict.fromkeys([*shapes, *stored]):  # in the network's order
+        has, wants = stored.get(name), tuple(shapes.get(name, ()))
+        if has is None:
+            raise DataError(f"{path} has no mask of '{name}', shape {wants}", advice)
+        if name not in shapes:
+            raise DataError(f"{path} has a mask of '{name}', shape {has}, which the network lacks", advice)
+        if has != wants:
+            raise DataError(f"{path} has '{name}' of shape {has}, not {wants}", advice)
     bits = int(metadata["bits"])
     return {name: unpack(packed[name], shape, bits) for name, shape in stored.items()}
-
-
-def check_shapes(stored: Shapes, expected: Shapes, path: Path) -> None:
-    """Refuse masks of another network.
-
-    Raises:
-        DataError: naming the first parameter, in the network's order, that is missing or has another shape.
-    """
-    advice = "these masks are of another backbone"
-    for name, shape in expected.items():
-        if name not in stored:
-            raise DataError(f"{path} has no mask of '{name}', shape {tuple(shape)}", advice)
-        if tuple(stored[name]) != tuple(shape):
-            raise DataError(f"{path} has '{name}' of shape {tuple(stored[name])}, not {tuple(shape)}", advice)
-    for name, shape in stored.items():
-        if name not in expected:
-            raise DataError(f"{path} has a mask of '{name}', shape {tuple(shape)}, which the network lacks", advice)
-
-
-def stored_bytes(shapes: Shapes, bits: int = 1) -> int:
-    """Bytes of the packed numbers alone, each parameter rounded up to whole bytes."""
-    return sum(packed_bytes(torch.Size(shape).numel(), bits) for shape in shapes.values())
 
 
 def _checksum(packed: Mapping[str, Tensor]) -> str:

@@ -27,7 +27,7 @@ class ByTask(Strategy):
     streams: ClassVar[frozenset[str]] = frozenset({"tasks", "classes"})
     oracle: ClassVar[Literal["task"] | None] = "task"
     first_step: ClassVar[Literal["own", "shared"]] = "shared"
-    formula: ClassVar[str] = "finetune"  # of `masking.sizes.sequence_bytes`
+    _formula: ClassVar[str] = "finetune"  # of `masking.sizes.sequence_bytes`
 
     # ---- for methods
 
@@ -104,8 +104,8 @@ class ByTask(Strategy):
         return {name: t for name, t in state.items() if name.startswith(bank) or not is_below(name, banked)}
 
     def model_bytes(self) -> int:
-        """Bytes by the `formula`; tasks have banked normalisation of their own."""
-        return formula_bytes(self.network, self.formula, self.learnt, norms=self.banked)
+        """Bytes by formula; tasks have banked normalisation of their own."""
+        return formula_bytes(self.network, self._formula, self.learnt, norms=self.banked)
 
     # ---- tools
 

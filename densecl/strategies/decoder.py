@@ -10,7 +10,7 @@ from densecl.streams.stream import Step
 class Decoder(ByTask):
     """Matsumoto and Yanai's comparison "decoder": the least that a task needs to keep the others whole."""
 
-    formula = "decoder"
+    _formula = "decoder"
     start: Literal["first", "previous"] = "first"  # whose decoder a task's own starts from
 
     def configure(self) -> None:

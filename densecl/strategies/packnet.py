@@ -20,7 +20,7 @@ class PackNet(ByTask):
     """
 
     first_step: ClassVar[Literal["own", "shared"]] = "own"
-    formula = "packnet"
+    _formula = "packnet"
     first_prune: Share = 0.5  # of the first task's weights that are given up, a layer
     prune: Share = 0.75  # of each later task's
     retrain: Annotated[float, Field(gt=0)] = 0.5  # further training after pruning, in lengths of a step

@@ -22,7 +22,7 @@ class Piggyback(ByTask):
     not there (eq. 4-7). Weights and biases never change, so nothing is forgotten.
     """
 
-    formula = "piggyback"
+    _formula = "piggyback"
     masks: Literal["binary", "ternary"] = "binary"
     init: Literal["constant", "proportional", "random"] = "constant"  # of the scores; see `masking.MaskSettings`
     initial: Positive = 1e-2  # score at the start
@@ -104,4 +104,4 @@ class Piggyback(ByTask):
     def model_bytes(self) -> int:
         """Bytes by formula: a bit a weight, or two, of each further task."""
         masks: dict[str, Any] = {"bits": 1 if self.masks == "binary" else 2, "masked_first": self.mask_first}
-        return formula_bytes(self.network, self.formula, self.learnt, norms=self.banked, **masks)
+        return formula_bytes(self.network, self._formula, self.learnt, norms=self.banked, **masks)

@@ -35,7 +35,7 @@ class ResBlock(ByTask):
 
     first_step: ClassVar[Literal["own", "shared"]] = "own"
     uses_teacher: ClassVar[bool] = False
-    formula = "resblock"
+    _formula = "resblock"
     blocks: Annotated[int, Field(ge=1)] = 6  # of each task; 6 and 9 in the slides
     training: Literal["two-stage", "sequential", "alternating"] = "two-stage"
     first: Annotated[float, Field(gt=0)] = 0.5  # the autoencoder's own iterations, in lengths of step 0; not by turns

@@ -9,7 +9,7 @@ from densecl.streams.stream import Step
 class Scratch(ByTask):
     """Each task trains a network of its own, which starts as that of the first task did (random, or pretrained)."""
 
-    formula = "scratch"
+    _formula = "scratch"
     _initial: dict[str, Tensor] | None = None
 
     def grow(self, step: Step) -> None:

@@ -70,6 +70,8 @@ def parsed(command: str) -> tuple[str, dict[str, Any]]:
     assert found is not None, f"there is no command {name}"
     if not rest or "[" in command or "..." in command:  # stand for what a reader puts there
         return name, {}
+    for parameter in found.params:  # the folders of a reader are not here
+        parameter.callback = None
     with found.make_context(name, list(rest)) as inner:
         return name, dict(inner.params)
 

@@ -66,6 +66,7 @@ def test_the_method_of_the_readme_runs_and_is_scored_again(mine, voc, capsys):
     assert {key: values[key] for key in given} == given
     assert set(values) == set(parse_method("mine.py:Mine").strategy.resolved())
     capsys.readouterr()
-    assert main(["evaluate", str(path.parent)]) == 0
+    assert main(["evaluate", str(path.parent)]) == 2  # a file that a record names is not run
+    assert main(["evaluate", str(path.parent), "--strategy", "mine.py:Mine"]) == 0
     assert main(["table", "results"]) == 0
     assert "Mine" in capsys.readouterr().out

@@ -77,12 +77,21 @@ def _maps(backbone: Backbone, _same: Backbone) -> Iterator[str]:
             stride = stride or height / rows
             if abs((height / stride - rows) - (width / stride - columns)) > 1:  # sides may be rounded
                 yield f"{shown}: Features.decoded is {rows}x{columns}; both sides must shrink alike, by {stride:.3g}"
+            for i, (x, promised) in enumerate(zip(features.encoded, _strides(backbone), strict=False)):
+                if abs(height / promised - x.shape[2]) >= 1 or abs(width / promised - x.shape[3]) >= 1:
+                    size = "x".join(map(str, x.shape[2:]))
+                    yield f"{shown}: Features.encoded[{i}] is {size}; encoder.strides promises stride {promised}"
         again = _features(backbone, images, shown)
         single = _features(backbone, images[:1], f"evaluation on one image of {height}x{width}")
         if not torch.equal(again.decoded, features.decoded):
             yield "evaluation gives other values for the same images: is something random, or counted, in forward?"
         elif not torch.allclose(single.decoded, features.decoded[:1], rtol=1e-3, atol=1e-4):
             yield "evaluation gives other values for an image alone than in a batch: images must not see each other"
+
+
+def _strides(backbone: Backbone) -> tuple[int, ...]:
+    """The strides that an encoder promises, if it does."""
+    return getattr(getattr(backbone, "encoder", None), "strides", ())
 
 
 def _as_high_as_channels(backbone: Backbone) -> list[tuple[int, int]]:

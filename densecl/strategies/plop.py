@@ -164,7 +164,7 @@ def pseudo_labels(
     label = teacher_logits.detach().argmax(1)
     doubt = uncertainty(teacher_logits, n_classes=n_classes, form=form)
     background = target < n_old
-    accepted = background & (doubt < cut[label])
+    accepted = background & (doubt < cut.to(doubt.device)[label])
     labels = torch.where(background, torch.where(accepted, label, 255), target)
     counts = [pixels.sum((1, 2)).to(doubt.dtype) for pixels in (accepted, background)]
     return labels, counts[0] / (counts[1] + 1e-6)

@@ -95,6 +95,13 @@ class DeepToShallow(Small):
         return Features(self.second(shallow), (self.second(shallow), shallow))
 
 
+class WrongStrides(Small):
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Module()
+        self.encoder.strides = (4,)
+
+
 class PromisesAuxiliary(Small):
     auxiliary_channels = (8,)
 
@@ -210,6 +217,7 @@ class Unwritable(Small):
         (ABareMap, r"forward returned a Tensor; it must return densecl\.models\.Features"),
         (NoStages, r"Features\.encoded must be a tuple with at least one map"),
         (DeepToShallow, r"maps of height \[16, 32\]; they must go from shallow to deep"),
+        (WrongStrides, r"on images of 64x64: Features\.encoded\[0\] is 32x32; encoder\.strides promises stride 4"),
         (PromisesAuxiliary, r"training .*there are 0 auxiliary maps; auxiliary_channels promises 1"),
         (WrongAuxiliary, r"Features\.auxiliary\[0\] is \(2, 8, 32, 32\); it must be a tensor \(2, 4, h, w\)"),
         (

@@ -71,19 +71,15 @@ class Scores:
     @cached_property
     def of_others(self) -> dict[Column, float]:
         """Scores of other tasks after the last step. Not ranked: the record does not say which way is better."""
-        scores: dict[Column, float | None] = {}
-        others = [
-            (e, clean(e.task))
-            for step in self.record.steps[-1:]
-            for e in step.evaluations
-            if e is not segmentation(step)
-        ]
-        for evaluation, task in others:
-            scores[Column(f"{task} mIoU", "share")] = evaluation.metrics.get("miou", {}).get("all")
-            for metric, value in evaluation.metrics.items():
-                if not isinstance(value, list | dict):
-                    scores[Column(f"{task} {clean(metric)}", "number")] = value
-        return {column: value for column, value in scores.items() if value is not None}
+        scores: dict[Column, float] = {}
+        for step in self.record.steps[-1:]:
+            others = [evaluation for evaluation in step.evaluations if evaluation is not segmentation(step)]
+            for evaluation, (metric, value) in ((other, item) for other in others for item in other.metrics.items()):
+                kind, name = ("share", "mIoU") if metric == "miou" else ("number", clean(metric))
+                score = value.get("all") if isinstance(value, dict) else value
+                if isinstance(score, int | float):
+                    scores[Column(f"{clean(evaluation.task)} {name}", kind)] = score
+        return scores
 
     def seconds(self) -> float | None:
         """Time of training."""

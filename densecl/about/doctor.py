@@ -10,7 +10,7 @@ import shutil
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -18,9 +18,6 @@ from packaging.version import Version
 
 from densecl import __version__
 from densecl.errors import DenseCLError
-
-if TYPE_CHECKING:
-    from densecl.settings.recipe import BenchmarkRecipe
 
 ESSENTIAL = ("torch", "torchvision", "timm", "avalanche.core")  # packages with binaries that may not fit
 SHOWN = ("torch", "torchvision", "timm", "avalanche-lib", "numpy", "pillow", "safetensors", "pydantic", "typer", "rich")
@@ -33,9 +30,9 @@ class Finding(NamedTuple):
     """One observation: `text` says what is there, `advice` what to do."""
 
     level: Literal["ok", "note", "problem", "error"]  # note: missing, but few runs need it; error: nothing can be run
-    part: str
     text: str
     advice: str = ""
+    part: str = ""
 
 
 def examine(data: Path | None = None, catalogue: Path | None = None) -> list[Finding]:
@@ -54,10 +51,10 @@ def examine(data: Path | None = None, catalogue: Path | None = None) -> list[Fin
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             try:  # whatever is broken here, the other parts can still be examined
-                findings += look(*arguments)
+                findings += [finding._replace(part=part) for finding in look(*arguments)]
             except Exception as error:
                 text = f"cannot be looked at: {type(error).__name__}: {_first_line(error)}"
-                findings.append(Finding("problem", part, text, "see what is said of the other parts"))
+                findings.append(Finding("problem", text, "see what is said of the other parts", part))
     return findings
 
 
@@ -66,25 +63,23 @@ def examine(data: Path | None = None, catalogue: Path | None = None) -> list[Fin
 
 def packages() -> Iterator[Finding]:
     """Python and the packages that densecl requires: their versions, and whether they can be imported."""
-    part, python = "packages", platform.python_version()
+    python = platform.python_version()
     wanted = SpecifierSet(metadata.metadata("densecl")["Requires-Python"] or "" if _version("densecl") else "")
     if python in wanted:
-        yield Finding("ok", part, f"densecl {__version__}, Python {python}")
+        yield Finding("ok", f"densecl {__version__}, Python {python}")
     else:
-        text = f"Python {python}, densecl needs {wanted}"
-        yield Finding("error", part, text, "make an environment with another Python")
-    versions = [f"{name} {installed}" for name in SHOWN if (installed := _version(name))]
-    yield Finding("ok", part, ", ".join(versions))
+        yield Finding("error", f"Python {python}, densecl needs {wanted}", "make an environment with another Python")
+    yield Finding("ok", ", ".join(f"{name} {installed}" for name in SHOWN if (installed := _version(name))))
     for requirement in _requirements("densecl"):
         if fault := unmet(requirement, _version(requirement.name)):
-            yield Finding("error", part, fault, f"pip install '{requirement.name}{requirement.specifier}'")
+            yield Finding("error", fault, f"pip install '{requirement.name}{requirement.specifier}'")
     yield from pair(_version("torch"), _version("torchvision"), _requirements("torchvision"))
     for name in ESSENTIAL:
         try:
             importlib.import_module(name)
         except Exception as error:  # an extension that does not fit raises OSError or RuntimeError
             advice = f"pip install --force-reinstall {name.partition('.')[0].replace('avalanche', 'avalanche-lib')}"
-            yield Finding("error", part, f"import {name} fails: {_first_line(error)}", advice)
+            yield Finding("error", f"import {name} fails: {_first_line(error)}", advice)
 
 
 def pair(torch: str | None, torchvision: str | None, requirements: list[Requirement]) -> Iterator[Finding]:
@@ -92,22 +87,20 @@ def pair(torch: str | None, torchvision: str | None, requirements: list[Requirem
     if torch is None or torchvision is None:
         return
     needed = [each.specifier for each in requirements if each.name == "torch" and unmet(each, torch)]
-    texts = [
-        f"torchvision {torchvision} needs torch{specifier}, and torch {torch} is installed" for specifier in needed
-    ]
+    texts = [f"torchvision {torchvision} needs torch{which}, and torch {torch} is installed" for which in needed]
     if len({Version(each).local for each in (torch, torchvision)} - {None}) > 1:
         texts.append(f"torch {torch} and torchvision {torchvision} are builds for different devices")
     advice = "install both from one index: pip install --upgrade torch torchvision"
-    yield from (Finding("problem", "packages", text, advice) for text in texts)
+    yield from (Finding("problem", text, advice) for text in texts)
 
 
 def extras() -> Iterator[Finding]:
     """Packages that single options need."""
     for name, use in EXTRAS.items():
         if installed := _version(name):
-            yield Finding("ok", "extras", f"{name} {installed}, for {use}")
+            yield Finding("ok", f"{name} {installed}, for {use}")
         else:
-            yield Finding("note", "extras", f"{name} is not installed (for {use})", f"pip install 'densecl[{name}]'")
+            yield Finding("note", f"{name} is not installed (for {use})", f"pip install 'densecl[{name}]'")
 
 
 def unmet(requirement: Requirement, installed: str | None) -> str:
@@ -146,18 +139,18 @@ def devices() -> Iterator[Finding]:
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         device = torch.cuda.get_device_properties(index)
         memory = f"{device.total_memory / 2**30:.0f} GiB"
-        yield Finding("ok", "devices", f"cuda:{index}: {device.name}, {memory}, CUDA {torch.version.cuda}")
+        yield Finding("ok", f"cuda:{index}: {device.name}, {memory}, CUDA {torch.version.cuda}")
     if not torch.cuda.is_available() and (DRIVER.exists() or shutil.which("nvidia-smi")):
         here, cuda = f"a GPU is here, but torch {torch.__version__}", torch.version.cuda
         text = f"{here} (CUDA {cuda}) cannot use it" if cuda else f"{here} is a build without CUDA"
         advice = "look at nvidia-smi: is the driver new enough for this CUDA?" if cuda else "see pytorch.org"
-        yield Finding("problem", "devices", text, advice)
+        yield Finding("problem", text, advice)
     if torch.backends.mps.is_available():
-        yield Finding("ok", "devices", "mps: Apple's GPU; nobody has tried densecl on it")
+        yield Finding("ok", "mps: Apple's GPU; nobody has tried densecl on it")
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     limited = f" (OMP_NUM_THREADS={os.environ['OMP_NUM_THREADS']})" if "OMP_NUM_THREADS" in os.environ else ""
-    text = f"cpu: {usable} core{'s' * (usable > 1)}, torch computes with {torch.get_num_threads()} threads{limited}"
-    yield Finding("ok", "devices", text)
+    threads = f"torch computes with {torch.get_num_threads()} threads{limited}"
+    yield Finding("ok", f"cpu: {usable} core{'s' * (usable > 1)}, {threads}")
 
 
 def folders(data: Path | None = None) -> Iterator[Finding]:
@@ -176,14 +169,14 @@ def folders(data: Path | None = None) -> Iterator[Finding]:
         if not existing.is_dir() or not os.access(existing, os.W_OK):
             read_only = name.startswith("data")  # data may lie in a folder that is
             level, advice = ("note", "") if read_only else ("problem", f"choose another with {option}")
-            yield Finding(level, "folders", f"{name} cannot be written", advice)
+            yield Finding(level, f"{name} cannot be written", advice)
         elif free < LITTLE:
-            yield Finding("problem", "folders", room, f"free some, or choose another place with {option}")
+            yield Finding("problem", room, f"free some, or choose another place with {option}")
         else:
-            yield Finding("ok", "folders", room)
+            yield Finding("ok", room)
     asked = os.environ.get("DENSECL_DATA")
     if asked and not Path(asked).expanduser().is_dir():
-        yield Finding("problem", "folders", f"DENSECL_DATA={asked}: there is no such folder", "correct the variable")
+        yield Finding("problem", f"DENSECL_DATA={asked}: there is no such folder", "correct the variable")
 
 
 def _size(folder: Path) -> str:
@@ -206,9 +199,9 @@ def recipes(catalogue: Path | None = None) -> Iterator[Finding]:
     try:
         families, methods = recipe_folders.benchmark_recipes(catalogue), recipe_folders.strategy_recipes(catalogue)
         text = f"{len(families)} benchmark families, {len(methods)} strategies and plugins"
-        yield Finding("ok", "recipes", f"{text} in {', '.join(map(str, recipe_folders.folders(catalogue)))}")
+        yield Finding("ok", f"{text} in {', '.join(map(str, recipe_folders.folders(catalogue)))}")
     except DenseCLError as error:  # every command needs them
-        yield Finding("error", "recipes", _first_line(error), "mend the file, or leave out --catalogue")
+        yield Finding("error", _first_line(error), "mend the file, or leave out --catalogue")
 
 
 def data_sets(root: Path | None = None, catalogue: Path | None = None) -> Iterator[Finding]:
@@ -216,7 +209,6 @@ def data_sets(root: Path | None = None, catalogue: Path | None = None) -> Iterat
     from densecl.data import canonical, data_set
     from densecl.data import names as data_sets_here
 
-    part = "data sets"
     uses: dict[str, list[str]] = {}
     for recipe in _readable(catalogue):
         overlays = [recipe, *recipe.split.values()]
@@ -230,33 +222,32 @@ def data_sets(root: Path | None = None, catalogue: Path | None = None) -> Iterat
         try:
             place = (data := data_set(name)).search(root)
         except DenseCLError as error:  # several folders look like it
-            yield Finding("problem", part, f"{name}: {error}")
+            yield Finding("problem", f"{name}: {error}")
             continue
         if place is not None:
             yield _opened(name, place, used_by)
         elif data.made == "all":
-            yield Finding("ok", part, f"{name}: is drawn at its first use{used_by}")
+            yield Finding("ok", f"{name}: is drawn at its first use{used_by}")
         else:
-            yield Finding("note", part, f"{name}: is not here{used_by}", data.hint())
+            yield Finding("note", f"{name}: is not here{used_by}", data.hint())
 
 
 def _opened(name: str, place: Path, used_by: str) -> Finding:
     """Images of a data set by its lists, compared with the published counts."""
     from densecl.data import data_set, open_dataset
 
-    part = "data sets"
     if data_set(name).made == "masks":  # they are painted when a split is opened
-        return Finding("ok", part, f"{name}: {place}{used_by}", f"`densecl data verify {name}` reads its masks")
+        return Finding("ok", f"{name}: {place}{used_by}", f"`densecl data verify {name}` reads its masks")
     try:
         counts = {split: len(open_dataset(name, split, place)) for split in ("train", "test")}
     except DenseCLError as error:
-        return Finding("problem", part, f"{name}: {error}", f"`densecl data verify {name}` says more")
+        return Finding("problem", f"{name}: {error}", f"`densecl data verify {name}` says more")
     text = f"{name}: {place}, {counts['train']:,} training and {counts['test']:,} test images{used_by}"
     official = data_set(name).counts
     other = [f"{official[split]:,} {split}" for split, count in counts.items() if count != official.get(split, count)]
     if other:
-        return Finding("note", part, text, f"published are {' and '.join(other)}: not comparable with papers")
-    return Finding("ok", part, text)
+        return Finding("note", text, f"published are {' and '.join(other)}: not comparable with papers")
+    return Finding("ok", text)
 
 
 def weights(catalogue: Path | None = None) -> Iterator[Finding]:
@@ -278,10 +269,10 @@ def weights(catalogue: Path | None = None) -> Iterator[Finding]:
         place = weights_place(encoder)
         path = place if place.is_file() else _cached(encoder)
         if path is not None:
-            yield Finding("ok", "weights", f"{encoder}: {path}{used_by}")
+            yield Finding("ok", f"{encoder}: {path}{used_by}")
         else:
             advice = f"is downloaded at its first use; without a network put its file at {place}, or --weights none"
-            yield Finding("note", "weights", f"{encoder}: is not here{used_by}", advice)
+            yield Finding("note", f"{encoder}: is not here{used_by}", advice)
 
 
 def _cached(encoder: str) -> str | None:
@@ -294,7 +285,7 @@ def _cached(encoder: str) -> str | None:
     return next((path for path in paths if isinstance(path, str)), None)
 
 
-def _readable(catalogue: Path | None) -> "Iterable[BenchmarkRecipe]":
+def _readable(catalogue: Path | None) -> Iterable[Any]:
     """All families of benchmarks; none where a recipe is broken, which `recipes` reports."""
     from densecl.settings.catalogue import benchmark_recipes
 

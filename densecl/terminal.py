@@ -1,4 +1,4 @@
-"""What terminals and other streams can show. Rich is imported only when something is laid out."""
+"""Terminals and other streams: width, colours, consoles. Rich is imported only when something is laid out."""
 
 import contextlib
 import io

@@ -1,7 +1,7 @@
 """One run of a sweep: `python -m densecl.cli.child run --benchmark ...`, as `densecl run ...` but for its end.
 
-Its standard input is a pipe that the sweep holds. When the sweep is gone, however it went, the pipe closes and the run
-stops as after Ctrl-C; so no run is left behind, and none trains what nobody waits for.
+Its standard input is a pipe that the process beside it holds (`densecl.sweep.launch`). When that is gone, however it
+went, the pipe closes and the run stops as after Ctrl-C: no run is left behind, none trains what nobody waits for.
 """
 
 import os

@@ -91,7 +91,7 @@ class Estimate:
         """A step is evaluated, trained by this run or loaded."""
         if self._training and self._step == step and self._first:  # a loaded one says nothing of those to come
             self._besides = now - self._ended - (self._last - self._first[1])
-        self._step, self._done, self._training, self._ended = step + 1, 0, False, now
+        self._training, self._step, self._done, self._ended = False, step + 1, 0, now
 
     def share(self) -> float:
         """Iterations that are done, as a part of all."""
@@ -101,9 +101,10 @@ class Estimate:
         """Seconds until the step in training has done its iterations, and until the run ends; None while unknown."""
         if self._rate is None:
             return None, None
-        later = self.iterations[self._step + self._training :]
+        step, training = self._step, self._training  # in this order: the display asks from a thread of its own
+        later = self.iterations[step + training :]
         left = sum(later) * self._rate + len(later) * self._besides
-        if not self._training:
+        if not training:
             return None, left
-        due = (self.iterations[self._step] - self._done) * self._rate - (now - self._last if self._first else 0.0)
+        due = (self.iterations[step] - self._done) * self._rate - (now - self._last if self._first else 0.0)
         return max(0.0, due), left + max(0.0, due) + max(0.0, self._besides + min(0.0, due))

@@ -1,4 +1,4 @@
-"""What happens in a run, told once to all who listen: progress, TensorBoard, Weights & Biases.
+"""Events of a run, told once to all who listen: progress, TensorBoard, Weights & Biases.
 
 The loop and the runner tell `Listeners`; it reads the losses for all of them together, seldom enough that a GPU is not
 kept waiting, and hands on plain numbers. A listener overrides the methods of `Listener` that it needs.
@@ -206,7 +206,7 @@ def scores(step: StepRecord, record: Record) -> dict[str, float]:
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, as a phrase."""
+    """The first line of an error's message, as a phrase."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 

@@ -1,4 +1,4 @@
-"""Who hears how a run goes: progress always, TensorBoard and Weights & Biases where they were asked for."""
+"""The listeners of a run: progress always, TensorBoard and Weights & Biases where they were asked for."""
 
 import importlib.util
 from typing import TYPE_CHECKING

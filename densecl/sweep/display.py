@@ -1,4 +1,4 @@
-"""How a sweep goes, on standard error: the table as it fills on a terminal, a line for each run elsewhere."""
+"""Progress of a sweep on standard error: the table as it fills on a terminal, a line for each run elsewhere."""
 
 import shutil
 import time
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from rich.live import Live
 from rich.text import Text
 
-from densecl.sweep.engine import Ended, Engine
 from densecl.sweep.jobs import Job
+from densecl.sweep.submit import Ended, Engine
 from densecl.tables.forms.text import humanise, render
 from densecl.tables.table import rows
 from densecl.terminal import say, stderr_console

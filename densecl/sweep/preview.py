@@ -1,4 +1,4 @@
-"""What a sweep would do, before it does it: every run, what is left of it, and what that will cost."""
+"""The preview of a sweep: every run, what is left of it, and what that will cost."""
 
 import copy
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Which run of a sweep may start: of runs that share a first step one trains it, and the others begin when it is there.
+"""The order of runs: of those that share a first step one trains it, and the others begin when it is there.
 
 The lock in `densecl.runner.share` would make them wait as well, but each in a slot that another run could use.
 """

@@ -21,10 +21,10 @@ from submitit.core.utils import FailedJobError
 
 from densecl.errors import RunError, SettingError
 from densecl.files import write_text
-from densecl.sweep.engine import Ended, Engine
 from densecl.sweep.jobs import Job
 from densecl.sweep.planfile import SlurmSettings
 from densecl.sweep.schedule import leaders, may_start
+from densecl.sweep.submit import Ended, Engine
 
 COMMANDS = ("sbatch", "srun", "squeue", "scontrol")
 PATIENCE = 20.0  # seconds until a record, written on another machine, must be seen on this one
@@ -63,7 +63,7 @@ class Slurm(Engine):
         self.said = f"SLURM: {len(jobs) - found} jobs submitted" + (f", {found} in the queue already" if found else "")
 
     def poll(self) -> list[Ended]:
-        """What has left the queue; jobs whose first step is there need not wait for the whole run that trained it."""
+        """Collect what has left the queue, and let jobs go whose first step is there: they need not wait for all of a run."""
         states = self._queue()
         if states is None:  # SLURM did not answer: nothing is known
             return []
@@ -141,7 +141,7 @@ class Slurm(Engine):
                 free -= 1
 
     def _state(self, number: int) -> str:
-        """Of a job in the queue, in SLURM's words."""
+        """The state of a job in the queue, in SLURM's words."""
         return self._states.get(self._ids[number], "")
 
     def _queue(self) -> dict[str, str] | None:
@@ -162,13 +162,13 @@ def parameters(settings: SlurmSettings, options: Mapping[str, str] | None = None
 
 
 def _ask(*command: str) -> str | None:
-    """What a command of SLURM prints; None where it fails."""
+    """The output of a command of SLURM; None where it fails."""
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         return subprocess.run(command, capture_output=True, text=True, timeout=ASK, check=True).stdout
     return None
 
 
 def _reason(job_id: str) -> str:
-    """How SLURM says that a job ended, as long as it remembers."""
+    """The state in which a job ended, as long as SLURM remembers."""
     match = re.search(r"JobState=(\S+)", _ask("scontrol", "--oneliner", "show", "job", job_id) or "")
     return f" as {match[1]}" if match else ""

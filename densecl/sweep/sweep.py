@@ -15,10 +15,11 @@ from densecl.listeners.progress import Progress
 from densecl.records.record import Record
 from densecl.runner.folder import locked
 from densecl.sweep.display import Display
-from densecl.sweep.engine import Ended, Engine
 from densecl.sweep.jobs import Job, Where, check, make_jobs
 from densecl.sweep.planfile import SweepPlan, expand, read_plan
 from densecl.sweep.preview import describe, runs
+from densecl.sweep.slurm import Slurm, require_slurm
+from densecl.sweep.submit import Ended, Engine, Local
 from densecl.tables.forms.text import humanise
 
 ENGINES = ("local", "slurm")
@@ -68,11 +69,7 @@ class Sweep:
     def start(self, jobs: Sequence[Job]) -> Engine:
         """An engine for some of the jobs."""
         if self.engine == "local":
-            from densecl.sweep.local import Local
-
             return Local(jobs, self.logs, self.slots, self.threads, self.devices)
-        from densecl.sweep.slurm import Slurm
-
         return Slurm(jobs, self.logs, self.folder, self.plan.slurm, self.threads)
 
 
@@ -117,8 +114,6 @@ def prepare(
         raise UnknownNameError("engine", engine, ENGINES)
     remote = engine == "slurm"
     if remote:
-        from densecl.sweep.slurm import require_slurm
-
         require_slurm()
     where = Where(
         Path(output),

@@ -198,7 +198,7 @@ def test_no_line_is_wider_than_the_terminal(width):
 
 
 @given(done=st.integers(0, 40), ascii_only=st.booleans())
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_a_bar_tells_done_from_not_done_without_colour(done, ascii_only):
     screen = Console(file=Ascii() if ascii_only else io.StringIO(), force_terminal=True, width=60, no_color=True)
     progress = Progress(console=screen, clock=Clock())
@@ -208,6 +208,7 @@ def test_a_bar_tells_done_from_not_done_without_colour(done, ascii_only):
     for line, share in zip(frame(progress), (0.5 + done / 80, done / 40), strict=True):
         full, half = re.match(r"(?:run |step) ([━-]*)(╸?) *\d+%", line).groups()
         assert len(full) + len(half) / 2 == pytest.approx(share * whole, abs=1)
+    progress.run_finished("finished")
 
 
 def test_words_are_left_out_whole_and_from_the_end():

@@ -20,8 +20,8 @@ from densecl.cli import main
 from densecl.records.record import find_records
 from densecl.sweep import launch
 from densecl.sweep.jobs import Where, check, make_jobs
-from densecl.sweep.local import Local
 from densecl.sweep.planfile import expand, read_plan
+from densecl.sweep.submit import Local
 from tiny_runs import BACKBONE, SETTINGS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -79,7 +79,7 @@ def notes(tmp_path):
     return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def noted(tmp_path, what, count, seconds=30):
+def noted(tmp_path, what, count, seconds=120):
     """Wait for so many notes of one kind; the processes that wrote them."""
     deadline = time.monotonic() + seconds
     while len(found := [int(note[3]) for note in notes(tmp_path) if note[0] == what]) < count:
@@ -88,7 +88,7 @@ def noted(tmp_path, what, count, seconds=30):
     return found
 
 
-def drive(engine, jobs, seconds=30):
+def drive(engine, jobs, seconds=120):
     """Poll until all have ended; what ended, and how many ran at each look."""
     ended, counts, deadline = [], [], time.monotonic() + seconds
     while len(ended) < len(jobs):
@@ -183,9 +183,9 @@ def test_ctrl_c_and_sigkill_leave_no_run_behind_and_each_has_time_to_write(voc, 
     sweep.start()
     processes = noted(tmp_path, "begin", 2)
     (os.killpg if number == signal.SIGINT else os.kill)(sweep.pid, number)
-    sweep.join(30)
+    sweep.join(60)
     assert sweep.exitcode == (130 if number == signal.SIGINT else -number)
-    assert len(noted(tmp_path, "stopped", stopped, 0.1 if number == signal.SIGINT else 30)) == stopped
+    assert len(noted(tmp_path, "stopped", stopped, 0.1 if number == signal.SIGINT else 60)) == stopped
     assert all(gone(process) for process in processes)
 
 

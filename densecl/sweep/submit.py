@@ -1,4 +1,4 @@
-"""The engine `local`: so many runs at a time on this machine, each submitted when a slot is free.
+"""Runs carried out through submitit: what both engines share, and the engine `local`; `slurm` has the other.
 
 By hand is what submitit's local executor lacks: slots with a GPU each, runs that end with the sweep however it ends
 (submitit's live on), and time to write what is pending (submitit gives them a second).
@@ -9,21 +9,70 @@ import os
 import signal
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import filelock
 import submitit
 from submitit.core.utils import UncompletedJobError
 
-from densecl.sweep.engine import Ended, Engine
+from densecl.sweep import launch
 from densecl.sweep.jobs import Job
-from densecl.sweep.launch import PATIENCE, explain_exit
-from densecl.sweep.schedule import may_start
+from densecl.sweep.schedule import in_order, may_start
 
 HELD = 60.0  # seconds to wait for a run's folder that another process holds
 FOREVER = 10**7  # minutes that a run may take; submitit would end it after two
 FROM_TERMINAL = {signal.SIGINT, signal.SIGHUP}  # what a terminal sends to a sweep and to all processes of its group
+
+
+class Ended(NamedTuple):
+    """A run that ended, and what is wrong where it did not finish; `lines` are the last it wrote."""
+
+    job: Job
+    problem: str = ""
+    lines: tuple[str, ...] = ()
+
+
+class Engine(ABC):
+    """Carries out jobs; every method returns soon. `said` is a line about its start, where there is one.
+
+    Args:
+        logs: file of each job, by number. threads: of each run. interval: seconds between two polls.
+    """
+
+    said = ""
+
+    def __init__(self, jobs: Sequence[Job], logs: Mapping[int, Path], threads: int, interval: float):
+        self._open = {job.number: job for job in in_order(jobs)}  # have not ended
+        self._logs, self._threads, self.interval = logs, str(threads), interval
+
+    @abstractmethod
+    def poll(self) -> list[Ended]:
+        """Start the jobs that may start, and collect those that ended since the last call."""
+
+    @abstractmethod
+    def running(self) -> list[Job]:
+        """The jobs that run now."""
+
+    @abstractmethod
+    def stop(self) -> str:
+        """Leave off before all has ended; a sentence about what becomes of the rest."""
+
+    def waiting(self) -> int:
+        """The number of jobs that have not begun."""
+        return len(self._open) - len(self.running())
+
+    def _launch(self, job: Job, sweep: Path | None = None, **variables: str | None) -> launch.Launch:
+        """The function that submitit calls for a job."""
+        variables |= {"OMP_NUM_THREADS": self._threads, "MKL_NUM_THREADS": self._threads}
+        return launch.Launch(launch.RUN, job.words, self._logs[job.number].absolute(), variables, sweep)
+
+    def _end(self, job: Job, problem: str = "") -> Ended:
+        """Note that a job has ended."""
+        del self._open[job.number]
+        return Ended(job, problem, launch.last_lines(self._logs[job.number]) if problem else ())
 
 
 class Local(Engine):
@@ -73,7 +122,7 @@ class Local(Engine):
     def stop(self) -> str:
         """End the runs; each goes on where it was when the same command is given again."""
         self._held_open.close()
-        deadline = time.monotonic() + PATIENCE + 10
+        deadline = time.monotonic() + launch.PATIENCE + 10
         while time.monotonic() < deadline and not all(task.done() for _, task in self._running.values()):
             time.sleep(0.05)
         self._close()
@@ -81,10 +130,10 @@ class Local(Engine):
 
     def _submit(self, job: Job, slot: int) -> submitit.Job[int]:
         devices = self._devices or (os.environ.get("CUDA_VISIBLE_DEVICES"),)  # submitit hides all of them
-        launch = self._launch(job, self._pipe, CUDA_VISIBLE_DEVICES=devices[slot % len(devices)])
+        function = self._launch(job, self._pipe, CUDA_VISIBLE_DEVICES=devices[slot % len(devices)])
         before = signal.pthread_sigmask(signal.SIG_BLOCK, FROM_TERMINAL)  # is inherited: Ctrl-C is for the sweep alone
         try:
-            return self._executor.submit(launch)
+            return self._executor.submit(function)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -94,10 +143,10 @@ class Local(Engine):
         except UncompletedJobError as error:  # of submitit's process, not of the run; it holds a traceback
             reasons = [line for line in str(error).splitlines() if "Error" in line] or ["its watcher was killed"]
             return self._end(job, f"it could not be watched: {reasons[-1].strip()}")
-        return self._end(job, explain_exit(code) if code else "")
+        return self._end(job, launch.explain_exit(code) if code else "")
 
     def _held_elsewhere(self, job: Job) -> bool:
-        """Whether another process has the run's folder: one of a sweep that was killed takes a moment to end.
+        """True if another process has the run's folder: one of a sweep that was killed takes a moment to end.
 
         After a while the run is started all the same, and says that its folder is in use.
         """

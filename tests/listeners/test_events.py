@@ -184,6 +184,7 @@ def test_scores_have_flat_names_and_leave_out_what_does_not_exist():
 def test_a_package_that_is_absent_is_named_before_data_is_read(name, tmp_path, monkeypatch, capsys):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda each, *more: None if each == name else find(each, *more))
+    (tmp_path / "no data here").mkdir()
     assert main(run_words(tmp_path / "no data here", tmp_path / "results", f"--{name}")) == 2
     assert capsys.readouterr().err == f"densecl: --{name}: {name} is not installed. pip install 'densecl[{name}]'\n"
     assert not (tmp_path / "results").exists()

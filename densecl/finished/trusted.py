@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from densecl.records.record import Record
 
 CODE = re.compile(r"[^(]*:[^(]*")  # the name in `file.py:Class(key=value)`
-NOT_CODE = ("root", "weights", "loss_weights", "style", "device")  # settings whose value may hold a colon
+# settings whose value may hold a colon; a `kind` of task comes from a recipe of the user's, else it is refused there
+NOT_CODE = ("root", "weights", "loss_weights", "style", "device", "kind")
 
 
 def record_path(folder: Path) -> Path:

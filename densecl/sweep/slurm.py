@@ -63,7 +63,7 @@ class Slurm(Engine):
         self.said = f"SLURM: {len(jobs) - found} jobs submitted" + (f", {found} in the queue already" if found else "")
 
     def poll(self) -> list[Ended]:
-        """Collect what has left the queue, and let jobs go whose first step is there: they need not wait for all of a run."""
+        """Collect what has left the queue, and let jobs go whose first step is there, before its run has ended."""
         states = self._queue()
         if states is None:  # SLURM did not answer: nothing is known
             return []

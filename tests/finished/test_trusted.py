@@ -50,7 +50,7 @@ def test_code_that_a_record_names_is_not_imported(run_copy, mark, capsys, monkey
     picture = next((run_copy / "pictures").glob("*.png"))
     for words in (["evaluate", run_copy], ["predict", run_copy, picture, "-o", mark.parent / "o"]):
         if key == "task":  # such a class comes from a recipe of the user's
-            assert "see --catalogue" in refused(capsys, words, run_copy, code)
+            refused(capsys, words, run_copy, "'settings.stream.tasks.0.kind' cannot be")
         else:
             line = refused(capsys, words, run_copy, code, "code that a record names is not run")
             assert f"--strategy {code}" in line

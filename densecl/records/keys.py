@@ -20,9 +20,6 @@ def resolve(name: str, known: set[str], option: str) -> str:
     """The full key of a name: itself, or the only key that ends in it (`setting` is `stream.setting`).
 
     A setting goes before a key of the environment that ends alike. Messages name the `option`, such as `--filter`.
-
-    Raises:
-        SettingError: no such key, naming the nearest; or several, naming them.
     """
     if name in known:
         return name

@@ -31,10 +31,7 @@ class Compared(NamedTuple):
 
 
 def against(tables: Sequence[Table], reported: Sequence[Reported], group: str | None = None) -> list[Table]:
-    """The tables with a row of reported numbers, and our difference to them, below each of our rows they compare to.
-
-    The tables show scores after the last step, and were made with the grouping `group`.
-    """
+    """Tables made with `group`, with reported numbers and our difference to them below each row they compare to."""
     return [_beside(table, reported, group) for table in tables]
 
 

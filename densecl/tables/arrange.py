@@ -18,10 +18,6 @@ def sort_rows(tables: Sequence[Table], text: str) -> list[Table]:
     Without a direction the best comes first, the smallest where no value is better. Rows without a value come last
     either way, equal rows stay as they are. A table without the column stays as it is. COLUMN is a heading, `base` or
     `added` (the first range of classes and the second), strategy, backbone or seeds.
-
-    Raises:
-        UnknownNameError: no table has the column.
-        SettingError: another direction than asc and desc.
     """
     heading, direction = _heading_and_direction(tables, text)
     if heading not in NAMES:
@@ -33,10 +29,6 @@ def choose_columns(tables: Sequence[Table], texts: Sequence[str]) -> list[Table]
     """The tables with the columns that are named, in that order; strategy, backbone and seeds always stay.
 
     A text holds a heading, or several with commas between; `base` and `added` will do for ranges of classes.
-
-    Raises:
-        UnknownNameError: no table has a column.
-        SettingError: no name at all.
     """
     headings = {column.heading for table in tables for column in table.columns}
     names: list[str] = []

@@ -54,10 +54,6 @@ def table(
 
     Returns:
         Tables that can be printed; `densecl.tables.forms.text.render` has more forms.
-
-    Raises:
-        RecordError: no such folder, or no runs in it that meet the conditions.
-        UnknownNameError, SettingError, SpecError: an unknown name or value; runs that must not be averaged.
     """
     if layout not in (None, "paper"):
         raise SettingError(f"unknown layout '{layout}'", "known: paper")

@@ -24,10 +24,7 @@ class Configuration:
 
 
 def configurations(records: Sequence[Record], over: Sequence[str] = ()) -> list[Configuration]:
-    """The rows of a benchmark's table, in the order in which they first appear. An unfinished run is a row alone.
-
-    `over` holds the full keys of settings that may differ within a row.
-    """
+    """Rows of a benchmark's table in order of appearance; settings `over` may differ. An unfinished run has its own."""
     rows: dict[tuple[str, ...], list[Record]] = {}
     for record in records:
         settings = json.dumps(identity(record, (*UNHASHED, *over)), sort_keys=True)
@@ -37,11 +34,7 @@ def configurations(records: Sequence[Record], over: Sequence[str] = ()) -> list[
 
 
 def averaged_keys(records: Sequence[Record], names: Sequence[str]) -> tuple[str, ...]:
-    """The full keys of the settings that `--over` names, one or several with commas between.
-
-    Raises:
-        SettingError: no run has such a setting, or several end alike.
-    """
+    """The full keys of the settings that `--over` names, one or several with commas between."""
     known = {key for record in records for key in flatten(record.settings)} if names else set()
     single = [name.strip() for text in names for name in text.split(",") if name.strip()]
     return tuple(dict.fromkeys(resolve(name, known, "--over") for name in single))

@@ -74,11 +74,7 @@ class Clash(NamedTuple):
 
 
 def refuse(records: Sequence[Record], over: Sequence[str] = (), where: Callable[[Record], str] | None = None) -> None:
-    """Stop before runs are averaged that should not be; `where` gives the name of a run's folder.
-
-    Raises:
-        SettingError: naming two runs and what differs.
-    """
+    """Stop before runs are averaged that should not be; `where` gives the name of a run's folder for the message."""
     where = where or _usual_folder
     for members in by_benchmark(records).values():
         for row in configurations(members, over):

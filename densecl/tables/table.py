@@ -72,9 +72,6 @@ def rows(
     Runs of one configuration are averaged whatever code and machine they come from; a footnote says where those
     differ, and `densecl.tables.provenance.refuse` stops before. They may also differ by the settings of `over`, such as
     `stream.order`. `group` is a grouping's name, or `file.py:Class` of one's own; for the other options see `View`.
-
-    Raises:
-        UnknownNameError, SettingError: no such grouping, preset or setting.
     """
     if labels is not None:
         unseen_under(labels)  # refuses unknown ones

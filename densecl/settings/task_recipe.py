@@ -11,6 +11,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PydanticUserError,
     SerializeAsAny,
     ValidationError,
     ValidationInfo,
@@ -128,7 +129,10 @@ AnyTask = Annotated[SerializeAsAny[TaskSettings], BeforeValidator(of_kind)]
 @cache
 def _model(cls: Any) -> type[TaskSettings]:
     """The keys of every task and of a kind."""
-    model = create_model(cls.__name__, __base__=TaskSettings, **cls.declared())
+    try:
+        model = create_model(cls.__name__, __base__=TaskSettings, **cls.declared())
+    except PydanticUserError as error:  # a type that no recipe can hold, such as a tensor
+        raise SettingError(f"{cls.__name__}: a setting's type cannot be checked: {error.message}") from error
     model.cls = cls
     return model
 

@@ -120,9 +120,14 @@ class Task:
     @classmethod
     def declared(cls) -> dict[str, tuple[Any, Any]]:
         """The kind's settings: name -> (type, default); the default is `...` where a value must be given."""
-        hints = get_type_hints(cls, include_extras=True)
+        try:
+            hints = get_type_hints(cls, include_extras=True)
+        except NameError as error:
+            raise SettingError(f"{cls.__name__}: an annotation cannot be read: {error}") from error
         own = [key for key in hints if not key.startswith("_") and key not in Task.__annotations__]
         own = [key for key in own if hints[key] is not ClassVar and get_origin(hints[key]) is not ClassVar]
+        if taken := [key for key in own if hasattr(Task, key)]:
+            raise SettingError(f"{cls.__name__}.{taken[0]} is a method of Task", "give the setting another name")
         return {key: (hints[key], getattr(cls, key, ...)) for key in own}
 
     @classmethod

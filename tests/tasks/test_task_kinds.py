@@ -79,6 +79,7 @@ name = "figures"
 kind = "segmentation"
 data = "figures"
 """
+BARE = "from densecl.tasks import Task\nclass Edges(Task):\n    kind = 'e'\n"
 COLOURS = {"name": "colours", "kind": "colorization", "data": "tints"}
 
 
@@ -199,6 +200,9 @@ def test_a_recipe_with_a_broken_class_disturbs_only_those_who_use_it(catalogue):
             "from densecl.tasks import Task\nclass Edges(Task):\n    kind = 'e'\n    size: int = 3",
             "'size' is a key of every",
         ),
+        (f"{BARE}    loss: str = 'l1'", r"Edges.loss is a method of Task"),
+        (f"{BARE}    unit: 'Missing' = 3", "Edges: an annotation cannot be read: name 'Missing'"),
+        (f"{BARE}    unit: Task = None", "Edges: a setting's type cannot be checked"),
     ],
 )
 def test_a_class_that_is_no_kind_is_refused(source, message, catalogue):

@@ -223,7 +223,7 @@ class BenchmarkRecipe(SectionOverlay):
     def own_kinds(self) -> dict[str, Path]:
         """The kinds of task that the recipe names as `file.py:Class`, and its folder: paths are relative to it."""
         tasks = [task for part in (self, *self.split.values()) for task in part.stream.get("tasks", ())]
-        return {task["kind"].partition("(")[0]: self.source.parent for task in tasks if is_own(task)}
+        return {task["kind"].partition("(")[0].strip(): self.source.parent for task in tasks if is_own(task)}
 
 
 class StrategyRecipe(Settings):

@@ -1,4 +1,4 @@
-"""Terminals and other streams: width, colours, consoles. Rich is imported only when something is laid out."""
+"""Terminals and other streams: width, colours, consoles, times in words. Rich is imported when text is laid out."""
 
 import contextlib
 import io
@@ -57,3 +57,17 @@ def say(console: "Console", text: str) -> None:
     stamp = "" if console.is_interactive else f"{time.strftime('%H:%M:%S')} "
     with contextlib.suppress(OSError):  # a full disk under the log must not end what is being computed
         console.print(stamp + text, markup=False, soft_wrap=True)
+
+
+def humanise(seconds: float) -> str:
+    """`42s`, `3m 05s`, `2h 07m` or `5d 03h`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60:02d}s"
+    minutes = round(seconds / 60)
+    if minutes < 6000:
+        return f"{minutes // 60}h {minutes % 60:02d}m"
+    hours = round(seconds / 3600)
+    return f"{hours // 24}d {hours % 24:02d}h"

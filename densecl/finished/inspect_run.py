@@ -11,9 +11,8 @@ from rich.text import Text
 from densecl.finished.trusted import read_run
 from densecl.records.layout import ranges
 from densecl.records.record import Record, flatten
-from densecl.tables.forms.text import humanise
 from densecl.tables.measure import METRIC_NAMES
-from densecl.terminal import text_console
+from densecl.terminal import humanise, text_console
 
 WIDTH = 80  # columns where there is no terminal
 PAIRS = 10  # pairs of classes that are shown

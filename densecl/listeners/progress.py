@@ -13,8 +13,7 @@ from rich.segment import Segments
 from densecl.listeners.bars import Bars, Estimate
 from densecl.listeners.events import Listener, Look, Start, StepStart
 from densecl.records.record import StepRecord
-from densecl.tables.forms.cells import humanise
-from densecl.terminal import say, stderr_console
+from densecl.terminal import humanise, say, stderr_console
 
 SOONEST, LATEST = 30.0, 600.0  # seconds between plain lines inside a step: at each tenth of it, within these bounds
 REFRESH = 0.25  # seconds between two drawings of a count that stands alone

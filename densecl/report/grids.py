@@ -8,10 +8,10 @@ from typing import NamedTuple
 from densecl.records.layout import ranges
 from densecl.report.gather import Benchmark, Member, cell_of, rank_order
 from densecl.tables.columns import Cell, Column
-from densecl.tables.forms.text import humanise
 from densecl.tables.groupings import grouping
 from densecl.tables.intervals import interval
 from densecl.tables.table import Row, Table, rows
+from densecl.terminal import humanise
 
 MARKS = {
     "interval": "mean ± half of the 95 % interval (Student's t over seeds)",

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from densecl.records.record import Found, flatten
 from densecl.report.gather import Member
-from densecl.tables.forms.text import humanise
+from densecl.terminal import humanise
 
 DEPTH = 4  # folders that name a run: benchmark, strategy, backbone, seed; those above depend on the machine
 

@@ -9,7 +9,7 @@ from densecl.models.network import Network
 from densecl.runner.build import build_loop, build_network, build_scenario
 from densecl.runner.plan import Plan
 from densecl.settings.recipe import RunSettings
-from densecl.tables.forms.text import humanise
+from densecl.terminal import humanise
 from densecl.training.precision import Precision
 
 PIXELS = 2**18  # at most, of the images that are measured together

@@ -9,9 +9,9 @@ from rich.text import Text
 
 from densecl.sweep.jobs import Job
 from densecl.sweep.submit import Ended, Engine
-from densecl.tables.forms.text import humanise, render
+from densecl.tables.forms.text import render
 from densecl.tables.table import rows
-from densecl.terminal import say, stderr_console
+from densecl.terminal import humanise, say, stderr_console
 
 REFRESH = 1.0  # seconds between looks at the records
 RUNNING_SHOWN = 8  # lines

@@ -10,8 +10,7 @@ from densecl.models.network import Network
 from densecl.runner.cost import measure
 from densecl.sweep.jobs import Job, computing_with, network_of
 from densecl.sweep.schedule import in_order, leaders
-from densecl.tables.forms.text import humanise
-from densecl.terminal import text_console
+from densecl.terminal import humanise, text_console
 
 COLUMNS = ("", "strategy", "seed", "settings", "state", "first step", "iterations", "estimate", "folder")
 NUMBERS = ("", "seed", "iterations", "estimate")  # columns that are set flush right

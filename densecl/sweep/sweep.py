@@ -20,7 +20,7 @@ from densecl.sweep.planfile import SweepPlan, expand, read_plan
 from densecl.sweep.preview import describe, runs
 from densecl.sweep.slurm import Slurm, require_slurm
 from densecl.sweep.submit import Ended, Engine, Local
-from densecl.tables.forms.text import humanise
+from densecl.terminal import humanise
 
 ENGINES = ("local", "slurm")
 FOLDER = ".sweep"  # in the results' folder: logs, and what the engines keep

@@ -9,12 +9,10 @@ from densecl.metrics.iou import unseen_under
 from densecl.records.layout import UPPER_BOUND, Layout, by_benchmark, clean, main_name
 from densecl.records.record import Record
 from densecl.tables import provenance
-from densecl.tables.columns import Cell, Column
-from densecl.tables.group import Configuration, Unit, averaged_keys, configurations
+from densecl.tables.columns import Cell, Column, marked
+from densecl.tables.group import Configuration, Unit, averaged_keys, configurations, notes
 from densecl.tables.groupings import grouping
 from densecl.tables.measure import BothMeans, Measure, View, counting, measures
-from densecl.tables.notes import notes
-from densecl.tables.rank import marked
 from densecl.tables.scores import Scores
 
 ORDER = ("finetune", "lwf", "ilt", "mib")  # then all others by their mean, then joint

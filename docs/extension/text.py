@@ -24,7 +24,8 @@ from densecl.settings.recipe import SECTIONS, BenchmarkRecipe, StrategyRecipe, b
 from densecl.strategies.base import Plugin, Strategy
 from densecl.streams import golden
 from densecl.tables.compare import table
-from densecl.tables.forms.markdown import escape, markdown
+from densecl.tables.forms.markdown import escape
+from densecl.tables.forms.text import render
 from densecl.tables.table import Table
 from densecl.training.loader import step_length
 from densecl.training.loop import Loop
@@ -134,7 +135,7 @@ def records() -> str:
     """A table for each folder of committed records, mean and standard deviation over seeds."""
     lines = []
     for folder, tables in _measured_tables().items():
-        lines += [f"## {Path(folder).name}", "", f"`densecl table {folder}`", "", without_heading(markdown(tables))]
+        lines += [f"## {Path(folder).name}", "", f"`densecl table {folder}`", "", _printed(tables)]
     return "\n".join(lines)
 
 
@@ -300,7 +301,7 @@ def _measured(name: str) -> str:
     for folder, tables in _measured_tables().items():
         shown = [one for one in tables if any(name in row.strategy.split("+") for row in one.rows)]
         if shown:
-            lines += [f"Measured here, all rows of `densecl table {folder}`:", "", without_heading(markdown(shown))]
+            lines += [f"Measured here, all rows of `densecl table {folder}`:", "", _printed(shown)]
     return "\n".join(lines)
 
 
@@ -309,6 +310,10 @@ def _measured_tables() -> dict[str, list[Table]]:
     """The tables of each folder of committed records, by the folder's path in the project."""
     folders = sorted(path for path in EMBEDDED.iterdir() if path.is_dir())
     return {folder.relative_to(ROOT).as_posix(): table(folder) for folder in folders}
+
+
+def _printed(tables: list[Table]) -> str:
+    return without_heading(render(tables, "markdown"))
 
 
 def without_heading(text: str) -> str:

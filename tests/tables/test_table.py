@@ -8,10 +8,10 @@ import pytest
 from densecl.errors import SettingError
 from densecl.records.layout import main_name, ranges
 from densecl.records.record import Evaluation, StepRecord
-from densecl.tables.forms.text import humanise, render
-from densecl.tables.group import Configuration
-from densecl.tables.notes import notes
+from densecl.tables.forms.text import render
+from densecl.tables.group import Configuration, notes
 from densecl.tables.table import rows
+from densecl.terminal import humanise
 from table_records import STEPS, cells, make
 
 

@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Mapping
 
-from densecl.tables.columns import Cell, Column, rounded
-from densecl.tables.intervals import interval
-from densecl.tables.rank import FEWEST, LEVEL
+from densecl.tables.columns import FEWEST, LEVEL, Cell, Column, rounded
 from densecl.tables.table import Table
+from densecl.terminal import humanise
 
 SPREADS: Mapping[str, str] = {
     "std": "mean ± standard deviation (n-1) over seeds",
@@ -16,24 +15,12 @@ CLOSE = "≈"
 LONG = 40  # characters of a note that still stands beside the name of a row
 
 
-def humanise(seconds: float) -> str:
-    """`42s`, `3m 05s`, `2h 07m` or `5d 03h`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m {whole % 60:02d}s"
-    minutes = round(seconds / 60)
-    if minutes < 6000:
-        return f"{minutes // 60}h {minutes % 60:02d}m"
-    hours = round(seconds / 3600)
-    return f"{hours // 24}d {hours % 24:02d}h"
-
-
 def spread_of(cell: Cell, spread: str) -> float | None:
     """Standard deviation, or half the width of the mean's interval, in the cell's unit; None for one run."""
     if cell.std is None or spread == "std":
         return cell.std
+    from densecl.tables.intervals import interval
+
     return interval([value for value in cell.values if value is not None])
 
 

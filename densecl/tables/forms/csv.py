@@ -9,7 +9,7 @@ from densecl.tables.forms.cells import spread_of
 from densecl.tables.table import Table
 
 
-def comma_separated(tables: Sequence[Table], spread: str = "std") -> str:  # always with both spreads
+def write(tables: Sequence[Table], spread: str = "std") -> str:  # always with both spreads
     """All tables in one: each mean, both spreads, p of the test against the best, difference to published numbers."""
     headings = list(dict.fromkeys(column.heading for table in tables for column in table.columns))
     compared = any(row.source for table in tables for row in table.rows)

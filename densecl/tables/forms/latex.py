@@ -34,7 +34,7 @@ PAGE = 110  # characters of LaTeX in a line of a table, above which notes go bel
 ACCENTED = re.compile("[À-ÖØ-öø-ÿ]")  # letters that LaTeX's own fonts compose
 
 
-def latex(tables: Sequence[Table], spread: str = "std") -> str:
+def write(tables: Sequence[Table], spread: str = "std") -> str:
     r"""All tables, one `table` environment each, for a document that uses `booktabs`."""
     return "\n".join(["% \\usepackage{booktabs}", *(_environment(table, spread) for table in tables)])
 

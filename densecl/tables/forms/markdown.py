@@ -9,7 +9,7 @@ from densecl.tables.table import Table
 NAMES = 2  # left-aligned columns: strategy and backbone
 
 
-def markdown(tables: Sequence[Table], spread: str = "std") -> str:
+def write(tables: Sequence[Table], spread: str = "std") -> str:
     """All tables, each below a heading with the benchmark's name."""
     return "\n".join(_section(table, spread) for table in tables)
 

@@ -1,22 +1,18 @@
 """Tables as text for the terminal, and the way to all forms: `render`."""
 
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from itertools import product
 
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from densecl.errors import SettingError
-from densecl.tables.forms.cells import SPREADS, footnotes, humanise, lines, remarks, shared_backbone
-from densecl.tables.forms.csv import comma_separated
-from densecl.tables.forms.latex import latex
-from densecl.tables.forms.markdown import markdown
+from densecl.tables.forms.cells import SPREADS, footnotes, lines, remarks, shared_backbone
 from densecl.tables.table import Table
 from densecl.terminal import text_console
 
-__all__ = ["humanise", "render"]
-
-FORMATS = {"terminal": None, "markdown": markdown, "csv": comma_separated, "latex": latex}
+FORMATS = ("terminal", "markdown", "csv", "latex")  # all but the first are files of this folder
 UNLIMITED = 10_000  # columns
 BEST = "*"
 
@@ -44,9 +40,8 @@ def render(
     for kind, name, known in (("format", format, FORMATS), ("spread", spread, SPREADS)):
         if name not in known:
             raise SettingError(f"unknown {kind} '{name}'", f"choose one of {', '.join(known)}")
-    write = FORMATS[format]
-    if write is not None:
-        return write(tables, spread)
+    if format != "terminal":
+        return import_module(f"densecl.tables.forms.{format}").write(tables, spread)
     return "\n".join(_terminal(table, width or UNLIMITED, colour, spread) for table in tables)
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from densecl.report.make import report
     from densecl.runner.run import run
     from densecl.strategies.base import Plugin, Strategy
-    from densecl.streams.experiences import Scenario
+    from densecl.streams.scenario import Scenario
     from densecl.sweep.sweep import sweep
     from densecl.tables.compare import table
     from densecl.training.batch import Batch
@@ -46,7 +46,7 @@ _HOMES = {
     "Batch": "densecl.training.batch",
     "Output": "densecl.models.network",
     "Plugin": "densecl.strategies.base",
-    "Scenario": "densecl.streams.experiences",
+    "Scenario": "densecl.streams.scenario",
     "Strategy": "densecl.strategies.base",
     "predict": "densecl.finished.predict",
     "report": "densecl.report.make",

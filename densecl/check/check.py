@@ -21,7 +21,7 @@ from densecl.runner.evaluation import evaluate
 from densecl.runner.methods import Method, Part, parse_method
 from densecl.settings.arguments import hyperparameters, resolve
 from densecl.strategies.base import Plugin, Strategy
-from densecl.streams.experiences import Experience
+from densecl.streams.scenario import Experience
 from densecl.training.batch import Batch
 from densecl.training.loop import Loop
 

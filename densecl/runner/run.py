@@ -27,7 +27,7 @@ from densecl.runner.folder import check_space, locked, remove
 from densecl.runner.plan import Plan, make_plan
 from densecl.runner.share import FirstStep, may_share, train_or_load
 from densecl.settings.recipe import RunSettings
-from densecl.streams.experiences import Experience
+from densecl.streams.scenario import Experience
 from densecl.training import distributed
 from densecl.training.distributed import from_main, is_main
 from densecl.training.loop import Loop

@@ -31,8 +31,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from densecl.models.heads import Heads, TaskHeads
 from densecl.models.network import Output
 from densecl.settings.arguments import resolve
-from densecl.streams.experiences import Experience
 from densecl.streams.samples import SampleKey
+from densecl.streams.scenario import Experience
 from densecl.streams.stream import Step
 from densecl.training.batch import Batch
 from densecl.training.loop import Loop

@@ -10,7 +10,7 @@ from densecl.masking.normalisation import fix_norm, norm_layers
 from densecl.masking.parametrized import is_below
 from densecl.strategies.base import Strategy
 from densecl.strategies.storage import formula_bytes
-from densecl.streams.experiences import Experience
+from densecl.streams.scenario import Experience
 from densecl.streams.stream import Step
 from densecl.tasks import KINDS
 

@@ -19,7 +19,7 @@ from densecl.settings.backbone import build_backbone, check_backbone
 from densecl.settings.grammar import parse_one
 from densecl.strategies import synthetic
 from densecl.strategies.base import Plugin, Strategy
-from densecl.streams.experiences import Experience
+from densecl.streams.scenario import Experience
 from densecl.training import distributed
 from densecl.training.batch import Batch
 from densecl.training.plain import train_plainly

@@ -6,7 +6,7 @@ from torch import Tensor
 from densecl.models.network import Output
 from densecl.seeding import generator
 from densecl.strategies.base import Plugin, Strategy
-from densecl.streams.experiences import Experience
+from densecl.streams.scenario import Experience
 from densecl.training.batch import Batch, unkeyed
 
 

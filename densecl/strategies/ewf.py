@@ -10,7 +10,7 @@ from torch import Tensor
 
 from densecl.losses.reduction import widen
 from densecl.strategies.base import Plugin, Strategy
-from densecl.streams.experiences import Experience
+from densecl.streams.scenario import Experience
 
 
 class EWF(Plugin):

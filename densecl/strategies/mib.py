@@ -5,7 +5,7 @@ from torch import Tensor
 from densecl.losses import unbiased_cross_entropy, unbiased_distillation
 from densecl.models.network import Output
 from densecl.strategies.base import Strategy
-from densecl.streams.experiences import Experience
+from densecl.streams.scenario import Experience
 from densecl.training.batch import Batch
 
 

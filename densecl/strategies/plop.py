@@ -10,7 +10,7 @@ from densecl.losses import cross_entropy, fold_new, local_pod
 from densecl.losses.reduction import widen
 from densecl.models.network import Output
 from densecl.strategies.base import Strategy
-from densecl.streams.experiences import Experience
+from densecl.streams.scenario import Experience
 from densecl.training import distributed
 from densecl.training.batch import Batch
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from densecl.models.network import Output
 from densecl.seeding import generator
 from densecl.strategies.base import Plugin, Strategy
-from densecl.streams.experiences import Experience
 from densecl.streams.samples import SampleKey
+from densecl.streams.scenario import Experience
 from densecl.training.batch import Batch
 from densecl.training.loader import collate
 

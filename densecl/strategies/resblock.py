@@ -13,7 +13,7 @@ from densecl.models import ResBlockNet
 from densecl.models.network import Output, upsample
 from densecl.seeding import derive
 from densecl.strategies.by_task import ByTask
-from densecl.streams.experiences import Experience
+from densecl.streams.scenario import Experience
 from densecl.streams.stream import Step
 from densecl.tasks.base import encode
 from densecl.training.batch import Batch

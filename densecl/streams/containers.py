@@ -20,11 +20,11 @@ with warnings.catch_warnings():
     from avalanche.benchmarks.utils.data_attribute import DataAttribute
 
 if TYPE_CHECKING:
-    from densecl.streams.experiences import Experience, Scenario
+    from densecl.streams.scenario import Experience, Scenario
 
 
 class DenseExperience(DatasetExperience):
-    """An experience of Avalanche that also has all attributes of ours (`densecl.streams.experiences.Experience`)."""
+    """An experience of Avalanche that also has all attributes of ours (`densecl.streams.scenario.Experience`)."""
 
     def __init__(self, experience: "Experience"):
         super().__init__(dataset=avalanche_dataset(experience.dataset), current_experience=experience.step)

@@ -5,13 +5,12 @@ Names follow the field: `15-5s` (Cermelli et al., CVPR 2020) is what later paper
 
 import itertools
 import re
-from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
+from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 import numpy as np
 
-from densecl.errors import SettingError
+from densecl.errors import SettingError, UnknownNameError
 
 VOID = 255
 Setting = Literal["overlapped", "disjoint", "sequential", "partitioned"]
@@ -64,27 +63,16 @@ def ordered(split: Steps, order: Sequence[int] | int | None) -> Steps:
     return tuple(tuple(next(classes) for _ in step) for step in split)
 
 
-def presence(image_classes: Iterable[Iterable[int]] | np.ndarray) -> np.ndarray:
-    """(n, 256) bool: the ids that each image holds; an array of that form is returned as it is."""
-    if isinstance(image_classes, np.ndarray) and image_classes.ndim == 2 and image_classes.dtype == np.bool_:
-        return image_classes
-    rows = [np.fromiter(classes, dtype=np.int64) for classes in image_classes]
-    table = np.zeros((len(rows), 256), dtype=bool)
-    for row, classes in zip(table, rows, strict=True):
-        row[classes] = True
-    return table
-
-
-def partition(image_classes: Iterable[Iterable[int]] | np.ndarray, classes: Sequence[int], seed: int = 0) -> np.ndarray:
+def partition(presence: np.ndarray, classes: Sequence[int], seed: int = 0) -> np.ndarray:
     """Give each image to one of the classes it holds, so that the classes' sets are disjoint and of like size.
 
     After arXiv 2405.09858. Images that hold the fewest classes come first, and each goes to the class whose set is the
     smallest so far; the seed decides the order among images that hold as many, and which of two equal sets is taken.
     The result, (n,) int64, is the class of each image, 0 where it holds none of `classes` (all that are learnt). It
-    depends on the data and the seed alone, not on the split or the order of arrival. `image_classes` as for `select`.
+    depends on the data and the seed alone, not on the split or the order of arrival. `presence` as for `select`.
     """
     ids = np.sort(np.asarray(classes, dtype=np.int64))
-    held = presence(image_classes)[:, ids]  # (n, classes)
+    held = presence[:, ids]  # (n, classes)
     counts = held.sum(axis=1)
     rng = np.random.default_rng(seed)
     shuffled = rng.permutation(len(held))
@@ -99,29 +87,26 @@ def partition(image_classes: Iterable[Iterable[int]] | np.ndarray, classes: Sequ
     return owner
 
 
-def select(
-    image_classes: Iterable[Iterable[int]] | np.ndarray, steps: Steps, setting: str = "overlapped", *, seed: int = 0
-) -> list[np.ndarray]:
+def select(presence: np.ndarray, steps: Steps, setting: str = "overlapped", *, seed: int = 0) -> list[np.ndarray]:
     """Sorted indices of the training images of each step.
 
     overlapped: an image that holds at least one class of the step. disjoint: and no class of a later step.
     sequential: the images of disjoint (old classes stay labelled there; see `step_table`). partitioned: the images that
     `partition` gives to the classes of the step; each image is in one step, and may hold classes of later ones.
 
-    `image_classes` are the ids each image holds, an iterable of ids or an (n, 256) bool array; 0 and 255 are ignored.
-    SettingError for an unknown setting, or a step without an image.
+    `presence`, (n, 256) bool, says which ids each image holds; 0 and 255 are ignored.
+    UnknownNameError for an unknown setting, SettingError for a step without an image.
     """
     check_name("setting", setting, SETTINGS)
-    table = presence(image_classes)
-    owner = partition(table, [c for step in steps for c in step], seed) if setting == "partitioned" else None
+    owner = partition(presence, [c for step in steps for c in step], seed) if setting == "partitioned" else None
     result = []
     for k, current in enumerate(steps):
         if owner is not None:
             chosen = np.isin(owner, current)
         else:
-            chosen = table[:, list(current)].any(axis=1)
+            chosen = presence[:, list(current)].any(axis=1)
             if setting != "overlapped":
-                chosen &= ~_holds_later(table, steps, k)
+                chosen &= ~_holds_later(presence, steps, k)
         indices = np.flatnonzero(chosen)
         if not len(indices):
             raise SettingError(
@@ -132,36 +117,30 @@ def select(
     return result
 
 
-def later_classes(
-    image_classes: Iterable[Iterable[int]] | np.ndarray, steps: Steps, chosen: Sequence[np.ndarray]
-) -> tuple[int, ...]:
+def later_classes(presence: np.ndarray, steps: Steps, chosen: Sequence[np.ndarray]) -> tuple[int, ...]:
     """Number of images of each step that hold a class of a later step, hidden in background: 0 in `disjoint`."""
-    table = presence(image_classes)
-    return tuple(int(_holds_later(table[indices], steps, k).sum()) for k, indices in enumerate(chosen))
+    return tuple(int(_holds_later(presence[indices], steps, k).sum()) for k, indices in enumerate(chosen))
 
 
-def _holds_later(table: np.ndarray, steps: Steps, step: int) -> np.ndarray:
+def _holds_later(presence: np.ndarray, steps: Steps, step: int) -> np.ndarray:
     """(n,) bool: True for images that hold a class of a step after `step`."""
     later = [c for classes in steps[step + 1 :] for c in classes]
-    return np.asarray(table[:, later].any(axis=1))
+    return np.asarray(presence[:, later].any(axis=1))
 
 
-def seen_images(image_classes: Iterable[Iterable[int]] | np.ndarray, steps: Steps) -> list[np.ndarray]:
+def seen_images(presence: np.ndarray, steps: Steps) -> list[np.ndarray]:
     """Sorted indices, for each step, of the images that hold a class learnt by then: its test images in the field.
 
     Evaluation here uses all test images at every step; pixels of classes not learnt yet follow the label preset.
     """
-    table = presence(image_classes)
     seen = itertools.accumulate(map(list, steps))
-    return [np.flatnonzero(table[:, classes].any(axis=1)) for classes in seen]
+    return [np.flatnonzero(presence[:, classes].any(axis=1)) for classes in seen]
 
 
 def check_name(kind: str, name: str, known: Sequence[str]) -> None:
-    """SettingError for a name that does not exist, with the nearest and all that do."""
+    """Refuse a name that is not known."""
     if name not in known:
-        near = get_close_matches(name, known, n=1)
-        guess = f"did you mean '{near[0]}'? " if near else ""
-        raise SettingError(f"unknown {kind} '{name}'", f"{guess}known: {', '.join(known)}")
+        raise UnknownNameError(kind, name, known)
 
 
 def arrival(steps: Steps) -> dict[int, int]:
@@ -173,20 +152,26 @@ def step_table(steps: Steps, step: int, setting: str, labels: str) -> np.ndarray
     """(256,) uint8: original id -> training target of a step.
 
     Classes of other steps become 0; `sequential` keeps the earlier ones. Void stays 255 (PLOP and successors) or,
-    with `mib2020`, becomes 0 as in MiB's published training. SettingError for an unknown setting or label preset.
+    with `mib2020`, becomes 0 as in MiB's published training. UnknownNameError for an unknown setting or label preset.
     """
     check_name("setting", setting, SETTINGS)
     check_name("label preset", labels, LABELS)
-    from densecl.data.labels import lookup_table  # torch, which the names of steps do not need
-
     labelled = [c for s in (steps[: step + 1] if setting == "sequential" else steps[step : step + 1]) for c in s]
     number = arrival(steps)
-    void = 0 if labels == "mib2020" else VOID
-    return lookup_table({c: number[c] for c in labelled}, fill=0, void=void).numpy()
+    return lookup_table({c: number[c] for c in labelled}, fill=0, void=0 if labels == "mib2020" else VOID)
 
 
 def test_table(steps: Steps) -> np.ndarray:
     """(256,) uint8: original id -> label for evaluation; every true class keeps its own, seen or not."""
-    from densecl.data.labels import lookup_table
+    return lookup_table(arrival(steps), fill=VOID)
 
-    return lookup_table(arrival(steps), fill=VOID).numpy()
+
+def lookup_table(mapping: Mapping[int, int], fill: int, *, void: int = VOID) -> np.ndarray:
+    """(256,) uint8: label -> new label, `fill` where `mapping` has none; 0 stays, and 255 becomes `void`."""
+    mapping = {0: 0, VOID: void, **mapping}
+    for label in (*mapping, *mapping.values(), fill):
+        if not 0 <= label <= 255:
+            raise ValueError(f"label {label} is outside 0..255")
+    table = np.full(256, fill, np.uint8)
+    table[list(mapping)] = list(mapping.values())
+    return table

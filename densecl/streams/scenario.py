@@ -1,11 +1,12 @@
-"""Makers of scenarios: streams with readers, on which runs train and test."""
+"""Scenarios: streams with readers, on which runs train and test, and their experiences."""
 
 import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,16 +14,116 @@ from torch import Tensor
 
 from densecl.data.class_index import class_index
 from densecl.data.dataset import DenseDataset
-from densecl.data.labels import lookup_table
 from densecl.errors import SettingError
 from densecl.streams import protocol
-from densecl.streams.experiences import Scenario, StepData, assembled, normalisation
-from densecl.streams.samples import AS_THEY_ARE, StepImages, TestSamples, Transforms
-from densecl.streams.stream import Stream, class_stream, task_stream
+from densecl.streams.protocol import VOID
+from densecl.streams.samples import (
+    AS_THEY_ARE,
+    Normalisation,
+    PlainSamples,
+    StepImages,
+    TestSamples,
+    TrainingSamples,
+    Transforms,
+)
+from densecl.streams.stream import Step, Stream, class_stream, task_stream
 from densecl.tasks import Task
 
-VOID = 255
+if TYPE_CHECKING:
+    from avalanche.benchmarks.scenarios.generic_scenario import CLScenario
+
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's RGB in 0..1
+
+
+@dataclass(frozen=True, eq=False)
+class Experience(Step):
+    """A step with its data.
+
+    Attributes:
+        images: indices into the data set, and the label table.
+        presence: (n, 256) bool, the labels of this step's targets in each of its images.
+        dataset: its samples without random augmentation, (normalised image, target) each.
+    """
+
+    images: StepImages
+    presence: np.ndarray
+    dataset: PlainSamples
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A stream with readers.
+
+    Attributes:
+        stream: the steps.
+        experiences: training data of each step.
+        test_experiences: test data of each step.
+        training: samples by key, for the loader.
+        tests: test samples of each head; a stream with one head has one set for all steps.
+        normalisation: of all images.
+        fingerprint: hash of image names, label tables and classes; equal streams have equal ones.
+        later: number of training images of each step that hold a class of a later step.
+    """
+
+    stream: Stream
+    experiences: tuple[Experience, ...]
+    test_experiences: tuple[Experience, ...]
+    training: TrainingSamples
+    tests: tuple[TestSamples, ...]
+    normalisation: Normalisation
+    fingerprint: str
+    later: tuple[int, ...]
+
+    def tests_of(self, head: int) -> TestSamples:
+        """The test samples of a head."""
+        return self.tests[head if self.stream.by_task else 0]
+
+    @cached_property
+    def avalanche(self) -> "CLScenario":
+        """Avalanche's scenario of the same experiences."""
+        from densecl.streams.containers import as_avalanche
+
+        return as_avalanche(self)
+
+    # Avalanche's streams of these experiences
+    train_stream = property(lambda self: self.avalanche.train_stream)
+    test_stream = property(lambda self: self.avalanche.test_stream)
+
+
+class StepData(NamedTuple):
+    """The training data of a step; `presence` is (n, 256) bool, the labels of its targets in each of its images."""
+
+    reader: DenseDataset
+    images: StepImages
+    presence: np.ndarray
+    transforms: Transforms
+
+
+def assembled(
+    stream: Stream,
+    data: Sequence[StepData],
+    tests: Sequence[TestSamples],
+    normalised: Normalisation,
+    seed: int,
+    fingerprint: str,
+    later: tuple[int, ...],
+) -> Scenario:
+    """Make the scenario of a stream from the data of each step and the test samples of each head."""
+    train, test = [], []
+    for step, (reader, images, presence, transforms) in zip(stream.steps, data, strict=True):
+        samples = PlainSamples(reader, images, transforms.plain, normalised, step.task)
+        train.append(Experience(**vars(step), images=images, presence=presence, dataset=samples))
+        own = tests[step.step if stream.by_task else 0]
+        images, unknown = StepImages(own.indices, own.table), np.zeros((len(own), 256), dtype=bool)
+        samples = PlainSamples(own.reader, images, own.transform, normalised, step.task)
+        test.append(Experience(**vars(step), images=images, presence=unknown, dataset=samples))  # masks are not scanned
+    training = TrainingSamples([d.reader for d in data], [d.images for d in data], [d.transforms for d in data], seed)
+    return Scenario(stream, tuple(train), tuple(test), training, tuple(tests), normalised, fingerprint, later)
+
+
+def normalisation(mean: Sequence[float], std: Sequence[float]) -> Normalisation:
+    """Mean and standard deviation, numbers in 0..1, as tensors."""
+    return Normalisation(*(torch.tensor(v, dtype=torch.float32).view(3, 1, 1) for v in (mean, std)))
 
 
 def hold_out(n: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -186,7 +287,8 @@ def task_sequence(
     data, tests, hashed = [], [], []
     for source, names in zip(sources, stream.names, strict=True):
         used, held = hold_out(len(source.train), validation, validation_seed)
-        table = lookup_table({n: n for n in range(len(names))}, VOID) if names else torch.zeros(256, dtype=torch.uint8)
+        fill = VOID if names else 0
+        table = torch.from_numpy(protocol.lookup_table({n: n for n in range(len(names))}, fill, void=fill))
         unknown = np.zeros((len(used), 256), dtype=bool)  # not balanced by label, so not scanned
         data.append(StepData(source.train, StepImages(used, table), unknown, source.transforms))
         reader, indices = (source.train, held) if len(held) else (source.test, np.arange(len(source.test)))

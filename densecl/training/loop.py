@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from densecl.models.network import Network, Output
 from densecl.seeding import derive
 from densecl.settings.recipe import TrainingSettings
-from densecl.streams.experiences import Experience, Normalisation, Scenario
+from densecl.streams.scenario import Experience, Normalisation, Scenario
 from densecl.streams.stream import Step, Stream
 from densecl.tasks import Task
 from densecl.training import distributed, state

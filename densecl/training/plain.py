@@ -6,7 +6,7 @@ from densecl.losses import cross_entropy
 from densecl.models.network import Network
 from densecl.seeding import derive
 from densecl.settings.recipe import TrainingSettings
-from densecl.streams.experiences import Scenario
+from densecl.streams.scenario import Scenario
 from densecl.training.batch import normalise
 from densecl.training.loader import EpochBatches, make_loader
 from densecl.training.schedule import make_optimizer, make_schedule

@@ -1,5 +1,6 @@
 """Small data sets on disk, for the tests of readers."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,11 @@ from densecl.data import data_set, names
 from densecl.data.drawn import DrawnVOC
 
 LISTS = Path("ImageSets", "Segmentation")
+
+
+def presence(image_classes: Iterable[Iterable[int]]) -> np.ndarray:
+    """(n, 256) bool: the ids that each image holds."""
+    return np.array([[label in held for label in range(256)] for held in map(set, image_classes)])
 
 
 def noise_image(path: Path, size: tuple[int, int], seed: int = 0) -> np.ndarray:

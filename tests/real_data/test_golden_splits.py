@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from data_trees import presence
 from densecl.cli import main
 from densecl.data import open_dataset
 from densecl.data.class_index import for_each
@@ -46,7 +47,7 @@ def _environment(tmp_path, monkeypatch):
 
 def table(name: str) -> np.ndarray:
     classes = json.loads((SHARED / "voc-lists" / "image_classes.json").read_text())
-    return protocol.presence(classes[i] for i in (SHARED / "voc-lists" / f"{name}.txt").read_text().split())
+    return presence(classes[i] for i in (SHARED / "voc-lists" / f"{name}.txt").read_text().split())
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +90,7 @@ def test_identities_of_the_settings(train, split):
 def test_sequential_labels_more_of_the_same_pixels():
     reader = open_dataset("voc", "train")
     steps = protocol.steps("15-5")
-    index = protocol.presence([np.flatnonzero(reader.read_labels(i)) for i in range(len(reader))])
+    index = presence([np.flatnonzero(reader.read_labels(i)) for i in range(len(reader))])
     images = protocol.select(index, steps, "disjoint")[1][:40]
     labelled = dict.fromkeys(("disjoint", "sequential"), 0)
     for setting in labelled:

@@ -10,7 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from densecl.errors import DenseCLError, SettingError
+from data_trees import presence
+from densecl.errors import DenseCLError, SettingError, UnknownNameError
 from densecl.metrics.iou import fold_unseen, unseen_under
 from densecl.settings.recipe import SECTIONS, RunSettings, StreamSettings, build
 from densecl.streams import golden, protocol
@@ -36,46 +37,49 @@ def test_partition_follows_the_rule(images, seed):
     first = rng.permutation(len(images)).tolist()
     rank = dict(zip(range(1, 7), rng.permutation(6).tolist(), strict=True))
     expected = by_hand(images, list(range(1, 7)), first, rank)
-    assert protocol.partition(images, range(1, 7), seed).tolist() == [expected[i] for i in range(len(images))]
+    assert protocol.partition(presence(images), range(1, 7), seed).tolist() == [expected[i] for i in range(len(images))]
 
 
 @given(IMAGES)
 def test_partition_gives_each_image_a_class_it_holds_and_ignores_the_order_of_classes(images):
-    owner = protocol.partition(images, range(1, 7))
+    owner = protocol.partition(presence(images), range(1, 7))
     assert all(c in held for c, held in zip(owner.tolist(), images, strict=True))
-    assert owner.tolist() == protocol.partition(images, (4, 2, 6, 1, 3, 5)).tolist()
+    assert owner.tolist() == protocol.partition(presence(images), (4, 2, 6, 1, 3, 5)).tolist()
 
 
 def test_images_with_fewest_classes_come_first_and_go_to_the_smallest_set():
     # three images of class 1 alone, one of 2 alone; then {1, 2} twice must go to 2, and {1, 2, 3} to the empty 3
     images = [{1, 2, 3}, {1, 2}, {1}, {2}, {1, 2}, {1}, {1}]
     for seed in range(4):
-        assert protocol.partition(images, (1, 2, 3), seed).tolist() == [3, 2, 1, 2, 2, 1, 1]
+        assert protocol.partition(presence(images), (1, 2, 3), seed).tolist() == [3, 2, 1, 2, 2, 1, 1]
 
 
 def test_background_void_and_unknown_ids_own_nothing():
-    assert protocol.partition([{0, 255}, {7}, {0, 1, 255}], (1, 2)).tolist() == [0, 0, 1]
+    assert protocol.partition(presence([{0, 255}, {7}, {0, 1, 255}]), (1, 2)).tolist() == [0, 0, 1]
 
 
 def test_partitioned_steps_are_disjoint_cover_all_and_change_with_the_seed():
     rng = np.random.default_rng(0)
     images = [set(rng.choice(6, rng.integers(1, 4), replace=False) + 1) for _ in range(200)]
-    chosen = protocol.select(images, SETS, "partitioned", seed=1)
+    chosen = protocol.select(presence(images), SETS, "partitioned", seed=1)
     assert sorted(np.concatenate(chosen).tolist()) == list(range(200))
-    other = protocol.select(images, SETS, "partitioned", seed=2)
+    other = protocol.select(presence(images), SETS, "partitioned", seed=2)
     assert any(a.tolist() != b.tolist() for a, b in zip(chosen, other, strict=True))
-    again = protocol.select(images, SETS, "partitioned", seed=1)
+    again = protocol.select(presence(images), SETS, "partitioned", seed=1)
     assert all(a.tolist() == b.tolist() for a, b in zip(chosen, again, strict=True))
-    overlapped = protocol.select(images, SETS, "overlapped")
+    overlapped = protocol.select(presence(images), SETS, "overlapped")
     assert all(set(a) <= set(b) for a, b in zip(chosen, overlapped, strict=True))
 
 
 def test_images_with_later_classes_are_counted():
     images = [{1}, {1, 4}, {4, 5}, {5}, {2, 6}]
-    counts = {s: protocol.later_classes(images, SETS, protocol.select(images, SETS, s)) for s in ("overlapped",)}
+    counts = {
+        s: protocol.later_classes(presence(images), SETS, protocol.select(presence(images), SETS, s))
+        for s in ("overlapped",)
+    }
     assert counts["overlapped"] == (2, 1, 0)
     full = [*images, {4}]
-    assert protocol.later_classes(full, SETS, protocol.select(full, SETS, "disjoint")) == (0, 0, 0)
+    assert protocol.later_classes(presence(full), SETS, protocol.select(presence(full), SETS, "disjoint")) == (0, 0, 0)
 
 
 def test_partitioning_ten_thousand_images_takes_no_time():
@@ -87,7 +91,7 @@ def test_partitioning_ten_thousand_images_takes_no_time():
 
 
 def test_seen_images_hold_a_class_learnt_by_then():
-    seen = protocol.seen_images([{1}, {4}, {5, 0}, {0, 255}, {6, 1}], SETS)
+    seen = protocol.seen_images(presence([{1}, {4}, {5, 0}, {0, 255}, {6, 1}]), SETS)
     assert [s.tolist() for s in seen] == [[0, 4], [0, 1, 4], [0, 1, 2, 4]]
 
 
@@ -146,8 +150,8 @@ def test_an_unknown_setting_or_preset_is_refused_with_what_exists(key, value, kn
 
 
 def test_the_protocol_refuses_unknown_names_itself():
-    with pytest.raises(SettingError, match=r"unknown setting 'partitoned'.*did you mean 'partitioned'"):
-        protocol.select([[1]], ((1,),), "partitoned")
+    with pytest.raises(UnknownNameError, match=r"unknown setting 'partitoned'.*did you mean 'partitioned'"):
+        protocol.select(presence([[1]]), ((1,),), "partitoned")
     for call in (unseen_under, lambda name: protocol.step_table(((1,),), 0, "overlapped", name)):
         with pytest.raises(DenseCLError, match=r"unknown label preset 'mib2021'.*did you mean 'mib2020'"):
             call("mib2021")
@@ -165,7 +169,7 @@ def test_the_partition_seed_is_recorded_where_it_decides_something():
 @pytest.mark.parametrize("setting", protocol.SETTINGS)
 def test_a_step_without_image_is_refused_in_every_setting(setting):
     with pytest.raises(SettingError, match=rf"step 1 \(classes 4\) has no image in the {setting}"):
-        protocol.select([{1}, {2}, {3, 5}, {6}], SETS, setting)
+        protocol.select(presence([{1}, {2}, {3, 5}, {6}]), SETS, setting)
 
 
 def test_each_class_that_an_order_names_twice_is_listed():

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from densecl.errors import SettingError
+from data_trees import presence
+from densecl.errors import SettingError, UnknownNameError
 from densecl.streams import protocol
 
 
@@ -32,7 +33,7 @@ def test_a_split_that_does_not_sum_to_the_classes_is_refused_by_name(name):
         protocol.steps(name, 20)
 
 
-IMAGES = [[1, 2], [2, 3, 0, 255], [3], [1, 4], [4], [2], [0, 255], [1, 2, 3, 4]]
+IMAGES = presence([[1, 2], [2, 3, 0, 255], [3], [1, 4], [4], [2], [0, 255], [1, 2, 3, 4]])
 STEPS = ((1, 2), (3,), (4,))
 
 
@@ -56,7 +57,7 @@ def test_select_agrees_with_sets_on_random_images():
     images = [set(rng.choice(21, rng.integers(1, 5), replace=False).tolist()) - {0} for _ in range(300)]
     steps = protocol.steps("10-5", 20)
     for setting in ("overlapped", "disjoint"):
-        for k, indices in enumerate(protocol.select(images, steps, setting)):
+        for k, indices in enumerate(protocol.select(presence(images), steps, setting)):
             seen = {c for step in steps[: k + 1] for c in step}
             expected = [
                 i for i, held in enumerate(images) if held & set(steps[k]) and (setting == "overlapped" or held <= seen)
@@ -66,11 +67,11 @@ def test_select_agrees_with_sets_on_random_images():
 
 def test_a_step_without_an_image_is_refused_by_number():
     with pytest.raises(SettingError, match=r"step 1 \(classes 2\)"):
-        protocol.select([[1], [1]], ((1,), (2,)))
+        protocol.select(presence([[1], [1]]), ((1,), (2,)))
 
 
 def test_an_unknown_setting_is_refused():
-    with pytest.raises(SettingError, match="overlaped"):
+    with pytest.raises(UnknownNameError, match="overlaped"):
         protocol.select(IMAGES, STEPS, "overlaped")
 
 

@@ -154,12 +154,15 @@ def test_the_bare_evaluation_counts_what_ours_counts(tmp_path):
 def test_the_textbook_forms_of_labels_and_bits_give_what_ours_give():
     from bench.loader import textbook_remap
     from bench.masking import packed_textbook
-    from densecl.data.labels import lookup_table, remap
     from densecl.masking.bits import pack
+    from densecl.streams.protocol import lookup_table
+    from densecl.streams.samples import remap
 
     mask = torch.arange(256, dtype=torch.uint8).view(16, 16)
     mapping = {16: 16, 17: 3}
-    assert torch.equal(textbook_remap(mask, {**mapping, 255: 255}), remap(mask, lookup_table(mapping, 0)))
+    assert torch.equal(
+        textbook_remap(mask, {**mapping, 255: 255}), remap(mask, torch.from_numpy(lookup_table(mapping, 0)))
+    )
     bits = torch.rand(77, generator=torch.Generator().manual_seed(0)) < 0.5
     assert torch.equal(packed_textbook(bits), pack(bits))
 

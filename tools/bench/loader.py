@@ -16,10 +16,10 @@ from bench.passes import passes, total
 from bench.rows import COST, SPEED, WAITING, Bench, Form, Goal, Row
 from bench.trees import USUAL, Drawn, find_tree
 from densecl.data.dataset import DenseDataset
-from densecl.data.labels import lookup_table, remap
 from densecl.runner.build import build_loop, build_network, build_scenario
 from densecl.runner.plan import make_plan
-from densecl.streams.samples import LoadedSample
+from densecl.streams.protocol import lookup_table
+from densecl.streams.samples import LoadedSample, remap
 from densecl.training.loader import EpochBatches, collate, make_loader
 
 SETTINGS = ("training.crop=128", "evaluation.size=128", "training.epochs=1")
@@ -100,7 +100,7 @@ def _parts(bench: Bench, side: int, batch: int) -> Iterator[Row]:
     coarse = torch.randint(0, 21, (16, 16), generator=generator, dtype=torch.uint8)
     mask = coarse.repeat_interleave(side // 16, 0).repeat_interleave(side // 16, 1)
     mapping = {label: label for label in range(16, 21)}  # the labels of a second step
-    table = lookup_table(mapping, 0)
+    table = torch.from_numpy(lookup_table(mapping, 0))
     yield bench.compare(
         f"labels of a step, a mask of {side}x{side}",
         Form("look-up table", lambda: remap(mask, table)),

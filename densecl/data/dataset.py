@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 
 from densecl.data import places
-from densecl.data.decode import image_size, present, read_indices
-from densecl.data.photo import read_rgb
+from densecl.data.decode import image_size, present, read_indices, read_rgb
 from densecl.errors import DataError, UnknownNameError
 from densecl.settings.catalogue import source_hash
 

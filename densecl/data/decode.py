@@ -1,4 +1,7 @@
-"""Masks from files and to files, and the sizes of images.
+"""Images and masks from files.
+
+An image of any kind is read as RGB of 8 bits, as a person sees it, for training, styles and prediction: turned as its
+EXIF orientation says, alpha over white, 16 bits scaled to 8, of an animation the first frame.
 
 Masks are palette or grey PNGs. Nearly all of them are 8-bit, not interlaced and with unfiltered rows (as PIL, libpng
 and the VOC tools write palettes), and then the pixels are zlib's output as it stands: that case is read directly, which
@@ -7,16 +10,22 @@ takes half the time of the general decoder. Every other file, and every file tha
 
 import os
 import struct
+import warnings
 import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from densecl.errors import DataError
 from densecl.palette import palette
 
 Location = str | os.PathLike[str]
 
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")  # looked for in folders
+_DEEP = 65535  # the largest value of 16 bits
 _JPEG_SIZE_MARKERS = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
 _PNG = b"\x89PNG\r\n\x1a\n"
 # Raised by PIL for files that are missing, cut, or no images: UnidentifiedImageError is an OSError, a bad PNG chunk a
@@ -55,6 +64,61 @@ def write_mask(mask: np.ndarray, path: Location) -> None:
     image = Image.fromarray(mask)
     image.putpalette(palette())
     image.save(path, format="PNG", compress_level=1)
+
+
+class Photo(NamedTuple):
+    """An image, and a note on what was left out of it."""
+
+    pixels: np.ndarray  # (H, W, 3) uint8 RGB
+    note: str  # such as "first of 12 frames"; empty when all of the file is there
+
+
+def read_rgb(path: Location, *, upright: bool = True) -> np.ndarray:
+    """Decode an image file to (H, W, 3) uint8 RGB; `upright=False` leaves its pixels as they are stored.
+
+    Raises:
+        DataError: the file is missing, damaged, no image, or holds values that are no colours.
+    """
+    try:
+        with Image.open(path) as image:
+            return _pixels(image, path, upright)
+    except UNREADABLE as error:
+        raise unreadable("image", path, error) from error
+
+
+def read_photo(path: Location) -> Photo:
+    """Decode an image file that a person hands in, silently; errors as `read_rgb`."""
+    try:
+        with warnings.catch_warnings(), Image.open(path) as image:
+            warnings.simplefilter("ignore")  # of large images and of odd metadata
+            frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # MPO: a photograph with previews
+            return Photo(_pixels(image, path, upright=True), f"first of {frames} frames" if frames > 1 else "")
+    except UNREADABLE as error:
+        raise unreadable("image", path, error) from error
+
+
+def find_photos(places: Iterable[Location]) -> list[Path]:
+    """List image files, each once: those named, and the images of a named folder (not below it) in order of names.
+
+    Raises:
+        DataError: a place does not exist, or a folder holds no image.
+    """
+    photos: dict[Path, Path] = {}
+    for place in map(Path, places):
+        files = [place]
+        if place.is_dir():
+            try:
+                entries = sorted(place.iterdir())
+            except OSError as error:
+                raise DataError(f"the folder {place} cannot be read: {error.strerror}") from error
+            files = [e for e in entries if e.suffix.lower() in SUFFIXES and not e.name.startswith(".") and e.is_file()]
+            if not files:
+                raise DataError(f"the folder {place} holds no image", f"looked for: {' '.join(SUFFIXES)}")
+        elif not place.exists():
+            raise DataError(f"image {place} is missing")
+        for file in files:
+            photos.setdefault(file.resolve(), file)
+    return list(photos.values())
 
 
 def image_size(path: Location, *, upright: bool = False) -> tuple[int, int]:
@@ -110,6 +174,22 @@ def unreadable(kind: str, path: Location, error: Exception) -> DataError:
     if isinstance(error, Image.UnidentifiedImageError):
         reason = "not an image"
     return DataError(f"{kind} {os.fspath(path)} cannot be read: {reason}", "fetch the file again")
+
+
+def _pixels(image: Image.Image, path: Location, upright: bool) -> np.ndarray:
+    if upright and orientation(image) != 1:
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I") or image.mode == "F":  # 16 bits: PIL itself would cut them off at 255
+        values = np.asarray(image)
+        if image.mode == "F" or values.min() < 0 or values.max() > _DEEP:
+            span = f"{values.min():g} to {values.max():g}"
+            fault = f"image {path} holds values that are no shades of grey ({span})"
+            raise DataError(fault, "save it with 8 or 16 bits a channel")
+        image = Image.fromarray(np.rint(values / (_DEEP / 255)).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _plain_png(data: bytes) -> np.ndarray | None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from densecl.data.decode import read_rgb
 from densecl.data.drawing import noise
-from densecl.data.photo import read_rgb
 from densecl.data.places import data_folder
 from densecl.errors import DataError
 

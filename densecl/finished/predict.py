@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from densecl.data.photo import find_photos, read_photo
+from densecl.data.decode import find_photos, read_photo
 from densecl.errors import RunError, SettingError, UnknownNameError
 from densecl.files import write_error
 from densecl.finished.evaluate import finished_step, plan_of, restored

@@ -135,12 +135,7 @@ class Mini(Encoder):
 
 
 def build_encoder(
-    name: str,
-    weights: str = "timm",
-    out: Sequence[int] | None = None,
-    *,
-    widths: Sequence[int] | None = None,
-    output_stride: int | None = None,
+    name: str, weights: str = "timm", *, widths: Sequence[int] | None = None, output_stride: int | None = None
 ) -> Encoder:
     """An encoder by name.
 
@@ -149,24 +144,20 @@ def build_encoder(
         weights: "timm" (pretrained as timm has it; "mini" starts from random weights), "none" (random) or a file:
             .safetensors, or .pth read with `weights_only=True`. A file may hold more than the encoder (its classifier),
             and `module.` before its names.
-        out: strides of the maps to return; None: every stage of stride 4 and more.
         widths: channels of the stem and of the three blocks of "mini".
         output_stride: of the deepest maps: stages that would go below are dilated instead (Chen et al., 2017), and all
-            stages of stride 4 and more are returned, several of them with the same stride. `out` is not used then.
+            stages of stride 4 and more are returned, several of them with the same stride.
 
-    Raises:
-        UnknownNameError, SettingError: timm has no such encoder, or not these stages. DataError: see `load_weights`.
+    UnknownNameError or SettingError if timm has no such encoder or stages; DataError as `load_weights`.
     """
     if name == "mini":
-        if out is not None and tuple(out) != (4, 8, 16):
-            raise SettingError(f"encoder 'mini' has maps of stride 4, 8, 16, not {tuple(out)}")
         if output_stride not in (None, 16):
             raise SettingError(f"encoder 'mini' has output stride 16, not {output_stride}", "choose one of timm")
         encoder = net = Mini() if widths is None else Mini(widths)
     else:
         if widths is not None:
             raise SettingError(f"encoder '{name}' has its own widths", "encoder_widths is for encoder=mini")
-        channels, strides, options = _stages(name, out, output_stride)
+        channels, strides, options = _stages(name, output_stride)
         net, weights = create_timm(name, weights, features_only=True, **options)
         encoder = TimmEncoder(net, channels, strides)
     if weights not in ("timm", "none"):
@@ -174,9 +165,7 @@ def build_encoder(
     return encoder
 
 
-def _stages(
-    name: str, out: Sequence[int] | None, output_stride: int | None
-) -> tuple[list[int], list[int], dict[str, Any]]:
+def _stages(name: str, output_stride: int | None) -> tuple[list[int], list[int], dict[str, Any]]:
     """Channels and strides of the wanted stages of timm's encoder, and the options that cut it into these."""
     import timm
 
@@ -192,15 +181,9 @@ def _stages(
         raise SettingError(message, "choose a convolutional one such as resnet50") from error
     if output_stride not in (None, strides[-1]):
         raise SettingError(f"encoder '{name}' ends at stride {strides[-1]}, not {output_stride}", "choose another one")
-    last = {stride: i for i, stride in enumerate(strides)}  # the deepest stage of each stride
-    if output_stride is not None:
-        indices = [i for i, stride in enumerate(strides) if stride >= FINEST]
-    elif out is None:
-        indices = [i for stride, i in last.items() if stride >= FINEST]
-    elif set(out) <= set(last):
-        indices = [last[stride] for stride in out]
-    else:
-        raise SettingError(f"encoder '{name}' has stages of stride {sorted(last)}, not all of {list(out)}")
+    indices = [i for i, stride in enumerate(strides) if stride >= FINEST]
+    if output_stride is None:  # the deepest stage of each stride
+        indices = [i for i in indices if strides[i] not in strides[i + 1 :]]
     return [channels[i] for i in indices], [strides[i] for i in indices], {**options, "out_indices": tuple(indices)}
 
 

@@ -34,12 +34,9 @@ class Heads(nn.Module):
         return sum(self.outputs)
 
     def grow(self, outputs: int, build_head: BuildHead | None = None, device: torch.device | str | None = None) -> None:
-        """Add a step's outputs at every place; modules of earlier steps are not touched.
+        """Add a step's outputs at every place; a step with 0 gets no module, those of earlier steps are not touched.
 
-        Args:
-            outputs: new output channels; a step with 0 gets no module.
-            build_head: (channels, outputs) -> module from (B, channels, h, w) to (B, outputs, h, w).
-            device: of the new modules.
+        `build_head` makes a module from (B, channels, h, w) to (B, outputs, h, w).
         """
         if outputs < 0:
             raise ValueError(f"cannot grow by {outputs} outputs")

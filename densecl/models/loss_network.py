@@ -65,14 +65,10 @@ class LossNetwork(nn.Module):
 
 
 def build_loss_network(architecture: str, weights: str | None = None, seed: int = 0) -> LossNetwork:
-    """A loss network by name.
+    """A loss network: `vgg16` (Simonyan and Zisserman, 2015) or `random` (three small convolutions).
 
-    Args:
-        architecture: `vgg16` (Simonyan and Zisserman, 2015) or `random` (three small convolutions).
-        weights: of `vgg16`: `torchvision` (pretrained on ImageNet, downloaded unless a file lies at one of `places`), a
-            file (.safetensors or .pth) or `none`, random ones of `seed`. None: `torchvision` for vgg16, `none` for
-            random, which has no others.
-        seed: of random weights.
+    Weights of `vgg16` are `torchvision` (the default: pretrained on ImageNet, downloaded unless a file lies at one of
+    `places`), a file (.safetensors or .pth) or `none`, random ones of `seed`, as `random` always has.
 
     Raises:
         UnknownNameError: another architecture. DataError: see `load_weights`; or the download failed.
@@ -112,19 +108,16 @@ def _randomise(network: LossNetwork, seed: int) -> None:
 
 
 def _pretrained() -> Path:
-    """VGG-16's weights put there by hand, in torch's cache of downloads, or downloaded now."""
+    """VGG-16's weights put there by hand, in torch's cache of downloads, or downloaded now (528 MB)."""
     cached = Path(torch.hub.get_dir()) / "checkpoints" / VGG_FILE
-    file = next((place for place in (*places(), cached) if place.is_file()), None)
-    return file or _download(cached)
-
-
-def _download(file: Path) -> Path:
-    """Fetch torchvision's weights (528 MB); the beginning of their SHA-256 is in the name and is compared."""
+    if file := next((place for place in (*places(), cached) if place.is_file()), None):
+        return file
     try:
         reach(VGG_URL)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(VGG_URL, str(file), hash_prefix="397923af", progress=False)
-        return file
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        # the beginning of their SHA-256 is in the name and is compared
+        torch.hub.download_url_to_file(VGG_URL, str(cached), hash_prefix="397923af", progress=False)
+        return cached
     except (OSError, RuntimeError) as error:  # no network, no such host, refused; or another file than expected
         raise DataError(
             f"cannot fetch torchvision's weights of vgg16: {first_line(error)}",

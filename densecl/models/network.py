@@ -24,22 +24,13 @@ class Features(NamedTuple):
 
 
 class Output(NamedTuple):
-    """Maps that a network returns.
+    """Maps that a network returns: `Features`, and the logits of C outputs grown so far."""
 
-    Attributes:
-        logits: (B, C, H, W) at input resolution, C = outputs grown so far.
-        auxiliary: further supervised logits of the same shape (BiSeNet: two); only in training.
-        encoded: encoder stages, shallow to deep, (B, F_i, h_i, w_i).
-        decoded: (B, D, h, w), the main head's input.
-        coarse: (B, C, h, w), the logits before they grow to the image's size.
-        raw: encoder stages before their last activation; only after `Network.collect`.
-    """
-
-    logits: Tensor
-    auxiliary: tuple[Tensor, ...] = ()
+    logits: Tensor  # (B, C, H, W) at input resolution
+    auxiliary: tuple[Tensor, ...] = ()  # further supervised logits of the same shape (BiSeNet: two); only in training
     encoded: tuple[Tensor, ...] = ()
     decoded: Tensor | None = None
-    coarse: Tensor | None = None
+    coarse: Tensor | None = None  # (B, C, h, w), the logits before they grow to the image's size
     raw: tuple[Tensor, ...] = ()
 
 

@@ -59,18 +59,13 @@ def load_weights(
     state = net.state_dict()
     # files of old torch versions lack num_batches_tracked, which only momentum=None reads
     candidates = {key: tensor for key, tensor in state.items() if key.endswith("num_batches_tracked")}
-    for (
-        key,
-        tensor,
-    ) in stored.items():  # timm's `features_only` renames stem.0.weight: model.stem.0.weight, stem_0.weight
+    for key, tensor in stored.items():  # timm's `features_only` renames stem.0.weight: model.stem.0, stem_0
         candidates |= {f"model.{key}": tensor, key.replace(".", "_", 1): tensor}
     candidates |= stored  # a name of the file itself wins
     for key, tensor in state.items():
-        shape = tuple(candidates[key].shape) if key in candidates else None
-        if shape != tuple(tensor.shape):
-            fault = (
-                f"'{key}' of shape {shape}, not {tuple(tensor.shape)}" if shape is not None else f"no weights '{key}'"
-            )
+        shape, wanted = tuple(candidates[key].shape) if key in candidates else None, tuple(tensor.shape)
+        if shape != wanted:
+            fault = f"no weights '{key}'" if shape is None else f"'{key}' of shape {shape}, not {wanted}"
             raise DataError(f"{path} has {fault}", "is it of the same encoder?")
     net.load_state_dict({key: candidates[key] for key in state})
 

@@ -37,42 +37,25 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's RGB in
 
 @dataclass(frozen=True, eq=False)
 class Experience(Step):
-    """A step with its data.
+    """A step with its data."""
 
-    Attributes:
-        images: indices into the data set, and the label table.
-        presence: (n, 256) bool, the labels of this step's targets in each of its images.
-        dataset: its samples without random augmentation, (normalised image, target) each.
-    """
-
-    images: StepImages
-    presence: np.ndarray
-    dataset: PlainSamples
+    images: StepImages  # indices into the data set, and the label table
+    presence: np.ndarray  # (n, 256) bool, the labels of this step's targets in each of its images
+    dataset: PlainSamples  # its samples without random augmentation, (normalised image, target) each
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """A stream with readers.
-
-    Attributes:
-        stream: the steps.
-        experiences: training data of each step.
-        test_experiences: test data of each step.
-        training: samples by key, for the loader.
-        tests: test samples of each head; a stream with one head has one set for all steps.
-        normalisation: of all images.
-        fingerprint: hash of image names, label tables and classes; equal streams have equal ones.
-        later: number of training images of each step that hold a class of a later step.
-    """
+    """A stream with readers."""
 
     stream: Stream
-    experiences: tuple[Experience, ...]
-    test_experiences: tuple[Experience, ...]
-    training: TrainingSamples
-    tests: tuple[TestSamples, ...]
+    experiences: tuple[Experience, ...]  # training data of each step
+    test_experiences: tuple[Experience, ...]  # test data of each step
+    training: TrainingSamples  # by key, for the loader
+    tests: tuple[TestSamples, ...]  # of each head; a stream with one head has one set for all steps
     normalisation: Normalisation
-    fingerprint: str
-    later: tuple[int, ...]
+    fingerprint: str  # hash of image names, label tables and classes; equal streams have equal ones
+    later: tuple[int, ...]  # number of training images of each step that hold a class of a later step
 
     def tests_of(self, head: int) -> TestSamples:
         """The test samples of a head."""
@@ -178,8 +161,7 @@ def class_incremental(
         presence: (n, 256) bool, the ids in each training mask; read from the masks (and cached) when None.
         test_presence: as `presence`, of the test masks; used for `by_task` alone.
 
-    Raises:
-        SettingError: as `protocol.select`; a step of `by_task` without a test image. DataError: as the readers.
+    SettingError as `protocol.select`, and for a step of `by_task` without a test image; DataError as the readers.
     """
     presence = class_index(train) if presence is None else presence
     used, held = hold_out(len(train), validation, validation_seed)
@@ -226,9 +208,7 @@ def domain_incremental(
 
     Step 0 brings all classes; later steps bring none, so heads do not grow and nothing hides in background. `domains`
     are sorted indices into `train` of each step; `options` are those of `class_incremental`.
-
-    Raises:
-        SettingError: a step without images, or an image of two steps. DataError: as the readers.
+    SettingError for a step without images, or an image of two steps; DataError as the readers.
     """
     steps: protocol.Steps = (tuple(range(1, 1 + len(train.class_names))), *(() for _ in domains[1:]))
     return class_incremental(train, test, steps, domains=domains, **options)
@@ -277,11 +257,9 @@ def task_sequence(
 ) -> Scenario:
     """Tasks learnt one after another, each on all images of its source; options are those of `class_incremental`.
 
-    Labels are those of the data set, in every task from 0; all classes of a task arrive at its step.
-
-    Raises:
-        SettingError: no task, a name used twice or with other characters than letters, digits, - and _, a task without
-            a number of outputs, or with other classes than its data set.
+    Labels are those of the data set, in every task from 0; all classes of a task arrive at its step. SettingError for
+    no task, a name used twice or with other characters than letters, digits, - and _, a task without a number of
+    outputs, or with other classes than its data set.
     """
     stream = task_stream([source.task for source in sources], [source.names for source in sources])
     data, tests, hashed = [], [], []

@@ -17,46 +17,27 @@ Groups = tuple[tuple[int, ...], ...]
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a stream.
+    """One step of a stream."""
 
-    Attributes:
-        step: its number, from 0.
-        task: what the network must output.
-        new_classes: labels that arrive at this step.
-        seen_classes: labels of this and all earlier steps, background excluded.
-        n_outputs: outputs of the step's head after it, output 0 included.
-    """
-
-    step: int
-    task: Task
-    new_classes: tuple[int, ...]
-    seen_classes: tuple[int, ...]
-    n_outputs: int
+    step: int  # its number, from 0
+    task: Task  # what the network must output
+    new_classes: tuple[int, ...]  # labels that arrive at this step
+    seen_classes: tuple[int, ...]  # labels of this and all earlier steps, background excluded
+    n_outputs: int  # of the step's head after it, output 0 included
 
 
 @dataclass(frozen=True)
 class Stream:
-    """The steps of a benchmark in the form in which a method learns them.
+    """The steps of a benchmark in the form in which a method learns them."""
 
-    Attributes:
-        kind: "classes": one task whose classes arrive over time; "tasks": a sequence of tasks.
-        steps: the trained ones; one for joint training.
-        groups: labels of the benchmark's steps, in order of arrival; of a sequence, each task's own.
-        class_names: by label; [0] is background, or `other` where the data set has none. Of a sequence: empty.
-        names: class names of each head; empty for a task without classes.
-        by_task: True if each step has a head of its own: in a sequence, and where the method is told the step.
-        setting: which images a step has (`protocol.SETTINGS`), "domain" or "tasks".
-        labels: the label preset (`protocol.LABELS`), or "tasks".
-    """
-
-    kind: Literal["classes", "tasks"]
-    steps: tuple[Step, ...]
-    groups: Groups
-    class_names: tuple[str, ...]
-    names: tuple[tuple[str, ...], ...]
-    by_task: bool
-    setting: str
-    labels: str
+    kind: Literal["classes", "tasks"]  # one task whose classes arrive over time, or a sequence of tasks
+    steps: tuple[Step, ...]  # the trained ones; one for joint training
+    groups: Groups  # labels of the benchmark's steps, in order of arrival; of a sequence, each task's own
+    class_names: tuple[str, ...]  # by label; [0] is background, or `other` where there is none. Of a sequence: empty
+    names: tuple[tuple[str, ...], ...]  # class names of each head; empty for a task without classes
+    by_task: bool  # each step has a head of its own: in a sequence, and where the method is told the step
+    setting: str  # which images a step has (`protocol.SETTINGS`), "domain" or "tasks"
+    labels: str  # the label preset (`protocol.LABELS`), or "tasks"
 
     @cached_property
     def tasks(self) -> tuple[Task, ...]:

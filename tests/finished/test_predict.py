@@ -13,7 +13,7 @@ import densecl
 from data_trees import few_drawn
 from densecl.check.tiny import tiny_loop, tiny_scenario
 from densecl.cli import main
-from densecl.data.photo import find_photos, read_photo
+from densecl.data.decode import find_photos, read_photo
 from densecl.errors import DataError
 from densecl.finished.overlay import outline, overlay, percent, shares
 from densecl.finished.predict import unique_names

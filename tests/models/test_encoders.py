@@ -29,16 +29,6 @@ def test_maps_have_the_promised_strides_and_channels(name, strides, channels):
     assert [tuple(x.shape) for x in maps] == [(1, c, 64 // s, 96 // s) for c, s in zip(channels, strides, strict=True)]
 
 
-def test_out_picks_strides_and_drops_deeper_layers():
-    encoder = build_encoder("resnet18", "none", (8, 16))
-    assert encoder.strides == (8, 16)
-    assert not any("layer4" in name for name in encoder.state_dict())
-    with pytest.raises(SettingError, match=r"stride \[2, 4, 8, 16, 32\]"):
-        build_encoder("resnet18", "none", (64,))
-    with pytest.raises(SettingError, match="4, 8, 16"):
-        build_encoder("mini", "none", (32,))
-
-
 def test_mini_takes_widths():
     assert build_encoder("mini", widths=(8, 8, 16, 24)).channels == (8, 16, 24)
     with pytest.raises(SettingError, match="four positive numbers"):

@@ -6,8 +6,7 @@ from PIL import Image
 
 from data_trees import palette_mask
 from densecl.data.dataset import DenseDataset
-from densecl.data.decode import image_size
-from densecl.data.photo import read_photo, read_rgb
+from densecl.data.decode import image_size, read_photo, read_rgb
 from densecl.errors import DataError
 
 

@@ -197,7 +197,8 @@ def recipes(catalogue: Path | None = None) -> Iterator[Finding]:
     from densecl.settings import catalogue as recipe_folders
 
     try:
-        families, methods = recipe_folders.benchmark_recipes(catalogue), recipe_folders.strategy_recipes(catalogue)
+        families = [*recipe_folders.benchmark_recipes(catalogue).values()]
+        methods = [*recipe_folders.strategy_recipes(catalogue).values()]
         text = f"{len(families)} benchmark families, {len(methods)} strategies and plugins"
         yield Finding("ok", f"{text} in {', '.join(map(str, recipe_folders.folders(catalogue)))}")
     except DenseCLError as error:  # every command needs them
@@ -290,5 +291,5 @@ def _readable(catalogue: Path | None) -> Iterable[Any]:
     from densecl.settings.catalogue import benchmark_recipes
 
     with contextlib.suppress(DenseCLError):
-        return benchmark_recipes(catalogue).values()
+        return [*benchmark_recipes(catalogue).values()]
     return ()

@@ -5,6 +5,7 @@ So `densecl --help` answers at once, and names and paths are checked before anyt
 
 import contextlib
 import errno
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -14,27 +15,46 @@ import typer
 from typer.core import TyperGroup
 
 from densecl import __version__
-from densecl.cli import data
-from densecl.cli.bank import bank
-from densecl.cli.check import check
-from densecl.cli.doctor import doctor
-from densecl.cli.evaluate import evaluate
-from densecl.cli.inspect_ import inspect
-from densecl.cli.list_ import list_
-from densecl.cli.predict import predict
-from densecl.cli.report import report
-from densecl.cli.run import run
-from densecl.cli.show import cite, show
-from densecl.cli.sweep import sweep
-from densecl.cli.table import table
 from densecl.errors import DenseCLError
+from densecl.terminal import understands_codes
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 BROKEN_PIPE = 141  # 128 + SIGPIPE
+COMMANDS = {  # name -> file and function, or application of several commands
+    "run": "run:run",
+    "table": "table:table",
+    "report": "report:report",
+    "sweep": "sweep:sweep",
+    "list": "list_:list_",
+    "show": "show:show",
+    "cite": "show:cite",
+    "evaluate": "evaluate:evaluate",
+    "predict": "predict:predict",
+    "bank": "bank:bank",
+    "check": "check:check",
+    "inspect": "inspect_:inspect",
+    "data": "data:app",
+    "doctor": "doctor:doctor",
+}
 
 
 class Group(TyperGroup):
-    """End a command with one line after Ctrl-C."""
+    """Imports a command when it is named, and ends it with one line after Ctrl-C."""
+
+    def __init__(self, **options: Any):
+        super().__init__(**options)
+        self.commands = {**dict.fromkeys(COMMANDS), **self.commands}
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of a name; None if there is none."""
+        if cmd_name in COMMANDS and self.commands[cmd_name] is None:
+            file, _, name = COMMANDS[cmd_name].partition(":")
+            command = getattr(importlib.import_module(f"densecl.cli.{file}"), name)
+            if not isinstance(command, typer.Typer):
+                function, command = command, typer.Typer(add_completion=False)
+                command.command(cmd_name)(function)
+            self.commands[cmd_name] = typer.main.get_command(command)
+        return self.commands.get(cmd_name)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for."""
@@ -53,20 +73,6 @@ def _version(wanted: bool) -> None:
 
 
 app = typer.Typer(name="densecl", cls=Group, pretty_exceptions_enable=False)
-app.command("run")(run)
-app.command("table")(table)
-app.command("report")(report)
-app.command("sweep")(sweep)
-app.command("list")(list_)
-app.command("show")(show)
-app.command("cite")(cite)
-app.command("evaluate")(evaluate)
-app.command("predict")(predict)
-app.command("bank")(bank)
-app.command("check")(check)
-app.command("inspect")(inspect)
-app.add_typer(data.app, name="data")
-app.command("doctor")(doctor)
 
 
 @app.callback()
@@ -129,9 +135,9 @@ def _speaks() -> bool:
 
 def complain(message: str) -> None:
     """Write `message` to stderr as one unwrapped line."""
-    screen = sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
     with contextlib.suppress(BrokenPipeError):  # on a terminal, the rest of a progress bar on the line is cleared
-        print("densecl:", " ".join(message.split()), end="\x1b[K\n" if screen else "\n", file=sys.stderr, flush=True)
+        end = "\x1b[K\n" if understands_codes(sys.stderr) else "\n"
+        print("densecl:", " ".join(message.split()), end=end, file=sys.stderr, flush=True)
 
 
 def _usage(error: Any) -> str | None:

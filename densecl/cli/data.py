@@ -7,7 +7,7 @@ import typer
 
 from densecl.cli import completion
 
-app = typer.Typer(help="Make, get, verify and find data sets.", no_args_is_help=True)
+app = typer.Typer(name="data", add_completion=False, help="Make, get, verify and find data sets.", no_args_is_help=True)
 
 
 def _known(name: str) -> str:

@@ -117,7 +117,7 @@ def parse_method(text: str, catalogue: Path | None = None) -> Method:
     return Method(strategies[0], plugins)
 
 
-def _part(call: Call, recipes: dict[str, StrategyRecipe]) -> Part:
+def _part(call: Call, recipes: Mapping[str, StrategyRecipe]) -> Part:
     recipe = recipes.get(call.name)
     if recipe is None and ":" not in call.name:
         raise UnknownNameError("strategy or plugin", call.name, recipes, "or file.py:Class for one of your own")

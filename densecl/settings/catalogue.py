@@ -9,18 +9,20 @@ import os
 import re
 import sys
 import tomllib
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from densecl.errors import DenseCLError, RecipeError, UnknownNameError
 from densecl.settings.grammar import parse, parse_one
 
 if TYPE_CHECKING:
-    from densecl.settings.recipe import BenchmarkRecipe, StrategyRecipe
+    from densecl.settings.recipe import BenchmarkRecipe, Settings, StrategyRecipe
 
 SPLIT = re.compile(r"\d+-\d+s?$")
+Recipe = TypeVar("Recipe", bound="Settings")
 
 
 class Entry(NamedTuple):
@@ -60,21 +62,13 @@ def published_files(extra: Path | None = None) -> list[Path]:
 
 
 def entries(kind: str, extra: Path | None = None) -> list[Entry]:
-    """The names of a kind.
-
-    Raises:
-        UnknownNameError: for a kind that is not benchmarks, strategies, backbones or groupings.
-    """
+    """The names of a kind; UnknownNameError if it is not benchmarks, strategies or backbones."""
     if kind == "backbones":
         return [Entry(name, "backbone", summary) for name, summary in backbones().items()]
     if kind not in ("benchmarks", "strategies"):
-        raise UnknownNameError("kind", kind, ("benchmarks", "strategies", "backbones"))
+        raise UnknownNameError("kind", kind, ("benchmarks", "strategies", "backbones", "groupings"))
     result: list[Entry] = []
-    for path in recipe_files(kind, extra):
-        try:
-            content = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise RecipeError(f"cannot read the recipe {path}: {error}") from error
+    for path, content in _contents(kind, extra):
         summary = str(content.get("summary", ""))
         if kind == "strategies":
             result.append(Entry(str(content.get("name", path.stem)), str(content.get("kind", "strategy")), summary))
@@ -82,6 +76,15 @@ def entries(kind: str, extra: Path | None = None) -> list[Entry]:
             family = str(content.get("family", path.stem))
             result += [Entry(family + str(split), "benchmark", summary) for split in content.get("splits", ())]
     return result
+
+
+def _contents(kind: str, extra: Path | None) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The recipe files of a kind with their TOML, of which nothing is checked; RecipeError if it is none."""
+    for path in recipe_files(kind, extra):
+        try:
+            yield path, tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RecipeError(f"cannot read the recipe {path}: {error}") from error
 
 
 @cache
@@ -92,31 +95,44 @@ def backbones() -> dict[str, str]:
     return {name: text.partition("\n")[0].rstrip(".") for name, text in docstrings.items()}
 
 
-def benchmark_recipes(extra: Path | None = None) -> dict[str, "BenchmarkRecipe"]:
+class Recipes(Mapping[str, Recipe]):
+    """Recipes by name, in the order of their files; each is read and checked when it is asked for."""
+
+    def __init__(self, kind: str, key: str, model: type[Recipe], extra: Path | None):
+        self._model, self._files = model, dict[str, Path]()
+        for path, content in _contents(kind, extra):
+            name = str(content.get(key, path.stem))
+            if name in self._files:
+                raise RecipeError(f"{path} and {self._files[name]} both define '{name}'", "rename one of them")
+            self._files[name] = path
+
+    def __getitem__(self, name: str) -> Recipe:
+        from densecl.settings.recipe import read_recipe
+
+        return read_recipe(self._files[name], self._model)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._files
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
+def benchmark_recipes(extra: Path | None = None) -> "Mapping[str, BenchmarkRecipe]":
     """All families of benchmarks by name."""
     from densecl.settings.recipe import BenchmarkRecipe
 
-    return _recipes("benchmarks", BenchmarkRecipe, "family", extra)
+    return Recipes("benchmarks", "family", BenchmarkRecipe, extra)
 
 
-def strategy_recipes(extra: Path | None = None) -> dict[str, "StrategyRecipe"]:
+def strategy_recipes(extra: Path | None = None) -> "Mapping[str, StrategyRecipe]":
     """All strategies and plugins by name."""
     from densecl.settings.recipe import StrategyRecipe
 
-    return _recipes("strategies", StrategyRecipe, "name", extra)
-
-
-def _recipes(kind: str, model: Any, key: str, extra: Path | None) -> dict[str, Any]:
-    from densecl.settings.recipe import read_recipe
-
-    recipes: dict[str, Any] = {}
-    for path in recipe_files(kind, extra):
-        recipe = read_recipe(path, model)
-        name = getattr(recipe, key)
-        if name in recipes:
-            raise RecipeError(f"{path} and {recipes[name].source} both define '{name}'", "rename one of them")
-        recipes[name] = recipe
-    return recipes
+    return Recipes("strategies", "name", StrategyRecipe, extra)
 
 
 def benchmark_recipe(name: str, extra: Path | None = None) -> tuple["BenchmarkRecipe", str]:
@@ -126,10 +142,10 @@ def benchmark_recipe(name: str, extra: Path | None = None) -> tuple["BenchmarkRe
         UnknownNameError: no family of that name, or what follows it is not a split.
         RecipeError: a broken recipe.
     """
-    for family, recipe in benchmark_recipes(extra).items():
-        rest = name.removeprefix(family)
-        counted = recipe.stream.get("kind") != "tasks" and SPLIT.match(rest)
-        if name.startswith(family) and (rest in recipe.splits or counted):
+    recipes = benchmark_recipes(extra)
+    for family in filter(name.startswith, recipes):
+        recipe, rest = recipes[family], name.removeprefix(family)
+        if rest in recipe.splits or (recipe.stream.get("kind") != "tasks" and SPLIT.match(rest)):
             return recipe, rest
     names = [entry.name for entry in entries("benchmarks", extra)]
     raise UnknownNameError("benchmark", name, names, "any split A-B[s] of a family works too")

@@ -34,7 +34,8 @@ def test_every_command_exists_with_its_options(command):
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_that_the_readme_names_exists(option):
     group = typer.main.get_command(app)
-    commands = [*group.commands.values(), *group.commands["data"].commands.values()]
+    commands = [group.get_command(None, name) for name in group.commands]
+    commands += group.get_command(None, "data").commands.values()
     assert any(option in parameter.opts for command in commands for parameter in command.params)
 
 

@@ -54,9 +54,9 @@ def get(name: Name, data: Folder = None) -> None:
 @app.command("path")
 def path(name: Name, data: Folder = None) -> None:
     """Print the folder of a data set."""
-    from densecl.data import locate
+    from densecl.data import data_set
 
-    typer.echo(locate(name, data))
+    typer.echo(data_set(name).locate(data))
 
 
 @app.command("verify")

@@ -30,7 +30,14 @@ class Entry(NamedTuple):
 @cache
 def entries() -> tuple[Entry, ...]:
     """All packaged data sets, by name."""
-    return tuple(_entry(path) for path in sorted(_SETS.glob("[a-z]*.py")))
+    found = []
+    for path in sorted(_SETS.glob("[a-z]*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        assigned = [node for node in ast.walk(tree) if isinstance(node, ast.Assign)]
+        aliases = [node.value for node in assigned if ast.unparse(node.targets[0]) == "aliases"]
+        summary = (ast.get_docstring(tree) or "").partition("\n")[0]
+        found.append(Entry(path.stem, summary, ast.literal_eval(aliases[0]) if aliases else ()))
+    return tuple(found)
 
 
 def names() -> list[str]:
@@ -39,11 +46,7 @@ def names() -> list[str]:
 
 
 def canonical(name: str) -> str:
-    """The name of a data set without settings, `voc` for `voc2012`; `file.py:Class` stays as it is.
-
-    Raises:
-        UnknownNameError: there is no such data set. SpecError: it is no name.
-    """
+    """The name of a data set without settings, `voc` for `voc2012`; `file.py:Class` stays as it is."""
     name = parse_one(name, "data set").name
     if name in names() or ":" in name:
         return name
@@ -54,15 +57,10 @@ def canonical(name: str) -> str:
 
 
 def data_set(name: str, *, trusted: bool = True) -> "type[DenseDataset]":
-    """The class of a data set.
+    """The class of a data set: one of `names()`, an alias, or `file.py:Class`, whose file is executed.
 
-    Args:
-        name: one of `names()`, an alias, or `file.py:Class`, whose file is executed.
-        trusted: False for a name that the user did not give: only packaged classes are imported then.
-
-    Raises:
-        UnknownNameError: no such data set. DataError: `file.py:Class` names another kind of class, or is not trusted.
-        DenseCLError: the file does not import.
+    `trusted` is False for a name that the user did not give: only packaged classes are imported then. DataError if
+    `file.py:Class` names another kind of class, or is not trusted; DenseCLError if the file does not import.
     """
     from densecl.data.dataset import DenseDataset
     from densecl.settings.catalogue import load_class
@@ -83,33 +81,12 @@ def data_set(name: str, *, trusted: bool = True) -> "type[DenseDataset]":
     return cls
 
 
-def locate(name: str, root: Path | None = None) -> Path:
-    """The data set's own folder; see `data_set` and `DenseDataset.locate`, errors too."""
-    return data_set(name).locate(root)
-
-
 def open_dataset(name: str, split: str, root: Path | None = None, *, trusted: bool = True) -> "DenseDataset":
     """Open a split: `train`, `val`, `test` or, where the data set has it, `trainval`.
 
-    Args:
-        name: `shapes`, `cityscapes(cities=(ulm, jena))`, `mine.py:Mine(key=value)`.
-        split: one of the data set's.
-        root: a folder that the user named; default see `DenseDataset.locate`.
-        trusted: see `data_set`.
-
-    Raises:
-        UnknownNameError: no such data set, split or setting. DataError: the data is missing or incomplete.
+    `name` is such as `shapes`, `cityscapes(cities=(ulm, jena))`, `mine.py:Mine(key=value)`; for `root` see
+    `DenseDataset.locate`, for `trusted` `data_set`. UnknownNameError for another data set, split or setting; DataError
+    if the data is missing or incomplete.
     """
     cls = data_set(name, trusted=trusted)
     return cls(cls.locate(root), split, **parse_one(name, "data set").arguments)
-
-
-def _entry(path: Path) -> Entry:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    values = [
-        node.value
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["aliases"]
-    ]
-    aliases = ast.literal_eval(values[0]) if values else ()
-    return Entry(path.stem, (ast.get_docstring(tree) or "").partition("\n")[0], aliases)

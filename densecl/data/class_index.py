@@ -25,11 +25,8 @@ def class_index(
 
     The answer is kept in `folder`, by default `index` in the cache folder, under a key of what was read (path, size and
     time of every mask and image, the reader's labels), so a changed file is noticed; a broken file there is scanned
-    again. `workers` are threads, by default one a core: decoding releases the interpreter lock.
-
-    Raises:
-        DataError: a file is missing or unreadable, a mask has another size than its image or an illegal id.
-        RunError: the index cannot be written.
+    again. `workers` are threads, by default one a core: decoding releases the interpreter lock. DataError if a file is
+    unreadable, a mask has another size than its image or an illegal id; RunError if the index cannot be written.
     """
     stored = _load(_place(dataset, folder), len(dataset))
     if stored is not None:

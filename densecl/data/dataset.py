@@ -85,8 +85,7 @@ class DenseDataset:
     def __init__(self, root: Path, split: str, **settings: Any):
         """List the files of a split and check that they are there; none is opened.
 
-        Raises:
-            UnknownNameError: no such split or setting. DataError: another layout, missing files, or no image at all.
+        UnknownNameError for another split or setting; DataError for another layout, missing files, or no image at all.
         """
         if split not in self.splits:
             raise UnknownNameError("split", split, self.splits)
@@ -142,19 +141,33 @@ class DenseDataset:
         """As `locate`, but None where the data set is not, and nothing is drawn."""
         if not cls.layout and root is None:  # any folder would do
             root = places.data_folder() / cls.folders[0]
-        return places.search(cls.folders, cls.find, root)
+        base = Path(root or places.data_folder()).expanduser()
+        for place in (base, *(base / name for name in cls.folders)):
+            if (own := cls.find(place)) is not None:
+                return own
+        subfolders = sorted(p for p in base.iterdir() if p.is_dir() and p.name[0] != ".") if base.is_dir() else []
+        others = [own for place in subfolders if (own := cls.find(place)) is not None]
+        if len(others) > 1:
+            several = ", ".join(map(str, others))
+            raise DataError(f"several folders of {base} have this data set's layout: {several}", "name one with --data")
+        return others[0] if others else None
 
     @classmethod
     def locate(cls, root: Path | None = None) -> Path:
-        """The data set's own folder, where `places.search` finds it; a drawn data set is drawn if it is not there.
+        """Find the data set's own folder; a drawn data set is drawn if it is not there.
 
-        Raises:
-            DataError: it is nowhere, or several folders have its layout; the message lists the places.
+        It is `root` (the folder that the user named, or `places.data_folder()`), one of its subfolders `folders`, or
+        its only other subfolder with the data set's layout. DataError if it is nowhere, or several have the layout.
         """
         folder = cls.search(root)
-        if folder is None:
-            raise places.not_found(cls.folders, root, cls.hint())
-        return folder
+        if folder is not None:
+            return folder
+        base, given = Path(root or places.data_folder()).expanduser(), ""
+        if root is None:
+            given = " (from DENSECL_DATA)" if os.environ.get("DENSECL_DATA") else " (the default place)"
+        state = "looked at it and at its subfolders" if base.is_dir() else "there is no such folder"
+        names = ", ".join(cls.folders)
+        raise DataError(f"no {cls.folders[0]} data in {base}{given}: {state} ({names})", cls.hint())
 
     @classmethod
     def get(cls, root: Path | None = None, progress: Progress | None = None) -> Path:
@@ -205,11 +218,7 @@ class DenseDataset:
         return digest.hexdigest()
 
     def read(self, i: int) -> Sample:
-        """Decode image and mask `i`.
-
-        Raises:
-            DataError: a file is missing or unreadable, the sizes differ, or the mask holds an illegal id.
-        """
+        """Decode image and mask `i`; DataError if a file is unreadable, sizes differ, or an id is illegal."""
         if self._samples is not None and (sample := self._samples[i]) is not None:
             return sample
         import torch

@@ -36,8 +36,7 @@ UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.err
 def read_indices(path: Location) -> np.ndarray:
     """Decode a mask to its ids, palette indices or grey values: (H, W) uint8, contiguous and writable.
 
-    Raises:
-        DataError: the file is missing, no readable image, or holds colours.
+    DataError if the file is missing, no readable image, or holds colours.
     """
     try:
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - a Path would cost as much as the read
@@ -76,8 +75,7 @@ class Photo(NamedTuple):
 def read_rgb(path: Location, *, upright: bool = True) -> np.ndarray:
     """Decode an image file to (H, W, 3) uint8 RGB; `upright=False` leaves its pixels as they are stored.
 
-    Raises:
-        DataError: the file is missing, damaged, no image, or holds values that are no colours.
+    DataError if the file is missing, damaged, no image, or holds values that are no colours.
     """
     try:
         with Image.open(path) as image:
@@ -100,8 +98,7 @@ def read_photo(path: Location) -> Photo:
 def find_photos(places: Iterable[Location]) -> list[Path]:
     """List image files, each once: those named, and the images of a named folder (not below it) in order of names.
 
-    Raises:
-        DataError: a place does not exist, or a folder holds no image.
+    DataError if a place does not exist, or a folder holds no image.
     """
     photos: dict[Path, Path] = {}
     for place in map(Path, places):
@@ -122,11 +119,7 @@ def find_photos(places: Iterable[Location]) -> list[Path]:
 
 
 def image_size(path: Location, *, upright: bool = False) -> tuple[int, int]:
-    """(height, width) of an image in pixels, from its header; `upright`: turned as its EXIF orientation says.
-
-    Raises:
-        DataError: the file is missing or no readable image.
-    """
+    """(height, width) of an image in pixels, from its header; `upright`: turned as its EXIF orientation says."""
     try:
         if not upright:
             with open(path, "rb", buffering=0) as file:  # noqa: PTH123

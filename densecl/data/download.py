@@ -24,9 +24,7 @@ _DISK = 9 << 30  # VOC: archive 2 GB, tree 2 GB; SBD: archive 1.4 GB, tree 1.8 G
 def get_voc(root: Path, progress: Progress | None = None) -> Path:
     """Download VOC 2012 and SBD below `root` and merge them; the VOC2012 folder.
 
-    Raises:
-        DataError: a file cannot be fetched; the message names it and where to put it by hand.
-        RunError: no space, or the folder cannot be written.
+    DataError if a file cannot be fetched, with the place to put it by hand; RunError if it cannot be written.
     """
     from torchvision.datasets import SBDataset, VOCSegmentation
     from torchvision.datasets.voc import DATASET_YEAR_DICT
@@ -58,15 +56,9 @@ def merge_sbd(folder: Path, sbd: Path, progress: Progress | None = None) -> int:
     """Write `SegmentationClassAug` and `train_aug.txt`: SBD's masks for VOC's images, VOC's own where it has them.
 
     The images are SBD's train and val and VOC's train, without VOC's val, so that no image is in training and in
-    evaluation. Their number is returned.
-
-    Args:
-        folder: the VOC2012 folder, with `SegmentationClass` and its lists.
-        sbd: the folder with SBD's `cls` (a .mat file an image), `train.txt` and `val.txt`.
-        progress: called with (done, total).
-
-    Raises:
-        DataError: a list or a mask is missing or broken; the message names the file. RunError: it cannot be written.
+    evaluation. Their number is returned. `folder` is VOC2012's, with `SegmentationClass` and its lists; `sbd` has SBD's
+    `cls` (a .mat file an image), `train.txt` and `val.txt`. DataError if a list or a mask is missing or broken,
+    RunError if it cannot be written.
     """
     own = set(_ids(folder / LISTS / "train.txt"))
     both = own.union(_ids(sbd / "train.txt"), _ids(sbd / "val.txt"))
@@ -97,11 +89,7 @@ def merge_sbd(folder: Path, sbd: Path, progress: Progress | None = None) -> int:
 
 
 def read_sbd_mask(path: Path) -> np.ndarray:
-    """Read the mask of an SBD .mat file, `GTcls.Segmentation`: (H, W) uint8, 0..20.
-
-    Raises:
-        DataError: no such file, or not one of SBD's.
-    """
+    """Read the mask of an SBD .mat file, `GTcls.Segmentation`: (H, W) uint8, 0..20."""
     from scipy.io import loadmat
 
     if not path.is_file():

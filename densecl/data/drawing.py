@@ -83,14 +83,10 @@ def compose(
 ) -> Drawing:
     """Draw N images of S objects each, later ones over earlier ones, with a pixel of void around each.
 
-    Args:
-        rng: draws the grain, after everything else.
-        things: (N, S, ...) uniform numbers of each object.
-        present: (N, S) bool, which objects are there.
-        slots: number of each object.
-        background: the pixels (B, 48, 48, 3) of a part of the images before any object.
-        draw_slot: draws one object of each image, from its numbers (B, ...), whether it is there (B,), and its slot.
-        grain: standard deviation of the noise over all.
+    `things` are (N, S, ...) uniform numbers of each object, `present` (N, S) says which are there, `slots` numbers
+    them. `background` gives the pixels (B, 48, 48, 3) of a part of the images before any object; `draw_slot` draws one
+    object of each image, from its numbers (B, ...), whether it is there (B,), and its slot. Noise of deviation `grain`
+    is drawn after everything else.
     """
     n = len(things)
     drawing = Drawing(np.empty((n, SIZE, SIZE, 3), np.uint8), np.empty((n, SIZE, SIZE), np.uint8))
@@ -129,8 +125,7 @@ def hsv_to_rgb(hue: np.ndarray, saturation: np.ndarray, value: np.ndarray) -> np
 def axes(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pixels from the centre of K objects along their own axes, (K, 48, 48) each, and their radius (K, 1, 1).
 
-    Args:
-        numbers: (K, 4) uniform: radius (0.2 to 0.34 of the side), angle, centre (2, 0.15 to 0.85 of the side).
+    `numbers` are (K, 4) uniform: radius (0.2 to 0.34 of the side), angle, centre (2, 0.15 to 0.85 of the side).
     """
     radius, angle, *centre = (numbers[:, k, None, None] for k in range(4))  # each (K, 1, 1)
     radius, angle = (0.2 + 0.14 * radius) * SIZE, 2 * np.pi * angle
@@ -140,11 +135,7 @@ def axes(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def border(instances: np.ndarray) -> np.ndarray:
-    """(B, H, W) bool: the pixels just outside each object, on whatever the object meets there.
-
-    Args:
-        instances: (B, H, W) uint8, 0 background, higher numbers lie in front.
-    """
+    """(B, H, W) bool: the pixels just outside each object, of (B, H, W) uint8 numbers; higher ones lie in front."""
     edge = np.zeros(instances.shape, bool)
     for axis in (1, 2):
         before = tuple(slice(None, -1) if a == axis else slice(None) for a in range(3))

@@ -102,9 +102,6 @@ def write_whole(root: Path, fill: Callable[[Path], None]) -> Path:
     """Make a folder, unless it is there; it is whole or absent, however many processes ask.
 
     `fill` writes the content into an empty folder beside its place, which is then renamed, under a lock.
-
-    Raises:
-        RunError: it cannot be written.
     """
     if root.is_dir():
         return root

@@ -18,16 +18,11 @@ _SIDE = 96  # of a drawn one, in pixels
 
 
 def style_image(name: str, root: Path | None = None, size: int | None = None) -> np.ndarray:
-    """Open a style image by name: (H, W, 3) uint8 RGB.
+    """Open a style image: (H, W, 3) uint8 RGB, its shorter side resized to `size` if that is given.
 
-    Args:
-        name: `swirls` or `waves` (drawn); a file; or words of the name of an image in the folder `style` of the data
-            folder, such as `starry-night` for `van_gogh_starry_night_1889.jpg`.
-        root: the data folder, or the folder of style images; default `DENSECL_DATA`, else the user's data folder.
-        size: the shorter side is resized to it; None keeps the image as it is.
-
-    Raises:
-        DataError: there is no such image, several, or it cannot be read; the message names places and what is there.
+    It is `swirls` or `waves` (drawn); a file; or words of the name of an image in the folder `style` of the data folder
+    (`root`, which may also be the folder of style images), such as `starry-night` for
+    `van_gogh_starry_night_1889.jpg`. DataError if there is no such image, several, or it cannot be read.
     """
     pixels = DRAWN[name]() if name in DRAWN else read_rgb(_find(name, root))
     if size is None:

@@ -194,17 +194,11 @@ class ResizeCenterCrop:
 def augmentation(name: str, crop: Size | None, scale: tuple[float, float] | None = None) -> Transform:
     """Build the training transform that a setting names.
 
-    Args:
-        name: `none` (resize and centre crop), `flip` (and random flips), `reference` (MiB's and PLOP's
-            RandomResizedCrop and flips) or `rescale` (true rescaling, random crop, flips). The four of Table 1 of Di
-            Salvo et al. (2021): `crop` (their "None": the RandomResizedCrop alone, no flips), `jitter` (and colour
-            jitter, whose strength the paper does not tell), `rotation` (and +-15 degrees), `rotation+jitter`.
-        crop: size of the result; None keeps images as they are, which only `none` and `flip` can.
-        scale: range of area fractions or of factors; default (0.5, 2.0).
-
-    Raises:
-        UnknownNameError: another name.
-        SettingError: no crop where one is needed, or a range that is none.
+    It is `none` (resize and centre crop), `flip` (and random flips), `reference` (MiB's and PLOP's RandomResizedCrop
+    and flips) or `rescale` (true rescaling, random crop, flips). The four of Table 1 of Di Salvo et al. (2021): `crop`
+    (their "None": the RandomResizedCrop alone, no flips), `jitter` (and colour jitter, whose strength the paper does
+    not tell), `rotation` (and +-15 degrees), `rotation+jitter`. Images keep their size where `crop` is None, which only
+    `none` and `flip` allow; `scale` is the range of area fractions or of factors, by default (0.5, 2.0).
     """
     if name not in AUGMENTATIONS:
         raise UnknownNameError("augmentation", name, AUGMENTATIONS)

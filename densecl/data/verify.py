@@ -36,14 +36,8 @@ def verify(
     """Read every mask and every image's header; broken data is a finding, not an exception.
 
     One pass a split; what it finds is kept as the class index, so that a run does not read the masks again. The data is
-    usable when no finding has level `error`.
-
-    Args:
-        name: as for `open_dataset`.
-        root: as for `open_dataset`.
-        progress: called with (done, total) in each split.
-        inspect: further findings of a split that has no error, from the reader and its (N, 256) class index; such as
-            `densecl.streams.golden.inspect`.
+    usable when no finding has level `error`. `inspect` gives further findings of a split that has no error, from the
+    reader and its (N, 256) class index; such as `densecl.streams.golden.inspect`.
     """
     cls = data_set(name)
     try:

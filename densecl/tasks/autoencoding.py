@@ -17,13 +17,8 @@ LOSSES = ("l1", "l2", "adversarial")
 class Autoencoding(Task):
     """Three outputs, RGB in the unit of `base.encode`.
 
-    Args:
-        name: of the task.
-        loss: `l1`, `l2`, or `adversarial`: 100 times L1 and a critic's, as in pix2pix (Isola et al., CVPR 2017).
-        critic: the critic's network, needed for `adversarial`.
-
-    Raises:
-        UnknownNameError: another loss. ValueError: a critic is missing or has nothing to do.
+    The loss is `l1`, `l2`, or `adversarial`: 100 times L1 and that of a critic, as in pix2pix (Isola et al., CVPR
+    2017). UnknownNameError for another one, ValueError if a critic is missing or has nothing to do.
     """
 
     kind = "autoencoding"

@@ -57,12 +57,9 @@ class Metrics(Protocol):
     sums: "Tensor"
 
     def update(self, output: "Tensor", image: "Tensor", target: "Tensor") -> None:
-        """Count a batch.
+        """Count a batch: outputs (B, C, H, W), for segmentation also labels (B, H, W), and what `Task.prepare` gave.
 
-        Args:
-            output: (B, C, H, W) of the network; labels (B, H, W) also do for segmentation.
-            image: (B, 3, H, W) uint8, as it was before `Task.prepare`.
-            target: of `Task.prepare`.
+        The image, (B, 3, H, W) uint8, is as it was before `Task.prepare`.
         """
         ...
 
@@ -89,25 +86,16 @@ class Task:
 
     Annotated public class attributes of a subclass are its settings: keys of a task in a recipe, checked against their
     annotation. One without a value must be given in the recipe.
-
-    Attributes:
-        kind: names the kind in recipes and records; a strategy lists the kinds it can learn.
-        primary: the metric by which the task is ranked. higher_is_better: its direction.
-        measures: the names of `scores`.
-        needs_masks: True if `prepare` reads the masks; images without masks do for all other tasks.
-        name: names the task in records, such as `voc`.
-        outputs: channels of the head; None where classes arrive over time and the stream knows.
-        has_background: True if output 0 is a class of its own, False if it stands for "something of another step".
     """
 
-    kind: ClassVar[str]
-    primary: ClassVar[str]
-    higher_is_better: ClassVar[bool] = True
-    measures: ClassVar[tuple[str, ...]] = ()
-    needs_masks: ClassVar[bool] = False
-    name: str
-    outputs: int | None = None
-    has_background: bool = True
+    kind: ClassVar[str]  # in recipes and records; a strategy lists the kinds it can learn
+    primary: ClassVar[str]  # the metric by which the task is ranked
+    higher_is_better: ClassVar[bool] = True  # its direction
+    measures: ClassVar[tuple[str, ...]] = ()  # the names of `scores`
+    needs_masks: ClassVar[bool] = False  # `prepare` reads the masks; images without masks do for all other tasks
+    name: str  # in records, such as `voc`
+    outputs: int | None = None  # channels of the head; None where classes arrive over time and the stream knows
+    has_background: bool = True  # output 0 is a class of its own; False: it is "something of another step"
 
     def __init__(self, name: str, **values: Any):
         if unknown := sorted(values.keys() - self.declared()):

@@ -12,11 +12,8 @@ if TYPE_CHECKING:
 class Segmentation(Task):
     """The task of labelling each pixel with a class.
 
-    Args:
-        name: of the task.
-        classes: without background; None where they arrive over time. Then the stream makes the labels, and strategies
-            and the runner's confusion matrix take the place of `loss` and `metrics`.
-        has_background: see `Task`.
+    `classes` counts them without background; None where they arrive over time. Then the stream makes the labels, and
+    strategies and the runner's confusion matrix take the place of `loss` and `metrics`.
     """
 
     kind = "segmentation"
@@ -50,11 +47,7 @@ class Segmentation(Task):
         return distillation(logits, teacher_logits)
 
     def metrics(self) -> "SegmentationMetrics":
-        """A confusion matrix.
-
-        Raises:
-            SettingError: the number of classes is not known.
-        """
+        """A confusion matrix; SettingError if the number of classes is not known."""
         if self.outputs is None:
             raise SettingError(f"task '{self.name}' does not say how many classes it has")
         return SegmentationMetrics(self.outputs, self.has_background)
@@ -70,11 +63,7 @@ class Segmentation(Task):
 
 
 class SegmentationMetrics:
-    """Mean intersection over union of all classes, from one confusion matrix.
-
-    Attributes:
-        sums: (n, n) int64 on the CPU; rows are the truth, columns the prediction.
-    """
+    """Mean intersection over union of all classes, from one confusion matrix: rows are the truth."""
 
     def __init__(self, labels: int, has_background: bool):
         import torch

@@ -27,14 +27,9 @@ class Perceptual(NamedTuple):
 class StyleTransfer(Task):
     """Three outputs, RGB in the unit of `base.encode`; content and style terms of a perceptual loss.
 
-    Gram matrices of the style are over C H W, of images in ImageNet's normalisation, and computed once.
-
-    Args:
-        pixels: the style image, (3, H, W) uint8 RGB; None for prediction alone.
-        extractor: the loss network; tasks may share one.
-
-    Raises:
-        DataError: the style image is smaller than the network's maps need.
+    Gram matrices of the style are over C H W, of images in ImageNet's normalisation, and computed once. `pixels` is the
+    style image, (3, H, W) uint8 RGB, and `extractor` the loss network, which tasks may share; None for prediction
+    alone. DataError if the style image is smaller than the network's maps need.
     """
 
     kind = "style_transfer"
@@ -93,11 +88,7 @@ class StyleTransfer(Task):
 
     @classmethod
     def content(cls, values: dict[str, Any], context: Context) -> dict[str, Any]:
-        """The style image and the file of weights count by what they hold.
-
-        Raises:
-            DataError: the style image is missing or unreadable.
-        """
+        """The style image and the file of weights count by what they hold."""
         from densecl.data.styles import style_image
 
         pixels = style_image(values["style"], context.root, values["style_size"])
@@ -145,10 +136,9 @@ class StyleTransfer(Task):
         )
 
     def scores(self, output: "Tensor", image: "Tensor", target: "Tensor") -> dict[str, "Tensor"]:
-        """Scores of each image, (B,) each.
+        """`total_loss` and its weighted parts, `ssim` against the content image, (B,) each.
 
-        `total_loss` and its parts `content_loss` and `style_loss`, weighted; `ssim` of the result (uint8) against the
-        content image; `baseline`, the total loss of returning the content image.
+        `baseline` is the total loss of returning the content image.
         """
         import torch
 

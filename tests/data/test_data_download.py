@@ -11,7 +11,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from data_trees import LISTS, camvid_tree, few_drawn, noise_image, palette_mask, voc_tree
-from densecl.data import data_set, download, locate
+from densecl.data import data_set, download
 from densecl.data.class_index import class_index, scan
 from densecl.data.dataset import DenseDataset
 from densecl.data.sets.shapes import Shapes
@@ -158,7 +158,7 @@ def test_camvid_is_told_how_to_get_and_shapes_is_drawn(tmp_path, monkeypatch):
     monkeypatch.setenv("DENSECL_CACHE", str(tmp_path / "cache"))
     few_drawn(monkeypatch, 2, 2, 2)
     assert Shapes.get() == Shapes.make() == tmp_path / "cache" / f"shapes-{Shapes.version}"
-    assert Shapes.make(tmp_path / "here") == locate("shapes", tmp_path / "here")
+    assert Shapes.make(tmp_path / "here") == data_set("shapes").locate(tmp_path / "here")
     with pytest.raises(DataError, match="camvid is not drawn"):
         data_set("camvid").make()
 

@@ -11,7 +11,7 @@ from PIL import Image
 from pycocotools import mask as run_lengths
 
 from data_trees import noise_image
-from densecl.data import data_set, locate, open_dataset
+from densecl.data import data_set, open_dataset
 from densecl.data.class_index import class_index
 from densecl.data.sets import cityscapes, coco
 from densecl.data.sets.ade20k import ADE20K
@@ -302,7 +302,7 @@ def test_all_are_verified_made_and_located(tmp_path, ade, streets, instances):
         findings = verify(name, tmp_path)
         assert {f.level for f in findings} <= {"ok", "note"}, findings
         assert any("training images are absent" in f.text for f in findings)
-        assert locate(name, tmp_path) == folder == data_set(name).get(tmp_path)
+        assert data_set(name).locate(tmp_path) == folder == data_set(name).get(tmp_path)
     assert COCO.make(tmp_path) == tmp_path / "cache" / "coco"
 
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from data_trees import LISTS, camvid_tree, noise_image, palette_mask, voc_tree
-from densecl.data import locate, open_dataset
+from densecl.data import data_set, open_dataset
 from densecl.data.decode import image_size, present, read_indices
 from densecl.data.sets.camvid import CamVid
 from densecl.data.sets.voc import VOC
@@ -242,12 +242,12 @@ def test_camvid_refuses_absent_files_and_broken_lines(tmp_path):
 def test_data_is_found_in_the_folder_its_usual_subfolders_or_the_only_other_one(tmp_path, monkeypatch):
     odd = voc_tree(tmp_path / "my-pictures")
     camvid_tree(tmp_path / "camvid")
-    assert locate("voc", tmp_path) == odd
+    assert data_set("voc").locate(tmp_path) == odd
     usual = voc_tree(tmp_path / "voc2012")
-    assert locate("voc", tmp_path) == usual
-    assert locate("voc2012", tmp_path / "my-pictures") == odd
+    assert data_set("voc").locate(tmp_path) == usual
+    assert data_set("voc2012").locate(tmp_path / "my-pictures") == odd
     monkeypatch.setenv("DENSECL_DATA", str(tmp_path))
-    assert locate("voc") == usual
+    assert data_set("voc").locate() == usual
     assert open_dataset("camvid", "test").root == tmp_path / "camvid" / "CamVid"
 
 
@@ -255,7 +255,7 @@ def test_several_candidates_are_not_guessed_between(tmp_path):
     voc_tree(tmp_path / "one")
     voc_tree(tmp_path / "two")
     with pytest.raises(DataError, match=r"several folders .*one.*two.*name one with --data"):
-        locate("voc", tmp_path)
+        data_set("voc").locate(tmp_path)
 
 
 def test_absent_data_lists_the_places_and_how_to_get_it(tmp_path, monkeypatch):

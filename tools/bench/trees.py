@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from densecl.data import locate
+from densecl.data import data_set
 from densecl.data.decode import write_mask
 from densecl.data.drawn import write_whole
 from densecl.data.places import cache_folder
@@ -40,7 +40,7 @@ def find_tree(data: Path | None, drawn: Drawn = USUAL) -> Tree:
         DataError: the folder `data` that was named holds no VOC tree.
     """
     try:
-        return Tree(locate("voc", data), "")
+        return Tree(data_set("voc").locate(data), "")
     except DataError:
         if data is not None:
             raise

@@ -114,14 +114,8 @@ def paint(folder: Path, part: str, progress: Progress | None = None) -> Path:
 def semantic_mask(annotations: Sequence[Mapping[str, Any]], height: int, width: int) -> np.ndarray:
     """Paint the mask of one image by the rule of overlaps: (height, width) uint8, 0 background, 1..80, 255 void.
 
-    Args:
-        annotations: of its instances, as in the file: `id`, `category_id`, `iscrowd` and `segmentation` (polygons, or
-            run lengths, compressed or not).
-        height: of the image in pixels.
-        width: of the image in pixels.
-
-    Raises:
-        DataError: an unknown category or a segmentation that cannot be read; the message names the annotation.
+    `annotations` are those of its instances, as in the file: `id`, `category_id`, `iscrowd` and `segmentation`
+    (polygons, or run lengths, compressed or not).
     """
     from pycocotools import mask as run_lengths
 

@@ -38,6 +38,14 @@ class Picture(NamedTuple):
         return self.sharp or self.shown > self.width
 
 
+class Shown(NamedTuple):
+    """A picture where the page shows it."""
+
+    label: str
+    picture: Picture
+    alt: str  # what is on it, in words
+
+
 @dataclass
 class Album:
     """The pictures of one page."""

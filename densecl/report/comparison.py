@@ -7,7 +7,7 @@ from densecl.records.published import Reported
 from densecl.report import charts
 from densecl.report.charts import Axes, Point
 from densecl.report.gather import Benchmark
-from densecl.report.grids import Datum, Grid, Head, Line, half, in_view
+from densecl.report.grids import Datum, Grid, Head, Line, in_view
 from densecl.report.sections import Plot, scaled
 from densecl.tables.against import against
 
@@ -38,7 +38,7 @@ def compare(benchmarks: Sequence[Benchmark], reported: Sequence[Reported]) -> Co
             for column, mine, theirs in zip(beside.columns, ours.cells, row.cells, strict=True):
                 if theirs.mean is None or theirs.difference is None or mine.mean is None:
                     continue
-                width = scaled(half(mine))
+                width = scaled(mine.half)
                 x, y = 100 * theirs.mean, 100 * mine.mean
                 points.append(Point(member.style, x, y, width))
                 measured = Datum(f"{y:.1f}", y, "" if width is None else f"{width:.1f}")

@@ -3,11 +3,11 @@
 import re
 import statistics
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from densecl.records.layout import ranges
 from densecl.records.record import Record
-from densecl.report.album import Album, Fault, Picture
+from densecl.report.album import Album, Fault, Shown
 from densecl.report.gather import Benchmark, Member
 from densecl.report.grids import Datum, Grid, Head, Line
 
@@ -19,14 +19,6 @@ HEADS = {
     "confidence": Head("confidence", about="mean probability the teacher gives to the class it chooses, %"),
     "distance": Head("distance", about="distance of the BatchNorm statistics, lower is closer to real images"),
 }
-
-
-class Gallery(NamedTuple):
-    """The best synthetic image of each class of a bank, above the labels that the teacher gives it."""
-
-    caption: str
-    picture: Picture
-    alt: str
 
 
 def banks_of(record: Record) -> list[dict[str, Any]]:
@@ -54,22 +46,20 @@ def figures(benchmark: Benchmark) -> Grid | None:
     return Grid((*HEADS.values(), Head("MiB")), tuple(lines), notes) if lines else None
 
 
-def galleries(benchmark: Benchmark, folder: Path | None, album: Album, fault: Fault) -> list[Gallery]:
+def galleries(benchmark: Benchmark, folder: Path | None, album: Album, fault: Fault) -> list[Shown]:
     """The galleries of the last step, of one run per row; `folder` holds banks, each in a folder named by its key."""
-    result: list[Gallery] = []
-    if folder is None:
-        return result
+    result: list[Shown] = []
     for member in benchmark.members:
-        of_runs = (_galleries(member, run.record, folder, album, fault) for run in member.runs)
-        result += next(filter(None, of_runs), [])
-        if len(result) >= MOST:
-            break
+        if len(result) < MOST:
+            of_runs = (_galleries(member, run.record, folder, album, fault) for run in member.runs)
+            result += next(filter(None, of_runs), [])
     return result[:MOST]
 
 
-def _galleries(member: Member, record: Record, folder: Path, album: Album, fault: Fault) -> list[Gallery]:
+def _galleries(member: Member, record: Record, folder: Path | None, album: Album, fault: Fault) -> list[Shown]:
+    """The best synthetic image of each class of a bank, above the labels that the teacher gives it."""
     result = []
-    for bank in banks_of(record):
+    for bank in banks_of(record) if folder is not None else ():
         key = bank.get("key")
         if not isinstance(key, str) or not re.fullmatch(r"[0-9a-f]+", key):
             continue  # controls have no bank; and a record must not lead out of the folder
@@ -78,5 +68,5 @@ def _galleries(member: Member, record: Record, folder: Path, album: Album, fault
             classes = ranges(label for label in bank.get("labels", ()) if isinstance(label, int))
             text = f"{member.style.letter}: classes {classes}, made before step {bank.get('step')}"
             alt = f"{member.label}, seed {record.seed}: the best synthetic image of each class and its labels"
-            result.append(Gallery(text, picture, alt))
+            result.append(Shown(text, picture, alt))
     return result

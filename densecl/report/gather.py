@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from densecl.records.layout import Layout, by_benchmark
 from densecl.records.record import Found, Record
 from densecl.report.style import Style, style
-from densecl.tables.columns import Cell
-from densecl.tables.group import configurations
 from densecl.tables.table import Row, Table, rows
 
 
@@ -54,10 +52,9 @@ def benchmarks(all_runs: Sequence[Found]) -> list[Benchmark]:
     result = []
     for number, ((_, layout), records) in enumerate(by_benchmark([run.record for run in all_runs]).items()):
         (table,) = rows(records)
-        runs = {id(one.runs[0]): one.runs for one in configurations(records)}
         ordered = sorted(table.rows, key=lambda row: rank_order(row, table, "all"))
         members = tuple(
-            Member(row, tuple(of_record[id(record)] for record in runs[id(row.record)]), style(index))
+            Member(row, tuple(of_record[id(record)] for record in row.runs), style(index))
             for index, row in enumerate(ordered)
         )
         words = re.sub(r"[^a-z0-9]+", "-", table.benchmark.lower()).strip("-") or "benchmark"
@@ -67,11 +64,5 @@ def benchmarks(all_runs: Sequence[Found]) -> list[Benchmark]:
 
 def rank_order(row: Row, table: Table, heading: str) -> tuple[bool, bool, float]:
     """Sort key: ranked rows first, the highest value of a column on top; rows without a value keep their order."""
-    mean = cell_of(row, table, heading).mean
+    mean = table.cell(row, heading).mean
     return not row.ranked, bool(row.progress), 0.0 if mean is None else -mean
-
-
-def cell_of(row: Row, table: Table, heading: str) -> Cell:
-    """The row's cell in a column; an empty one if the table has no such column."""
-    cells = zip(table.columns, row.cells, strict=True)
-    return next((cell for column, cell in cells if column.heading == heading), Cell(None))

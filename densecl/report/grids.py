@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from densecl.records.layout import ranges
-from densecl.report.gather import Benchmark, Member, cell_of, rank_order
+from densecl.report.gather import Benchmark, Member, rank_order
 from densecl.tables.columns import Cell, Column
 from densecl.tables.groupings import grouping
 from densecl.tables.intervals import interval
@@ -56,13 +56,9 @@ class Grid(NamedTuple):
 
 def in_view(benchmark: Benchmark, group: str | None = None, per_step: bool = False) -> tuple[Table, list[Row]]:
     """The benchmark's table in another view, and its rows in the order of the members."""
-
-    def key(row: Row) -> tuple[object, ...]:
-        return row.strategy, row.backbone, row.note, row.progress, row.seeds
-
-    views = {key(row): (table, row) for table in rows(benchmark.records, per_step, group=group) for row in table.rows}
-    chosen = [views[key(member.row)] for member in benchmark.members]
-    return chosen[0][0], [row for _, row in chosen]
+    (table,) = rows(benchmark.records, per_step, group=group)
+    of_run = {id(row.runs[0]): row for row in table.rows}
+    return table, [of_run[id(member.row.runs[0])] for member in benchmark.members]
 
 
 def ranking(benchmark: Benchmark, group: str | None = None) -> Grid:
@@ -80,7 +76,7 @@ def ranking(benchmark: Benchmark, group: str | None = None) -> Grid:
     heads += [Head(f"p, {by}", about=test)] if ranks else []
     lines, rank = [], 0
     for member, row in pairs:
-        compared = cell_of(row, table, by)
+        compared = table.cell(row, by)
         cells = [Datum(row.backbone)] if several else []
         cells += [Datum(ranges(row.seeds), float(len(row.seeds))), *_cells(table, row)]
         cells += [_p(row, compared)] if ranks else []
@@ -97,11 +93,6 @@ def after_steps(benchmark: Benchmark) -> Grid:
     return Grid(tuple(map(_head, table.columns)), tuple(lines), (*table.notes, *_marks(shown)))
 
 
-def half(cell: Cell) -> float | None:
-    """Half the 95 % interval of a cell's mean."""
-    return interval([value for value in cell.values if value is not None])
-
-
 def number(cell: Cell, share: bool) -> Datum:
     """A mean and half its interval: a share in percent with one place, any other number with four digits."""
     if cell.mean is None:
@@ -109,7 +100,7 @@ def number(cell: Cell, share: bool) -> Datum:
     factor = 100 if share else 1
     magnitude = math.floor(math.log10(abs(cell.mean))) if cell.mean else 0
     places = 1 if share else min(6, max(0, 3 - magnitude))
-    width = half(cell)
+    width = cell.half
     text = f"{round(factor * cell.mean, places) + 0.0:.{places}f}"  # + 0.0: no minus before a zero
     return Datum(text, cell.mean, "" if width is None else f"{factor * width:.{places}f}", cell.best, cell.close)
 
@@ -150,5 +141,5 @@ def _head(column: Column) -> Head:
 def _marks(shown: Sequence[Row]) -> list[str]:
     """The marks that a table has, explained."""
     cells = [cell for row in shown for cell in row.cells]
-    used = {"interval": map(half, cells), "best": (c.best for c in cells), "close": (c.close for c in cells)}
+    used = {"interval": (c.half for c in cells), "best": (c.best for c in cells), "close": (c.close for c in cells)}
     return [MARKS[name] for name, marked in used.items() if any(marked)]

@@ -62,7 +62,7 @@ def report(
         source=folder.name or str(folder),
         reported=read_all(published_files()) if reported is None else reported,
         bank_folder=cache_folder() / "banks",
-        masks=masks,
+        figures=masks,
     )
     write_text(output, text)
     return left_out

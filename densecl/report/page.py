@@ -10,10 +10,11 @@ from markupsafe import Markup
 from densecl import __version__
 from densecl.records.published import Reported
 from densecl.records.record import Found
-from densecl.report import galleries, grids, mask_grids, sections, strips
+from densecl.report import galleries, grids, sections, strips
 from densecl.report.album import Album, Fault
 from densecl.report.comparison import compare
 from densecl.report.gather import Benchmark, benchmarks
+from densecl.report.masks import masks
 from densecl.report.origins import provenance
 from densecl.report.style import COLOURS, DRAWN, GAIN, GREY, LOSS
 from densecl.tables.groupings import groupings
@@ -29,7 +30,7 @@ def render(
     source: str,
     reported: Sequence[Reported] = (),
     bank_folder: Path | None = None,
-    masks: "Mapping[Path, MaskFigures] | None" = None,
+    figures: "Mapping[Path, MaskFigures] | None" = None,
 ) -> tuple[str, list[str]]:
     """The page of all records as HTML, and what could not be shown, which the page says too.
 
@@ -39,11 +40,11 @@ def render(
         source: the folder, as the title names it.
         reported: numbers of papers.
         bank_folder: where synthetic images lie.
-        masks: figures of runs that have masks, by the path of their record.
+        figures: those of runs that have masks, by the path of their record.
     """
     album, notes = Album(), list(faults)
     shown = benchmarks(files)
-    parts = [_section(benchmark, album, notes.append, bank_folder, masks or {}) for benchmark in shown]
+    parts = [_section(benchmark, album, notes.append, bank_folder, figures or {}) for benchmark in shown]
     if album.left_out:
         notes.append(f"{album.left_out} pictures left out, since the page would be too large with them")
     loader = FileSystemLoader(Path(__file__).parent)
@@ -73,7 +74,7 @@ def _section(
     album: Album,
     fault: Fault,
     bank_folder: Path | None,
-    masks: "Mapping[Path, MaskFigures]",
+    figures: "Mapping[Path, MaskFigures]",
 ) -> dict[str, Any]:
     """The parts of a benchmark's section by their names in the template; an empty part is left out."""
     heat_maps, scale = sections.heat_maps(benchmark)
@@ -94,23 +95,11 @@ def _section(
         "costs": sections.costs(benchmark),
         "matrices": sections.matrices(benchmark),
         "strips": strips.strips(benchmark, album, fault),
-        "panels": strips.panels(benchmark, album, fault),
         "bank_table": galleries.figures(benchmark),
         "galleries": galleries.galleries(benchmark, bank_folder, album, fault),
-        "masks": _masks(benchmark, masks),
+        "masks": masks(benchmark, figures),
         "provenance": [provenance(member) for member in benchmark.members],
     }
-
-
-def _masks(benchmark: Benchmark, figures: "Mapping[Path, MaskFigures]") -> list[dict[str, Any]]:
-    """The masks of one run of each row."""
-    result = []
-    for member in benchmark.members:
-        masks = next((figures[run.path] for run in member.runs if run.path in figures), None)
-        if masks is not None:
-            shares, agreement = mask_grids.shares(member, masks), mask_grids.agreement(member, masks)
-            result.append({"member": member, "shares": shares, "agreement": agreement})
-    return result
 
 
 def _facts(benchmark: Benchmark) -> list[str]:

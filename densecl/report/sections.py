@@ -8,20 +8,13 @@ import numpy as np
 
 from densecl.report import charts, retention
 from densecl.report.charts import Axes, Point, Series
-from densecl.report.gather import Benchmark, Member, cell_of
-from densecl.report.grids import Datum, Grid, Head, Line, half, in_view, number, over_seeds
+from densecl.report.gather import Benchmark, Member
+from densecl.report.grids import Datum, Grid, Head, Line, in_view, number, over_seeds
 from densecl.tables.intervals import interval
 from densecl.tables.measure import METRIC_NAMES
 
 BARS = "Bars are 95 % intervals over seeds; very long ones are cut off."
 LEAST_SCALE = 0.1  # IoU that has full colour in a heat map, at least
-
-
-class HeatMap(NamedTuple):
-    """IoU lost by class and step of one row."""
-
-    member: Member
-    svg: str
 
 
 class Plot(NamedTuple):
@@ -49,7 +42,7 @@ def over_steps(benchmark: Benchmark) -> Plot | None:
         measured = [index for index in at if row.cells[index].mean is not None]
         steps = [int(table.columns[index].heading.removeprefix("step ")) for index in measured]
         means = [100 * (row.cells[index].mean or 0.0) for index in measured]
-        series.append(Series(member.style, steps, means, [scaled(half(row.cells[index])) for index in measured]))
+        series.append(Series(member.style, steps, means, [scaled(row.cells[index].half) for index in measured]))
     series = [line for line in series if line.x]
     if max((max(line.x) for line in series), default=0) == 0:
         return None
@@ -58,7 +51,7 @@ def over_steps(benchmark: Benchmark) -> Plot | None:
     return Plot(svg, f"Mean IoU of all classes seen so far. {BARS}", _among(benchmark, series))
 
 
-def heat_maps(benchmark: Benchmark) -> tuple[list[HeatMap], float]:
+def heat_maps(benchmark: Benchmark) -> tuple[list[tuple[Member, str]], float]:
     """Loss of each class after each step, a map for each row of several steps, and the amount that has full colour."""
     classes, count = benchmark.layout.classes, len(benchmark.layout.steps)
     values: list[tuple[Member, np.ndarray]] = []
@@ -72,7 +65,7 @@ def heat_maps(benchmark: Benchmark) -> tuple[list[HeatMap], float]:
     for member, lost in values:
         prefix = f"{benchmark.slug}-lost-{member.style.letter}"
         svg = charts.heat_map(prefix, f"{member.label}: {_worst(lost, labels)}", lost, labels, scale)
-        result.append(HeatMap(member, svg))
+        result.append((member, svg))
     return result, scale
 
 
@@ -119,14 +112,14 @@ def costs(benchmark: Benchmark) -> list[Plot]:
         return _sizes(benchmark)
     seconds, stored = [], []
     for member in benchmark.members:
-        cell = cell_of(member.row, benchmark.table, "all")
+        cell = benchmark.table.cell(member.row, "all")
         runs = [record for record in member.records if record.steps]
         if cell.mean is None or member.row.progress or not runs:
             continue
         times = statistics.fmean(sum(step.seconds for step in record.steps) for record in runs)
         sizes = statistics.fmean(max(step.stored_bytes for step in record.steps) / 2**20 for record in runs)
         for points, x in ((seconds, times), (stored, sizes)):
-            points.append(Point(member.style, x, 100 * cell.mean, scaled(half(cell))))
+            points.append(Point(member.style, x, 100 * cell.mean, scaled(cell.half)))
     plots = []
     for name, x, words, points in (
         ("cost", "training, seconds", "the time that all steps trained", seconds),
@@ -147,9 +140,9 @@ def _sizes(benchmark: Benchmark) -> list[Plot]:
         factor, unit = (100, ", %") if column.kind == "share" else (1, "")
         points = []
         for member in benchmark.members:
-            cell, file = member.row.cells[index], cell_of(member.row, benchmark.table, "file")
+            cell, file = member.row.cells[index], benchmark.table.cell(member.row, "file")
             if cell.mean is not None and file.mean is not None and not member.row.progress:
-                points.append(Point(member.style, file.mean, factor * cell.mean, scaled(half(cell), factor)))
+                points.append(Point(member.style, file.mean, factor * cell.mean, scaled(cell.half, factor)))
         title = f"last {column.heading} against the size of all that performs the tasks"
         axes = Axes("file, MiB", f"{column.heading}{unit}")
         caption = f"{column.heading}, {column.better} is better."
@@ -179,7 +172,7 @@ def matrices(benchmark: Benchmark) -> list[Matrix]:
         lines = []
         for task in tasks:
             headings = [f"{task.name} after {after}" for after in range(1, len(tasks) + 1)]
-            cells = {heading: cell_of(row, table, heading) for heading in headings}
+            cells = {heading: table.cell(row, heading) for heading in headings}
             shown = [Datum("") if c.mean is None else number(c, kinds[h] == "share") for h, c in cells.items()]
             lines.append(tuple(shown))
         names = tuple(f"{task.name} ({METRIC_NAMES.get(task.primary, task.primary)})" for task in tasks)

@@ -1,7 +1,7 @@
 """Pictures of predictions: test images, their truth, and what a run predicted after each step or for each task."""
 
+import itertools
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +9,8 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from densecl.palette import palette
-from densecl.report.album import Album, Fault, Picture, read_picture
+from densecl.records.record import Found
+from densecl.report.album import Album, Fault, Shown, read_picture
 from densecl.report.gather import Benchmark, Member
 from densecl.report.style import GAIN, GREY, LOSS
 
@@ -18,52 +19,21 @@ MOST = 8  # strips per benchmark
 STEPS = 7  # of a strip; of more, the first, the last and some between
 
 
-class Shot(NamedTuple):
-    """One picture of a strip."""
-
-    label: str
-    picture: Picture
-    alt: str
-
-
 class Strip(NamedTuple):
     """Pictures of one run, below each other."""
 
     member: Member
     seed: int
-    lines: tuple[Shot, ...]
+    lines: tuple[Shown, ...]
     legend: tuple[tuple[str, str], ...] = ()  # name and colour (#rrggbb) of the classes in truth and predictions
 
 
 def strips(benchmark: Benchmark, album: Album, fault: Fault) -> list[Strip]:
     """A strip of one run of each row, `MOST` at most; rows without pictures have none."""
-    result: list[Strip] = []
-    for member in () if benchmark.is_sequence else benchmark.members:
-        for run in member.runs if len(result) < MOST else ():
-            folder, record = run.path.parent / "pictures", run.record
-            strip = _strip(member, record.seed, folder, record.class_names, album, fault)
-            if strip is not None:
-                result.append(strip)
-                break
-    return result
-
-
-def panels(benchmark: Benchmark, album: Album, fault: Fault) -> list[Strip]:
-    """Of a sequence: each task when it was learnt and after the last one, of one run of each row."""
-    result: list[Strip] = []
-    for member in benchmark.members[:MOST] if benchmark.is_sequence else ():
-        for run in member.runs:
-            shots, last = [], len(run.record.steps) - 1
-            for learnt_at, step in enumerate(run.record.steps):
-                for k in dict.fromkeys((learnt_at, last)):
-                    image = read_picture(run.path.parent / "pictures" / f"step{k}-{step.task}.png", fault)
-                    when = f"{step.task} " + ("when learnt" if k == learnt_at else f"after task {k + 1}")
-                    alt = f"{member.label}, task {when}: test images in rows of input, output and truth"
-                    shots += _shots([(when, image and image.convert("RGB"), alt)], album)
-            if shots:
-                result.append(Strip(member, run.record.seed, tuple(shots)))
-                break
-    return result
+    of_run = _panels if benchmark.is_sequence else _strip
+    made = ((of_run(member, run, album, fault) for run in member.runs) for member in benchmark.members)
+    first = (next(filter(None, of_member), None) for of_member in made)
+    return list(itertools.islice(filter(None, first), MOST))
 
 
 def changes(truth: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
@@ -88,7 +58,21 @@ def shown_steps(count: int) -> list[int]:
     return sorted({round(k * (count - 1) / (STEPS - 1)) for k in range(STEPS)})
 
 
-def _strip(member: Member, seed: int, folder: Path, names: Sequence[str], album: Album, fault: Fault) -> Strip | None:
+def _panels(member: Member, run: Found, album: Album, fault: Fault) -> Strip | None:
+    """Of a sequence: each task when it was learnt and after the last one."""
+    wanted, last = [], len(run.record.steps) - 1
+    for learnt_at, step in enumerate(run.record.steps):
+        for k in dict.fromkeys((learnt_at, last)):
+            image = read_picture(run.path.parent / "pictures" / f"step{k}-{step.task}.png", fault)
+            when = f"{step.task} " + ("when learnt" if k == learnt_at else f"after task {k + 1}")
+            alt = f"{member.label}, task {when}: test images in rows of input, output and truth"
+            wanted.append((when, image and image.convert("RGB"), alt))
+    shots = _shots(wanted, album)
+    return Strip(member, run.record.seed, tuple(shots)) if shots else None
+
+
+def _strip(member: Member, run: Found, album: Album, fault: Fault) -> Strip | None:
+    folder, seed, names = run.path.parent / "pictures", run.record.seed, run.record.class_names
     truth = read_picture(folder / "truth.png", fault)
     if truth is None:
         return None
@@ -121,10 +105,10 @@ def _strip(member: Member, seed: int, folder: Path, names: Sequence[str], album:
     return Strip(member, seed, tuple(_shots(wanted, album)), legend)
 
 
-def _shots(wanted: Sequence[tuple[str, Image.Image | None, str]], album: Album) -> list[Shot]:
+def _shots(wanted: Sequence[tuple[str, Image.Image | None, str]], album: Album) -> list[Shown]:
     """Pictures that exist and that the page has room for."""
     pictures = [(label, None if image is None else album.add(image), alt) for label, image, alt in wanted]
-    return [Shot(label, picture, alt) for label, picture, alt in pictures if picture is not None]
+    return [Shown(label, picture, alt) for label, picture, alt in pictures if picture is not None]
 
 
 def _painted(kinds: np.ndarray) -> Image.Image:

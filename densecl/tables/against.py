@@ -42,11 +42,11 @@ def _beside(table: Table, reported: Sequence[Reported], group: str | None) -> Ta
     unreported: dict[str, None] = {}
     for row in table.rows:
         lines.append(row)
-        if row.record is None or row.progress:
+        if not row.runs or row.progress:
             continue
-        name = f"{row.strategy} {row.note}".strip()
-        rows = _candidates(row.record, reported)
-        compared = [Compared(name, theirs, tuple(mismatches(row.record, theirs, group))) for theirs in rows]
+        record = row.runs[0]
+        rows = _candidates(record, reported)
+        compared = [Compared(row.name, theirs, tuple(mismatches(record, theirs, group))) for theirs in rows]
         if not compared:
             unreported[row.strategy] = None
             continue
@@ -54,7 +54,7 @@ def _beside(table: Table, reported: Sequence[Reported], group: str | None) -> Ta
             if not faults:
                 lines.append(_line(row, theirs, table))
                 remarks += [f"{theirs.label}: {text}" for text in _about(theirs, table)]
-        if canonical(rows[0].benchmark)[0] != canonical(row.record.benchmark)[0]:
+        if canonical(rows[0].benchmark)[0] != canonical(record.benchmark)[0]:
             compared = [min(compared, key=lambda pair: pair.distance)]  # on other data the nearest row says enough
         apart += [pair for pair in compared if pair.faults]
     if any(line.source for line in lines):

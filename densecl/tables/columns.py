@@ -28,6 +28,13 @@ class Cell(NamedTuple):
     p: float | None = None  # of the paired t-test against the best; None for too few common seeds, and for the best
     close: bool = False  # the test cannot tell the row from the best
 
+    @property
+    def half(self) -> float | None:
+        """Half the width of the mean's 95 % interval; None for one run."""
+        from densecl.tables.intervals import interval  # scipy
+
+        return interval([value for value in self.values if value is not None])
+
 
 def rounded(column: Column, value: float) -> float:
     """`value` as it is shown, so that rows that look equal rank equal."""

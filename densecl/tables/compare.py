@@ -6,10 +6,9 @@ from pathlib import Path
 
 from densecl.errors import RecordError, SettingError, UnknownNameError
 from densecl.records.record import APART, Found, find_records
-from densecl.tables.arrange import choose_columns, sort_rows
+from densecl.tables.choose import choose_columns, chosen, sort_rows
 from densecl.tables.group import averaged_keys
 from densecl.tables.provenance import refuse
-from densecl.tables.select import chosen
 from densecl.tables.table import Table, rows
 
 RUNS = "name a folder with runs, or start one with densecl run"
@@ -37,6 +36,8 @@ def table(
     settings that come from another version of densecl, another source of the method, other images, another minor
     version of torch or another kind of device are refused, unless `mix`; then a footnote says what was averaged.
 
+    The tables can be printed; `densecl.tables.forms.text.render` has more forms.
+
     Args:
         folder: with runs, at any depth.
         benchmark: show these alone.
@@ -51,9 +52,6 @@ def table(
         sort: a heading, with `:asc` or `:desc`.
         columns: the headings to show, in order.
         complain: told of each record that cannot be read; None warns.
-
-    Returns:
-        Tables that can be printed; `densecl.tables.forms.text.render` has more forms.
     """
     if layout not in (None, "paper"):
         raise SettingError(f"unknown layout '{layout}'", "known: paper")
@@ -74,7 +72,7 @@ def table(
                 "leave out --per-step" if per_step else f"{folder} holds no run of one",
             )
     if not mix:
-        refuse(records, averaged_keys(records, over), lambda record: folders[id(record)])
+        refuse(records, lambda record: folders[id(record)], averaged_keys(records, over))
     tables = rows(records, per_step, group=group, labels=labels, paper=layout == "paper", over=over)
     if sort is not None:
         tables = sort_rows(tables, sort)

@@ -73,9 +73,8 @@ class Clash(NamedTuple):
     values: tuple[str, str]
 
 
-def refuse(records: Sequence[Record], over: Sequence[str] = (), where: Callable[[Record], str] | None = None) -> None:
+def refuse(records: Sequence[Record], where: Callable[[Record], str], over: Sequence[str] = ()) -> None:
     """Stop before runs are averaged that should not be; `where` gives the name of a run's folder for the message."""
-    where = where or _usual_folder
     for members in by_benchmark(records).values():
         for row in configurations(members, over):
             for trait, first, other, (theirs, ours) in clashes(row, over):
@@ -116,11 +115,6 @@ def remarks(rows: Sequence[Configuration], names: Sequence[str], over: Sequence[
     texts = [f"mixed: {', '.join(who)} averages runs that differ by {what}" for what, who in mixed.items()]
     told = [text for key in TOLD if (text := _told(rows, key))]
     return [*texts, *([f"averaged runs differ by {', '.join(told)}"] if told else [])]
-
-
-def _usual_folder(record: Record) -> str:
-    """`voc15-5s/mib/bisenet/s0-0a1b2c3d`."""
-    return f"{record.benchmark}/{record.strategy}/{record.backbone}/s{record.seed}-{record.hash}"
 
 
 def _told(rows: Sequence[Configuration], key: str) -> str:

@@ -3,10 +3,11 @@
 import statistics
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-from densecl.metrics.iou import fold_unseen, forgetting, iou_from_confusion, unseen_under
+from densecl.metrics.iou import fold_unseen, iou_from_confusion, unseen_under
 from densecl.records.layout import UPPER_BOUND, clean, main_name
 from densecl.records.record import Evaluation, Record, StepRecord, TaskRecord
 from densecl.tables.columns import Column
@@ -15,12 +16,7 @@ MIB = 2**20
 
 
 class Scores:
-    """The values that tables read of a run.
-
-    Args:
-        record: of the run.
-        labels: label preset by which classes not learnt yet are scored; None: as recorded.
-    """
+    """The values that tables read of a run; `labels` is the preset by which classes not learnt yet are scored."""
 
     def __init__(self, record: Record, labels: str | None = None):
         self.record = record
@@ -28,14 +24,14 @@ class Scores:
         self.is_joint = main_name(record.strategy) == UPPER_BOUND
 
     @cached_property
-    def by_step(self) -> list[list[float | None]]:
-        """IoU by label after each step: None for a label that is not learnt, or neither present nor predicted."""
+    def by_step(self) -> list[dict[int, float]]:
+        """IoU by label after each step, of the labels that are learnt and present or predicted."""
         return [_iou(self.record.steps[: step + 1], self.labels) for step in range(len(self.record.steps))]
 
     def mean(self, labels: Iterable[int], step: int = -1) -> float | None:
         """Mean IoU of `labels` after a step, by default the last one; labels without IoU do not count."""
-        iou = self.by_step[step] if self.by_step and step < len(self.by_step) else []
-        known = [value for label in labels if label < len(iou) and (value := iou[label]) is not None]
+        iou = self.by_step[step] if self.by_step and step < len(self.by_step) else {}
+        known = [iou[label] for label in labels if label in iou]
         return statistics.fmean(known) if known else None
 
     def mean_at(self, labels: Iterable[int], step: int, last: int) -> float | None:
@@ -50,13 +46,11 @@ class Scores:
         last = segmentation(steps[-1]) if steps else None
         if self.labels is None:
             return None if last is None else last.metrics.get("forgetting")
-        when_learnt = {
-            label: value
-            for step, iou in zip(steps[:-1], self.by_step, strict=False)
-            for label in step.new_classes
-            if label < len(iou) and (value := iou[label]) is not None
-        }
-        return forgetting(when_learnt, self.by_step[-1], sorted(when_learnt)) if steps and self.by_step[-1] else None
+        now = self.by_step[-1] if steps else {}
+        pairs = zip(steps[:-1], self.by_step, strict=False)
+        learnt = {label: iou[label] for step, iou in pairs for label in step.new_classes if label in iou}
+        losses = [learnt[label] - now[label] for label in sorted(learnt.keys() & now.keys()) if label != 0]
+        return float(np.mean(losses)) if losses else None
 
     def of_task(self, task: TaskRecord, metric: str, step: int = -1) -> float | None:
         """A score of a task of a sequence after a step, by default the last one; of mIoU, the mean of all classes."""
@@ -64,8 +58,7 @@ class Scores:
         evaluations = steps[step].evaluations if steps and step < len(steps) else []
         for own, evaluation in zip(self.record.tasks, evaluations, strict=False):
             if (own.name, own.primary) == (task.name, task.primary):
-                value = evaluation.metrics.get(metric)
-                return value.get("all") if isinstance(value, dict) else value
+                return _whole(evaluation.metrics.get(metric))
         return None
 
     @cached_property
@@ -76,8 +69,7 @@ class Scores:
             others = [evaluation for evaluation in step.evaluations if evaluation is not segmentation(step)]
             for evaluation, (metric, value) in ((other, item) for other in others for item in other.metrics.items()):
                 kind, name = ("share", "mIoU") if metric == "miou" else ("number", clean(metric))
-                score = value.get("all") if isinstance(value, dict) else value
-                if isinstance(score, int | float):
+                if isinstance(score := _whole(value), int | float):
                     scores[Column(f"{clean(evaluation.task)} {name}", kind)] = score
         return scores
 
@@ -115,17 +107,19 @@ def segmentation(step: StepRecord) -> Evaluation | None:
     return evaluations[0] if len(evaluations) == 1 else None
 
 
-def _iou(steps: Sequence[StepRecord], labels: str | None) -> list[float | None]:
+def _whole(value: Any) -> Any:
+    """A score; of a mIoU by ranges of classes, that of all."""
+    return value.get("all") if isinstance(value, dict) else value
+
+
+def _iou(steps: Sequence[StepRecord], labels: str | None) -> dict[int, float]:
     """IoU by label after the last of `steps`: as recorded or, under a label preset, from its confusion matrix."""
     evaluation = segmentation(steps[-1])
     if evaluation is None or (labels is not None and evaluation.confusion is None):
-        return []
+        return {}
     seen = {0}.union(*(step.new_classes for step in steps))
     iou = evaluation.metrics["iou"]
     if labels is not None:
         matrix = np.asarray(evaluation.confusion, dtype=np.int64)
         iou = iou_from_confusion(fold_unseen(matrix, max(seen), unseen_under(labels))).tolist()
-    return [
-        value if label in seen and value is not None and not np.isnan(value) else None
-        for label, value in enumerate(iou)
-    ]
+    return {label: value for label, value in enumerate(iou) if label in seen and value is not None and value == value}

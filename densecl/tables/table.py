@@ -30,8 +30,13 @@ class Row:
     progress: str = ""  # of a run that has not finished: "step 2 of 6"
     oracle: str | None = None  # what the strategy is told at test time
     source: str = ""  # "MiB, Table 1": published numbers
-    record: Record | None = field(default=None, repr=False, compare=False)  # one of the runs
+    runs: tuple[Record, ...] = field(default=(), repr=False, compare=False)
     units: tuple[Unit, ...] = field(default=(), repr=False, compare=False)  # seed and averaged settings of each run
+
+    @property
+    def name(self) -> str:
+        """Strategy and note."""
+        return f"{self.strategy} {self.note}".strip()
 
     @property
     def ranked(self) -> bool:
@@ -49,6 +54,11 @@ class Table:
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
     layout: Layout | None = field(default=None, repr=False, compare=False)
+
+    def cell(self, row: Row, heading: str) -> Cell:
+        """The cell of a row in a column; an empty one if there is no such column."""
+        cells = zip(self.columns, row.cells, strict=True)
+        return next((cell for column, cell in cells if column.heading == heading), Cell(None))
 
     def __str__(self) -> str:
         from densecl.tables.forms.text import render
@@ -84,21 +94,18 @@ def _table(benchmark: str, layout: Layout, records: Sequence[Record], view: View
     groups = configurations(records, over)
     measured = measures(layout, records, view)
     lines = [_row(runs, note, measured, layout, view) for runs, note in zip(groups, notes(groups), strict=True)]
-    names = [f"{row.strategy} {row.note}".strip() for row in lines]
-    remarks = [*_remarks(layout, groups, view), *provenance.remarks(groups, names, over)]
+    remarks = [*_remarks(layout, groups, view), *provenance.remarks(groups, [row.name for row in lines], over)]
     if over:
         values = [{unit[1 + index] for runs in groups for unit in runs.units} for index in range(len(over))]
         listed = ", ".join(f"{key} ({len(of_key)} values)" for key, of_key in zip(over, values, strict=True))
         remarks.append(f"averaged over {listed} too: such runs count as further seeds")
     lines.sort(key=lambda row: _place(row, [measure.column for measure in measured]))
     units, takes_part = [row.units for row in lines], [row.ranked for row in lines]
-    columns, cells = [], []  # those with a value
-    for index, (column, _) in enumerate(measured):
-        if any(row.cells[index].mean is not None for row in lines):
-            columns.append(column)
-            cells.append(marked(column, [row.cells[index] for row in lines], units, takes_part))
+    filled = [k for k in range(len(measured)) if any(row.cells[k].mean is not None for row in lines)]
+    columns = tuple(measured[k].column for k in filled)
+    cells = [marked(measured[k].column, [row.cells[k] for row in lines], units, takes_part) for k in filled]
     ranked = (replace(row, cells=tuple(of_column[k] for of_column in cells)) for k, row in enumerate(lines))
-    return Table(clean(benchmark), tuple(columns), tuple(ranked), tuple(remarks), layout)
+    return Table(clean(benchmark), columns, tuple(ranked), tuple(remarks), layout)
 
 
 def _row(runs: Configuration, note: str, measured: Sequence[Measure], layout: Layout, view: View) -> Row:
@@ -112,7 +119,7 @@ def _row(runs: Configuration, note: str, measured: Sequence[Measure], layout: La
         cells=tuple(_cell([value(run) for run in scores]) for _, value in measured),
         progress=_progress(first, layout),
         oracle=None if first.oracle is None or first.tasks else clean(first.oracle),  # of a sequence all are told it
-        record=first,
+        runs=runs.runs,
         units=runs.units,
     )
 

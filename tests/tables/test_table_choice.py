@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from densecl.errors import RecordError, SettingError, SpecError, UnknownNameError
 from densecl.records.keys import resolve
 from densecl.settings.grammar import format_value
-from densecl.tables.arrange import choose_columns, sort_rows
-from densecl.tables.select import chosen
+from densecl.tables.choose import choose_columns, chosen, sort_rows
 from densecl.tables.table import rows
 from table_records import cells, make
 

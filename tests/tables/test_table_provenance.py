@@ -8,8 +8,8 @@ import pytest
 import densecl
 from densecl.cli import main
 from densecl.errors import RecordError, SettingError
+from densecl.tables import provenance
 from densecl.tables.group import averaged_keys
-from densecl.tables.provenance import refuse
 from densecl.tables.table import rows
 from table_records import cells, make
 from tiny_runs import run_words
@@ -33,6 +33,10 @@ def run(seed=0, strategy="mib", base=0.5, device="cpu", order=(1, 2), **changes)
     environment = HERE | changes.pop("environment", {})
     settings = {"seed": seed, "device": device, "stream": {"order": list(order)}, "training": {"lr": 0.01}}
     return make(strategy, base, seed=seed, settings=settings, environment=environment, **changes)
+
+
+def refuse(records, over=()):
+    provenance.refuse(records, lambda r: f"{r.benchmark}/{r.strategy}/{r.backbone}/s{r.seed}-{r.hash}", over)
 
 
 def notes(*records, **options):

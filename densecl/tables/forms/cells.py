@@ -15,15 +15,6 @@ CLOSE = "≈"
 LONG = 40  # characters of a note that still stands beside the name of a row
 
 
-def spread_of(cell: Cell, spread: str) -> float | None:
-    """Standard deviation, or half the width of the mean's interval, in the cell's unit; None for one run."""
-    if cell.std is None or spread == "std":
-        return cell.std
-    from densecl.tables.intervals import interval
-
-    return interval([value for value in cell.values if value is not None])
-
-
 def cell_text(column: Column, cell: Cell, spread: str | None = "std") -> str:
     """A cell's text, without a mark for the best; `spread` None leaves ± out."""
     if cell.mean is None:
@@ -35,7 +26,7 @@ def cell_text(column: Column, cell: Cell, spread: str | None = "std") -> str:
         return f"{100 * cell.mean:.1f} ({100 * cell.difference:+.1f})"
     mark = CLOSE if cell.close else ""
     text = mark + (f"{rounded(column, cell.mean):.1f}" if share else f"{cell.mean:.4g}")
-    width = None if spread is None else spread_of(cell, spread)
+    width = None if spread is None else cell.std if spread == "std" else cell.half
     if width is None:
         return text
     return f"{text} ±{100 * width:.1f}" if share else f"{text} ±{width:.2g}"

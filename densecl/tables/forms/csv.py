@@ -5,7 +5,6 @@ import io
 from collections.abc import Sequence
 
 from densecl.tables.columns import Cell
-from densecl.tables.forms.cells import spread_of
 from densecl.tables.table import Table
 
 
@@ -29,7 +28,7 @@ def write(tables: Sequence[Table], spread: str = "std") -> str:  # always with b
             cells = {column.heading: cell for column, cell in zip(table.columns, row.cells, strict=True)}
             for heading in headings:
                 cell = cells.get(heading, Cell(None))
-                values = (cell.mean, cell.std, spread_of(cell, "interval"), cell.p, cell.difference)[: len(endings)]
+                values = (cell.mean, cell.std, cell.half, cell.p, cell.difference)[: len(endings)]
                 line += ["" if value is None else repr(value) for value in values]
             writer.writerow(line)
     return stream.getvalue()

@@ -29,6 +29,7 @@ NAMED = {
     "—": "---",
     "…": r"\dots{}",
     '"': "''",  # its own sign needs another font encoding
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
 }
 PAGE = 110  # characters of LaTeX in a line of a table, above which notes go below
 ACCENTED = re.compile("[À-ÖØ-öø-ÿ]")  # letters that LaTeX's own fonts compose
@@ -97,11 +98,7 @@ def escape(text: str) -> str:
 
 
 def _escape(character: str) -> str:
-    if character in NAMED:
-        return NAMED[character]
-    if character in "&%$#_{}":
-        return "\\" + character
-    if character.isascii() or ACCENTED.match(character):
-        return character
+    if character in NAMED or character.isascii() or ACCENTED.match(character):
+        return NAMED.get(character, character)
     plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
     return "".join(map(_escape, plain)) or "?"

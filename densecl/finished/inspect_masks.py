@@ -1,5 +1,6 @@
 """`densecl inspect --masks`: weights that the masks of a run set to zero, and agreement of the masks of two tasks."""
 
+import itertools
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from densecl.errors import RecordError, RunError, UnknownNameError
 from densecl.finished.trusted import read_run
-from densecl.masking.analysis import all_ones, similarities, zeroed, zeroed_in_all
+from densecl.masking.analysis import all_ones, similarity, zeroed, zeroed_in_all
 from densecl.masking.store import load_masks
 from densecl.records.record import Record
 from densecl.runner.checkpoint import weights_path
@@ -61,9 +62,8 @@ def mask_figures(folder: Path) -> MaskFigures:
     layers = [(name, count, tuple(share[name] for share in shares)) for name, count in counts.items()]
     whole = (sum(counts.values()), tuple(map(zeroed_in_all, masks.values())))
     first = all_ones(next(iter(masks.values())))  # the first task trained the network itself
-    table = similarities({record.steps[0].task: first, **masks})
-    names = list(table)
-    pairs = [(a, b, *table[a][b]) for k, a in enumerate(names) for b in names[k + 1 :]]
+    tasks = {record.steps[0].task: first, **masks}
+    pairs = [(a, b, *similarity(tasks[a], tasks[b])) for a, b in itertools.combinations(tasks, 2)]
     defined = [(a, b, matching, None if kappa != kappa else kappa) for a, b, matching, kappa in pairs]
     return MaskFigures(record, tuple(masks), tuple(layers), whole, tuple(defined))
 

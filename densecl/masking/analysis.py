@@ -32,11 +32,7 @@ def zeroed_in_all(masks: Masks) -> float:
 
 
 def similarity(one: Masks, other: Masks) -> Similarity:
-    """Agreement over all weights of two masks.
-
-    Raises:
-        ValueError: they are of different parameters or shapes.
-    """
+    """Agreement over all weights of two masks of the same parameters."""
     if list(one) != list(other) or any(one[name].shape != other[name].shape for name in one):
         raise ValueError("the masks are not of the same parameters")
     n = sum(mask.numel() for mask in one.values())
@@ -45,15 +41,6 @@ def similarity(one: Masks, other: Masks) -> Similarity:
     chance = sum(a[value] * b[value] for value in a) / n**2
     matching = equal / n
     return Similarity(matching, (matching - chance) / (1 - chance) if chance < 1 else float("nan"))
-
-
-def similarities(tasks: Mapping[str, Masks]) -> dict[str, dict[str, Similarity]]:
-    """`similarity` of every task to every other, and to itself."""
-    table: dict[str, dict[str, Similarity]] = {name: {} for name in tasks}
-    for i, (name, one) in enumerate(tasks.items()):
-        for other in list(tasks)[i:]:
-            table[name][other] = table[other][name] = similarity(one, tasks[other])
-    return {name: {other: table[name][other] for other in tasks} for name in tasks}
 
 
 def all_ones(masks: Masks) -> dict[str, Tensor]:

@@ -184,20 +184,12 @@ class MaskedWeight(WeightView):
 
 
 def add_masks(network: nn.Module, skip: Collection[str] = HEADS) -> None:
-    """Make the weights outside `skip` maskable; the network works as before until a task begins.
-
-    Raises:
-        SettingError: no layer is left to mask.
-    """
+    """Make the weights outside `skip` maskable; the network works as before until a task begins."""
     add_views(network, MaskedWeight, skip, "mask")
 
 
 def begin(network: nn.Module, task: str, settings: MaskSettings, seed: int = 0) -> None:
-    """Give every maskable weight scores for a task, make it active and fix weights and biases.
-
-    Raises:
-        SettingError: the name is empty or has a dot.
-    """
+    """Give every maskable weight scores for a task, make it active and fix weights and biases."""
     check_task(task)
     layers = list(views(network, MaskedWeight))
     means = [weight.detach().abs().mean() for _, weight, _ in layers]
@@ -221,22 +213,14 @@ def begin(network: nn.Module, task: str, settings: MaskSettings, seed: int = 0) 
 
 
 def finish(network: nn.Module, task: str) -> None:
-    """Keep one bit a weight of a task that was learnt (two for ternary masks), drop its scores.
-
-    Raises:
-        UnknownNameError: the task was never begun.
-    """
+    """Keep one bit a weight of a task that was learnt (two for ternary masks), drop its scores."""
     for view in _views_of(network, task):
         if task in view.learning:
             view.put(task, view.mask(task))
 
 
 def select(network: nn.Module, task: str | None) -> None:
-    """Apply a task's masks, or none for None; masked weights are computed here, once.
-
-    Raises:
-        UnknownNameError: the task was never learnt.
-    """
+    """Apply a task's masks, or none for None; masked weights are computed here, once."""
     if task is not None:
         _views_of(network, task)
     for _, weight, view in views(network, MaskedWeight):
@@ -257,27 +241,13 @@ def score_parameters(network: nn.Module) -> list[nn.Parameter]:
 
 
 def masks(network: nn.Module, task: str) -> dict[str, Tensor]:
-    """The masks of a task by the names of the weights, as `harden` makes them.
-
-    Raises:
-        UnknownNameError: the task was never learnt.
-    """
+    """The masks of a task by the names of the weights, as `harden` makes them."""
     _views_of(network, task)
     return {name: view.mask(task) for name, _, view in views(network, MaskedWeight)}
 
 
-def put_masks(network: nn.Module, task: str, values: dict[str, Tensor]) -> None:
-    """Give a task its masks as `masks` returns them, for all weights of the network.
-
-    Raises:
-        SettingError: the name is empty or has a dot. KeyError: the mask of a weight is missing.
-    """
-    check_task(task)
-    for name, _, view in views(network, MaskedWeight):
-        view.put(task, values[name].to(view._place.device).view(view.shape))
-
-
 def _views_of(network: nn.Module, task: str) -> list[MaskedWeight]:
+    """The views of a task; UnknownNameError if it was never begun."""
     if task not in tasks(network):
         raise UnknownNameError("task", task, tasks(network), "its masks were never learnt")
     return [view for _, _, view in views(network, MaskedWeight)]

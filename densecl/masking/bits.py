@@ -20,11 +20,7 @@ def packed_bytes(count: int, bits: int = 1) -> int:
 
 
 def pack(values: Tensor, bits: int = 1) -> Tensor:
-    """Pack bool or uint8 numbers below 2^bits into (packed_bytes(count, bits),) uint8; plane 0 has the lowest bits.
-
-    Raises:
-        ValueError: a number needs more bits.
-    """
+    """Pack bool or uint8 numbers below 2^bits into (packed_bytes(count, bits),) uint8; plane 0 has the lowest bits."""
     flat = values.detach().flatten().cpu()
     if flat.dtype == torch.bool:  # the only form that is packed often, and a million at a time
         return torch.from_numpy(np.packbits(flat.numpy())).to(values.device)
@@ -36,11 +32,7 @@ def pack(values: Tensor, bits: int = 1) -> Tensor:
 
 
 def unpack(packed: Tensor, shape: torch.Size | tuple[int, ...], bits: int = 1) -> Tensor:
-    """The numbers that `pack` packed, in their shape: bool for one bit, else uint8.
-
-    Raises:
-        ValueError: the bytes are not those of so many numbers.
-    """
+    """The numbers that `pack` packed, in their shape: bool for one bit, else uint8."""
     shape = torch.Size(shape)
     count = shape.numel()
     if packed.dtype != torch.uint8 or packed.numel() != packed_bytes(count, bits):
@@ -61,11 +53,7 @@ def bits_in(packed: Tensor, count: int) -> int:
 def multiply(packed: Tensor, weight: Tensor, factors: Sequence[int], out: Tensor | None = None) -> Tensor:
     """The weight times the factor of each packed number, without gradient.
 
-    Args:
-        packed: numbers of the weight's shape, as `pack` returns them.
-        weight: float, on the same device.
-        factors: small whole numbers, by packed number.
-        out: memory for the result; None: new memory, laid out as the weight.
+    `factors` are small whole numbers, by packed number; `out` is memory for the result, laid out as the weight.
     """
     weight = weight.detach()
     out = torch.empty_like(weight) if out is None else out

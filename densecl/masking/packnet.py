@@ -138,11 +138,7 @@ def smallest(magnitude: Tensor, among: Tensor, share: float) -> Tensor:
 
 
 def add_owners(network: nn.Module, skip: Collection[str] = HEADS) -> None:
-    """Let the weights outside `skip` be owned; the network works as before until a task begins.
-
-    Raises:
-        SettingError: no layer is left to share.
-    """
+    """Let the weights outside `skip` be owned; the network works as before until a task begins."""
     add_views(network, OwnedWeight, skip, "share")
 
 
@@ -150,9 +146,6 @@ def begin(network: nn.Module) -> int:
     """Start the next task and return its number, from 1.
 
     It sees all weights and trains those nobody owns; from the second task on biases are fixed.
-
-    Raises:
-        SettingError: every weight is owned, or a task has not been finished.
     """
     layers = list(views(network, OwnedWeight))
     first = layers[0][2]
@@ -171,9 +164,6 @@ def prune(network: nn.Module, share: float) -> None:
     """Give up a share of the task's own weights, the smallest of each layer, once.
 
     In Piggyback's comparison the share is 0.5 for the first task and 0.75 later.
-
-    Raises:
-        SettingError: a share outside 0..1, or no task is in training.
     """
     if not 0 <= share < 1:
         raise SettingError(f"prune={share} is no share", "give 0 <= prune < 1")
@@ -184,11 +174,7 @@ def prune(network: nn.Module, share: float) -> None:
 
 
 def finish(network: nn.Module) -> None:
-    """Make the task's weights final; not pruned, it owns all that was free.
-
-    Raises:
-        SettingError: no task is being learnt.
-    """
+    """Make the task's weights final; not pruned, it owns all that was free."""
     for _, weight, view in views(network, OwnedWeight):
         if view.phase == Phase.FINISHED:
             raise SettingError("there is no task to finish", "begin one")
@@ -211,11 +197,7 @@ def trained(network: nn.Module) -> list[Tensor]:
 
 
 def select(network: nn.Module, task: int | None) -> None:
-    """Show the weights of a task, from 1, or all weights for None.
-
-    Raises:
-        UnknownNameError: the task was never learnt.
-    """
+    """Show the weights of a task that was learnt, from 1, or all weights for None."""
     for _, weight, view in views(network, OwnedWeight):
         if task is not None and not 1 <= task <= view.task:
             raise UnknownNameError("task", str(task), map(str, range(1, view.task + 1)), "it was never learnt")
@@ -227,10 +209,3 @@ def select(network: nn.Module, task: int | None) -> None:
 def owners(network: nn.Module) -> dict[str, Tensor]:
     """The owner of each weight, uint8, by the names of the weights."""
     return {name: view.owners() for name, _, view in views(network, OwnedWeight)}
-
-
-def put_owners(network: nn.Module, values: dict[str, Tensor]) -> None:
-    """Give a network its ownership maps as `owners` returns them, for all its weights."""
-    count = max(int(value.max()) for value in values.values())
-    for name, _, view in views(network, OwnedWeight):
-        view.put(values[name].to(view._place.device), count, Phase.FINISHED)

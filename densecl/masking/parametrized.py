@@ -105,11 +105,7 @@ def is_below(name: str, places: Collection[str]) -> bool:
 
 
 def add_views(network: nn.Module, kind: type[WeightView], skip: Collection[str], purpose: str) -> None:
-    """Put views on the weights of a network; they show the weights themselves until a task begins.
-
-    Raises:
-        SettingError: no layer is left outside `skip`.
-    """
+    """Put views on the weights of a network; they show the weights themselves until a task begins."""
     layers = maskable(network, skip)
     if not layers:
         raise SettingError(f"{type(network).__name__} has no layer to {purpose} besides {', '.join(skip)}")
@@ -142,11 +138,7 @@ def _viewed(network: nn.Module, kind: type[View]) -> Iterator[tuple[str, nn.Modu
 
 
 def check_task(task: str) -> str:
-    """The name of a task, which becomes a part of names in a state dict.
-
-    Raises:
-        SettingError: it is empty or has a dot.
-    """
+    """The name of a task, which becomes a part of names in a state dict; SettingError if it is empty or has a dot."""
     if not task or "." in task:
         raise SettingError(f"'{task}' cannot name a task", "use a name without dots")
     return task

@@ -10,16 +10,18 @@ the same objects for an optimiser, which cannot reach the values in the bank.
     select(network, "coco")
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from densecl.errors import SettingError, UnknownNameError
-from densecl.masking.parametrized import below, check_task, make_room
+from densecl.masking.parametrized import below, check_task, is_below, make_room
 
 NAME = "task_parts"  # of the bank in its network
+NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)  # the first: BatchNorm, SyncBatchNorm and InstanceNorm
 
 
 class TaskParts(nn.Module):
@@ -64,11 +66,7 @@ class TaskParts(nn.Module):
 
 
 def add_parts(network: nn.Module, modules: Sequence[str]) -> TaskParts:
-    """Give a network a bank for the parts of these dotted names; it becomes the child `task_parts`.
-
-    Raises:
-        SettingError: no part given, or the network has a bank already. AttributeError: there is no such part.
-    """
+    """Give a network a bank for the parts of these dotted names, once; it becomes the child `task_parts`."""
     if not modules:
         raise SettingError(f"{type(network).__name__} has no such parts for tasks of their own")
     if hasattr(network, NAME):
@@ -82,11 +80,7 @@ def add_parts(network: nn.Module, modules: Sequence[str]) -> TaskParts:
 
 
 def parts(network: nn.Module) -> TaskParts:
-    """The bank of a network.
-
-    Raises:
-        SettingError: it has none.
-    """
+    """The bank of a network; SettingError if it has none."""
     bank = getattr(network, NAME, None)
     if not isinstance(bank, TaskParts):
         raise SettingError("the network has no parts by task", "call add_parts first")
@@ -94,11 +88,7 @@ def parts(network: nn.Module) -> TaskParts:
 
 
 def begin(network: nn.Module, task: str, start: str | None = None) -> None:
-    """Make the parts those of a new task, with the values of task `start`, or with those that the network has.
-
-    Raises:
-        SettingError: the name is empty or has a dot or a colon. UnknownNameError: `start` was never learnt.
-    """
+    """Make the parts those of a new task, with the values of task `start`, or with those that the network has."""
     bank = parts(network)
     if ":" in check_task(task):
         raise SettingError(f"'{task}' cannot name a task", "use a name without colons")
@@ -110,11 +100,7 @@ def begin(network: nn.Module, task: str, start: str | None = None) -> None:
 
 
 def finish(network: nn.Module, task: str) -> None:
-    """Keep the values of the task that was begun.
-
-    Raises:
-        UnknownNameError: another task, or none, is being learnt.
-    """
+    """Keep the values of the task that was begun; UnknownNameError if it is not being learnt."""
     bank = parts(network)
     if bank.learning != task:
         raise UnknownNameError("task", task, [bank.learning] if bank.learning else [], "it is not being learnt")
@@ -124,11 +110,7 @@ def finish(network: nn.Module, task: str) -> None:
 
 
 def select(network: nn.Module, task: str) -> None:
-    """Fetch the parts of a task; those of a task being learnt are stored before.
-
-    Raises:
-        UnknownNameError: the task was never learnt.
-    """
+    """Fetch the parts of a task that was learnt; those of a task being learnt are stored before."""
     bank = parts(network)
     if task == bank.active == bank.learning:
         return
@@ -143,3 +125,19 @@ def _keep_aside(network: nn.Module, bank: TaskParts) -> None:
     """Store the values of the task being learnt, before the network becomes another task's."""
     if bank.learning is not None and bank.active == bank.learning:
         bank.store(network, bank.learning)
+
+
+def norm_layers(network: nn.Module) -> list[str]:
+    """Dotted names of normalisation layers that have parameters or statistics."""
+    return [name for name, module in network.named_modules() if isinstance(module, NORMS) and module.state_dict()]
+
+
+def fix_norm(network: nn.Module, skip: Collection[str] = ()) -> None:
+    """Fix normalisation outside `skip`: running statistics are used and not updated, scale and shift not trained.
+
+    To be called after each `network.train()`: a fixed BatchNorm is one in evaluation mode. Layers that tasks share
+    must be fixed this way, or their statistics move with each task even where nothing is trained.
+    """
+    for name in norm_layers(network):
+        if not is_below(name, skip):
+            network.get_submodule(name).eval().requires_grad_(False)

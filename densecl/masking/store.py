@@ -1,63 +1,44 @@
 """Masks and ownership maps in files: packed bits by parameter name, restored bit for bit, refused elsewhere."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from densecl.errors import DataError
-from densecl.files import atomic_path
 from densecl.masking.bits import bits_for, pack, unpack
+from densecl.tensors import read_tensors, save_tensors
 
 FORMAT = "densecl masks 1"
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def bits_of(values: Mapping[str, Tensor]) -> int:
-    """Bits of each number: 1 for bool masks, 2 for ternary ones, ceil(log2(tasks + 1)) for owners."""
-    if all(tensor.dtype == torch.bool for tensor in values.values()):
-        return 1
-    return bits_for(1 + max(int(tensor.max()) for tensor in values.values() if tensor.numel()))
+def save_masks(values: Mapping[str, Tensor], path: Path, note: str = "") -> None:
+    """Write masks or owners as `binary.masks` or `packnet.owners` return them.
 
-
-def save_masks(values: Mapping[str, Tensor], path: Path, note: str = "") -> int:
-    """Write masks or owners as `binary.masks` or `packnet.owners` return them; the number of bytes written.
-
-    Raises:
-        RunError: it cannot be written.
+    A number takes 1 bit for bool masks, 2 for ternary ones, ceil(log2(tasks + 1)) for owners.
     """
-    bits = bits_of(values)
-    wide = {name: tensor if bits == 1 else tensor.to(torch.uint8) for name, tensor in values.items()}
-    packed = {name: pack(tensor, bits).cpu() for name, tensor in wide.items()}
-    shapes = {name: list(tensor.shape) for name, tensor in values.items()}
-    metadata = {"format": FORMAT, "bits": str(bits), "shapes": json.dumps(shapes), "note": note}
-    content = save(packed, {**metadata, "sha256": _checksum(packed)})
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content)
-    return len(content)
+    if all(tensor.dtype == torch.bool for tensor in values.values()):
+        packed, bits = {name: pack(tensor) for name, tensor in values.items()}, 1
+    else:
+        bits = bits_for(1 + max(int(tensor.max()) for tensor in values.values() if tensor.numel()))
+        packed = {name: pack(tensor.to(torch.uint8), bits) for name, tensor in values.items()}
+    shapes = json.dumps({name: list(tensor.shape) for name, tensor in values.items()})
+    save_tensors(packed, path, {"format": FORMAT, "bits": str(bits), "shapes": shapes, "note": note})
 
 
 def load_masks(path: Path, shapes: Shapes | None = None) -> dict[str, Tensor]:
     """Read masks or owners, for weights of these shapes (`weight_shapes`) where they are given.
 
     Raises:
-        DataError: the file is missing, damaged, not ours or of another network: the first name or shape that differs.
+        RunError: the file is missing, damaged or not ours.
+        DataError: it has other masks; names the first parameter or shape that differs.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            packed = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise DataError(f"cannot read masks from {path}: {error}", "expected a file of save_masks") from error
+    packed, metadata = read_tensors(path, "expected a file of save_masks")
     if metadata.get("format") != FORMAT:
         raise DataError(f"{path} holds no masks", "expected a file of save_masks")
-    if metadata.get("sha256") != _checksum(packed):
-        raise DataError(f"{path} is damaged: its checksum does not fit")
     stored = {name: tuple(shape) for name, shape in json.loads(metadata["shapes"]).items()}
     shapes, advice = stored if shapes is None else shapes, "these masks are of another backbone"
     for name in dict.fromkeys([*shapes, *stored]):  # in the network's order
@@ -70,11 +51,3 @@ def load_masks(path: Path, shapes: Shapes | None = None) -> dict[str, Tensor]:
             raise DataError(f"{path} has '{name}' of shape {has}, not {wants}", advice)
     bits = int(metadata["bits"])
     return {name: unpack(packed[name], shape, bits) for name, shape in stored.items()}
-
-
-def _checksum(packed: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(packed):
-        digest.update(name.encode())
-        digest.update(packed[name].numpy().data)
-    return digest.hexdigest()

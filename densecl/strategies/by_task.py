@@ -6,7 +6,6 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 
 from densecl.masking import parts
-from densecl.masking.normalisation import fix_norm, norm_layers
 from densecl.masking.parametrized import is_below
 from densecl.strategies.base import Strategy
 from densecl.strategies.storage import formula_bytes
@@ -27,7 +26,7 @@ class ByTask(Strategy):
     streams: ClassVar[frozenset[str]] = frozenset({"tasks", "classes"})
     oracle: ClassVar[Literal["task"] | None] = "task"
     first_step: ClassVar[Literal["own", "shared"]] = "shared"
-    _formula: ClassVar[str] = "finetune"  # of `masking.sizes.sequence_bytes`
+    _formula: ClassVar[str] = "finetune"  # of `storage.sequence_bytes`
 
     # ---- for methods
 
@@ -111,11 +110,11 @@ class ByTask(Strategy):
 
     def fix_shared(self) -> None:
         """Fix normalisation that tasks share as the first one left it."""
-        fix_norm(self.network, (*self.banked, "heads"))
+        parts.fix_norm(self.network, (*self.banked, "heads"))
 
     def backbone_norms(self) -> list[str]:
         """Dotted names of the backbone's normalisation layers that have parameters or statistics."""
-        return [name for name in norm_layers(self.network) if name.startswith("backbone.")]
+        return [name for name in parts.norm_layers(self.network) if name.startswith("backbone.")]
 
     def bank(self, modules: Sequence[str], *, start: str | None = None) -> None:
         """Give tasks these parts (dotted names) of their own: the ones before keep theirs.

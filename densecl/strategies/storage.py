@@ -1,12 +1,52 @@
-"""Storage of a sequence of tasks, from the counts of a network's numbers, by `masking.sizes`."""
+"""Bytes that a method stores for a sequence of tasks, in float32, from the counts of a network's numbers alone."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from torch import nn
 
 from densecl.masking.parametrized import is_below, maskable
-from densecl.masking.sizes import Counts, mask_bytes, sequence_bytes
 from densecl.models.network import Network
+
+FLOAT = 4  # bytes
+
+
+class Counts(NamedTuple):
+    """Parameters of a backbone."""
+
+    encoder: int
+    decoder: int  # all behind the encoder, heads left out
+    weights: int  # of both, without biases and normalisation: those that can be masked
+    norm: int = 0  # scale, shift and statistics of normalisation where each task has its own, else 0
+
+    @property
+    def backbone(self) -> int:
+        """Parameters of encoder and decoder."""
+        return self.encoder + self.decoder
+
+
+def mask_bytes(weights: int, bits: int = 1) -> float:
+    """Bytes of so many bits for each weight."""
+    return weights * bits / 8
+
+
+def sequence_bytes(method: str, counts: Counts, heads: Sequence[int], block: int = 0, bits: int = 1) -> float:
+    """Bytes that are stored after a sequence of tasks whose heads have so many parameters.
+
+    `counts` are those of the backbone, for resblock without blocks; `block` is the number of parameters of one task's
+    blocks, `bits` that of a Piggyback mask.
+    """
+    tasks = len(heads)
+    own = {  # beside the first task's network, the heads and normalisation of each task's own
+        "scratch": (tasks - 1) * FLOAT * counts.backbone,  # a network for each task
+        "finetune": 0,
+        "decoder": (tasks - 1) * FLOAT * counts.decoder,  # the encoder of the first task, a decoder for each
+        "piggyback": (tasks - 1) * mask_bytes(counts.weights, bits),
+        "packnet": mask_bytes(counts.weights, max(1, tasks.bit_length())),  # owners
+        "resblock": FLOAT * tasks * block,  # one autoencoder, blocks for each task
+    }
+    norms = (tasks - 1) * counts.norm if method in ("piggyback", "packnet") else 0
+    return FLOAT * (counts.backbone + sum(heads) + norms) + own[method]
 
 
 def numbers(module: nn.Module) -> dict[str, int]:
@@ -36,7 +76,7 @@ def formula_bytes(
     bits: int = 1,
     masked_first: bool = False,
 ) -> int:
-    """Bytes that a method keeps after some tasks, by `masking.sizes.sequence_bytes`; `norms` as for `counts`.
+    """Bytes that a method keeps after some tasks, by `sequence_bytes`; `norms` as for `counts`.
 
     With `masked_first` the first task has a mask of so many `bits` a weight as well.
     """

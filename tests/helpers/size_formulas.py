@@ -1,6 +1,6 @@
 """Parameters of networks and the papers' sums from their layers alone: an independent count."""
 
-from densecl.masking.sizes import Counts
+from densecl.strategies.storage import Counts
 
 MIB = 2**20
 

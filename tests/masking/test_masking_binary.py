@@ -15,7 +15,6 @@ from densecl.masking.binary import (
     begin,
     finish,
     masks,
-    put_masks,
     score_parameters,
     select,
     tasks,
@@ -285,15 +284,6 @@ def test_a_state_dict_of_another_shape_is_refused():
     add_masks(large)
     with pytest.raises(RuntimeError, match="size mismatch"):
         large.load_state_dict(small.state_dict())
-
-
-def test_masks_can_be_carried_over():
-    net, other = masked("a"), masked()
-    put_masks(other, "a", masks(net, "a"))
-    other.load_state_dict(net.state_dict())
-    select(net, "a")
-    select(other, "a")
-    assert logits(other).equal(logits(net))
 
 
 def test_what_is_kept_of_a_finished_task_is_its_bits():

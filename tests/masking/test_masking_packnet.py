@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from densecl.errors import SettingError, UnknownNameError
-from densecl.masking.packnet import OwnedWeight, add_owners, begin, finish, owners, prune, put_owners, select, smallest
+from densecl.masking.packnet import OwnedWeight, add_owners, begin, finish, owners, prune, select, smallest
 from densecl.masking.parametrized import views
 from densecl.models import Network, UNet
 
@@ -213,21 +213,6 @@ def test_maps_take_the_bits_that_the_tasks_need(tasks, bits):
     stored = sum(v.numel() for n, v in net.state_dict().items() if n.endswith(".owner"))
     assert stored == bits * sum(-(-w.numel() // 8) for _, w, _ in views(net, OwnedWeight))
     assert not any(n.endswith(".kept") for n in net.state_dict())
-
-
-def test_maps_can_be_carried_over():
-    net = network()
-    learn(net, 0.5)
-    learn(net, 0.75)
-    select(net, 1)
-    before = features(net)
-    other = network()
-    with torch.no_grad():
-        for p, source in zip(other.parameters(), net.parameters(), strict=True):
-            p.copy_(source)
-    put_owners(other, owners(net))
-    select(other, 1)
-    assert features(other).equal(before)
 
 
 def test_calls_out_of_turn_are_refused():

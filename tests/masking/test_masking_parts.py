@@ -8,7 +8,7 @@ from torch import nn
 
 from densecl.errors import SettingError, UnknownNameError
 from densecl.masking import parts
-from densecl.masking.normalisation import fix_norm, norm_layers
+from densecl.masking.parts import fix_norm, norm_layers
 from densecl.models import BiSeNet, Network, ResBlockNet, UNet
 
 torch.set_num_threads(1)

@@ -1,12 +1,18 @@
 """Losses: pure functions of tensors, mean-reduced, in float32 or float64 whatever the input's precision."""
 
-from densecl.losses.adversarial import critic_loss, deception_loss
 from densecl.losses.cross_entropy import cross_entropy, unbiased_cross_entropy
 from densecl.losses.distillation import distillation, unbiased_distillation
-from densecl.losses.features import feature_distillation
-from densecl.losses.images import absolute_error, sample_mean, squared_error
-from densecl.losses.perceptual import content_distance, gram, style_distance
-from densecl.losses.pod import fold_new, local_pod
+from densecl.losses.features import feature_distillation, fold_new, local_pod
+from densecl.losses.images import (
+    absolute_error,
+    content_distance,
+    critic_loss,
+    deception_loss,
+    gram,
+    sample_mean,
+    squared_error,
+    style_distance,
+)
 
 __all__ = [
     "absolute_error",

@@ -19,10 +19,7 @@ def distillation(
         logits: (B, C, H, W), any floating type; computed in at least float32.
         teacher_logits: (B, C_old, H, W) with C_old <= C; a constant.
         temperature: T > 0.
-        weight: None, (B,) per sample or (B, H, W) per pixel loss weights (constants).
-
-    Returns:
-        Scalar sum(w l) / sum(w); zero when all weights are.
+        weight: of samples (B,) or pixels (B, H, W), for the mean sum(w l) / sum(w), which is 0 when all weights are.
     """
     n_old = _check(logits, teacher_logits)
     z = widen(logits)[:, :n_old] / temperature

@@ -23,6 +23,14 @@ def widen(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
+def pair(first: Tensor, constant: Tensor, name: str, other: str) -> tuple[Tensor, Tensor]:
+    """Two maps of one shape in at least float32, the second without gradient; the names are for the ValueError."""
+    if first.shape != constant.shape:
+        raise ValueError(f"{name} {tuple(first.shape)} and {other} {tuple(constant.shape)} differ in shape")
+    first = widen(first)
+    return first, constant.detach().to(first.dtype)
+
+
 def pixel_weights(weight: Tensor | None, valid: Tensor, dtype: torch.dtype, normalise: Normalise = "weight") -> Tensor:
     """Factors (B, H, W) of the pixels' losses in their mean; all zero when no pixel counts.
 
@@ -31,9 +39,6 @@ def pixel_weights(weight: Tensor | None, valid: Tensor, dtype: torch.dtype, norm
         valid: (B, H, W) bool, pixels that count.
         dtype: floating type of the result.
         normalise: what weight * valid is divided by: "weight", its sum; "pixels", B H W.
-
-    Raises:
-        ValueError: `weight` has another shape, or `normalise` is neither.
     """
     if normalise not in ("weight", "pixels"):
         raise ValueError(f"normalise is '{normalise}', not 'weight' or 'pixels'")

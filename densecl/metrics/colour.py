@@ -8,14 +8,7 @@ GREEN = 1 - RED - BLUE
 
 
 def rgb_to_ycbcr(rgb: Tensor) -> Tensor:
-    """Luminance and the two differences of colour.
-
-    Args:
-        rgb: (..., 3, H, W) in 0..255, integers or floating.
-
-    Returns:
-        (..., 3, H, W) floating: Y in 0..255, Cb and Cr in 0.5..255.5 with grey at 128.
-    """
+    """Y in 0..255, Cb and Cr in 0.5..255.5 with grey at 128, floating, of (..., 3, H, W) in 0..255 of any type."""
     red, green, blue = (rgb if rgb.is_floating_point() else rgb.float()).unbind(-3)
     y = RED * red + GREEN * green + BLUE * blue
     # Cb = 128 - 0.168736 R - 0.331264 G + 0.5 B and Cr = 128 + 0.5 R - 0.418688 G - 0.081312 B

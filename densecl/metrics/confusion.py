@@ -19,14 +19,9 @@ class ConfusionMatrix:
         self.matrix = torch.zeros(n_classes, n_classes, dtype=torch.int64)
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
-        """Count the pixels of a batch; void ones (`ignore_index` in `target`) are left out.
+        """Count the pixels of a batch of integer labels, of any shape and type; void ones are left out.
 
-        Args:
-            prediction: labels 0..n-1 of any integer type and any shape, on any device.
-            target: labels 0..n-1 or `ignore_index`, of the same shape.
-
-        Raises:
-            ValueError: shapes differ, a type is not integer or a label is out of range; nothing is counted then.
+        ValueError, and nothing is counted, if shapes differ, a type is not integer or a label is out of range.
         """
         self.matrix += count_pairs(prediction, target, self.n_classes, self.ignore_index)
 
@@ -48,7 +43,7 @@ class ConfusionMatrix:
 
 
 def count_pairs(prediction: Tensor, target: Tensor, n_classes: int, ignore_index: int) -> Tensor:
-    """(n, n) int64 on the CPU: pixels per (true, predicted) pair. Arguments and errors as `ConfusionMatrix.update`."""
+    """(n, n) int64 on the CPU: pixels per (true, predicted) pair; see `ConfusionMatrix.update`."""
     if prediction.shape != target.shape:
         raise ValueError(f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} differ in shape")
     for name, labels in (("prediction", prediction), ("target", target)):

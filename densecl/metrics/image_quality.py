@@ -10,38 +10,17 @@ WINDOW, SIGMA = 11, 1.5  # of the Gaussian window, in pixels (Wang et al., 2004)
 
 
 def mse(prediction: Tensor, truth: Tensor) -> Tensor:
-    """Mean squared error of each image over channels and pixels.
-
-    Args:
-        prediction: (B, C, H, W), any type.
-        truth: the same shape.
-
-    Returns:
-        (B,) floating, in the square of the inputs' unit.
-
-    Raises:
-        ValueError: the shapes differ.
-    """
+    """Mean squared error (B,) of images (B, C, H, W) of any type, over channels and pixels."""
     prediction, truth = _pair(prediction, truth)
     return (prediction - truth).square().mean((1, 2, 3))
 
 
 def ssim(prediction: Tensor, truth: Tensor, *, data_range: float = 255.0) -> Tensor:
-    """Structural similarity of each image (Wang et al., IEEE TIP 2004), mean over channels and window positions.
+    """Structural similarity (B,) of images (B, C, H, W) of any type (Wang et al., IEEE TIP 2004).
 
-    Windows are Gaussian (11x11, sigma 1.5) and lie wholly inside the image; K1 = 0.01, K2 = 0.03; variances are those
-    of the window's weights, without a correction for its size. (torchmetrics averages over reflected borders as well.)
-
-    Args:
-        prediction: (B, C, H, W), any type, H and W at least 11.
-        truth: the same shape.
-        data_range: difference of the largest and smallest possible value.
-
-    Returns:
-        (B,) floating, at most 1.
-
-    Raises:
-        ValueError: the shapes differ, or an image is smaller than the window.
+    The mean over channels and window positions. Windows are Gaussian (11x11, sigma 1.5) and lie inside the image, which
+    must be as large; K1 = 0.01, K2 = 0.03; variances are those of the window's weights, without a correction for its
+    size. (torchmetrics averages over reflected borders as well.) `data_range` is the largest possible difference.
     """
     prediction, truth = _pair(prediction, truth)
     if min(truth.shape[-2:]) < WINDOW:

@@ -13,11 +13,7 @@ UNSEEN: dict[str, Unseen] = {"mib2020": "ignore", "plop2021": "background", "str
 
 
 def unseen_under(labels: str) -> Unseen:
-    """The way in which a label preset counts pixels of unseen classes in an intermediate evaluation.
-
-    Raises:
-        UnknownNameError: no such preset.
-    """
+    """The way in which a label preset counts pixels of unseen classes; UnknownNameError for no preset."""
     if labels not in UNSEEN:
         raise UnknownNameError("label preset", labels, UNSEEN)
     return UNSEEN[labels]
@@ -31,14 +27,7 @@ def harmonic_mean(base: float | None, added: float | None) -> float | None:
 
 
 def iou_from_confusion(matrix: np.ndarray) -> np.ndarray:
-    """Intersection over union per class.
-
-    Args:
-        matrix: (n, n) counts, rows the truth, columns the prediction.
-
-    Returns:
-        (n,) float64, NaN where truth and prediction both lack the class.
-    """
+    """(n,) float64: IoU per class of counts (n, n), rows the truth; NaN where truth and prediction lack the class."""
     counts = np.asarray(matrix, dtype=np.float64)
     hits = counts.diagonal()
     union = counts.sum(0) + counts.sum(1) - hits
@@ -46,18 +35,9 @@ def iou_from_confusion(matrix: np.ndarray) -> np.ndarray:
 
 
 def fold_unseen(matrix: np.ndarray, seen: int, unseen: Unseen) -> np.ndarray:
-    """Count pixels of classes that have not been shown yet as background, or leave them out.
+    """A copy of (n, n) counts whose rows of unseen labels, those above `seen`, are zero.
 
-    Args:
-        matrix: (n, n) counts with every true class as a row; never changed.
-        seen: last label shown so far; labels seen+1..n-1 are unseen.
-        unseen: "background" counts their pixels as true background (PLOP and most since), "ignore" drops them (MiB).
-
-    Returns:
-        (n, n) copy whose rows of unseen labels are zero.
-
-    Raises:
-        ValueError: `unseen` is neither.
+    "background" counts their pixels as true background (PLOP and most since), "ignore" drops them (MiB).
     """
     if unseen not in ("background", "ignore"):
         raise ValueError(f"unseen is '{unseen}', not 'background' or 'ignore'")
@@ -116,13 +96,8 @@ def forgetting(
 ) -> float | None:
     """IoU right after a class was learnt minus IoU now, mean over classes of earlier steps; positive is worse.
 
-    Args:
-        iou_when_learnt: label -> IoU at the end of the step that brought it.
-        iou_now: (n,) IoU per label after the present step.
-        previous_labels: labels of earlier steps; background (0) is left out.
-
-    Returns:
-        The mean over classes whose IoU is known then and now (recorded, not None, not NaN); None when there are none.
+    Classes whose IoU is not known then and now (recorded, not None, not NaN) are left out, and so is background; None
+    when no class is left. `iou_now` has a value for each label.
     """
     losses = []
     for label in previous_labels:

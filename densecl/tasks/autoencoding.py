@@ -71,7 +71,7 @@ class Autoencoding(Task):
     def loss(self, logits: "Tensor", batch: Targets) -> "Tensor":
         """The reconstruction and, with a critic, how sure it is that outputs are made; weights must be (B,) then."""
         from densecl.losses import images
-        from densecl.losses.adversarial import deception_loss
+        from densecl.losses.images import deception_loss
 
         reconstruct = images.squared_error if self.reconstruction == "l2" else images.absolute_error
         loss = self.reconstruction_weight * reconstruct(logits, batch.target, weight=batch.weight)
@@ -93,7 +93,7 @@ class Autoencoding(Task):
             return
         import torch
 
-        from densecl.losses.adversarial import critic_loss
+        from densecl.losses.images import critic_loss
 
         self._move_critic(logits)
         with torch.enable_grad():

@@ -56,7 +56,7 @@ class StyleTransfer(Task):
             return
         import torch
 
-        from densecl.losses.perceptual import gram
+        from densecl.losses.images import gram
 
         if min(pixels.shape[-2:]) < extractor.smallest:
             raise DataError(
@@ -119,7 +119,7 @@ class StyleTransfer(Task):
         """The terms of the loss of each sample."""
         import torch
 
-        from densecl.losses.perceptual import content_distance, style_distance
+        from densecl.losses.images import content_distance, style_distance
 
         assert self.extractor is not None
         if self.grams[0].device != logits.device:

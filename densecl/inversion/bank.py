@@ -94,10 +94,10 @@ def open_bank(
     say: Say = lambda _: None,
     watch: Watch | None = None,
 ) -> Bank:
-    """The images, from disk where they are there and whole, else synthesised and put there.
+    """The images that a teacher makes, from disk where they are there and whole, else synthesised and put there.
 
     Another process that makes the same bank is waited for. A file that is missing, broken or of another bank is named
-    and made again.
+    and made again. SettingError for a teacher without BatchNorm, a class it does not know, or no images at all.
 
     Args:
         root: folder of all banks.
@@ -107,10 +107,6 @@ def open_bank(
         device: of the networks.
         say: hears which files are refused or missing; without `watch` also the progress and the time left.
         watch: gives the callable that hears how many iterations of how many are done.
-
-    Raises:
-        SettingError: a teacher without BatchNorm, a class it does not know, or no images at all.
-        RunError: the folder cannot be written.
     """
     matched_layers(teacher)
     targets = choose_targets(request.labels, request.images, teacher.n_outputs, request.seed, request.per_image)

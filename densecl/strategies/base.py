@@ -30,6 +30,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from densecl.models.heads import Heads, TaskHeads
 from densecl.models.network import Output
+from densecl.seeding import derive
 from densecl.settings.arguments import resolve
 from densecl.streams.samples import SampleKey
 from densecl.streams.scenario import Experience
@@ -79,11 +80,7 @@ class Strategy:
     loop: Loop
 
     def __init__(self, **values: Any):
-        """Set hyper-parameters.
-
-        Raises:
-            UnknownNameError, SettingError: for a key or value that does not fit.
-        """
+        """Set hyper-parameters; UnknownNameError or SettingError for a key or value that does not fit."""
         for key, value in resolve(type(self), Strategy, values, type(self).__name__).items():
             setattr(self, key, value)
 
@@ -177,11 +174,7 @@ class Strategy:
         return output.logits.argmax(1)
 
     def select_task(self, index: int) -> None:
-        """Make the network that of a step which has a head of its own; called before its task is evaluated.
-
-        Raises:
-            UnknownNameError: the task was never learnt.
-        """
+        """Make the network that of a step which has a head of its own; called before its task is evaluated."""
         if self.stream.by_task:
             self.network.task_heads.select(self.stream.tasks[index].name)
 
@@ -211,16 +204,18 @@ class Strategy:
     def batches(self, purpose: str, passes: int = 1, augment: bool = True) -> Iterator[Batch]:
         """Prepared batches of the step, for what is measured before or after training; each process gets its share.
 
-        Order and augmentation derive from (seed, step, purpose, pass): nothing else is disturbed.
-
-        Args:
-            purpose: a name for what they are for.
-            passes: over the step's images.
-            augment: as in training; else the fixed transform.
+        Order and augmentation derive from (seed, step, purpose, pass): nothing else is disturbed. With `augment` they
+        are augmented as in training. Copies that do not count (`UNCOUNTED`) are left out, so that what is summed over
+        processes counts each image once.
         """
-        from densecl.training.passes import batches
-
-        return batches(self.loop, purpose, passes, augment)
+        loop = self.loop
+        order = loop.order(lambda keys, _epoch, _iteration: [key._replace(augmented=augment) for key in keys], least=1)
+        loader = loop.load(order)
+        for number in range(passes):
+            order.set_epoch(derive(self.seed, purpose, self.step, number))
+            for batch in loader:
+                if int(batch.index[0]) >= 0:
+                    yield loop.prepared(batch.to(self.device), self.task)
 
     @property
     def needs_teacher(self) -> bool:

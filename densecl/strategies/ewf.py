@@ -51,9 +51,6 @@ def fuse(previous: Mapping[str, Tensor], current: Mapping[str, Tensor], share: f
     """State dict (1 - share) previous + share current, with the names of `current`.
 
     Integers, and tensors that `previous` lacks (new heads), are those of `current`. BatchNorm statistics are fused too.
-
-    Raises:
-        ValueError: a tensor has another shape in `previous`.
     """
     fused = {}
     for name, value in current.items():

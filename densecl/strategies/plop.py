@@ -93,12 +93,8 @@ def uncertainty(teacher_logits: Tensor, *, n_classes: int, form: Form = "exact")
     """Normalised entropy of the teacher at each pixel, (B, H, W); 0 for a teacher of one output.
 
     exact: entropy / ln C_old, in 0..1. published: mean over classes in place of the sum, and divided by
-    ln(n_classes) once more, so at most 1 / (C_old ln n_classes).
-
-    Args:
-        teacher_logits: (B, C_old, H, W); a constant.
-        n_classes: outputs of the current network, C_old and the new ones.
-        form: exact or published.
+    ln(n_classes) once more, so at most 1 / (C_old ln n_classes). `teacher_logits` (B, C_old, H, W) are a constant;
+    `n_classes` counts the outputs of the current network.
     """
     p = widen(teacher_logits.detach()).softmax(1)
     n_old = p.shape[1]
@@ -114,15 +110,8 @@ def medians(histogram: Tensor, *, floor: float = 0.001, form: Form = "exact") ->
 
     exact: in the first bin with half <= cumulated count, linear inside. published: bin indices are cumulated in place
     of counts, r_k = k (k - 1) / 2; the bin is the first with r_k <= half <= r_k + count, else the last with r behind
-    it. An empty bin gives an infinite value there (all pixels accepted) or NaN (none).
-
-    Args:
-        histogram: (C, bins) counts of uncertainties over [0, 1].
-        floor: the smallest value.
-        form: exact or published.
-
-    Returns:
-        (C,) float64.
+    it. An empty bin gives an infinite value there (all pixels accepted) or NaN (none). `histogram` (C, bins) counts
+    uncertainties over [0, 1]; the medians are (C,) float64.
     """
     counts = histogram.double()
     bins = counts.shape[1]
@@ -148,18 +137,8 @@ def pseudo_labels(
     """Labels in which the teacher, where it is certain, names what the background hides.
 
     A pixel with a label below `n_old` gets the teacher's class c if its uncertainty is below cut[c], else void (255).
-    Labels of new classes and void stay.
-
-    Args:
-        target: (B, H, W) int64; not changed.
-        teacher_logits: (B, C_old, H, W); a constant.
-        cut: at least (C_old,): the largest uncertainty of each class, itself excluded; see `medians`.
-        n_old: outputs before this step, background included.
-        n_classes: outputs of the current network.
-        form: of the uncertainty.
-
-    Returns:
-        Labels (B, H, W), and (B,) the share of each image's background that was accepted.
+    Labels of new classes and void stay. Returns new labels (B, H, W), and (B,) the share of each image's background
+    that was accepted. `cut`, at least (C_old,), is the largest uncertainty of each class, itself excluded.
     """
     label = teacher_logits.detach().argmax(1)
     doubt = uncertainty(teacher_logits, n_classes=n_classes, form=form)

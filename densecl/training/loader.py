@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader, Sampler
 from densecl.data.class_index import usable_cores
 from densecl.seeding import derive, generator
 from densecl.streams.samples import LoadedSample, SampleKey, TrainingSamples
+from densecl.training import distributed
 from densecl.training.batch import Batch
-from densecl.training.distributed import local_world
 
 Extend = Callable[[list[SampleKey], int, int], list[SampleKey]]
 
@@ -35,8 +35,8 @@ class EpochBatches(Sampler[list[SampleKey]]):
     seed: int
     step: int
     extend: Extend | None = None
-    rank: int = field(default=0, kw_only=True)
-    world: int = field(default=1, kw_only=True)
+    rank: int = field(default_factory=distributed.rank, kw_only=True)
+    world: int = field(default_factory=distributed.world, kw_only=True)
     least: int = field(default=2, kw_only=True)
     epoch: int = field(default=0, init=False)
     limit: int | None = field(default=None, init=False)
@@ -85,7 +85,7 @@ def choose_workers(asked: int | None, in_memory: bool) -> int:
     """Worker processes: as asked; none for data held in memory, else up to four, one less than the process's cores."""
     if asked is not None:
         return asked
-    return 0 if in_memory else max(1, min(4, usable_cores() // local_world() - 1))
+    return 0 if in_memory else max(1, min(4, usable_cores() // distributed.local_world() - 1))
 
 
 def make_loader(samples: TrainingSamples, batches: EpochBatches, workers: int, pin: bool) -> Iterable[Batch]:

@@ -22,13 +22,14 @@ from torch import Tensor, nn
 from densecl.models.network import Network, Output
 from densecl.seeding import derive
 from densecl.settings.recipe import TrainingSettings
+from densecl.streams.samples import SampleKey
 from densecl.streams.scenario import Experience, Normalisation, Scenario
 from densecl.streams.stream import Step, Stream
 from densecl.tasks import Task
 from densecl.training import distributed, state
 from densecl.training.batch import Batch, normalise, sizes, split
 from densecl.training.guards import LossGuard, check_weights
-from densecl.training.loader import EpochBatches, make_loader, step_length
+from densecl.training.loader import EpochBatches, Extend, make_loader, step_length
 from densecl.training.parts import check_parts
 from densecl.training.precision import Precision, widened
 from densecl.training.schedule import make_schedule
@@ -149,8 +150,8 @@ class Loop:
 
             frequencies = label_frequencies(self.scenario.training.readers[self.step], experience.images)
             self._class_weights = class_weights(frequencies, self.settings.class_weights).to(self.device)
-        self.batches = self._batches()
-        self.loader = make_loader(self.scenario.training, self.batches, self.workers, self.device.type == "cuda")
+        self.batches = self.order(self._extended, distributed.least_share(self.device))
+        self.loader = self.load(self.batches)
         self.tell("before_training_exp")
         if self.events:
             self.events.step_started(self.step, self.epochs, self.planned, len(self.batches), self.iterations)
@@ -319,24 +320,19 @@ class Loop:
             image = image.contiguous(memory_format=torch.channels_last)
         return batch._replace(image=image, target=target)
 
-    def _batches(self) -> EpochBatches:
-        """The order of this step's samples, which derives from seed, step and epoch."""
+    def order(self, extend: Extend, least: int) -> EpochBatches:
+        """Batches of the keys of this step's samples; their order derives from seed, step and epoch."""
+        images = len(self.experience.images.indices)
+        return EpochBatches(images, self.settings.batch, self.seed, self.step, extend, least=least)
 
-        def extend(keys: list[Any], epoch: int, iteration: int) -> list[Any]:
-            for plugin in self.plugins:
-                keys = plugin.extend_keys(self.strategy, keys, epoch, iteration)
-            return keys
+    def load(self, batches: EpochBatches) -> Iterable[Batch]:
+        """The loader of a step's samples."""
+        return make_loader(self.scenario.training, batches, self.workers, self.device.type == "cuda")
 
-        return EpochBatches(
-            len(self.experience.images.indices),
-            self.settings.batch,
-            self.seed,
-            self.step,
-            extend,
-            rank=distributed.rank(),
-            world=distributed.world(),
-            least=distributed.least_share(self.device),
-        )
+    def _extended(self, keys: list[SampleKey], epoch: int, iteration: int) -> list[SampleKey]:
+        for plugin in self.plugins:
+            keys = plugin.extend_keys(self.strategy, keys, epoch, iteration)
+        return keys
 
     def _compile(self) -> None:
         """Compile network and losses; anew each step, since the graphs have other outputs now."""

@@ -21,7 +21,7 @@ def train_plainly(
     """
     network.to(device).train()
     mean, std = (part.to(device) for part in scenario.normalisation)
-    batches = EpochBatches(len(scenario.experiences[0].images.indices), settings.batch, seed, step=0)
+    batches = EpochBatches(len(scenario.experiences[0].images.indices), settings.batch, seed, step=0, rank=0, world=1)
     loader = make_loader(scenario.training, batches, 0, pin=False)
     optimizer = make_optimizer([{"params": list(network.parameters())}], settings, 0)
     schedule = make_schedule(optimizer, settings, iterations)

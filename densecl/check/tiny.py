@@ -12,7 +12,7 @@ from densecl.runner.methods import Method, build_plugins
 from densecl.settings.backbone import build_backbone
 from densecl.settings.recipe import LaterSettings, TrainingSettings
 from densecl.streams.scenario import Scenario, TaskSource, class_incremental, task_sequence
-from densecl.tasks import segmentation
+from densecl.tasks import Segmentation
 from densecl.tasks.colorization import Colorization
 from densecl.training.loop import Loop
 
@@ -83,7 +83,7 @@ def tiny_scenario(*, joint: bool = False, by_task: bool = False, size: int = SIZ
 def tiny_sequence(*, size: int = SIZE, seed: int = 0) -> Scenario:
     """Three tasks: four colours, colours from luminance, four colours in other images."""
     readers = [(TinyImages(n, 2 * k + 1, size), TinyImages(8, 2 * k + 2, size)) for k, n in enumerate((24, 20, 18))]
-    tasks = (segmentation("squares", classes=4), Colorization("colours"), segmentation("again", classes=4))
+    tasks = (Segmentation("squares", classes=4), Colorization("colours"), Segmentation("again", classes=4))
     sources = [TaskSource(task, *pair) for task, pair in zip(tasks, readers, strict=True)]  # type: ignore[arg-type]
     return task_sequence(sources, seed=seed)
 

@@ -4,7 +4,7 @@ import hashlib
 import os
 import zipfile
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -60,22 +60,11 @@ def for_each(
 
     `progress` is called with (done, count) from this thread.
     """
-
-    def some(start: int) -> int:
-        stop = min(start + _CHUNK, count)
-        for i in range(start, stop):
-            work(i)
-        return stop - start
-
-    done = 0
-    pool = ThreadPoolExecutor(workers or usable_cores())
-    try:
-        for task in as_completed([pool.submit(some, start) for start in range(0, count, _CHUNK)]):
-            done += task.result()
+    chunks = [range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
+    with ThreadPoolExecutor(workers or usable_cores()) as pool:
+        for chunk, _ in zip(chunks, pool.map(lambda chunk: [work(i) for i in chunk], chunks), strict=True):
             if progress is not None:
-                progress(done, count)
-    finally:
-        pool.shutdown(cancel_futures=True)
+                progress(chunk.stop, count)
 
 
 def usable_cores() -> int:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from densecl.errors import DataError, SettingError, UnknownNameError
-from densecl.models.layers import ConvNormReLU
+from densecl.models.network import ConvNormReLU
 from densecl.models.weights import first_line, load_weights, quiet_hub, weights_place
 
 FINEST = 4  # strides below are left out: their maps are large and no method here reads them

@@ -1,7 +1,7 @@
 """Backbone and heads joined: image in, logits at input resolution out, growing with the steps."""
 
 from collections.abc import Iterable
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import Any, ClassVar, Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from densecl.errors import SettingError, UnknownNameError
 from densecl.models.heads import BuildHead, Heads, MakeHeads, TaskHeads, pointwise
 
+Norm = Literal["batch", "instance"]  # that a backbone can be given; instance: without scale and shift
+_LAYERS: dict[str, type[nn.Module]] = {"batch": nn.BatchNorm2d, "instance": nn.InstanceNorm2d}
 NORMS = {"batch": nn.modules.batchnorm._BatchNorm, "group": nn.GroupNorm, "layer": nn.LayerNorm}
 NORMS["instance"] = nn.modules.instancenorm._InstanceNorm
 
@@ -136,3 +138,22 @@ def upsample(x: Tensor, like: Tensor) -> Tensor:
     """Bilinear (align_corners=False) to the height and width of `like`; the same tensor when they agree."""
     size = like.shape[-2:]
     return x if x.shape[-2:] == size else F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+
+
+def norm_layer(name: str, channels: int) -> nn.Module:
+    """BatchNorm, or instance normalisation without scale and shift."""
+    if name not in _LAYERS:
+        raise SettingError(f"norm={name} does not exist", f"use one of {', '.join(_LAYERS)}")
+    return _LAYERS[name](channels)
+
+
+class ConvNormReLU(nn.Sequential):
+    """Convolution without bias that keeps the size (divided by `stride`), BatchNorm, ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, dilation: int = 1):
+        padding = dilation * (kernel // 2)
+        super().__init__(
+            nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+        )

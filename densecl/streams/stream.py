@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Literal
 
 from densecl.errors import SettingError
-from densecl.tasks import Task, segmentation
+from densecl.tasks import Segmentation, Task
 
 Groups = tuple[tuple[int, ...], ...]
 
@@ -98,7 +98,7 @@ def class_stream(
     for number, new in enumerate(trained):
         seen = (*seen, *new)
         own, classes = (f"step{number}", len(new)) if by_task else (name, len(class_names) - 1)
-        task = segmentation(own, classes=classes, has_background=has_background)
+        task = Segmentation(own, classes=classes, has_background=has_background)
         steps.append(Step(number, task, new, seen, 1 + len(new if by_task else seen)))
     names = tuple(class_names)
     return Stream("classes", tuple(steps), groups, names, (names,), by_task, setting, labels)

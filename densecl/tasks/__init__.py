@@ -4,6 +4,4 @@ from densecl.settings.task_recipe import KINDS
 from densecl.tasks.base import Context, Metrics, Picture, Prepared, Task
 from densecl.tasks.segmentation import Segmentation
 
-segmentation = Segmentation
-
-__all__ = ["KINDS", "Context", "Metrics", "Picture", "Prepared", "Segmentation", "Task", "segmentation"]
+__all__ = ["KINDS", "Context", "Metrics", "Picture", "Prepared", "Segmentation", "Task"]

@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from densecl.errors import UnknownNameError
 from densecl.seeding import derive
-from densecl.tasks.base import Context, Picture, Prepared, Targets, Task, decode_uint8, encode
+from densecl.tasks.base import Context, Picture, Prepared, Task, decode_uint8, encode
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from densecl.training.batch import Batch
 
 Reduce = Callable[[Iterable["nn.Parameter"]], None]
 LOSSES = ("l1", "l2", "adversarial")
@@ -68,7 +70,7 @@ class Autoencoding(Task):
         """The image as it is, twice."""
         return Prepared(image, encode(image))
 
-    def loss(self, logits: "Tensor", batch: Targets) -> "Tensor":
+    def loss(self, logits: "Tensor", batch: "Batch") -> "Tensor":
         """The reconstruction and, with a critic, how sure it is that outputs are made; weights must be (B,) then."""
         from densecl.losses import images
         from densecl.losses.images import deception_loss
@@ -86,7 +88,7 @@ class Autoencoding(Task):
         return loss + self.adversarial_weight * images.sample_mean(deception, batch.weight)
 
     def update_critic(
-        self, logits: "Tensor", batch: Targets, *, share: "float | Tensor" = 1.0, reduce: Reduce | None = None
+        self, logits: "Tensor", batch: "Batch", *, share: "float | Tensor" = 1.0, reduce: Reduce | None = None
     ) -> None:
         """Train the critic on the outputs and on the images they should be."""
         if self.critic is None:

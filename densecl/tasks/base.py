@@ -17,6 +17,8 @@ from densecl.errors import SettingError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from densecl.training.batch import Batch
+
 GREY, SPREAD = 127.5, 63.75  # RGB outputs: 0 is mid-grey, +-2 are black and white, so outputs start near the images
 
 
@@ -33,20 +35,6 @@ class Picture(NamedTuple):
     input: "Tensor"
     output: "Tensor"
     truth: "Tensor"
-
-
-class Targets(Protocol):
-    """The part of a batch that a loss reads (`training.batch.Batch` has it)."""
-
-    @property
-    def target(self) -> "Tensor":
-        """As in `Prepared`."""
-        ...
-
-    @property
-    def weight(self) -> "Tensor | None":
-        """(B,) or (B, H, W) loss weights; None means 1."""
-        ...
 
 
 class Metrics(Protocol):
@@ -148,8 +136,8 @@ class Task:
         """
         raise NotImplementedError
 
-    def loss(self, logits: "Tensor", batch: Targets) -> "Tensor":
-        """The supervised loss: a scalar, the weighted mean over what is labelled."""
+    def loss(self, logits: "Tensor", batch: "Batch") -> "Tensor":
+        """The supervised loss: a scalar, the weighted mean over what is labelled (`batch.target` as in `Prepared`)."""
         raise NotImplementedError
 
     def scores(self, output: "Tensor", image: "Tensor", target: "Tensor") -> "dict[str, Tensor]":
@@ -175,7 +163,7 @@ class Task:
     def update_critic(
         self,
         logits: "Tensor",
-        batch: Targets,
+        batch: "Batch",
         *,
         share: "float | Tensor" = 1.0,
         reduce: "Callable[[Iterable[nn.Parameter]], None] | None" = None,

@@ -3,10 +3,12 @@
 from typing import TYPE_CHECKING
 
 from densecl.settings.task_recipe import Positive
-from densecl.tasks.base import Picture, Prepared, Targets, Task
+from densecl.tasks.base import Picture, Prepared, Task
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from densecl.training.batch import Batch
 
 
 class Colorization(Task):
@@ -31,7 +33,7 @@ class Colorization(Task):
         ycbcr = rgb_to_ycbcr(image)
         return Prepared(ycbcr[:, :1].repeat(1, 3, 1, 1), (ycbcr[:, 1:] - 128) / self.scale)
 
-    def loss(self, logits: "Tensor", batch: Targets) -> "Tensor":
+    def loss(self, logits: "Tensor", batch: "Batch") -> "Tensor":
         """Mean squared error of the scaled chroma."""
         from densecl.losses.images import squared_error
 

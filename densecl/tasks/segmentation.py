@@ -3,10 +3,12 @@
 from typing import TYPE_CHECKING, Any, Self
 
 from densecl.errors import SettingError
-from densecl.tasks.base import Context, Picture, Prepared, Targets, Task, number
+from densecl.tasks.base import Context, Picture, Prepared, Task, number
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from densecl.training.batch import Batch
 
 
 class Segmentation(Task):
@@ -34,7 +36,7 @@ class Segmentation(Task):
         """The image as it is, and its labels."""
         return Prepared(image, mask.long())
 
-    def loss(self, logits: "Tensor", batch: Targets) -> "Tensor":
+    def loss(self, logits: "Tensor", batch: "Batch") -> "Tensor":
         """Cross-entropy, mean over pixels that are not void."""
         from densecl.losses import cross_entropy
 

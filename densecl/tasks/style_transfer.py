@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from densecl.errors import DataError
 from densecl.settings.task_recipe import Count, Positive
-from densecl.tasks.base import Context, Picture, Prepared, Targets, Task, decode, decode_uint8, encode
+from densecl.tasks.base import Context, Picture, Prepared, Task, decode, decode_uint8, encode
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from densecl.models.loss_network import LossNetwork
+    from densecl.training.batch import Batch
 
 ALL_WEIGHTS = ("content_weight", "style_weight", "normalised")
 
@@ -108,7 +109,7 @@ class StyleTransfer(Task):
         """The image as it is, and as content."""
         return Prepared(image, encode(image))
 
-    def loss(self, logits: "Tensor", batch: Targets) -> "Tensor":
+    def loss(self, logits: "Tensor", batch: "Batch") -> "Tensor":
         """Content and style terms; weights must be (B,), since Gram matrices have no pixels."""
         from densecl.losses.images import sample_mean
 

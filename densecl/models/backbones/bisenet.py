@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from densecl.errors import SettingError
 from densecl.models.encoders import build_encoder
-from densecl.models.layers import ConvNormReLU
-from densecl.models.network import Backbone, Features, upsample
+from densecl.models.network import Backbone, ConvNormReLU, Features, upsample
 
 
 class SpatialPath(nn.Sequential):

@@ -5,8 +5,7 @@ from torch import Tensor, nn
 
 from densecl.errors import SettingError
 from densecl.models.encoders import build_encoder
-from densecl.models.layers import ConvNormReLU
-from densecl.models.network import Backbone, Features
+from densecl.models.network import Backbone, ConvNormReLU, Features
 
 RATES = {16: (6, 12, 18), 8: (12, 24, 36)}  # by output stride (section 3.3 of the paper)
 

@@ -3,8 +3,7 @@
 from torch import Tensor, nn
 
 from densecl.errors import SettingError
-from densecl.models.layers import Norm, norm_layer
-from densecl.models.network import Backbone, Features
+from densecl.models.network import Backbone, Features, Norm, norm_layer
 
 
 class ResidualBlock(nn.Module):

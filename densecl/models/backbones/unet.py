@@ -5,8 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densecl.errors import SettingError
-from densecl.models.layers import Norm, norm_layer
-from densecl.models.network import Backbone, Features
+from densecl.models.network import Backbone, Features, Norm, norm_layer
 
 
 class DoubleConv(nn.Sequential):

@@ -1,8 +1,6 @@
 """Try a method on a tiny stream: `densecl check mine.py:Mine`."""
 
-import contextlib
 import inspect
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from difflib import get_close_matches
@@ -17,6 +15,7 @@ from densecl.check.tiny import TRAINING, tiny_loop, tiny_stream
 from densecl.check.watch import watch
 from densecl.errors import DenseCLError, SettingError
 from densecl.losses import cross_entropy
+from densecl.runner.cost import computing_with
 from densecl.runner.evaluation import evaluate
 from densecl.runner.methods import Method, Part, parse_method
 from densecl.settings.arguments import hyperparameters, resolve
@@ -35,7 +34,7 @@ def check_method(text: str, catalogue: Path | None = None) -> list[str]:
         return findings
     for part in method.parts:
         part.resolved()  # values in the text that do not fit are no fault of the method
-    with _one_thread(), added_to(findings):
+    with computing_with(1), added_to(findings):  # tiny tensors are slower with more threads
         findings += _train(method) or _shared(method)
     return list(dict.fromkeys(findings))
 
@@ -151,9 +150,8 @@ def _state(loop: Loop, method: Method) -> list[str]:
         if not isinstance(state, dict):
             findings.append(f"{name}.state_dict returned {described(state)}; it must return a dict")
         elif wrong := _unsafe(state):
-            findings.append(
-                f"{name}.state_dict holds {wrong}: only tensors, numbers, strings and containers can be saved"
-            )
+            allowed = "only tensors, numbers, strings and containers can be saved"
+            findings.append(f"{name}.state_dict holds {wrong}: {allowed}")
         else:
             with _trying(f"{name}.load_state_dict", method):
                 owner.load_state_dict(state)
@@ -204,14 +202,3 @@ def _after_step_0(method: Method, kind: str) -> dict[str, Tensor]:
 
 def _equal(mine: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return mine.keys() == other.keys() and all(torch.equal(mine[key], other[key]) for key in other)
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Use one thread: tiny tensors are slower with more."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -8,13 +8,7 @@ from densecl.settings.grammar import parse
 
 
 def check(text: str, data: Path | None = None, catalogue: Path | None = None) -> tuple[list[str], str]:
-    """Find what is wrong with something that a run can name: findings in words, and a list of what was tried.
-
-    Args:
-        text: such as `mine.py:Mine(weight=3)`, or the name of a strategy, plugin or data set.
-        data: the folder of a data set.
-        catalogue: a folder with recipes of one's own.
-    """
+    """Find what is wrong with something that a run can name: findings in words, and a list of what was tried."""
     call, *others = parse(text)
     if not is_data_set(call.name):
         check_names(strategy=text, extra=catalogue)

@@ -19,23 +19,22 @@ def watch(loop: Loop) -> None:
     """Wrap the hooks of a strategy and of its plugins: a value they must not return raises `Finding`."""
     strategy = loop.strategy
 
-    def look_at_loss(name: str, optional: bool, value: Any, *_arguments: Any, **_keywords: Any) -> None:
-        if value is not None or not optional:
+    def look_at_loss(name: str, value: Any, *_arguments: Any, **_keywords: Any) -> None:
+        if value is not None or not name.endswith(".loss"):  # a plugin may have none
             _look_at_loss(name, value, strategy.step)
 
     for name in ("pixel_loss", "task_loss", *(["regulariser"] if strategy.overrides("regulariser") else [])):
-        _wrap(strategy, name, functools.partial(look_at_loss, name, False))
+        _wrap(strategy, name, functools.partial(look_at_loss, name))
     _wrap(strategy, "prepare_batch", _look_at_batch)
     _wrap(strategy, "predict", _look_at_labels)
     _wrap(strategy, "build_head", _look_at_head)
     _wrap(strategy, "param_groups", _look_at_groups)
-    for name in ("before_step", "after_step"):
-        _keep_heads(strategy, strategy, name, name)
-    for plugin in loop.plugins:
-        name = plugin.name or type(plugin).__name__
-        _wrap(plugin, "loss", functools.partial(look_at_loss, f"{name}.loss", True))
+    for owner in (strategy, *loop.plugins):
+        prefix = f"{owner.name or type(owner).__name__}." if isinstance(owner, Plugin) else ""
         for hook in ("before_step", "after_step"):
-            _keep_heads(strategy, plugin, hook, f"{name}.{hook}")
+            _keep_heads(strategy, owner, hook, prefix + hook)
+        if prefix:
+            _wrap(owner, "loss", functools.partial(look_at_loss, f"{prefix}loss"))
 
 
 def _look_at_loss(name: str, value: Any, step: int) -> None:

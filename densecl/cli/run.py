@@ -53,7 +53,7 @@ def run(
         raise SettingError("--quiet and --verbose exclude each other", "leave out one of them")
     if "RANK" not in os.environ:  # of several processes one complains, once they have met
         check_names(benchmark, strategy, backbone, catalogue)
-    from densecl.listeners.listen import listeners
+    from densecl.listeners import listeners
     from densecl.runner.plan import make_plan
     from densecl.training import distributed
 

@@ -24,8 +24,9 @@ class TensorBoard(Listener):
 
     name = "tensorboard"
 
+    _start: Start
+
     def __init__(self) -> None:
-        self._start: Start | None = None
         self._writers: dict[str, SummaryWriter] = {}
 
     def run_started(self, start: Start) -> None:
@@ -37,13 +38,11 @@ class TensorBoard(Listener):
 
     def step_started(self, start: StepStart) -> None:
         """Open the file of training, now that the first iteration to come is known."""
-        assert self._start is not None
         if "training" not in self._writers:
             self._open("training", self._start.iterations_before(start.step) + start.done + 1)
 
     def looked(self, look: Look) -> None:
         """Losses, learning rates, images per second."""
-        assert self._start is not None
         groups = {f"lr/group_{k}": rate for k, rate in enumerate(look.rates)}
         rates = {"lr": look.rates[0]} if len(set(look.rates)) == 1 else groups
         iteration = self._start.iterations_before(look.step) + look.iteration
@@ -51,7 +50,6 @@ class TensorBoard(Listener):
 
     def step_finished(self, step: StepRecord) -> None:
         """The scores, and what the step cost."""
-        assert self._start is not None
         costs = {"seconds": step.seconds, "stored_bytes": float(step.stored_bytes)}
         self._write("steps", {**scores(step, self._start.record), **costs}, step.step)
         for writer in self._writers.values():
@@ -66,7 +64,6 @@ class TensorBoard(Listener):
         """Begin an event file, whose points from `first` on replace those of files before."""
         from torch.utils.tensorboard import SummaryWriter
 
-        assert self._start is not None
         place = self._start.folder / FOLDER / part
         self._writers[part] = SummaryWriter(str(place), purge_step=first, flush_secs=FLUSH)
 

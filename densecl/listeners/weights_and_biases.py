@@ -21,17 +21,14 @@ class WeightsAndBiases(Listener):
 
     name = "wandb"
 
+    _start: Start
+
     def __init__(self, say: Callable[[str], None]):
         self._say = say
-        self._start: Start | None = None
         self._run: Any = None
 
     def run_started(self, start: Start) -> None:
-        """Open the run, or go on with it; one that starts over replaces what was there.
-
-        Raises:
-            RunError: it cannot be opened: nobody is logged in, or there is no network.
-        """
+        """Open the run, or go on with it; one that starts over replaces what was there."""
         import wandb
 
         record = start.record
@@ -56,14 +53,12 @@ class WeightsAndBiases(Listener):
 
     def looked(self, look: Look) -> None:
         """Losses, the first learning rate, images per second. wandb leaves out iterations that it has seen before."""
-        assert self._start is not None
         values = {**look.scalars(), **({"lr": look.rates[0]} if look.rates else {})}
         iteration = self._start.iterations_before(look.step) + look.iteration
         self._run.log({**values, "epoch": look.epoch, "step": look.step}, step=iteration)
 
     def step_finished(self, step: StepRecord) -> None:
         """The scores, beside the last iteration of the step, and in the run's summary."""
-        assert self._start is not None
         numbers = scores(step, self._start.record)
         self._run.log({**numbers, "step": step.step}, step=self._start.iterations_before(step.step + 1))
         self._run.summary.update(numbers)

@@ -1,7 +1,8 @@
 """The cost of a run, estimated before it is run."""
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -96,3 +97,14 @@ def measure(plan: Plan, network: Network) -> float:
         spent += seconds if passes else 0.0  # the first one prepares
         best, passes = min(best, seconds), passes + 1
     return best * s.training.batch / len(noise)
+
+
+@contextlib.contextmanager
+def computing_with(threads: int) -> Iterator[None]:
+    """Let torch use so many threads for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from densecl.errors import SettingError, SpecError, UnknownNameError
 from densecl.settings.arguments import resolve
-from densecl.settings.catalogue import load_class, source_hash, strategy_recipes
+from densecl.settings.catalogue import known, load_class, source_hash, strategy_recipes
 from densecl.settings.grammar import Call, parse
 from densecl.settings.recipe import RunSettings, SectionOverlay, StrategyRecipe
 from densecl.strategies.base import Plugin, Strategy
@@ -118,9 +118,7 @@ def parse_method(text: str, catalogue: Path | None = None) -> Method:
 
 
 def _part(call: Call, recipes: Mapping[str, StrategyRecipe]) -> Part:
-    recipe = recipes.get(call.name)
-    if recipe is None and ":" not in call.name:
-        raise UnknownNameError("strategy or plugin", call.name, recipes, "or file.py:Class for one of your own")
+    recipe = known(recipes, call.name) if ":" not in call.name else recipes.get(call.name)
     cls = load_class(recipe.class_, recipe.source.parent) if recipe else load_class(call.name)
     # a stock plugin is Avalanche's, or a user's on Avalanche's callbacks
     stock = any(base.__module__.startswith("avalanche.") and base.__name__ == "BasePlugin" for base in cls.__mro__)

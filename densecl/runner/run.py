@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from densecl.errors import DataError, DenseCLError, RecordError, RunError
+from densecl.listeners import lengths, listeners
 from densecl.listeners.events import Listeners, Start
-from densecl.listeners.listen import lengths, listeners
 from densecl.records.record import FILE_NAME, Record, StepRecord, read_record
 from densecl.runner import pictures
 from densecl.runner.build import build_loop, build_network, build_scenario
@@ -105,7 +105,7 @@ def execute(
         events.line(f"{folder}: {steps} step{'s' * (steps > 1)}, {content}")
         work = Work(plan, loop, checkpoints, workers, events)
         try:
-            with events, _terminable():
+            with events, terminable(signal.SIGTERM):
                 record, spent = (record, 0.0) if fresh or not record.resumable else work.go_on(result, record)
                 resumed = bool(record.steps) or spent > 0
                 events.run_started(Start(plan.folder, record, lengths(loop), resumed))
@@ -262,11 +262,8 @@ def _command() -> str:
 
 
 @contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM end a run like Ctrl-C: pending files are written and the way to go on is said."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+def terminable(*signals: int) -> Iterator[None]:
+    """Let signals end a run like Ctrl-C: pending files are written and the way to go on is said."""
 
     def stop(_signal: int, _frame: object) -> None:
         if distributed.world() > 1:  # torchrun sends it to all when one has died, and when it is ended itself
@@ -276,11 +273,13 @@ def _terminable() -> Iterator[None]:
             )
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    main = threading.current_thread() is threading.main_thread()  # no other one may set handlers
+    before = {number: signal.signal(number, stop) for number in signals if main}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _read(path: Path, events: Listeners) -> Record | None:

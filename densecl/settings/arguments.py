@@ -48,12 +48,7 @@ def owned_names(base: type) -> frozenset[str]:
 
 
 def resolve(cls: type, stop: type, values: dict[str, Any], name: str) -> dict[str, Any]:
-    """All hyper-parameters of `cls`: the defaults, overlaid by `values`.
-
-    Raises:
-        UnknownNameError: a key that is not one.
-        SettingError: a value of a wrong type, or a hyper-parameter whose name `stop` uses itself.
-    """
+    """All hyper-parameters of `cls`: the defaults, overlaid by `values`; a name that `stop` uses itself is refused."""
     parameters = hyperparameters(cls, stop)
     if owned := sorted(owned_names(stop) & parameters.keys()):
         raise SettingError(
@@ -73,11 +68,7 @@ def resolve(cls: type, stop: type, values: dict[str, Any], name: str) -> dict[st
 
 
 def check_arguments(cls: type, arguments: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Arguments of a constructor, with lists as tuples, compared with its signature.
-
-    Raises:
-        UnknownNameError: no such argument. SettingError: a value of a wrong type, or a missing one.
-    """
+    """Arguments of a constructor, with lists as tuples, compared with its signature."""
     parameters = inspect.signature(cls).parameters
     known = {key: p for key, p in parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
     for key, parameter in known.items():

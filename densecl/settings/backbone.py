@@ -15,10 +15,7 @@ from densecl.settings.catalogue import backbones, load_class
 def backbone_class(reference: str, folder: Path | None = None) -> type[Backbone]:
     """The class of a backbone that a person names: `unet`, or `small.py:Small`, relative to `folder`.
 
-    Do not call it with a name out of a record, for it imports a user's file; see `packaged_backbone`.
-
-    Raises:
-        UnknownNameError, DenseCLError: see `packaged_backbone` and `load_class`. SettingError: it is no backbone.
+    Not for a name out of a record: it imports a user's file; see `packaged_backbone`.
     """
     if ":" not in reference:
         return packaged_backbone(reference)
@@ -29,11 +26,7 @@ def backbone_class(reference: str, folder: Path | None = None) -> type[Backbone]
 
 
 def packaged_backbone(name: str) -> type[Backbone]:
-    """The class of one of our backbones; no other file is imported, so the name may come from a record.
-
-    Raises:
-        UnknownNameError: no such backbone. SettingError: the name is that of a user's class.
-    """
+    """The class of one of our backbones; no other file is imported, so the name may come from a record."""
     if ":" in name:
         raise SettingError(f"the backbone '{name}' is a user's, and code that a record names is not run")
     if name not in backbones():
@@ -42,23 +35,13 @@ def packaged_backbone(name: str) -> type[Backbone]:
 
 
 def build_backbone(backbone: str | type[Backbone], arguments: Mapping[str, Any] | None = None) -> Backbone:
-    """One of our backbones by its name, or any by its class; the arguments are checked.
-
-    Raises:
-        UnknownNameError: no such backbone, encoder or argument.
-        SettingError: an argument of a wrong type or value.
-        DataError: weights that cannot be fetched, read or do not fit.
-    """
+    """One of our backbones by its name, or any by its class; DataError for weights that cannot be had or do not fit."""
     cls, _ = _class_and_name(backbone)
     return cls(**check_backbone(backbone, arguments or {}))
 
 
 def check_backbone(backbone: str | type[Backbone], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments, with lists as tuples, compared with the signature of the class.
-
-    Raises:
-        UnknownNameError: no such backbone or argument. SettingError: an argument of a wrong type, or a missing one.
-    """
+    """The arguments, with lists as tuples, compared with the signature of the class."""
     cls, name = _class_and_name(backbone)
     if "weights" in arguments and arguments["weights"] is None:  # the grammar reads `none` as nothing
         arguments = {**arguments, "weights": "none"}
@@ -68,12 +51,7 @@ def check_backbone(backbone: str | type[Backbone], arguments: Mapping[str, Any])
 def resolve_backbone(
     backbone: str | type[Backbone], arguments: Mapping[str, Any], weights: str | None = None
 ) -> dict[str, Any]:
-    """All arguments of a backbone: its defaults, overlaid by `arguments` and by `weights` (of its encoder).
-
-    Raises:
-        UnknownNameError, SettingError: see `check_backbone`; weights for a backbone without an encoder, or a value that
-        a record cannot hold.
-    """
+    """All arguments of a backbone, as a record can hold them: defaults, `arguments`, `weights` of its encoder."""
     cls, name = _class_and_name(backbone)
     parameters = inspect.signature(cls).parameters
     if weights is not None:

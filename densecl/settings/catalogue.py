@@ -34,11 +34,7 @@ class Entry(NamedTuple):
 
 
 def folders(extra: Path | None = None) -> list[Path]:
-    """Catalogue folders, each with `benchmarks/` and `strategies/`: ours, then a user's.
-
-    Raises:
-        RecipeError: a user's folder that does not exist.
-    """
+    """Catalogue folders, each with `benchmarks/` and `strategies/`: ours, then a user's, which must exist."""
     package = Path(__file__).parents[1]
     ours = package.parent if (package.parent / "benchmarks").is_dir() else package / "_catalogue"
     result = [ours]
@@ -136,12 +132,7 @@ def strategy_recipes(extra: Path | None = None) -> "Mapping[str, StrategyRecipe]
 
 
 def benchmark_recipe(name: str, extra: Path | None = None) -> tuple["BenchmarkRecipe", str]:
-    """The recipe of a benchmark's family and its split: 'voc15-5s' -> (voc, '15-5s').
-
-    Raises:
-        UnknownNameError: no family of that name, or what follows it is not a split.
-        RecipeError: a broken recipe.
-    """
+    """The recipe of a benchmark's family and its split: 'voc15-5s' -> (voc, '15-5s')."""
     recipes = benchmark_recipes(extra)
     for family in filter(name.startswith, recipes):
         recipe, rest = recipes[family], name.removeprefix(family)
@@ -159,25 +150,24 @@ def own_kinds(benchmark: str, extra: Path | None = None) -> dict[str, Path]:
         return {}
 
 
-def check_names(
-    benchmark: str | None = None,
-    strategy: str | None = None,
-    backbone: str | None = None,
-    extra: Path | None = None,
-) -> None:
-    """Refuse names and files that do not exist, before anything slow is imported.
+def known(recipes: "Mapping[str, StrategyRecipe]", name: str) -> "StrategyRecipe":
+    """The recipe of a strategy or plugin; UnknownNameError if there is none."""
+    if name not in recipes:
+        raise UnknownNameError("strategy or plugin", name, recipes, "or file.py:Class for one of your own")
+    return recipes[name]
 
-    Raises:
-        DenseCLError: of the kind that a run raises for them.
-    """
+
+def check_names(
+    benchmark: str | None = None, strategy: str | None = None, backbone: str | None = None, extra: Path | None = None
+) -> None:
+    """Refuse names and files that do not exist, as a run does, but before anything slow is imported."""
     if benchmark is not None:
         benchmark_recipe(parse_one(benchmark, "benchmark").name, extra)
     if strategy is not None:
         recipes = strategy_recipes(extra)
         for call in parse(strategy):
-            if call.name not in recipes and file_of(call.name) is None and ":" not in call.name:
-                hint = "or file.py:Class for one of your own"
-                raise UnknownNameError("strategy or plugin", call.name, recipes, hint)
+            if file_of(call.name) is None and ":" not in call.name:
+                known(recipes, call.name)
     if backbone is not None:
         name = parse_one(backbone, "backbone").name
         if file_of(name) is None and name not in backbones():
@@ -185,11 +175,7 @@ def check_names(
 
 
 def file_of(reference: str, base: Path | None = None) -> Path | None:
-    """The file of `file.py:Class`, relative to `base` or the working folder; None for any other text.
-
-    Raises:
-        DenseCLError: there is no such file.
-    """
+    """The file of `file.py:Class`, which must exist, relative to `base` or the working folder; None for other text."""
     place = reference.rpartition(":")[0]
     if not place.endswith(".py"):
         return None
@@ -200,11 +186,7 @@ def file_of(reference: str, base: Path | None = None) -> Path | None:
 
 
 def load_class(reference: str, base: Path | None = None) -> type:
-    """The class behind `package.module:Class` or `file.py:Class` (relative to `base`, else the working folder).
-
-    Raises:
-        DenseCLError: no such file, module or class, or the file does not import; names the file and the reason.
-    """
+    """The class behind `package.module:Class` or `file.py:Class` (relative to `base`, else the working folder)."""
     place, _, name = reference.rpartition(":")
     if not place:
         raise DenseCLError(f"'{reference}' names no class", "write module:Class or file.py:Class")
@@ -218,12 +200,9 @@ def load_class(reference: str, base: Path | None = None) -> type:
             raise DenseCLError(f"cannot import {place}: {error}", f"needed by '{reference}'") from error
     cls = getattr(module, name, None)
     if not isinstance(cls, type):
-        classes = [
-            key
-            for key, value in vars(module).items()
-            if isinstance(value, type) and f"{value.__module__}.".startswith(f"{module.__name__}.")
-        ]
-        raise UnknownNameError(f"class in {place}", name, classes)
+        classes = {key: value for key, value in vars(module).items() if isinstance(value, type)}
+        own = [key for key, value in classes.items() if f"{value.__module__}.".startswith(f"{module.__name__}.")]
+        raise UnknownNameError(f"class in {place}", name, own)
     return cls
 
 
@@ -250,10 +229,8 @@ def _module_of_file(path: Path) -> ModuleType:
         del sys.modules[name]
         if isinstance(error, KeyboardInterrupt):
             raise
-        line = line_of(error, path)
-        raise DenseCLError(
-            f"{path}{line} does not import: {type(error).__name__}: {error}".replace("\n", " ")
-        ) from error
+        fault = f"{path}{line_of(error, path)} does not import: {type(error).__name__}: {error}"
+        raise DenseCLError(" ".join(fault.split())) from error
     finally:
         sys.path.remove(str(path.parent))
     return module

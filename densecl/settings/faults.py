@@ -13,13 +13,7 @@ LONGEST = 40  # characters of a value in a message
 
 
 def first_fault(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:
-    """The first error as one line.
-
-    Args:
-        error: raised by pydantic.
-        model: that was validated; its names are suggested for an unknown key.
-        prefix: of the key, such as the section of a recipe.
-    """
+    """The first error as one line; names of `model` are suggested for unknown keys, `prefix` stands before each."""
     fault = error.errors(include_url=False)[0]
     parts = [str(part) for part in fault["loc"] if not BRANCH.fullmatch(str(part))]
     key = ".".join([prefix, *parts] if prefix else parts)

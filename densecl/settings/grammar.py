@@ -42,11 +42,7 @@ class Call:
 
 
 def parse(text: str) -> tuple[Call, ...]:
-    """All calls of `text`: `mib(distillation=5)+replay(memory=100)` has two.
-
-    Raises:
-        SpecError: naming the column and what was expected there.
-    """
+    """All calls of `text`: `mib(distillation=5)+replay(memory=100)` has two; SpecError names a column."""
     reader = _Reader(text)
     calls = [reader.call()]
     while reader.accept("+"):
@@ -56,11 +52,7 @@ def parse(text: str) -> tuple[Call, ...]:
 
 
 def parse_one(text: str, kind: str) -> Call:
-    """The only call of `text`; `kind` ("benchmark", "backbone") is the word in the error.
-
-    Raises:
-        SpecError: see `parse`; or `text` joins several calls.
-    """
+    """The only call of `text`; `kind` ("benchmark", "backbone") is the word in the error."""
     calls = parse(text)
     if len(calls) != 1:
         joined = f"a {kind} is one name, and {_show(text)} joins {len(calls)}"

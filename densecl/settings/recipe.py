@@ -246,35 +246,25 @@ Model = TypeVar("Model", bound=Settings)
 
 
 def read_recipe(path: Path, model: type[Model]) -> Model:
-    """One recipe file.
-
-    Raises:
-        RecipeError: not TOML, an unknown or missing key, a wrong type; the message names file and key.
-    """
+    """One recipe file; RecipeError, which names file and key, where it cannot be used."""
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RecipeError(f"cannot read the recipe {path}: {error}") from error
     try:
         _anchor_data(content, path.parent)
-    except SpecError as error:
-        raise RecipeError(f"{path}: {error}") from error
-    try:
-        recipe = model.model_validate({**content, "source": path})
-    except ValidationError as error:
-        raise RecipeError(f"{path}: {first_fault(error, model)}") from error
-    overlays = [recipe] if isinstance(recipe, SectionOverlay) else []
-    for group in ("split", "backbones", "benchmarks"):
-        overlays += getattr(recipe, group, {}).values()
-    for overlay in overlays:
-        for section, values in overlay.sections().items():
-            if section in SECTIONS:
-                if isinstance(values.get("tasks"), list):  # a user's classes are imported when they are needed
+        recipe = build(model, {**content, "source": path})
+        overlays = [recipe] if isinstance(recipe, SectionOverlay) else []
+        for group in ("split", "backbones", "benchmarks"):
+            overlays += getattr(recipe, group, {}).values()
+        for overlay in overlays:
+            for section, values in overlay.sections().items():
+                if section in SECTIONS and isinstance(values.get("tasks"), list):  # a user's are imported when needed
                     values = {**values, "tasks": [task for task in values["tasks"] if not is_own(task)]}
-                try:
+                if section in SECTIONS:
                     build(SECTIONS[section], values, section)
-                except SettingError as error:
-                    raise RecipeError(f"{path}: {error}") from error
+    except (SpecError, SettingError) as error:
+        raise RecipeError(f"{path}: {error}") from error
     return recipe
 
 
@@ -301,12 +291,9 @@ def anchored(name: str, folder: Path) -> str:
 def build(
     model: type[Model], values: Mapping[str, Any], prefix: str = "", own: Mapping[str, Path] | None = None
 ) -> Model:
-    """A settings model from plain values, with errors in the words of the command line.
+    """A settings model from plain values; SettingError names key, value and what is allowed.
 
     `own`: classes of a user's own that tasks may be of, see `BenchmarkRecipe.own_kinds`.
-
-    Raises:
-        SettingError: naming key, value and what is allowed.
     """
     try:
         return model.model_validate(dict(values), context={"own": own or {}})

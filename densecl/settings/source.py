@@ -28,11 +28,7 @@ class Argument(NamedTuple):
 
 
 def read_hyperparameters(reference: str, base: Path | None = None) -> list[Argument]:
-    """The hyper-parameters of `module:Class` or `file.py:Class`; of a stock plugin, its constructor's arguments.
-
-    Raises:
-        DenseCLError: no such file or class, or a file that is not Python.
-    """
+    """The hyper-parameters of `module:Class` or `file.py:Class`; of a stock plugin, its constructor's arguments."""
     chain = list(_chain(*_class(reference, base)))
     if not any(_name(parent) in BASES for _, node in chain for parent in node.bases):
         return _constructor(chain)

@@ -50,11 +50,7 @@ class TaskSettings(BaseModel):
         return {key: getattr(self, key) for key in self.cls.declared()}
 
     def by_content(self, context: Any) -> dict[str, Any]:
-        """All keys for the hash of a run: files and a user's class by what they hold, not by their path.
-
-        Raises:
-            DataError: a file is missing or unreadable.
-        """
+        """All keys for the hash of a run: files and a user's class by what they hold, not by their path."""
         content = {**self.model_dump(mode="json"), **self.cls.content(self.values, context)}
         file, colon, name = self.kind.rpartition(":")
         return {**content, "kind": f"{Path(file).name}:{name}", "source": self.cls.source()} if colon else content
@@ -62,11 +58,7 @@ class TaskSettings(BaseModel):
 
 @cache
 def kind_class(kind: str, base: Path | None = None) -> Any:
-    """The class of a kind: the one of that `kind` in `densecl/tasks/KIND.py`, or `file.py:Class` relative to `base`.
-
-    Raises:
-        DenseCLError: there is no such class, or it is no task.
-    """
+    """The class of a kind: the one of that `kind` in `densecl/tasks/KIND.py`, or `file.py:Class` relative to `base`."""
     if ":" not in kind:
         module = importlib.import_module(f"densecl.tasks.{kind}")
         classes = [value for value in vars(module).values() if getattr(value, "__module__", None) == module.__name__]
@@ -104,11 +96,7 @@ def of_kind(values: Any, info: ValidationInfo) -> Any:
 
 
 def complete(cls: Any, values: Mapping[str, Any]) -> TaskSettings:
-    """The settings of a task of a class, with the defaults of its kind.
-
-    Raises:
-        ValueError: a key of another kind, one that must be given, or pydantic's fault of a key or value.
-    """
+    """The settings of a task of a class, with the defaults of its kind; ValueError for a key or value that is wrong."""
     declared = cls.declared()
     known, values = [*TaskSettings.model_fields, *declared], dict(values)
     for key in [key for key in values if key not in known]:

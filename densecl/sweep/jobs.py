@@ -1,23 +1,21 @@
 """The runs of a sweep, resolved and checked: nothing starts before all of them are known to be possible."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
-
-import torch
 
 from densecl.errors import DenseCLError, RecipeError, RecordError
 from densecl.models.network import Network
 from densecl.records.record import FILE_NAME, Record, read_record
 from densecl.runner.build import build_loop, build_network, build_scenario
-from densecl.runner.cost import without_download
+from densecl.runner.cost import computing_with, without_download
 from densecl.runner.plan import Plan, make_plan
 from densecl.runner.share import first_step_key, may_share
 from densecl.sweep.planfile import OPTIONS, Request
 
-State = Literal["finished", "to resume", "to do"]
+State = Literal["finished", "to resume", "to do"]  # of a run's folder
 Scan = Callable[[int, int], None]
 
 
@@ -71,7 +69,7 @@ class Job:
         return None
 
     def state(self) -> State:
-        """The state of the run's folder."""
+        """Where the run stands."""
         record = self.record()
         if record is None or record.status == "finished":
             return "to do" if record is None else "finished"
@@ -80,12 +78,7 @@ class Job:
 
 
 def make_jobs(requests: Sequence[Request], where: Where, source: str, *, remote: bool = False) -> list[Job]:
-    """Every run resolved, in the plan's order; `remote` ones need not find their device on this machine.
-
-    Raises:
-        RecipeError: a run that cannot be resolved, or two that resolve to one folder; names plan and runs.
-        DataError: the data is missing.
-    """
+    """Every run resolved, in the plan's order, each to its own folder; `remote` ones need no device here."""
     jobs: list[Job] = []
     first: dict[Path, Job] = {}
     for number, request in enumerate(requests, 1):
@@ -115,9 +108,6 @@ def check(
     """The jobs with their first steps and lengths; all that a run makes before it trains is made here as well.
 
     The threads that each run will have are part of a first step's key; `scan` hears (done, total) of masks.
-
-    Raises:
-        RecipeError: a run that would be refused; names plan and run.
     """
     networks: dict[str, Network] = {}
     with computing_with(threads):
@@ -150,20 +140,35 @@ def _anywhere(plan: Plan) -> Plan:
 
 
 @contextlib.contextmanager
-def computing_with(threads: int) -> Iterator[None]:
-    """Let torch use so many threads for a while."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextlib.contextmanager
 def _named(what: str) -> Iterator[None]:
     """Name the plan and the run in front of what is wrong with it."""
     try:
         yield
     except DenseCLError as error:
         raise RecipeError(f"{what}: {error}") from error
+
+
+# ---- the order of runs: of those that share a first step one trains it, and the others begin when it is there. Its
+# lock would make them wait as well, but each in a slot that another run could use
+
+
+def in_order(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs as they are to start: those that train a first step for others come first."""
+    ahead = leaders(jobs)
+    return sorted(jobs, key=lambda job: (job not in ahead, job.number))
+
+
+def leaders(jobs: Iterable[Job]) -> list[Job]:
+    """One job of each first step that is not there and that several jobs need: the first, or one that has begun."""
+    groups: dict[str | None, list[Job]] = {}
+    for job in jobs:
+        if job.needs_first_step():
+            groups.setdefault(job.first_step, []).append(job)
+    shared = [group for group in groups.values() if len(group) > 1]
+    return [min(group, key=lambda job: (job.state() != "to resume", job.number)) for group in shared]
+
+
+def may_start(job: Job, running: Collection[Job]) -> bool:
+    """True if no job that runs is about to train the first step that `job` needs."""
+    sharers = [other for other in running if other.first_step == job.first_step]
+    return not (sharers and job.needs_first_step() and any(other.needs_first_step() for other in sharers))

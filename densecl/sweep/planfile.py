@@ -39,9 +39,8 @@ def _minutes(value: Any) -> Any:
     return (days * 24 + hours) * 60 + minutes + (seconds > 0)
 
 
-Names = Annotated[
-    tuple[str, ...], BeforeValidator(_listed), AfterValidator(_some)
-]  # one value stands for a list of one
+# one value stands for a list of one
+Names = Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_some)]
 Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_listed), AfterValidator(_some)]
 Minutes = Annotated[Count, BeforeValidator(_minutes)]
 
@@ -135,11 +134,7 @@ class Request(NamedTuple):
 
 
 def read_plan(plan: Path | str | Mapping[str, Any]) -> SweepPlan:
-    """A plan from a TOML file, or from the same as a dictionary.
-
-    Raises:
-        RecipeError: no TOML, an unknown key, a wrong type, an empty list; the message names file and key.
-    """
+    """A plan from a TOML file, or from the same as a dictionary; RecipeError names file and key."""
     if isinstance(plan, Mapping):
         content, source = {**plan}, "the plan"
     else:
@@ -158,11 +153,7 @@ def read_plan(plan: Path | str | Mapping[str, Any]) -> SweepPlan:
 
 
 def expand(plan: SweepPlan) -> list[Request]:
-    """All runs of a plan, in its order: the plan's own product, then each block of `runs`.
-
-    Raises:
-        RecipeError: no run at all, an axis without values; the message names file and key.
-    """
+    """All runs of a plan, in its order: the plan's own product, then each block of `runs`; at least one."""
     blocks: list[tuple[str, Runs]] = [(f"runs.{k}.", block) for k, block in enumerate(plan.runs or ())]
     if plan.strategies is not None or not blocks:
         blocks.insert(0, ("", plan))

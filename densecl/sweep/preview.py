@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from densecl.models.network import Network
-from densecl.runner.cost import measure
-from densecl.sweep.jobs import Job, computing_with, network_of
-from densecl.sweep.schedule import in_order, leaders
+from densecl.runner.cost import computing_with, measure
+from densecl.sweep.jobs import Job, in_order, leaders, network_of
 from densecl.terminal import humanise, text_console
 
 COLUMNS = ("", "strategy", "seed", "settings", "state", "first step", "iterations", "estimate", "folder")

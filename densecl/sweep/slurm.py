@@ -21,9 +21,8 @@ from submitit.core.utils import FailedJobError
 
 from densecl.errors import RunError, SettingError
 from densecl.files import write_text
-from densecl.sweep.jobs import Job
+from densecl.sweep.jobs import Job, leaders, may_start
 from densecl.sweep.planfile import SlurmSettings
-from densecl.sweep.schedule import leaders, may_start
 from densecl.sweep.submit import Ended, Engine
 
 COMMANDS = ("sbatch", "srun", "squeue", "scontrol")
@@ -43,11 +42,7 @@ def require_slurm() -> None:
 
 
 class Slurm(Engine):
-    """Submits all jobs at once and looks after them.
-
-    Args:
-        folder: for scripts, pickles and the ids of jobs. settings: what each run gets.
-    """
+    """Submits all jobs at once and looks after them; `folder` is for scripts, pickles and the ids of jobs."""
 
     def __init__(
         self, jobs: Sequence[Job], logs: Mapping[int, Path], folder: Path, settings: SlurmSettings, threads: int

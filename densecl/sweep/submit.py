@@ -19,8 +19,7 @@ import submitit
 from submitit.core.utils import UncompletedJobError
 
 from densecl.sweep import launch
-from densecl.sweep.jobs import Job
-from densecl.sweep.schedule import in_order, may_start
+from densecl.sweep.jobs import Job, in_order, may_start
 
 HELD = 60.0  # seconds to wait for a run's folder that another process holds
 FOREVER = 10**7  # minutes that a run may take; submitit would end it after two
@@ -36,13 +35,9 @@ class Ended(NamedTuple):
 
 
 class Engine(ABC):
-    """Carries out jobs; every method returns soon. `said` is a line about its start, where there is one.
+    """Carries out jobs; every method returns soon."""
 
-    Args:
-        logs: file of each job, by number. threads: of each run. interval: seconds between two polls.
-    """
-
-    said = ""
+    said = ""  # a line about its start, where there is one
 
     def __init__(self, jobs: Sequence[Job], logs: Mapping[int, Path], threads: int, interval: float):
         self._open = {job.number: job for job in in_order(jobs)}  # have not ended
@@ -76,11 +71,7 @@ class Engine(ABC):
 
 
 class Local(Engine):
-    """Runs each job as a process of its own, which ends with this one.
-
-    Args:
-        slots: how many run at a time. devices: GPUs, which the slots share evenly; none for the CPU.
-    """
+    """Runs each job as a process of its own, which ends with this one; slots share the GPUs in `devices` evenly."""
 
     def __init__(
         self, jobs: Sequence[Job], logs: Mapping[int, Path], slots: int, threads: int = 1, devices: Sequence[str] = ()

@@ -1,11 +1,9 @@
 """A whole sweep: the plan read, every run checked, then carried out by an engine until all have ended."""
 
-import contextlib
 import os
 import signal
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from densecl.errors import RunError, UnknownNameError
 from densecl.listeners.progress import Progress
 from densecl.records.record import Record
 from densecl.runner.folder import locked
+from densecl.runner.run import terminable
 from densecl.sweep.display import Display
 from densecl.sweep.jobs import Job, Where, check, make_jobs
 from densecl.sweep.planfile import SweepPlan, expand, read_plan
@@ -76,15 +75,12 @@ class Sweep:
 def sweep(plan: Path | str | Mapping[str, Any], *, quiet: bool = True, **options: Any) -> Result:
     """Carry out all runs of a plan; those that are finished are not repeated, those that were killed go on.
 
-    A run that fails does not stop the others.
+    A run that fails does not stop the others; bad input is refused before anything is started.
 
     Args:
         plan: a TOML file, or the same as a dictionary; see `densecl.sweep`.
         quiet: print nothing.
         **options: `output`, `data`, `device`, `workers`, `catalogue`, `engine`, `jobs`, `threads`; see `prepare`.
-
-    Raises:
-        DenseCLError: bad input, named, before anything is started; another sweep in the same folder.
     """
     return carry_out(prepare(plan, quiet=quiet, **options), quiet=quiet)
 
@@ -102,12 +98,7 @@ def prepare(
     threads: int | None = None,
     quiet: bool = True,
 ) -> Sweep:
-    """Read a plan and check every run of it. The options are those of `densecl sweep`; they win over the plan.
-
-    Raises:
-        RecipeError: naming the plan, and the key or the run at fault. UnknownNameError: no such engine.
-        SettingError: SLURM is absent. DataError: data is missing.
-    """
+    """Read a plan and check every run of it. The options are those of `densecl sweep`; they win over the plan."""
     read = read_plan(plan)
     engine = engine or read.engine
     if engine not in ENGINES:
@@ -136,15 +127,15 @@ def prepare(
 
 
 def carry_out(prepared: Sweep, *, quiet: bool = True) -> Result:
-    """Run what is not finished, and wait for its end.
-
-    Raises:
-        RunError: another sweep has the folder; SLURM refused the jobs. KeyboardInterrupt: told to stop.
-    """
+    """Run what is not finished, and wait for its end; RunError where another sweep has the folder."""
     jobs = prepared.jobs
     failed: list[Ended] = []
     busy = RunError(f"another sweep is running in {prepared.output}", "wait for it, or give this one another --output")
-    with _terminable(), locked(prepared.output / FOLDER, busy), Display(jobs, quiet) as display:
+    with (
+        terminable(signal.SIGTERM, signal.SIGHUP),
+        locked(prepared.output / FOLDER, busy),
+        Display(jobs, quiet) as display,
+    ):
         open_jobs = [job for job in jobs if job.state() != "finished"]
         done = len(jobs) - len(open_jobs)
         display.line(f"{runs(len(jobs))}, {done} finished; logs in {prepared.folder}")
@@ -179,19 +170,3 @@ def _gpus(jobs: Sequence[Job]) -> list[str]:
         return []
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     return visible.split(",") if visible else [str(k) for k in range(torch.cuda.device_count())]
-
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM, and the end of the terminal, stop a sweep as Ctrl-C does."""
-
-    def interrupt(_signal: int, _frame: object) -> None:
-        raise KeyboardInterrupt
-
-    main = threading.current_thread() is threading.main_thread()  # no other one may set handlers
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP) if main}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from densecl.cli import main
 from densecl.errors import RecipeError
-from densecl.sweep.jobs import Where, check, make_jobs
+from densecl.sweep.jobs import Where, check, in_order, leaders, make_jobs, may_start
 from densecl.sweep.planfile import SlurmSettings, expand, read_plan
-from densecl.sweep.schedule import in_order, leaders, may_start
 from densecl.sweep.slurm import parameters
 from tiny_runs import BACKBONE, SETTINGS
 

@@ -181,14 +181,9 @@ def finish(network: nn.Module) -> None:
         view.finish(weight)
 
 
-def in_training(network: nn.Module) -> bool:
-    """True if a task is being learnt and has not been pruned yet."""
-    return any(view.phase == Phase.TRAINING for _, _, view in views(network, OwnedWeight))
-
-
-def unfinished(network: nn.Module) -> bool:
-    """True if a task is being learnt, pruned or not."""
-    return any(view.phase != Phase.FINISHED for _, _, view in views(network, OwnedWeight))
+def phase(network: nn.Module) -> Phase:
+    """Progress of the latest task; a task that is not finished may have been pruned."""
+    return next(views(network, OwnedWeight))[2].phase
 
 
 def trained(network: nn.Module) -> list[Tensor]:

@@ -30,7 +30,7 @@ def save_masks(values: Mapping[str, Tensor], path: Path, note: str = "") -> None
 
 
 def load_masks(path: Path, shapes: Shapes | None = None) -> dict[str, Tensor]:
-    """Read masks or owners, for weights of these shapes (`weight_shapes`) where they are given.
+    """Read masks or owners, for weights of these shapes by parameter name, where they are given.
 
     Raises:
         RunError: the file is missing, damaged or not ours.

@@ -7,7 +7,7 @@ from pydantic import Field
 from densecl.masking import packnet
 from densecl.strategies.by_task import ByTask
 from densecl.streams.stream import Step
-from densecl.training.schedule import two_parts
+from densecl.training.schedule import decay
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -50,9 +50,9 @@ class PackNet(ByTask):
 
     def leave(self, task: str) -> None:
         """Finish the task's weights; a step too short to be pruned, or a replayed one, is pruned here."""
-        if packnet.in_training(self.network):
+        if packnet.phase(self.network) == packnet.Phase.TRAINING:
             self._prune()
-        if packnet.unfinished(self.network):
+        if packnet.phase(self.network) != packnet.Phase.FINISHED:
             packnet.finish(self.network)
 
     def show(self, index: int) -> None:
@@ -66,4 +66,4 @@ class PackNet(ByTask):
         return max(1, round(iterations / self.length_factor(self.step)))
 
     def _factor(self, iterations: int, i: int) -> float:
-        return two_parts(self.settings, iterations, i, self._prune_at(iterations), self.retrain_lr)
+        return decay(self.settings, iterations, i, self._prune_at(iterations), self.retrain_lr)

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field
 
-from densecl.masking import MaskSettings, binary
+from densecl.masking import binary
 from densecl.seeding import derive
 from densecl.strategies.by_task import ByTask
 from densecl.strategies.storage import formula_bytes
@@ -98,8 +98,8 @@ class Piggyback(ByTask):
 
     _added = False
 
-    def _settings(self) -> MaskSettings:
-        return MaskSettings(self.masks, self.init, self.initial, self.threshold, self.scale_gradients)
+    def _settings(self) -> binary.MaskSettings:
+        return binary.MaskSettings(self.masks, self.init, self.initial, self.threshold, self.scale_gradients)
 
     def model_bytes(self) -> int:
         """Bytes by formula: a bit a weight, or two, of each further task."""

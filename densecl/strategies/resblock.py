@@ -17,7 +17,7 @@ from densecl.streams.scenario import Experience
 from densecl.streams.stream import Step
 from densecl.tasks.base import encode
 from densecl.training.batch import Batch
-from densecl.training.schedule import two_parts
+from densecl.training.schedule import decay
 
 AUTOENCODER = "autoencoder"  # the head that gives the image back; a child of the network
 
@@ -121,7 +121,7 @@ class ResBlock(ByTask):
         return max(1, round(iterations * self.first / (1 + self.first)))
 
     def _factor(self, iterations: int, i: int) -> float:
-        return two_parts(self.settings, iterations, i, self._first(iterations))
+        return decay(self.settings, iterations, i, self._first(iterations))
 
     def _prepare(self, doing: str) -> None:
         """Let one of both be trained; the other one's parameters get no gradient."""

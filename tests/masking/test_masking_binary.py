@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from densecl.errors import SettingError, UnknownNameError
-from densecl.masking import MaskSettings, maskable
 from densecl.masking.binary import (
     MaskedWeight,
+    MaskSettings,
     add_masks,
     begin,
     finish,
@@ -19,7 +19,7 @@ from densecl.masking.binary import (
     select,
     tasks,
 )
-from densecl.masking.parametrized import views
+from densecl.masking.parametrized import maskable, views
 from densecl.models import Network, UNet
 
 torch.set_num_threads(1)

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 import size_formulas
 from densecl.errors import DataError, DenseCLError
-from densecl.masking import MaskSettings, maskable, weight_shapes
 from densecl.masking.analysis import all_ones, similarity, zeroed, zeroed_in_all
-from densecl.masking.binary import add_masks, begin, masks
+from densecl.masking.binary import MaskSettings, add_masks, begin, masks
 from densecl.masking.bits import _shifted, bits_for, multiply, pack, packed_bytes, unpack
 from densecl.masking.packnet import add_owners
+from densecl.masking.parametrized import WeightView, maskable, views
 from densecl.masking.store import load_masks, save_masks
 from densecl.models import Network, ResBlockNet, UNet
 from densecl.strategies import storage
@@ -29,6 +29,10 @@ def network(width=4, task=None, kind="binary", seed=1):
     if task:
         begin(net, task, MaskSettings(kind, "random"), seed)
     return net
+
+
+def weight_shapes(net):
+    return {name: tuple(weight.shape) for name, weight, _ in views(net, WeightView)}
 
 
 # ---- bits

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from densecl.errors import UnknownNameError
-from densecl.masking import maskable
+from densecl.masking.parametrized import maskable
 from densecl.models import FCN, Network
 from densecl.models.backbones.fcn import FullyConvolutionalVGG, LearnedUpsampling, bilinear_kernel, rename_classifier
 

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from bench.rows import COST, SPEED, Bench, Form, Goal, Row
 from densecl.losses import cross_entropy
-from densecl.masking import MaskSettings
-from densecl.masking.binary import add_masks, begin, finish, masks, score_parameters, select
+from densecl.masking.binary import MaskSettings, add_masks, begin, finish, masks, score_parameters, select
 from densecl.masking.bits import pack
 from densecl.models import Network, UNet
 

@@ -1,4 +1,4 @@
-"""`densecl check`: try a method, data set or backbone of one's own."""
+"""`densecl check`: try a method, data set, backbone or kind of task of one's own."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,14 +13,14 @@ def check(
     strategy: Annotated[
         str,
         typer.Argument(
-            help="Such as mine.py:Mine (a method, data set or backbone), or the name of any of ours.",
+            help="Such as mine.py:Mine (a method, data set, backbone or kind of task), or any name.",
             autocompletion=completion.strategies,
         ),
     ],
     data: Annotated[Path | None, typer.Option("--data", help="Folder of a data set.")] = None,
     catalogue: Catalogue = None,
 ) -> None:
-    """Try a method (on a tiny stream), a data set or a backbone for seconds and name its faults."""
+    """Try a method (on a tiny stream), data set, backbone or kind of task for seconds and name its faults."""
     from densecl.check import dispatch
 
     findings, works = dispatch.check(strategy, data, catalogue)

@@ -13,7 +13,7 @@ from pathlib import Path
 import typer
 
 Offer = list[tuple[str, str]]  # a name and what it is
-KINDS = ("benchmarks", "strategies", "backbones")
+KINDS = ("benchmarks", "strategies", "backbones", "data", "groupings")  # of `densecl list`
 SKIPPED = {"weights", "checkpoints", "masks", "pictures", "tensorboard", "wandb"}  # folders of a run
 DEPTH = 6  # folders below the one that is typed
 MOST = 500  # runs
@@ -43,12 +43,12 @@ def backbones(context: typer.Context, incomplete: str) -> Offer:
 
 def names(context: typer.Context, incomplete: str) -> Offer:
     """Names of any kind, for `densecl show`."""
-    return _matching([entry for kind in KINDS for entry in _entries(kind, context)], incomplete)
+    return _matching([entry for kind in KINDS[:3] for entry in _entries(kind, context)], incomplete)
 
 
 def kinds(incomplete: str) -> list[str]:
     """Kinds of names, for `densecl list`."""
-    return [kind for kind in (*KINDS, "groupings") if kind.startswith(incomplete)]
+    return [kind for kind in KINDS if kind.startswith(incomplete)]
 
 
 def groupings(incomplete: str) -> Offer:

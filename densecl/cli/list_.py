@@ -1,4 +1,4 @@
-"""`densecl list`: names of benchmarks, strategies and backbones."""
+"""`densecl list`: names of all kinds."""
 
 from typing import Annotated
 
@@ -12,18 +12,24 @@ def list_(
     kind: Annotated[
         str | None,
         typer.Argument(
-            help="benchmarks, strategies, backbones or groupings (default: all).", autocompletion=completion.kinds
+            help="benchmarks, strategies, backbones, data or groupings (default: all).", autocompletion=completion.kinds
         ),
     ] = None,
     catalogue: Catalogue = None,
 ) -> None:
-    """List benchmarks, strategies (and plugins), backbones and groupings of tables."""
+    """List benchmarks, strategies (and plugins), backbones, data sets and groupings of tables."""
+    from densecl import data
+    from densecl.errors import UnknownNameError
     from densecl.settings.catalogue import Entry, entries
     from densecl.tables.groupings import groupings
 
-    for number, name in enumerate([kind] if kind else (*completion.KINDS, "groupings")):
+    if kind not in (None, *completion.KINDS):
+        raise UnknownNameError("kind", kind, completion.KINDS)
+    for number, name in enumerate([kind] if kind else completion.KINDS):
         if name == "groupings":
             listed = [Entry(grouping.name, "grouping", grouping.summary) for grouping in groupings()]
+        elif name == "data":
+            listed = [Entry(each.name, "data set", each.summary) for each in data.entries()]
         else:
             listed = entries(name, catalogue)
         width = max((len(entry.name) for entry in listed), default=0)

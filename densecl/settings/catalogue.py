@@ -58,11 +58,9 @@ def published_files(extra: Path | None = None) -> list[Path]:
 
 
 def entries(kind: str, extra: Path | None = None) -> list[Entry]:
-    """The names of a kind; UnknownNameError if it is not benchmarks, strategies or backbones."""
+    """The names of a kind: benchmarks, strategies or backbones."""
     if kind == "backbones":
         return [Entry(name, "backbone", summary) for name, summary in backbones().items()]
-    if kind not in ("benchmarks", "strategies"):
-        raise UnknownNameError("kind", kind, ("benchmarks", "strategies", "backbones", "groupings"))
     result: list[Entry] = []
     for path, content in _contents(kind, extra):
         summary = str(content.get("summary", ""))

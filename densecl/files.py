@@ -1,10 +1,10 @@
-"""Files that are either whole or absent: written beside their place, synced, renamed."""
+"""Files that are either whole or absent: written beside their place, synced, renamed. And locks."""
 
 import contextlib
 import errno
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from densecl.errors import DenseCLError, RunError
@@ -14,12 +14,8 @@ from densecl.errors import DenseCLError, RunError
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; on success sync it and rename it to `path`.
 
-    After any exception the temporary file is gone and `path` is what it was before.
-
-    Raises:
-        RunError: no space left, or the folder cannot be written.
+    After any exception the temporary file is gone and `path` is what it was before; a full disk is a RunError.
     """
-    path = Path(path)
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,6 +34,32 @@ def atomic_path(path: Path) -> Iterator[Path]:
         if isinstance(error, OSError) and not isinstance(error, DenseCLError):
             raise write_error(path, error) from error
         raise
+
+
+@contextlib.contextmanager
+def locked(lock: Path, busy: RunError | Callable[[], object]) -> Iterator[None]:
+    """Hold a lock file, whose folder is made if need be; the lock of a process that died is free.
+
+    Where another process holds it, a `busy` error is raised; a callable is called, and the other process waited for.
+    """
+    import filelock
+
+    held = filelock.FileLock(lock)
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            held.acquire(timeout=0)
+        except filelock.Timeout as error:
+            if isinstance(busy, RunError):
+                raise busy from error
+            busy()
+            held.acquire()
+    except OSError as error:
+        raise write_error(lock.parent, error) from error
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def write_error(path: Path, error: OSError) -> RunError:

@@ -16,12 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import filelock
 import torch
 from torch import Tensor
 
 from densecl.errors import RunError
-from densecl.files import write_text
+from densecl.files import locked, write_text
 from densecl.inversion.gallery import best_of_each_class, write_gallery
 from densecl.inversion.quality import Quality, measure_quality
 from densecl.inversion.settings import Inversion, choose_targets
@@ -97,24 +96,20 @@ def open_bank(
     """The images that a teacher makes, from disk where they are there and whole, else synthesised and put there.
 
     Another process that makes the same bank is waited for. A file that is missing, broken or of another bank is named
-    and made again. SettingError for a teacher without BatchNorm, a class it does not know, or no images at all.
+    and made again. `root` is the folder of all banks; a `student` is what the images shall confuse. `say` hears which
+    files are refused or missing, without `watch` also the progress and the time left.
 
-    Args:
-        root: folder of all banks.
-        request: their content.
-        teacher: the network that is inverted.
-        student: a network that the images shall confuse.
-        device: of the networks.
-        say: hears which files are refused or missing; without `watch` also the progress and the time left.
-        watch: gives the callable that hears how many iterations of how many are done.
+    Raises:
+        SettingError: a teacher without BatchNorm, a class it does not know, or no images at all.
+        RunError: the folder cannot be written.
     """
     matched_layers(teacher)
     targets = choose_targets(request.labels, request.images, teacher.n_outputs, request.seed, request.per_image)
     device = torch.device(device)
     key = bank_key(request, teacher, student, device)
     work = _Work(root / key, request, teacher, student, device, say, watch)
-    lock = _lock(work.folder, say)
-    try:
+    waiting = "waiting for another run to synthesise the same images"
+    with locked(work.folder.with_suffix(".lock"), lambda: say(waiting)):
         parts = targets.split(request.settings.batch)
         images = torch.cat([work.batch(number, part) for number, part in enumerate(parts)])
         digest = checksum({"images": images, "targets": targets})
@@ -129,8 +124,6 @@ def open_bank(
         content |= {"quality": quality.as_dict(), "request": request.describe()}
         write_text(work.folder / FILE_NAME, json.dumps(content, indent=1) + "\n")
         return Bank(images, targets, key, digest, quality, work.folder)
-    finally:
-        lock.release()
 
 
 def load_bank(folder: Path, digest: str, say: Say = lambda _: None) -> Bank | None:
@@ -151,17 +144,6 @@ def load_bank(folder: Path, digest: str, say: Say = lambda _: None) -> Bank | No
         say(f"refused: {folder} holds other images than before; they are synthesised from the present teacher")
         return None
     return Bank(images, targets, content["key"], digest, quality, folder)
-
-
-def _lock(folder: Path, say: Say) -> filelock.BaseFileLock:
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(folder.with_suffix(".lock"))
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        say("waiting for another run to synthesise the same images")
-        lock.acquire()
-    return lock
 
 
 @dataclass

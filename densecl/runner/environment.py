@@ -1,8 +1,9 @@
-"""The record of a run that begins: settings, versions and the machine."""
+"""The record of a run that begins: settings, versions and the machine; and whether the disk has room for it."""
 
 import contextlib
 import platform
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,10 @@ from pathlib import Path
 import torch
 
 from densecl import __version__
+from densecl.errors import RunError
 from densecl.records.record import Record, TaskRecord
 from densecl.runner.plan import Plan
+from densecl.settings.catalogue import source_hash
 from densecl.streams.scenario import Scenario
 from densecl.training import distributed
 
@@ -27,6 +30,7 @@ def new_record(plan: Plan, scenario: Scenario, workers: int) -> Record:
         for task, names in zip(stream.tasks, stream.names, strict=True):
             tasks.append(TaskRecord(class_names=list(names), **{key: getattr(task, key) for key in values}))
     sources = [(part.name, part.source) for part in plan.method.parts] + [(plan.backbone_name, plan.backbone_source)]
+    sources += [(type(reader).__name__, source_hash(type(reader))) for pair in plan.readers for reader in pair]
     return Record(
         densecl=__version__,
         benchmark=s.benchmark,
@@ -81,3 +85,17 @@ def peak_memory(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def check_space(folder: Path, network: torch.nn.Module, steps: int) -> None:
+    """Refuse to start a run whose weights will not fit."""
+    size = sum(t.numel() * t.element_size() for t in network.state_dict().values())
+    # each step's weights, the shared first step, and three epochs with an optimiser of two moments
+    needed = int(size * (steps + 1 + 3 * 3)) + 8 * 2**20
+    there = next((place for place in (folder, *folder.absolute().parents) if place.is_dir()), Path())
+    free = shutil.disk_usage(there).free
+    if free < needed:
+        raise RunError(
+            f"not enough disk for {folder}: {needed / 2**20:.0f} MiB needed, {free / 2**20:.0f} MiB free",
+            "free some space or choose another --output",
+        )

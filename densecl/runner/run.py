@@ -15,18 +15,17 @@ from typing import Any
 import torch
 
 from densecl.errors import DataError, DenseCLError, RecordError, RunError
+from densecl.files import locked
 from densecl.listeners import lengths, listeners
 from densecl.listeners.events import Listeners, Start
 from densecl.records.record import FILE_NAME, Record, StepRecord, read_record
 from densecl.runner import pictures
 from densecl.runner.build import build_loop, build_network, build_scenario
 from densecl.runner.checkpoint import Checkpoints, find_point, go_on, save_weights
-from densecl.runner.environment import new_record, peak_memory
+from densecl.runner.environment import check_space, new_record, peak_memory
 from densecl.runner.evaluation import evaluate
-from densecl.runner.folder import check_space, locked, remove
 from densecl.runner.plan import Plan, make_plan
 from densecl.runner.share import FirstStep, may_share, train_or_load
-from densecl.settings.recipe import RunSettings
 from densecl.streams.scenario import Experience
 from densecl.training import distributed
 from densecl.training.distributed import from_main, is_main
@@ -58,11 +57,9 @@ def run(
         verbose: print a line for each epoch.
         tensorboard: write event files to `tensorboard/` in the run's folder.
         wandb: send losses and scores to Weights & Biases.
-        **options: `backbone`, `seed`, `assignments`, `data`, `output`, `weights`, `device`, `precision`, `validation`,
-            `workers`, `catalogue`; see `densecl.runner.plan.make_plan`.
+        **options: those of `densecl.runner.plan.make_plan`: `backbone`, `seed`, `assignments`, `data`, `output`, ...
 
-    Returns:
-        The record, as written to `result.json` in the run's folder.
+    Returns the record, as written to `result.json` in the run's folder.
 
     Raises:
         DenseCLError: bad input, named; a loss that is not finite; a full disk; a run folder in use.
@@ -80,9 +77,7 @@ def execute(
 
     Of several processes (`densecl.training.distributed`) the main one reads and writes the run's folder, all train.
     """
-    share = share and may_share(plan)
-    folder = plan.folder
-    result = folder / FILE_NAME
+    share, folder, result = share and may_share(plan), plan.folder, plan.folder / FILE_NAME
     _check_alike(plan)
     if not fresh and (done := from_main(lambda: _finished(result, events))):
         return done
@@ -93,7 +88,8 @@ def execute(
     loop = build_loop(plan, scenario, network, workers, events)
     steps = len(scenario.experiences)
     check_space(folder, network, steps)
-    with locked(folder) if is_main() else contextlib.nullcontext():
+    busy = RunError(f"the run folder {folder} is in use by another process", "wait for it, or use another --output")
+    with locked(folder / ".lock", busy) if is_main() else contextlib.nullcontext():
         # another run may have finished it while the masks were scanned
         if not fresh and (done := from_main(lambda: _finished(result, events))):
             return done
@@ -116,24 +112,27 @@ def execute(
                 record = record.model_copy(update={"status": "finished" if complete else "running"})
                 _write(record, result)
                 for experience in scenario.experiences[len(record.steps) :]:
-                    with _explaining(plan.settings):
-                        record = work.step(experience, record, share=share, spent=spent)
+                    record = work.step(experience, record, share=share, spent=spent)
                     _write(record, result)
                     checkpoints.prune(experience.step)
                     spent = 0.0
         except BaseException as error:
+            from densecl.training.failures import explained
+
+            shown = explained(error, plan.settings) if isinstance(error, Exception) else error
             with contextlib.suppress(DenseCLError):
                 checkpoints.close()
-            if isinstance(error, DataError) and not record.steps and not checkpoints.any() and is_main():
-                remove(folder, plan.output)  # an unreadable image: nothing was learnt
-                raise
-            status = "interrupted" if isinstance(error, KeyboardInterrupt | distributed.PeerError) else "failed"
-            if record.status != "finished":
+            if isinstance(shown, DataError) and not record.steps and not checkpoints.any() and is_main():
+                _remove(folder, plan.output)  # an unreadable image: nothing was learnt
+            elif record.status != "finished":
+                status = "interrupted" if isinstance(shown, KeyboardInterrupt | distributed.PeerError) else "failed"
                 with contextlib.suppress(DenseCLError):  # the disk may be full: the first message is the one to show
                     _write(record.model_copy(update={"status": status}), result)
-            if isinstance(error, KeyboardInterrupt) and distributed.claim_failure():
+            if isinstance(shown, KeyboardInterrupt) and distributed.claim_failure():
                 events.line(f"stopped; the same command goes on from the last finished epoch: {_command()}")
-            raise
+            if shown is error:
+                raise
+            raise shown from error
         checkpoints.close()
         return record
 
@@ -226,17 +225,14 @@ class Work:
         return record.model_copy(update={"steps": [*record.steps, step], "status": status})
 
 
-@contextlib.contextmanager
-def _explaining(settings: RunSettings) -> Iterator[None]:
-    """Raise memory that ran out and a worker that died in words."""
-    try:
-        yield
-    except Exception as error:
-        from densecl.training.failures import explained
-
-        if (shown := explained(error, settings)) is error:
-            raise
-        raise shown from error
+def _remove(folder: Path, output: Path) -> None:
+    """Remove a run's folder, and the folders up to `output` that it leaves empty."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):  # not empty
+        for parent in folder.parents:
+            if parent == output.parent:
+                break
+            parent.rmdir()
 
 
 def _check_alike(plan: Plan) -> None:

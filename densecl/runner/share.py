@@ -7,18 +7,18 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-import filelock
 import torch
 from torch import Tensor
 
 import densecl
 from densecl.errors import DataError, RunError
+from densecl.files import locked
 from densecl.runner.plan import Plan
 from densecl.strategies.base import Plugin
 from densecl.streams.scenario import Scenario
@@ -49,8 +49,8 @@ def train_or_load(plan: Plan, loop: Loop, train: Callable[[], None], say: Callab
     """Load step 0 from the results folder, or train it and put it there; wait for another run that is doing so."""
     scenario, experience = loop.scenario, loop.scenario.experiences[0]
     path = plan.output / ".shared" / f"{first_step_key(plan, scenario)}.safetensors"
-    lock = path.with_suffix(".lock")
-    with _held(lock, say) if distributed.is_main() else contextlib.nullcontext():
+    lock, waiting = path.with_suffix(".lock"), "waiting for another run to train the first step, which both share"
+    with locked(lock, lambda: say(waiting)) if distributed.is_main() else contextlib.nullcontext():
         # a run that was killed inside its own first step goes on with it: its record must not depend on the kill
         loaded = None if loop.resuming else distributed.from_main(lambda: _read(path, say))
         if loaded is not None:
@@ -72,22 +72,6 @@ def train_or_load(plan: Plan, loop: Loop, train: Callable[[], None], say: Callab
         if distributed.is_main():
             save_tensors(loop.network.state_dict(), path, {"densecl": "1", "seconds": repr(seconds)})
         return FirstStep(loop.iterations, seconds, loaded=False)
-
-
-@contextlib.contextmanager
-def _held(path: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold the lock at `path`, waiting for another run that does."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        say("waiting for another run to train the first step, which both share")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def first_step_key(plan: Plan, scenario: Scenario) -> str:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from densecl.errors import RunError, UnknownNameError
+from densecl.files import locked
 from densecl.listeners.progress import Progress
 from densecl.records.record import Record
-from densecl.runner.folder import locked
 from densecl.runner.run import terminable
 from densecl.sweep.display import Display
 from densecl.sweep.jobs import Job, Where, check, make_jobs
@@ -133,7 +133,7 @@ def carry_out(prepared: Sweep, *, quiet: bool = True) -> Result:
     busy = RunError(f"another sweep is running in {prepared.output}", "wait for it, or give this one another --output")
     with (
         terminable(signal.SIGTERM, signal.SIGHUP),
-        locked(prepared.output / FOLDER, busy),
+        locked(prepared.output / FOLDER / ".lock", busy),
         Display(jobs, quiet) as display,
     ):
         open_jobs = [job for job in jobs if job.state() != "finished"]

@@ -2,17 +2,24 @@
 
 import typer
 
-from densecl.cli.options import Json, OtherRun, Run
+from densecl.cli.options import Code, Json, OtherRun, OwnBackbone, OwnData, Run
 
 
-def bank(run: Run, judge: OtherRun = None, as_json: Json = False) -> None:
+def bank(
+    run: Run,
+    judge: OtherRun = None,
+    strategy: Code = None,
+    backbone: OwnBackbone = None,
+    data_set: OwnData = None,
+    as_json: Json = False,
+) -> None:
     """Show the banks of synthetic images that a run with +deepinversion replayed: classes, figures, gallery."""
     import json
 
     from densecl.data.places import cache_folder
     from densecl.finished.judge import judged
 
-    banks = judged(run, judge)
+    banks = judged(run, judge, strategy=strategy, backbone=backbone, data_set=data_set)
     if as_json:
         typer.echo(json.dumps(banks, indent=1))
         return

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from densecl.cli.options import Catalogue, Code, Data, Device, Run, Step, Workers
+from densecl.cli.options import Catalogue, Code, Data, Device, OwnBackbone, OwnData, Run, Step, Workers
 
 
 def evaluate(
@@ -18,6 +18,8 @@ def evaluate(
     workers: Workers = None,
     catalogue: Catalogue = None,
     strategy: Code = None,
+    backbone: OwnBackbone = None,
+    data_set: OwnData = None,
     task: Annotated[str | None, typer.Option(help="Only this task of a sequence of tasks.")] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the evaluation as JSON, confusion matrix included.")
@@ -35,7 +37,9 @@ def evaluate(
         device=device,
         workers=workers,
         catalogue=catalogue,
-        method=strategy,
+        strategy=strategy,
+        backbone=backbone,
+        data_set=data_set,
     )
     if not as_json:
         typer.echo(summary(scored))

@@ -75,3 +75,5 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Step = Annotated[int | None, typer.Option("--step", min=0, help="The step whose weights are used (default: the last).")]
 CODE = "Of a run with a class of your own: name it again, such as mine.py:Mine; code that a record names is not run."
 Code = Annotated[str | None, typer.Option("--strategy", "-s", help=CODE)]
+OwnBackbone = Annotated[str | None, typer.Option("--backbone", help="The same, a backbone of your own.")]
+OwnData = Annotated[str | None, typer.Option("--data-set", help="The same, a data set of your own.")]

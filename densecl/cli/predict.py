@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from densecl.cli.options import Catalogue, Code, Device, Run, Step, existing_images
+from densecl.cli.options import Catalogue, Code, Device, OwnBackbone, OwnData, Run, Step, existing_images
 
 
 def predict(
@@ -29,6 +29,8 @@ def predict(
     device: Device = None,
     catalogue: Catalogue = None,
     strategy: Code = None,
+    backbone: OwnBackbone = None,
+    data_set: OwnData = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.")] = False,
 ) -> None:
     """Predict with the kept weights of a run; no data set is needed.
@@ -39,7 +41,8 @@ def predict(
     """
     from densecl.finished.predict import describe, predictions
 
-    options = {"step": step, "task": task, "size": size, "device": device, "catalogue": catalogue, "method": strategy}
+    own = {"strategy": strategy, "backbone": backbone, "data_set": data_set}
+    options = {"step": step, "task": task, "size": size, "device": device, "catalogue": catalogue, **own}
     for prediction in predictions(run, images, output, **options):  # type: ignore[arg-type]
         if not quiet:
             typer.echo(describe(prediction))

@@ -18,6 +18,7 @@ from densecl.runner.checkpoint import Checkpoints, load_weights
 from densecl.runner.evaluation import evaluate
 from densecl.runner.methods import parse_method
 from densecl.runner.plan import Plan, planned_steps, usable_device
+from densecl.settings.backbone import backbone_class
 from densecl.settings.catalogue import own_kinds
 from densecl.settings.grammar import Call, format_spec
 from densecl.settings.recipe import EvaluationSettings, RunSettings, build
@@ -51,11 +52,11 @@ def plan_of(
     data: Path | None = None,
     device: str | None = None,
     catalogue: Path | None = None,
-    method: str | None = None,
+    **own: str | None,
 ) -> tuple[Plan, Record]:
-    """The plan of the run in a folder, and its record; `method` names classes outside the catalogue."""
+    """The plan of the run in a folder, and its record; `own` are classes outside the catalogue: `trusted_settings`."""
     record, path = read_run(folder), folder / FILE_NAME
-    tree = trusted_settings(record, folder, method)
+    tree = trusted_settings(record, folder, **own)
     with _in_record(path):
         settings = build(RunSettings, tree, "settings", own_kinds(record.benchmark, catalogue))
     updates: dict[str, Any] = {"data": settings.data.model_copy(update={"root": data or settings.data.root})}
@@ -70,7 +71,8 @@ def plan_of(
     elif not isinstance(order, tuple):
         raise RecordError(f"{path}: 'settings.stream.order' must be the list that the run used")
     with _in_record(path):
-        return Plan(settings, parsed, planned_steps(settings.stream, len(order)), folder), record
+        steps, body = planned_steps(settings.stream, len(order)), backbone_class(settings.backbone)
+    return Plan(settings, parsed, steps, folder, body, trusted=own.get("data_set") is not None), record
 
 
 @contextlib.contextmanager
@@ -92,13 +94,13 @@ def reevaluate(
     device: str | None = None,
     workers: int | None = None,
     catalogue: Path | None = None,
-    method: str | None = None,
+    **own: str | None,
 ) -> Scored:
-    """Evaluate the weights of a finished step; heads grow as they did, nothing is trained.
+    """Evaluate the weights of a finished step; heads grow as they did, nothing is trained. `own`: see `plan_of`.
 
     Forgetting compares with the record's IoU, so it is known only under the run's own preset.
     """
-    plan, record = plan_of(Path(folder), data, device, catalogue, method)
+    plan, record = plan_of(Path(folder), data, device, catalogue, **own)
     own = evaluation = plan.settings.evaluation
     if preset is not None:
         evaluation = own.model_copy(update={"size": parse_preset(preset).size})
@@ -132,7 +134,7 @@ def restored(plan: Plan, scenario: Scenario | Stream, folder: Path, step: int, r
     if "weights" in settings.backbone_values:  # the kept weights replace them: do not download
         values = {**settings.backbone_values, "weights": "none"}
         settings = settings.model_copy(update={"backbone_values": values})
-    loop = build_loop(plan, scenario, build_network(settings))
+    loop = build_loop(plan, scenario, build_network(settings, plan.backbone))
     for entered in loop.stream.steps[: step + 1]:
         loop.enter(entered)
     load_weights(loop.network, folder, step)

@@ -4,7 +4,6 @@ import itertools
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from safetensors import safe_open
 from torch import Tensor
 
@@ -41,9 +40,8 @@ def masks_of(folder: Path) -> tuple[Record, dict[str, dict[str, Tensor]]]:
     tasks = [step.task for step in record.steps]
     if OWNERS in files:
         owners = load_masks(files[OWNERS], shapes)
-        return record, {
-            task: {key: (value > 0) & (value <= k + 1) for key, value in owners.items()} for k, task in enumerate(tasks)
-        }
+        shares = ({key: (value > 0) & (value <= k + 1) for key, value in owners.items()} for k in range(len(tasks)))
+        return record, dict(zip(tasks, shares, strict=True))
     masks = {task: load_masks(files[task], shapes) for task in tasks if task in files}
     if not masks:
         raise RecordError(f"{folder} has no masks", f"{record.strategy} keeps none; piggyback and packnet do")
@@ -51,11 +49,7 @@ def masks_of(folder: Path) -> tuple[Record, dict[str, dict[str, Tensor]]]:
 
 
 def mask_figures(folder: Path) -> MaskFigures:
-    """The figures of a run's masks.
-
-    Raises:
-        RecordError, RunError, DataError: see `masks_of`.
-    """
+    """The figures of a run's masks; raises as `masks_of`."""
     record, masks = masks_of(folder)
     shares = [zeroed(of_task) for of_task in masks.values()]
     counts = {name: mask.numel() for name, mask in next(iter(masks.values())).items()}
@@ -71,12 +65,8 @@ def mask_figures(folder: Path) -> MaskFigures:
 def describe_masks(folder: Path, task: str | None = None) -> str:
     """The share of zeroed weights by layer and in all, then the agreement of every two tasks' masks, as text.
 
-    Args:
-        folder: of the run.
-        task: the only one to show.
-
     Raises:
-        UnknownNameError: the task has no masks. RecordError, DataError: see `masks_of`.
+        UnknownNameError: `task`, the only one to show, has no masks. RecordError, DataError: see `masks_of`.
     """
     record, tasks, layers, whole, pairs = mask_figures(folder)
     if task is not None and task not in tasks:
@@ -102,7 +92,4 @@ def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
         raise RunError(f"there are no weights at {path}", "the run did not finish a step; run it again")
     with safe_open(path, framework="pt") as file:
         names = [name for name in file.keys() if name.endswith(ORIGINAL)]  # noqa: SIM118 (not a dict)
-        return {
-            f"{name.removesuffix(ORIGINAL)}.weight": tuple(torch.Size(file.get_slice(name).get_shape()))
-            for name in names
-        }
+        return {f"{name.removesuffix(ORIGINAL)}.weight": tuple(file.get_slice(name).get_shape()) for name in names}

@@ -29,11 +29,11 @@ class Confusion(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A file of a run, or all files of a folder below it."""
+    """A file of a run, or all files of a folder below it: their number, and bytes."""
 
     name: str
     count: int
-    size: int  # bytes
+    size: int
 
 
 class Block(NamedTuple):
@@ -45,12 +45,9 @@ class Block(NamedTuple):
 
 
 def confusions(matrix: Sequence[Sequence[int]], learnt: Iterable[int], count: int = PAIRS) -> list[Confusion]:
-    """The pairs of classes that are confused most, as shares of the true class.
+    """The `count` pairs of classes that are confused most, as shares of the true class; `learnt` labels alone count.
 
-    Args:
-        matrix: counts of pixels, true label by predicted label.
-        learnt: true labels that count.
-        count: pairs at most.
+    `matrix` has counts of pixels, true label by predicted label.
     """
     pairs = [
         Confusion(true, predicted, pixels, pixels / sum(matrix[true]))
@@ -76,18 +73,8 @@ def files_of(folder: Path, limit: int = FILES) -> list[Part]:
 
 
 def describe_run(folder: Path, *, width: int | None = None, colour: bool = False) -> str:
-    """The run as text that ends in a newline.
-
-    Args:
-        folder: of the run.
-        width: columns of the terminal, None: 80.
-        colour: True if the terminal understands escape codes.
-
-    Raises:
-        RecordError: see `read_run`.
-    """
-    record = read_run(folder)
-    width = width or WIDTH
+    """The run as text that ends in a newline; `colour` if the terminal of `width` columns understands escape codes."""
+    record, width = read_run(folder), width or WIDTH
     scores = _sequence(record) if record.tasks else [_steps(record), *_classes(record, width)]
     console = text_console(width, colour)
     with console.capture() as capture:
@@ -143,10 +130,9 @@ def _steps(record: Record) -> Block:
     for step in record.steps:
         metrics = step.evaluations[0].metrics if step.evaluations else {}
         miou = metrics.get("miou", {})
-        scores = [
-            _percent(value) for value in (*map(miou.get, ("all", "previous", "current")), metrics.get("forgetting"))
-        ]
-        table.add_row(str(step.step), Text(ranges(step.new_classes)), f"{step.iterations}", _time(step), *scores)
+        values = (*map(miou.get, ("all", "previous", "current")), metrics.get("forgetting"))
+        row = (str(step.step), Text(ranges(step.new_classes)), f"{step.iterations}", _time(step))
+        table.add_row(*row, *map(_percent, values))
     return Block("steps (mIoU and forgetting in %)", table, _remark(record))
 
 

@@ -5,37 +5,27 @@ from typing import TYPE_CHECKING, Any
 
 from densecl.data.places import cache_folder
 from densecl.errors import RecordError, SettingError
-from densecl.finished.trusted import read_run, trusted_settings
+from densecl.finished.trusted import read_run
 
 if TYPE_CHECKING:
     from densecl.models.network import Network
     from densecl.records.record import Record
 
 
-def kept_network(folder: Path, step: int) -> "tuple[Network, Record]":
+def kept_network(folder: Path, step: int, **own: str | None) -> "tuple[Network, Record]":
     """The network of a run after a finished step, on the CPU and in evaluation mode, and the run's record.
 
     Raises:
-        RecordError: no such run. SettingError: it has not finished that step. RunError: weights missing or damaged.
+        RecordError: no such run, or a class in it that `own` does not name again, see `trusted_settings`.
+        SettingError: it has not finished that step. RunError: weights missing or damaged.
     """
-    from densecl.runner.build import build_network
-    from densecl.runner.checkpoint import load_weights
-    from densecl.settings.recipe import RunSettings, build
+    from densecl.finished.evaluate import plan_of, restored
+    from densecl.runner.build import recorded_stream
 
-    record = read_run(folder)
+    plan, record = plan_of(folder, device="cpu", **own)
     if not 0 <= step < len(record.steps):
         raise SettingError(f"{folder} has not finished step {step}", "run it again")
-    body = {key: record.settings.get(key) for key in ("backbone", "backbone_values")}
-    trusted_settings(record.model_copy(update={"settings": body}), folder)  # the method's own code is not needed
-    settings = build(RunSettings, record.settings, "settings")
-    if "weights" in settings.backbone_values:  # the kept weights replace them: do not download
-        values = {**settings.backbone_values, "weights": "none"}
-        settings = settings.model_copy(update={"backbone_values": values})
-    network = build_network(settings)
-    for number, finished in enumerate(record.steps[: step + 1]):
-        network.grow(len(finished.new_classes) + (number == 0))
-    load_weights(network, folder, step)
-    return network.eval(), record
+    return restored(plan, recorded_stream(plan, record), folder, step, record.hash).network.eval(), record
 
 
 def banks_of(record: "Record") -> list[dict[str, Any]]:
@@ -51,13 +41,11 @@ def banks_of(record: "Record") -> list[dict[str, Any]]:
     return list(banks.values())
 
 
-def judged(folder: Path, judge: Path | None = None) -> list[dict[str, Any]]:
+def judged(folder: Path, judge: Path | None = None, **own: str | None) -> list[dict[str, Any]]:
     """The banks of a run with their figures and, given another run of the benchmark, the agreement of its network.
 
-    Args:
-        folder: of the run.
-        judge: of a run with another seed, whose network was trained on the same real data up to the same step; it must
-            know the same classes.
+    That run, `judge`, has another seed: its network was trained on the same real data up to the same step, and must
+    know the same classes. `own`: see `kept_network`.
 
     Raises:
         RecordError, SettingError, RunError: see `kept_network` and `banks_of`; a bank that is no longer there.
@@ -74,8 +62,8 @@ def judged(folder: Path, judge: Path | None = None) -> list[dict[str, Any]]:
     result = []
     for bank in banks:
         before = bank["step"] - 1
-        teacher, _ = kept_network(folder, before)
-        other, theirs = kept_network(judge, before)
+        teacher, _ = kept_network(folder, before, **own)
+        other, theirs = kept_network(judge, before, **own)
         if theirs.class_names[: other.n_outputs] != record.class_names[: teacher.n_outputs]:
             raise SettingError(f"{judge} knows other classes after step {before}", "name a run of the same benchmark")
         faults: list[str] = []

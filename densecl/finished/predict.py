@@ -1,61 +1,58 @@
 """Predict photographs with the kept weights of a run: `densecl predict` and `densecl.predict`."""
 
+import math
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2 import functional as transform
 
 from densecl.data.decode import find_photos, read_photo
 from densecl.errors import RunError, SettingError, UnknownNameError
 from densecl.files import write_error
 from densecl.finished.evaluate import finished_step, plan_of, restored
 from densecl.finished.overlay import overlay, percent, shares
+from densecl.models.network import Output
 from densecl.records.record import Record
 from densecl.runner.build import recorded_stream
 from densecl.runner.checkpoint import weights_path
+from densecl.runner.evaluation import see
 from densecl.runner.pictures import save_image, save_labels
 from densecl.runner.plan import Plan
-from densecl.runner.predictor import Predictor, Size
+from densecl.tasks import Task
+from densecl.training.loop import Loop
+from densecl.training.precision import widened
 
 Images = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+Size = int | Literal["full"]
+
+
+LEAST = 32  # pixels a side that a network sees: enough for a stride of 32
+LONGEST = 8192  # pixels of the longer side, and
+LARGEST = 2**21  # pixels in all, those of Cityscapes: the memory of most machines holds their features
+BAND = 2**24  # values of logits that are enlarged at a time
 
 
 class Prediction(NamedTuple):
-    """The prediction of an image.
-
-    Attributes:
-        source: the image's file.
-        pixels: in the image's size: labels (H, W) uint8 as in `names`, or the picture (H, W, 3) uint8 RGB that a task
-            without labels makes.
-        names: of the labels; empty for pictures.
-        shares: of the image's pixels by class name, the largest first; empty for pictures.
-        note: what was left out of the file, such as "first of 12 frames".
-        files: that were written.
-    """
+    """The prediction of an image."""
 
     source: Path
-    pixels: np.ndarray
-    names: tuple[str, ...]
-    shares: dict[str, float]
-    note: str
-    files: tuple[Path, ...]
+    pixels: np.ndarray  # in its size: labels (H, W) uint8, or the picture (H, W, 3) uint8 of a task without labels
+    names: tuple[str, ...]  # of the labels; empty for pictures
+    shares: dict[str, float]  # of the image's pixels by class name, the largest first; empty for pictures
+    note: str  # what was left out of the file, such as "first of 12 frames"
+    files: tuple[Path, ...]  # that were written
 
 
 def predict(
-    run: str | os.PathLike[str],
-    images: Images,
-    output: str | os.PathLike[str] | None = None,
-    *,
-    step: int | None = None,
-    task: str | None = None,
-    size: str | None = None,
-    device: str | None = None,
-    catalogue: Path | None = None,
-    method: str | None = None,
+    run: str | os.PathLike[str], images: Images, output: str | os.PathLike[str] | None = None, **options: Any
 ) -> list[Prediction]:
     """Label, colour or paint images with the kept weights of a run; no data set is needed.
 
@@ -65,22 +62,18 @@ def predict(
         output: folder to write to: for segmentation `NAME.mask.png` (labels, in a palette of VOC's colours) and
             `NAME.overlay.png` (over the image, with a legend), for other tasks `NAME.TASK.png`. None: nothing is
             written.
-        step: whose weights, by default the last finished one's.
-        task: of a sequence of tasks, or of a method that is told the step (`step0`, `step1`, ...); by default the last
-            one learnt.
-        size: pixels of the shorter side that the network sees, or `full`; by default as the run was evaluated, without
-            its crop.
-        device: such as `cpu` or `cuda`.
-        catalogue: folder with recipes of one's own.
-        method: names the classes of a run that are not of the catalogue, such as `mine.py:Mine`: a record alone is not
-            trusted to name code.
+        **options: `step`, whose weights, by default the last finished one's. `task` of a sequence of tasks, or of a
+            method that is told the step (`step0`, `step1`, ...); by default the last one learnt. `size`: pixels of the
+            shorter side that the network sees, or `full`; by default as the run was evaluated, without its crop.
+            `device`, such as `cpu` or `cuda`. `catalogue`: folder with recipes of one's own. `strategy`, `backbone`,
+            `data_set`: classes of a run that are not of the catalogue, such as `mine.py:Mine`, named again: a record
+            alone is not trusted to name code.
 
     Raises:
         DenseCLError: no such run, step, task or weights; an image that cannot be read. All images are opened before
             anything is written.
     """
-    options = {"step": step, "task": task, "size": size, "device": device, "catalogue": catalogue, "method": method}
-    return list(predictions(run, images, output, **options))  # type: ignore[arg-type]
+    return list(predictions(run, images, output, **options))
 
 
 def predictions(
@@ -93,11 +86,11 @@ def predictions(
     size: str | None = None,
     device: str | None = None,
     catalogue: Path | None = None,
-    method: str | None = None,
+    **own: str | None,
 ) -> Iterator[Prediction]:
     """Like `predict`, one prediction after the other."""
     folder = Path(run)
-    plan, record = plan_of(folder, device=device, catalogue=catalogue, method=method)
+    plan, record = plan_of(folder, device=device, catalogue=catalogue, **own)
     step = finished_step(folder, record, step)
     index = _task_index(plan, record, step, task)
     own = plan.settings.stream.tasks[index].size if record.tasks else None
@@ -132,6 +125,82 @@ def predictions(
         yield Prediction(file, pixels, names, by_name, photo.note, paths)
 
 
+class Predictor(NamedTuple):
+    """A strategy that answers for single images; its network is that of the task already."""
+
+    loop: Loop
+    task: Task
+    labels: tuple[int, ...]  # of segmentation, the run's label of each output
+    size: Size  # of the shorter side, or "full", see `EvaluationSettings`
+
+    @torch.no_grad()
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """Labels (H, W) uint8 of an RGB image (H, W, 3) uint8; of a task of values, the picture (H, W, 3) uint8."""
+        image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+        height, width = image.shape[1:]
+        seen = resized(image, seen_size(height, width, self.size))[None]
+        output = widened(see(self.loop, self.task, seen, torch.zeros(1, *seen.shape[2:], dtype=torch.uint8))[0])
+        if self.task.kind == "segmentation":
+            return np.array(self.labels, np.uint8)[labels_of(self.loop, output, (height, width))]
+        logits = _scaled(output.logits.float(), (height, width))[0].cpu()
+        picture = self.task.picture(image, logits, torch.zeros(height, width, dtype=torch.uint8)).output
+        return picture.permute(1, 2, 0).contiguous().numpy()
+
+
+def seen_size(height: int, width: int, size: Size) -> tuple[int, int]:
+    """(height, width) at which a network sees an image: that of the evaluation of its run, but without a crop.
+
+    The shorter side becomes `size` and the longer one follows, rounded down; "full" leaves both. Images that would be
+    smaller than `LEAST` or larger than `LONGEST` and `LARGEST` are brought there, if need be at another aspect.
+    """
+    shorter = min(height, width)
+    wanted = shorter if size == "full" else size
+    sides = [side * wanted // shorter for side in (height, width)]
+    excess = math.sqrt(sides[0] * sides[1] / LARGEST)
+    if excess > 1:
+        sides = [int(side / excess) for side in sides]
+    low, high = (min(max(side, LEAST), LONGEST) for side in sides)
+    return low, high
+
+
+def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """(3, H, W) uint8 at another size, resized like images of the test stream."""
+    return image if tuple(image.shape[1:]) == size else transform.resize_image(image, list(size))
+
+
+def labels_of(loop: Loop, output: Output, size: tuple[int, int] | None = None) -> np.ndarray:
+    """(H, W) int64: the outputs that the strategy gives to the pixels of one image.
+
+    Logits are scaled bilinearly to another `size` (height, width), in bands where they are many.
+    """
+    logits: list[Tensor] | Iterator[Tensor] = [output.logits]
+    if size is not None and tuple(output.logits.shape[-2:]) != size:
+        height, width = size
+        rows = max(1, BAND // (output.logits.shape[1] * width))
+        if rows < height:
+            logits = (band(output.logits, size, top, min(top + rows, height)) for top in range(0, height, rows))
+        else:
+            logits = [_scaled(output.logits, size)]
+    return np.concatenate([loop.strategy.predict(output._replace(logits=part))[0].cpu().numpy() for part in logits])
+
+
+def band(logits: Tensor, size: tuple[int, int], top: int, bottom: int) -> Tensor:
+    """Rows top..bottom of (1, C, h, w) scaled bilinearly to `size` (align_corners=False): (1, C, bottom - top, W)."""
+    height, width = logits.shape[2], size[1]
+    centre = (torch.arange(top, bottom, device=logits.device, dtype=torch.float32) + 0.5) * (height / size[0]) - 0.5
+    centre = centre.clamp(0, height - 1)
+    above = centre.floor().long()
+    below = (above + 1).clamp(max=height - 1)
+    share = (centre - above).view(-1, 1)
+    rows = logits[:, :, above] * (1 - share) + logits[:, :, below] * share  # (1, C, n, w)
+    return F.interpolate(rows, size=(bottom - top, width), mode="bilinear", align_corners=False)
+
+
+def _scaled(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """The logits at another size; where that is smaller, all of them count."""
+    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False, antialias=True)
+
+
 def describe(prediction: Prediction) -> str:
     """One line: the image, its classes, the files written."""
     note = f" ({prediction.note})" if prediction.note else ""
@@ -141,11 +210,7 @@ def describe(prediction: Prediction) -> str:
 
 
 def parse_size(text: str) -> Size:
-    """`full`, or the pixels of the shorter side.
-
-    Raises:
-        SettingError: anything else.
-    """
+    """`full`, or the pixels of the shorter side; anything else is a SettingError."""
     if text == "full":
         return "full"
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 8192:

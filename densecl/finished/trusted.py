@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from densecl.records.record import Record
 
 CODE = re.compile(r"[^(]*:[^(]*")  # the name in `file.py:Class(key=value)`
+# the option that names the classes of a section again; those of all other sections are of the strategy
+OPTIONS = {"backbone": "backbone", "backbone_values": "backbone", "data": "data-set", "stream": "data-set"}
 # settings whose value may hold a colon; a `kind` of task comes from a recipe of the user's, else it is refused there
 NOT_CODE = ("root", "weights", "loss_weights", "style", "device", "kind")
 
@@ -43,32 +45,46 @@ def read_run(folder: Path) -> "Record":
     return read_record(path)
 
 
-def trusted_settings(record: "Record", folder: Path, method: str | None = None) -> dict[str, Any]:
+def trusted_settings(
+    record: "Record",
+    folder: Path,
+    strategy: str | None = None,
+    backbone: str | None = None,
+    data_set: str | None = None,
+) -> dict[str, Any]:
     """The settings of a record, with each class that is not of the catalogue as the user names it.
 
-    Args:
-        record: of the run.
-        folder: of the run, for messages.
-        method: what the user typed, such as `mine.py:Mine+replay`; None if all classes are the catalogue's.
+    `strategy`, `backbone` and `data_set` are what the user typed, such as `mine.py:Mine+replay`; None if all such
+    classes are ours. `folder` is for messages.
 
     Raises:
-        RecordError: a class that `method` does not name, or whose source is not the recorded one.
-        SettingError: `method` is not what the record names.
+        RecordError: a class that is not named again, or whose source is not the recorded one.
+        SettingError: a name that the record does not have.
     """
-    recorded = {code[0] for text in _texts(record.settings) if (code := CODE.match(text))}
-    calls = parse(method) if method is not None else ()
-    typed = {_class_name(call.name): call.name for call in calls}
-    if unnamed := sorted(name for name in recorded if _class_name(name) not in typed):
+    names: dict[str, str] = {}
+    typed = {"strategy": strategy, "backbone": backbone, "data-set": data_set}
+    unnamed: dict[str, list[str]] = {}
+    for option, text in typed.items():
+        sections = {key: value for key, value in record.settings.items() if OPTIONS.get(key, "strategy") == option}
+        recorded = sorted({code[0] for value in _texts(sections) if (code := CODE.match(value))})
+        calls = parse(text) if text is not None else ()
+        again = {_class_name(call.name): call.name for call in calls}
+        if any(_class_name(name) not in again for name in recorded):
+            unnamed[option] = recorded
+            continue
+        names |= {name: again[_class_name(name)] for name in recorded}
+        used = getattr(record, option, "+".join(map(_class_name, recorded)) or "data sets of densecl")
+        for call in calls:
+            if call.name not in (*map(names.get, recorded), *used.split("+")):
+                raise SettingError(f"--{option} {text}: {folder} was made with {used}", "correct or omit it")
+            if call.arguments:
+                raise SettingError(f"--{option} {text}: {folder} has its own values", f"write {call.name} alone")
+    if unnamed:
+        listed = ", ".join(name for recorded in unnamed.values() for name in recorded)
         raise RecordError(
-            f"{folder} was made with {', '.join(unnamed)}, and code that a record names is not run",
-            f"if you trust it, name it: --strategy {'+'.join(sorted(recorded))}",
+            f"{folder} was made with {listed}, and code that a record names is not run",
+            "if you trust it, name it: " + " ".join(f"--{option} {'+'.join(each)}" for option, each in unnamed.items()),
         )
-    names = {name: typed[_class_name(name)] for name in recorded}
-    for call in calls:
-        if call.name not in (*names.values(), *record.strategy.split("+")):
-            raise SettingError(f"--strategy {method}: {folder} was made with {record.strategy}", "correct or omit it")
-        if call.arguments:
-            raise SettingError(f"--strategy {method}: {folder} has its own values", f"write {call.name} alone")
     sources = record.environment.get("sources")
     for name in names.values():
         expected = sources.get(_class_name(name)) if isinstance(sources, dict) else None

@@ -15,11 +15,11 @@ from densecl.check.tiny import tiny_loop, tiny_scenario
 from densecl.cli import main
 from densecl.data.decode import find_photos, read_photo
 from densecl.errors import DataError
+from densecl.finished import predict as predictor
 from densecl.finished.overlay import outline, overlay, percent, shares
 from densecl.finished.predict import unique_names
 from densecl.models.network import Output
 from densecl.records.record import read_record
-from densecl.runner import predictor
 from densecl.runner.methods import parse_method
 from tiny_runs import refused, run_words
 

@@ -7,6 +7,7 @@ import pytest
 
 from densecl.cli import main
 from densecl.errors import RecordError, SettingError
+from densecl.finished.judge import kept_network
 from densecl.finished.trusted import read_run, trusted_settings
 from tiny_runs import refused, run_words
 
@@ -53,7 +54,8 @@ def test_code_that_a_record_names_is_not_imported(run_copy, mark, capsys, monkey
             refused(capsys, words, run_copy, "'settings.stream.tasks.0.kind' cannot be")
         else:
             line = refused(capsys, words, run_copy, code, "code that a record names is not run")
-            assert f"--strategy {code}" in line
+            option = {"backbone": "--backbone", "data": "--data-set"}.get(key, "--strategy")
+            assert line.endswith(f"name it: {option} {code}\n")
     assert main(["inspect", str(run_copy)]) == 0
     assert main(["bank", str(run_copy)]) == 2
     assert not mark.exists()
@@ -103,6 +105,45 @@ def test_a_class_whose_source_has_changed_is_refused(own_run, capsys):
     folder, file = own_run
     file.write_text(file.read_text() + "# changed\n")
     refused(capsys, ["evaluate", folder, "--strategy", f"{file}:Mine"], file, "is not the source")
+
+
+OWN = """from densecl.data.sets.voc import VOC
+from densecl.models.backbones.bisenet import BiSeNet
+from densecl import Strategy
+class Body(BiSeNet):
+    pass
+class Images(VOC):
+    pass
+class Method(Strategy):
+    pass
+"""
+
+
+def test_a_backbone_and_a_data_set_of_ones_own_are_named_again_too(voc, tmp_path, capsys):
+    file, other = tmp_path / "own.py", tmp_path / "copy.py"
+    file.write_text(OWN)
+    words = run_words(voc, tmp_path / "own", "--quiet", "--set", f"data.name={file}:Images", strategy=f"{file}:Method")
+    words[words.index("--backbone") + 1] = words[words.index("--backbone") + 1].replace("bisenet", f"{file}:Body")
+    assert main(words) == 0
+    folder = next((tmp_path / "own").rglob("result.json")).parent
+    shutil.copy(file, other)
+    file.unlink()  # only the copy is there
+    capsys.readouterr()
+    recorded = [f"--strategy {file}:Method", f"--backbone {file}:Body", f"--data-set {file}:Images"]
+    refused(capsys, ["evaluate", folder], *recorded)
+    refused(capsys, ["evaluate", folder, "-s", f"{other}:Method"], " ".join(recorded[1:]))
+    named = ["-s", f"{other}:Method", "--backbone", f"{other}:Body", "--data-set", f"{other}:Images"]
+    assert main(["evaluate", str(folder), "--json", *named]) == 0
+    expected = read_run(folder).steps[-1].evaluations[0].confusion
+    assert json.loads(capsys.readouterr().out)["confusion"] == expected
+    picture = next((folder / "pictures").glob("*.png"))
+    assert main(["predict", str(folder), str(picture), "-q", "-o", str(tmp_path / "o"), *named]) == 0
+    own = {"strategy": f"{other}:Method", "backbone": f"{other}:Body", "data_set": f"{other}:Images"}
+    assert kept_network(folder, 1, **own)[0].n_outputs == 21
+    refused(capsys, ["evaluate", folder, *named[:3], "unet", *named[4:]], f"--backbone {file}:Body")
+    refused(capsys, ["evaluate", folder, *named[:5], f"{other}:Images(a=1)"], "has its own values")
+    other.write_text(OWN + "# changed\n")
+    refused(capsys, ["evaluate", folder, *named], other, "is not the source")
 
 
 def test_a_strategy_that_the_run_did_not_use_is_refused(own_run, run_copy, mark, capsys):

@@ -7,12 +7,13 @@ import json
 import math
 import os
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
-from densecl.errors import RecordError
+from densecl.errors import RecordError, SettingError
 from densecl.files import write_text
 from densecl.settings.faults import first_fault, one_line, shown
 
@@ -20,6 +21,9 @@ SCHEMA = 1
 FILE_NAME = "result.json"
 APART = ".apart"  # a folder with this file is left out of tables of the folders above it
 UNHASHED = ("data.root", "loader", "device")  # settings that must not change the numbers, hence not in a run's hash
+# names of a record that options use as keys
+OWN = ("benchmark", "strategy", "backbone", "seed", "status", "hash", "densecl", "resumable", "oracle")
+ENVIRONMENT = "environment."
 
 
 def plain(value: Any) -> Any:
@@ -212,6 +216,33 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+def facts(record: Record) -> dict[str, Any]:
+    """Values under dotted keys: settings (`training.lr`), `environment.torch`, and the names in `OWN`."""
+    own = {key: getattr(record, key) for key in OWN}
+    return flatten(record.settings) | flatten(record.environment, ENVIRONMENT) | own
+
+
+def resolve(name: str, known: set[str], option: str) -> str:
+    """The full key of a name: itself, or the only key that ends in it (`setting` is `stream.setting`).
+
+    A setting goes before a key of the environment that ends alike. Messages name the `option`, such as `--filter`.
+    """
+    if name in known:
+        return name
+    matches = sorted(key for key in known if key.endswith(f".{name}"))
+    preferred = [key for key in matches if not key.startswith(ENVIRONMENT)] or matches
+    if len(preferred) == 1:
+        return preferred[0]
+    if matches:
+        listed = f"{', '.join(matches[:-1])} or {matches[-1]}"
+        raise SettingError(f"{option}: '{name}' could be {listed}", "write one of them")
+    parts = [key.split(".") for key in known]
+    endings = {".".join(words[start:]) for words in parts for start in range(len(words))}
+    near = get_close_matches(name, sorted(endings), n=1, cutoff=0.6)
+    hint = f"did you mean '{near[0]}'?" if near else "densecl inspect RUN lists the settings of a run"
+    raise SettingError(f"{option}: no run has a key '{name}'", hint)
 
 
 def _number_or_none(value: Any) -> bool:

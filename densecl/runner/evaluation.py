@@ -74,12 +74,6 @@ def count(loop: Loop, head: int, batch: int, workers: int = 0) -> Metrics:
     return metrics
 
 
-def confusion(loop: Loop, step: int, batch: int, workers: int = 0) -> np.ndarray:
-    """(n, n) counts after a step of a class-incremental stream: true label by predicted label, over all its labels."""
-    [heads] = loop.stream.evaluations(step)
-    return confusion_of(loop.stream, heads, [count(loop, head, batch, workers) for head in heads])
-
-
 def confusion_of(stream: Stream, heads: Sequence[int], counts: Sequence[Metrics]) -> np.ndarray:
     """Add up the counts of heads, each over labels of its own, in one matrix over all labels of the stream."""
     n = len(stream.class_names)

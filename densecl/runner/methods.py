@@ -1,17 +1,13 @@
 """The strategy and the plugins that a text such as `mib+replay(memory=100)` names."""
 
-import contextlib
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
-
-from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from typing import Any, TypeVar
 
 from densecl.errors import SettingError, SpecError, UnknownNameError
-from densecl.settings.arguments import resolve
+from densecl.settings.arguments import check_arguments, resolve
 from densecl.settings.catalogue import known, load_class, source_hash, strategy_recipes
 from densecl.settings.grammar import Call, parse
 from densecl.settings.recipe import RunSettings, SectionOverlay, StrategyRecipe
@@ -24,20 +20,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Part:
-    """One named part of a method: a strategy, one of our plugins, or a stock Avalanche plugin.
+    """One named part of a method: a strategy, one of our plugins, or a stock Avalanche plugin."""
 
-    Attributes:
-        name: in folder names and tables. reference: the text that finds it again.
-        values: hyper-parameters given so far. recipe: None for a class from a user's file.
-        source: hash of the user's file, so that an edited method is another run; empty for packaged ones.
-    """
-
-    name: str
-    reference: str
+    name: str  # in folder names and tables
+    reference: str  # the text that finds it again
     cls: type
-    values: dict[str, Any] = field(default_factory=dict)
-    recipe: StrategyRecipe | None = None
-    source: str = ""
+    values: dict[str, Any] = field(default_factory=dict)  # hyper-parameters given so far
+    recipe: StrategyRecipe | None = None  # None for a class from a user's file
+    source: str = ""  # hash of that file, so that an edited method is another run
 
     @property
     def stock(self) -> bool:
@@ -54,8 +44,8 @@ class Part:
 
     def resolved(self) -> dict[str, Any]:
         """All hyper-parameters, checked."""
-        if self.stock:
-            return _stock_arguments(self)
+        if self.stock:  # its annotations are Avalanche's
+            return check_arguments(self.cls, self.values, self.name, strict=False)
         return resolve(self.cls, Strategy if issubclass(self.cls, Strategy) else Plugin, self.values, self.name)
 
 
@@ -186,30 +176,3 @@ def check_fits(method: Method, settings: RunSettings) -> None:
             f"{part.name} learns a sequence of tasks, and {benchmark} is one task whose classes arrive over time",
             "use a benchmark of several tasks, such as shapes-3tasks",
         )
-
-
-def _stock_arguments(part: Part) -> dict[str, Any]:
-    """Arguments of a stock plugin's constructor, checked by name."""
-    signature = inspect.signature(part.cls)
-    names = [name for name, p in signature.parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    for key in part.values:
-        if key not in names:
-            raise UnknownNameError(f"argument of {part.name}", key, names)
-    needed = [name for name in names if signature.parameters[name].default is inspect.Parameter.empty]
-    if missing := [name for name in needed if name not in part.values]:
-        raise SettingError(f"{part.name} needs a value for '{missing[0]}'", f"write {part.name}({missing[0]}=...)")
-    hints: dict[str, Any] = {}
-    with contextlib.suppress(NameError, TypeError):  # annotations that cannot be read are not checked
-        hints = get_type_hints(part.cls.__init__)
-    return {key: _typed(f"{part.name}.{key}", value, hints.get(key, Any)) for key, value in part.values.items()}
-
-
-def _typed(name: str, value: Any, kind: Any) -> Any:
-    """Convert a value to the type of its annotation, where that can be read."""
-    try:
-        return TypeAdapter(kind, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value)
-    except PydanticUserError:  # an annotation of a kind that has a configuration of its own, or none at all
-        return value
-    except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        raise SettingError(f"{name} cannot be {value!r}: {fault['msg'].lower()}") from error

@@ -67,8 +67,11 @@ def resolve(cls: type, stop: type, values: dict[str, Any], name: str) -> dict[st
         raise SettingError(f"{name}.{key} cannot be {fault['input']!r}: {fault['msg'].lower()}") from error
 
 
-def check_arguments(cls: type, arguments: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Arguments of a constructor, with lists as tuples, compared with its signature."""
+def check_arguments(cls: type, arguments: Mapping[str, Any], name: str, *, strict: bool = True) -> dict[str, Any]:
+    """Arguments of a constructor, with lists as tuples, compared with its signature.
+
+    Not `strict`, values are converted, and annotations that cannot be read are not looked at.
+    """
     parameters = inspect.signature(cls).parameters
     known = {key: p for key, p in parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
     for key, parameter in known.items():
@@ -81,9 +84,11 @@ def check_arguments(cls: type, arguments: Mapping[str, Any], name: str) -> dict[
         value = tuple(value) if isinstance(value, list) else value
         try:
             kind = get_type_hints(cls.__init__).get(key, Any)
-            checked[key] = TypeAdapter(kind).validate_python(value, strict=True)
+            checked[key] = TypeAdapter(kind).validate_python(value, strict=strict)
         except (NameError, PydanticUserError) as error:
-            raise SettingError(f"{name}: the annotation of '{key}' cannot be read: {error}") from error
+            if strict:
+                raise SettingError(f"{name}: the annotation of '{key}' cannot be read: {error}") from error
+            checked[key] = value
         except ValidationError as error:
             problem = error.errors()[0]["msg"]
             raise SettingError(f"{name} has {key}={value!r}", f"{problem[0].lower()}{problem[1:]}") from error

@@ -7,9 +7,8 @@ from dataclasses import replace
 from typing import Any, TypeGuard
 
 from densecl.errors import RecordError, SettingError, UnknownNameError
-from densecl.records.keys import facts, resolve
 from densecl.records.layout import clean, method_name
-from densecl.records.record import Record, plain
+from densecl.records.record import Record, facts, plain, resolve
 from densecl.settings.grammar import format_value, parse_value
 from densecl.tables.table import Row, Table
 
@@ -29,7 +28,7 @@ PARTS = ("base", "added")  # other names of the columns of class ranges, whateve
 def chosen(records: Sequence[Record], conditions: Sequence[str]) -> list[Record]:
     """The records that meet all conditions, such as `setting=disjoint`. One without the key meets `!=` alone.
 
-    `strategy` is met with or without arguments. Keys are those of `densecl.records.keys.facts`.
+    `strategy` is met with or without arguments. Keys are those of `densecl.records.record.facts`.
     """
     left = [(record, facts(record)) for record in records]
     known = {key for _, values in left for key in values}

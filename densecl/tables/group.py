@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from densecl.records.keys import resolve
 from densecl.records.layout import UPPER_BOUND
-from densecl.records.record import UNHASHED, Record, flatten, identity
+from densecl.records.record import UNHASHED, Record, flatten, identity, resolve
 from densecl.settings.grammar import format_value
 
 Unit = tuple[Any, ...]  # the seed, then a text for each setting that is averaged over

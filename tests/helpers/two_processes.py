@@ -15,7 +15,7 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from densecl.check.tiny import TRAINING, tiny_backbone, tiny_loop, tiny_network, tiny_stream
-from densecl.runner.evaluation import confusion, evaluate
+from densecl.runner.evaluation import evaluate
 from densecl.runner.methods import parse_method
 from densecl.settings.recipe import LaterSettings
 from densecl.streams.samples import UNCOUNTED
@@ -131,7 +131,7 @@ def counted(loop, step):
     """What an evaluation counts: pixels by truth and prediction, of a sequence the scores of each task."""
     if loop.scenario.stream.kind == "tasks":
         return [list(found.metrics.values()) for found in evaluate(loop, step, 3)]
-    return confusion(loop, step, 3).tolist()
+    return evaluate(loop, step, 3)[0].confusion
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from safetensors.torch import save
 
 from densecl.check.tiny import tiny_backbone, tiny_loop, tiny_network, tiny_sequence
 from densecl.models import Network, UNet
-from densecl.runner.keep import file_bytes, stored
+from densecl.runner.keep import stored
 from densecl.runner.methods import parse_method
 from densecl.strategies.storage import counts, formula_bytes, numbers
 from size_formulas import MIB, rounded_total
@@ -15,16 +15,6 @@ from size_formulas import MIB, rounded_total
 @pytest.fixture(autouse=True)
 def _one_thread(one_thread):
     pass
-
-
-def test_the_size_of_a_file_is_that_of_the_file():
-    tensors = {
-        "b.x": torch.zeros(3, 5),
-        "a": torch.zeros(7, dtype=torch.uint8),
-        "n": torch.tensor(3),
-        "e": torch.zeros(0),
-    }
-    assert file_bytes(tensors) == len(save(tensors))
 
 
 @pytest.mark.parametrize(

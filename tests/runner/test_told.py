@@ -10,7 +10,7 @@ from densecl.check.tiny import IMAGES, TinyImages, tiny_loop, tiny_scenario
 from densecl.cli import main
 from densecl.errors import SettingError
 from densecl.records.record import read_record
-from densecl.runner.evaluation import class_metrics, confusion
+from densecl.runner.evaluation import class_metrics, evaluate
 from densecl.runner.methods import parse_method
 from densecl.runner.plan import make_plan
 from densecl.streams import protocol
@@ -74,7 +74,7 @@ def test_scores_are_over_the_labels_of_the_stream():
     seen = iter([samples[i].target for samples in scenario.tests for i in range(len(samples))])
     # of void, anything
     loop.strategy.predict = lambda output: torch.stack([next(seen) for _ in output.logits]).long() % 255
-    matrix = confusion(loop, 2, 4)
+    matrix = np.array(evaluate(loop, 2, 4)[0].confusion)
     number = protocol.arrival(STEPS)
     wanted = np.zeros(5, dtype=int)
     for step in STEPS:

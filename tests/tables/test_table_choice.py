@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from densecl.errors import RecordError, SettingError, SpecError, UnknownNameError
-from densecl.records.keys import resolve
+from densecl.records.record import resolve
 from densecl.settings.grammar import format_value
 from densecl.tables.choose import choose_columns, chosen, sort_rows
 from densecl.tables.table import rows

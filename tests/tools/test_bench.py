@@ -134,7 +134,7 @@ def test_both_reference_loops_count_what_the_confusion_matrix_counts():
 def test_the_bare_evaluation_counts_what_ours_counts(tmp_path):
     from bench.harness import SMALL_BACKBONE, bare_evaluation
     from densecl.runner.build import build_loop, build_network, build_scenario
-    from densecl.runner.evaluation import confusion
+    from densecl.runner.evaluation import evaluate
     from densecl.runner.plan import make_plan
     from densecl.streams.samples import TestSamples
 
@@ -145,10 +145,10 @@ def test_the_bare_evaluation_counts_what_ours_counts(tmp_path):
     scenario = replace(scenario, tests=(samples,))
     loop = build_loop(plan, scenario, build_network(plan.settings))
     loop.enter(scenario.stream.steps[0])
-    ours = confusion(loop, 0, 4)
+    ours = torch.tensor(evaluate(loop, 0, 4)[0].confusion)
     bare = bare_evaluation(loop, samples, n, 4)
     assert ours.sum() > 0
-    assert torch.equal(torch.from_numpy(ours), bare)
+    assert torch.equal(ours, bare)
 
 
 def test_the_textbook_forms_of_labels_and_bits_give_what_ours_give():

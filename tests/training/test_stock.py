@@ -105,14 +105,14 @@ def test_early_stopping_ends_a_step_when_the_held_out_images_get_no_better(monke
 
 def test_the_held_out_score_is_the_mean_iou_of_the_images_that_are_evaluated():
     from densecl.check.tiny import TinyImages
-    from densecl.runner.evaluation import confusion
+    from densecl.runner.evaluation import evaluate
 
     train = TinyImages(24, seed=1)
     scenario = class_incremental(
         train, TinyImages(8, seed=2), ((1, 2), (3,), (4,)), presence=train.presence(), validation=0.25
     )
     loop, _ = trained(scenario=scenario)
-    matrix = torch.from_numpy(confusion(loop, 1, 4))[:4, :4].double()  # labels learnt by step 1
+    matrix = torch.tensor(evaluate(loop, 1, 4)[0].confusion)[:4, :4].double()  # labels learnt by step 1
     hits = matrix.diagonal()
     iou = hits / (matrix.sum(0) + matrix.sum(1) - hits)
     assert stock.held_out_miou(loop) == pytest.approx(float(iou.nanmean()))

@@ -14,7 +14,7 @@ from densecl.losses import cross_entropy
 from densecl.models.network import Network, Output
 from densecl.runner.build import build_loop, build_network, build_scenario
 from densecl.runner.checkpoint import Checkpoints
-from densecl.runner.evaluation import confusion
+from densecl.runner.evaluation import evaluate
 from densecl.runner.plan import Plan, make_plan
 from densecl.seeding import derive
 from densecl.streams.samples import TestSamples
@@ -85,7 +85,7 @@ def measure(
         loops[0]._scenario, batch = replace(scenario, tests=(samples,)), plan.settings.evaluation.batch
         yield bench.compare(
             f"evaluation, {len(samples)} images of shapes15-5",
-            Form("our evaluation", lambda: confusion(loops[0], 0, batch)),
+            Form("our evaluation", lambda: evaluate(loops[0], 0, batch)),
             Form("bare PyTorch loop", lambda: bare_evaluation(loops[0], samples, n, batch)),
             COST,
         )

@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, TypeVar
 
-from densecl.errors import SettingError, SpecError, UnknownNameError
+from densecl.errors import SettingError, SpecError
 from densecl.settings.arguments import check_arguments, resolve
 from densecl.settings.catalogue import known, load_class, source_hash, strategy_recipes
 from densecl.settings.grammar import Call, parse

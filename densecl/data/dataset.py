@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 VOID = 255
-DEFAULT_MEMORY = 1 << 30
 
 File = str | os.PathLike[str]
 Progress = Callable[[int, int], None]  # called with (done, total)
@@ -193,14 +192,6 @@ class DenseDataset:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, {self.split!r}, {len(self)} images, {str(self.root)!r})"
 
-    def image_path(self, i: int) -> Path:
-        """The file of image `i`."""
-        return Path(self.image_files[i])
-
-    def mask_path(self, i: int) -> Path:
-        """The file of mask `i`."""
-        return Path(self.mask_files[i])
-
     @property
     def code(self) -> str:
         """Hash of a user's own class, with its settings; empty for a packaged one."""
@@ -271,19 +262,17 @@ class DenseDataset:
         plain._set_labels({})
         return plain
 
-    def fits_in_memory(self, limit_bytes: int = DEFAULT_MEMORY) -> bool:
+    def fits_in_memory(self, limit_bytes: int) -> bool:
         """True if all samples, decoded, would take at most `limit_bytes`, if all were as large as the first."""
         if not len(self):
             return True
         height, width = self.image_size(0)
         return len(self) * 4 * height * width <= limit_bytes  # 3 bytes of image and 1 of mask for each pixel
 
-    def cached(self, limit_bytes: int = DEFAULT_MEMORY) -> Self:
-        """A copy that keeps samples in memory once read (change none in place); itself when it would not fit."""
-        if self._samples is not None or not self.fits_in_memory(limit_bytes):
-            return self
+    def cached(self) -> Self:
+        """A copy that keeps samples in memory once read (change none in place)."""
         keeping = copy.copy(self)
-        vars(keeping)["_samples"] = [None] * len(self)
+        keeping._samples = [None] * len(self)
         return keeping
 
     def __getstate__(self) -> dict[str, Any]:  # copies, in other processes too, start without samples

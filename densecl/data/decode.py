@@ -34,10 +34,7 @@ UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.err
 
 
 def read_indices(path: Location) -> np.ndarray:
-    """Decode a mask to its ids, palette indices or grey values: (H, W) uint8, contiguous and writable.
-
-    DataError if the file is missing, no readable image, or holds colours.
-    """
+    """Decode a mask to its ids, palette indices or grey values: (H, W) uint8, contiguous and writable."""
     try:
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - a Path would cost as much as the read
             pixels = _plain_png(file.read())
@@ -73,10 +70,7 @@ class Photo(NamedTuple):
 
 
 def read_rgb(path: Location, *, upright: bool = True) -> np.ndarray:
-    """Decode an image file to (H, W, 3) uint8 RGB; `upright=False` leaves its pixels as they are stored.
-
-    DataError if the file is missing, damaged, no image, or holds values that are no colours.
-    """
+    """Decode an image file to (H, W, 3) uint8 RGB; `upright=False` leaves its pixels as they are stored."""
     try:
         with Image.open(path) as image:
             return _pixels(image, path, upright)
@@ -145,17 +139,10 @@ def orientation(image: Image.Image) -> int:
 
 
 def present(mask: np.ndarray) -> np.ndarray:
-    """(256,) bool: the ids that occur in a mask, (H, W) uint8, contiguous.
-
-    Labels come in long runs, so only the 8-byte words that differ from the word before them are looked at.
-    """
-    flat = mask.reshape(-1)
-    occurs = np.zeros(256, dtype=bool)
-    whole = flat.size // 8 * 8
-    occurs[flat[whole:]] = True
-    words = flat[:whole].view(np.uint64)
-    occurs[words[:1].view(np.uint8)] = True
-    occurs[words[1:][words[1:] != words[:-1]].view(np.uint8)] = True
+    """(256,) bool: the ids that occur in a mask, (H, W) uint8."""
+    flat, occurs = mask.reshape(-1), np.zeros(256, dtype=bool)
+    occurs[flat[:1]] = True
+    occurs[flat[1:][flat[1:] != flat[:-1]]] = True  # labels come in long runs: few pixels differ from the one before
     return occurs
 
 

@@ -22,7 +22,7 @@ from densecl.errors import SettingError, UnknownNameError
 Transform = Callable[[Tensor, Tensor, np.random.Generator], tuple[Tensor, Tensor]]
 Size = int | tuple[int, int]  # side of a square, or (height, width), in pixels
 AUGMENTATIONS = ("none", "flip", "reference", "rescale", "crop", "jitter", "rotation", "rotation+jitter")
-IMAGENET_MEAN = (124, 116, 104)  # a pixel of padding is zero after normalisation
+IMAGENET_MEAN = (124, 116, 104)  # of padding, whose mask is void: zero after normalisation
 _NEAREST = InterpolationMode.NEAREST_EXACT
 
 
@@ -39,7 +39,7 @@ class Box(NamedTuple):
 class Compose:
     """Several transforms, one after the other."""
 
-    transforms: Sequence[Transform] = ()
+    transforms: Sequence[Transform]
 
     def __call__(self, image: Tensor, mask: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Apply all."""
@@ -96,7 +96,7 @@ class RandomResizedCrop:
 
 @dataclasses.dataclass(frozen=True)
 class RandomRescaleCrop:
-    """Rescale at random and cut `size` out at random; what the image does not fill is padding.
+    """Rescale at random (log-uniformly) and cut `size` out at random; what the image does not fill is padding.
 
     The box that will be seen is cut out first and resized alone, so the cost does not grow with the factor; its place
     is rounded to whole pixels of the original.
@@ -104,8 +104,6 @@ class RandomRescaleCrop:
 
     size: Size
     scale: tuple[float, float] = (0.5, 2.0)
-    log_uniform: bool = True
-    fill: tuple[int, int, int] = IMAGENET_MEAN  # RGB of padding; its mask is void
 
     def __call__(self, image: Tensor, mask: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Rescale and cut both alike."""
@@ -114,16 +112,13 @@ class RandomRescaleCrop:
         image, mask = _crop_and_resize(image, mask, box, seen)
         if seen == crop:
             return image, mask
-        canvas = image.new_tensor(self.fill)[:, None, None].repeat(1, *crop)  # (3, crop height, crop width)
-        labels = mask.new_full(crop, VOID)
-        canvas[:, top : top + seen[0], left : left + seen[1]] = image
-        labels[top : top + seen[0], left : left + seen[1]] = mask
-        return canvas, labels
+        padding = [left, top, crop[1] - left - seen[1], crop[0] - top - seen[0]]
+        labels = F.pad_mask(mask[None], padding, fill=VOID)[0]
+        return F.pad_image(image, padding, fill=list(IMAGENET_MEAN)), labels
 
     def draw(self, height: int, width: int, rng: np.random.Generator) -> tuple[Box, tuple[int, int], tuple[int, int]]:
         """The box that is seen of an image, its (height, width) after rescaling, and its (top, left) in the crop."""
-        low, high = self.scale
-        factor = math.exp(rng.uniform(math.log(low), math.log(high))) if self.log_uniform else rng.uniform(low, high)
+        factor = math.exp(rng.uniform(*map(math.log, self.scale)))
         tall, wide = _pair(self.size)
         rows, columns = _window(height, tall, factor, rng), _window(width, wide, factor, rng)
         box = Box(rows[0], columns[0], rows[1], columns[1])
@@ -135,12 +130,11 @@ class RandomRotation:
     """Turn about the centre by an angle drawn from -degrees..degrees; corners that come into view are padding."""
 
     degrees: float = 15.0
-    fill: tuple[int, int, int] = IMAGENET_MEAN  # RGB of padding; its mask is void
 
     def __call__(self, image: Tensor, mask: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Turn both by the same angle."""
         angle = rng.uniform(-self.degrees, self.degrees)
-        turned = F.rotate_image(image, angle, interpolation=InterpolationMode.BILINEAR, fill=list(self.fill))
+        turned = F.rotate_image(image, angle, interpolation=InterpolationMode.BILINEAR, fill=list(IMAGENET_MEAN))
         labels = F.rotate_image(mask[None], angle, interpolation=InterpolationMode.NEAREST, fill=[VOID])[0]
         return turned, labels
 

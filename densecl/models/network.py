@@ -86,11 +86,6 @@ class Network(nn.Module):
         heads = factory(self.backbone.channels, self.backbone.auxiliary_channels)
         self.heads = cast(Heads, heads.to(self._device))  # TaskHeads has the interface of Heads
 
-    def by_task(self) -> None:
-        """Have heads by task from now on; to be called before the first outputs."""
-        if not isinstance(self.heads, TaskHeads):
-            self.make_heads(TaskHeads)
-
     def collect(self, maps: Iterable[str]) -> None:
         """Have outputs carry further maps ("raw"), where the backbone has them; before any copy or compilation."""
         for name in maps:

@@ -81,7 +81,7 @@ def first_step_key(plan: Plan, scenario: Scenario) -> str:
     images = scenario.experiences[0].images
     reader = scenario.training.readers[0]
     content = {
-        "images": [reader.image_path(int(i)).name for i in images.indices],
+        "images": [Path(reader.image_files[i]).name for i in images.indices],
         "indices": hashlib.sha256(images.indices.tobytes()).hexdigest(),
         "labels": images.table.tolist(),
         "data": s.data.model_dump(mode="json", exclude={"root"}),

@@ -1,5 +1,6 @@
 """Replay of real images of earlier steps, with the labels they had then."""
 
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -86,7 +87,7 @@ class Replay(Plugin):
         samples, size = strategy.scenario.training, 0
         for step, position in self.keys:
             index, reader = int(samples.steps[step].indices[position]), samples.readers[step]
-            size += sum(path(index).stat().st_size for path in (reader.image_path, reader.mask_path))
+            size += sum(Path(files[index]).stat().st_size for files in (reader.image_files, reader.mask_files))
         return size
 
     def state_dict(self) -> dict[str, object]:

@@ -33,14 +33,10 @@ def inspect(dataset: DenseDataset, presence: np.ndarray) -> list[Finding]:
     `presence`, (N, 256) bool, holds the labels of each mask.
     """
     split = dataset.split
-    if dataset.name != "voc":
+    if dataset.name != "voc" or len(dataset) != (TRAIN_IMAGES if split == "train" else TEST_IMAGES):
         return []
-    if split == "train" and len(dataset) == TRAIN_IMAGES:
-        wrong, total = differing_train(presence), sum(map(len, TRAIN.values()))
-    elif split in ("val", "test") and len(dataset) == TEST_IMAGES:
-        wrong, total = differing_test(presence), len(TEST)
-    else:
-        return []
+    wrong = differing_train(presence) if split == "train" else differing_test(presence)
+    total = sum(map(len, TRAIN.values())) if split == "train" else len(TEST)
     if not wrong:
         return [Finding("ok", split, f"counts of images in each step equal the published ones ({total} streams)")]
     hint = "; these are other lists or masks than the field's: delete the data and get it again"

@@ -4,8 +4,6 @@ A kind of task is one class in one file, `densecl/tasks/KIND.py`, or a class of 
 `mine.py:MyTask`. Packaged files import torch where they need it, so that recipes can be read without it.
 """
 
-import hashlib
-import inspect
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -13,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self, get_origin, get_type_hints
 
 from densecl.errors import SettingError
+from densecl.settings.catalogue import source_hash
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -49,11 +48,9 @@ class Metrics(Protocol):
 
         The image, (B, 3, H, W) uint8, is as it was before `Task.prepare`.
         """
-        ...
 
     def compute(self) -> dict[str, Any]:
         """The scores by name, as records keep them."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -119,8 +116,7 @@ class Task:
     @classmethod
     def source(cls) -> str:
         """Hash of the file of a user's class, so that an edited task is another run; empty for packaged kinds."""
-        packaged = cls.__module__.startswith("densecl.")
-        return "" if packaged else hashlib.sha256(Path(inspect.getfile(cls)).read_bytes()).hexdigest()[:12]
+        return source_hash(cls)
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def test_merged_list_is_both_sets_without_val(tmp_path, voc):
     assert dataset.source == "train_aug.txt + SegmentationClassAug"
     assert np.unique(dataset.read(3).mask).tolist() == [0, 3]
     assert np.unique(dataset.read(0).mask).tolist() == [0, 1, 2, 255]  # VOC's own mask wins: it has borders
-    with Image.open(dataset.mask_path(3)) as image:
+    with Image.open(dataset.mask_files[3]) as image:
         assert image.mode == "P"
         assert image.getpalette()[3:6] == [128, 0, 0]
     assert not [p for p in (voc / "SegmentationClassAug").iterdir() if p.suffix != ".png"]

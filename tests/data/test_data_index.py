@@ -1,5 +1,7 @@
 """The class index says what the masks hold, and keeps its answer only as long as it is true."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -55,7 +57,7 @@ def test_second_call_does_not_scan(voc, monkeypatch):
 def test_a_changed_mask_is_noticed(voc):
     dataset = VOC(voc, "train")
     assert not class_index(dataset)[2, 9]
-    palette_mask(dataset.mask_path(2), np.full((6, 8), 9, np.uint8))
+    palette_mask(Path(dataset.mask_files[2]), np.full((6, 8), 9, np.uint8))
     assert np.flatnonzero(class_index(dataset)[2]).tolist() == [9]
 
 

@@ -35,8 +35,8 @@ def test_voc_sample_is_the_image_in_rgb_and_the_indices_of_the_mask(voc):
     expected[1:3], expected[3], expected[4, 2:5] = 1, 255, 2
     np.testing.assert_array_equal(sample.mask.numpy(), expected)
     np.testing.assert_array_equal(dataset.read_mask(1), expected)
-    assert dataset.image_path(1) == voc / "JPEGImages" / "2007_train_1.png"
-    assert dataset.mask_path(0) == voc / "SegmentationClass" / "2007_train_0.png"
+    assert Path(dataset.image_files[1]) == voc / "JPEGImages" / "2007_train_1.png"
+    assert Path(dataset.mask_files[0]) == voc / "SegmentationClass" / "2007_train_0.png"
 
 
 def test_voc_has_twenty_classes_in_official_order(voc):
@@ -68,7 +68,7 @@ def test_train_uses_the_augmented_list_and_masks_when_both_exist(voc, style):
     shutil.copytree(voc / "SegmentationClass", voc / "SegmentationClassAug")
     dataset = VOC(voc, "train")
     assert dataset.ids == tuple(names)
-    assert dataset.mask_path(3) == voc / "SegmentationClassAug" / "2007_val_0.png"
+    assert Path(dataset.mask_files[3]) == voc / "SegmentationClassAug" / "2007_val_0.png"
     assert dataset.source == "train_aug.txt + SegmentationClassAug"
     assert VOC(voc, "val").source == "val.txt + SegmentationClass"
 
@@ -96,16 +96,14 @@ def test_cached_samples_are_decoded_once_and_equal(voc):
     assert dataset.read(2) is first
     assert torch.equal(first.image, plain.image)
     np.testing.assert_array_equal(dataset.read_mask(2), plain.mask.numpy())
-    assert dataset.cached() is dataset
     assert (dataset.ids, dataset.name) == (VOC(voc, "train").ids, "voc")
     assert torch.equal(pickle.loads(pickle.dumps(dataset)).read(2).image, plain.image)
 
 
-def test_a_data_set_that_does_not_fit_is_not_cached(voc):
+def test_a_data_set_fits_in_memory_by_its_decoded_size(voc):
     dataset = VOC(voc, "train")
     assert dataset.fits_in_memory(3 * 4 * 6 * 8)
     assert not dataset.fits_in_memory(3 * 4 * 6 * 8 - 1)
-    assert dataset.cached(100) is dataset
 
 
 # what a file may look like -------------------------------------------------------------------------------------------

@@ -140,13 +140,12 @@ def test_rescaling_down_pads_with_void_and_the_mean():
     assert new[:, labels == 255].T.unique(dim=0).tolist() == [[124, 116, 104]]
 
 
-@pytest.mark.parametrize("log_uniform", [True, False])
-def test_factors_are_uniform_or_log_uniform_and_every_pixel_is_seen(log_uniform):
-    transform = RandomRescaleCrop(64, (0.5, 2.0), log_uniform)
+def test_factors_are_log_uniform_and_every_pixel_is_seen():
+    transform = RandomRescaleCrop(64, (0.5, 2.0))
     rng = np.random.default_rng(0)
     drawn = [transform.draw(128, 128, rng) for _ in range(2000)]
     factor = np.array([seen[0] / box.height for box, seen, _ in drawn])  # 64 / box height
-    position = np.log2(factor) / 2 + 0.5 if log_uniform else (factor - 0.5) / 1.5
+    position = np.log2(factor) / 2 + 0.5
     assert stats.kstest(position, "uniform").statistic < 0.04
     assert min(box.top for box, _, _ in drawn) == 0
     assert max(box.top + box.height for box, _, _ in drawn) == 128

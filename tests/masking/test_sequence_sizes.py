@@ -6,6 +6,7 @@ from safetensors.torch import save
 
 from densecl.check.tiny import tiny_backbone, tiny_loop, tiny_network, tiny_sequence
 from densecl.models import Network, UNet
+from densecl.models.heads import TaskHeads
 from densecl.runner.keep import stored
 from densecl.runner.methods import parse_method
 from densecl.strategies.storage import counts, formula_bytes, numbers
@@ -38,7 +39,7 @@ def test_formula_tensors_and_file_agree(name):
 
 def test_the_full_u_net_has_the_sizes_of_the_papers():
     network = Network(UNet(norm="instance"))
-    network.by_task()
+    network.make_heads(TaskHeads)
     for name, outputs in (("coco", 81), ("voc", 21), ("colorization", 2), ("starry-night", 3), ("scream", 3)):
         network.task_heads.begin(name)
         network.grow(outputs)

@@ -169,7 +169,6 @@ def test_a_method_brings_heads_of_its_own():
 def test_tasks_have_the_heads_of_the_method():
     net = Network(build_backbone("unet", {"width": 4, "depth": 2}))
     net.make_heads(functools.partial(TaskHeads, make=Sigmoid))
-    net.by_task()  # they are by task already
     for task, outputs in (("first", 3), ("second", 2)):
         net.task_heads.begin(task)
         net.grow(outputs)
@@ -178,7 +177,7 @@ def test_tasks_have_the_heads_of_the_method():
     with pytest.raises(ValueError, match="before the first outputs"):
         net.make_heads()
     plain = Network(net.backbone)
-    plain.by_task()
+    plain.make_heads(TaskHeads)
     plain.task_heads.begin("first")
     assert type(plain.task_heads.of("first")) is Heads
 

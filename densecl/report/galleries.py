@@ -50,16 +50,17 @@ def galleries(benchmark: Benchmark, folder: Path | None, album: Album, fault: Fa
     """The galleries of the last step, of one run per row; `folder` holds banks, each in a folder named by its key."""
     result: list[Shown] = []
     for member in benchmark.members:
-        if len(result) < MOST:
-            of_runs = (_galleries(member, run.record, folder, album, fault) for run in member.runs)
-            result += next(filter(None, of_runs), [])
+        if folder is None or len(result) >= MOST:
+            break
+        of_runs = (_galleries(member, run.record, folder, album, fault) for run in member.runs)
+        result += next(filter(None, of_runs), [])
     return result[:MOST]
 
 
-def _galleries(member: Member, record: Record, folder: Path | None, album: Album, fault: Fault) -> list[Shown]:
+def _galleries(member: Member, record: Record, folder: Path, album: Album, fault: Fault) -> list[Shown]:
     """The best synthetic image of each class of a bank, above the labels that the teacher gives it."""
     result = []
-    for bank in banks_of(record) if folder is not None else ():
+    for bank in banks_of(record):
         key = bank.get("key")
         if not isinstance(key, str) or not re.fullmatch(r"[0-9a-f]+", key):
             continue  # controls have no bank; and a record must not lead out of the folder

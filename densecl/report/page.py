@@ -34,13 +34,8 @@ def render(
 ) -> tuple[str, list[str]]:
     """The page of all records as HTML, and what could not be shown, which the page says too.
 
-    Args:
-        files: records and their files; pictures are looked for beside these.
-        faults: what was left out, and why.
-        source: the folder, as the title names it.
-        reported: numbers of papers.
-        bank_folder: where synthetic images lie.
-        figures: those of runs that have masks, by the path of their record.
+    Pictures are looked for beside the `files`, synthetic images in the `bank_folder`. `faults` say what was left out,
+    `source` is the folder as the title names it, and `figures` are those of masks, by the path of the run's record.
     """
     album, notes = Album(), list(faults)
     shown = benchmarks(files)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from densecl.records.record import Record
-from densecl.tables.measure import segmentation
+from densecl.tables.scores import Scores, segmentation
 
 
 class Shares(NamedTuple):
@@ -27,21 +27,16 @@ def lost(record: Record, classes: Sequence[int], steps: int) -> np.ndarray:
     result = np.full((len(classes), steps), np.nan)
     row = {label: index for index, label in enumerate(classes)}
     learnt: dict[int, float] = {}
-    for k, step in enumerate(record.steps[:steps]):
-        if (evaluation := segmentation(step)) is not None:
-            iou = {label: value for label, value in enumerate(evaluation.metrics["iou"]) if value is not None}
-            learnt |= {label: iou[label] for label in step.new_classes if label in iou}
-            for label in learnt.keys() & row.keys() & iou.keys():
-                result[row[label], k] = learnt[label] - iou[label]
+    for k, (step, iou) in enumerate(zip(record.steps[:steps], Scores(record).by_step, strict=False)):
+        learnt |= {label: iou[label] for label in step.new_classes if label in iou}
+        for label in learnt.keys() & row.keys() & iou.keys():
+            result[row[label], k] = learnt[label] - iou[label]
     return result
 
 
 def mean(matrices: Sequence[np.ndarray]) -> np.ndarray:
     """Mean over runs of the known values of each cell; NaN where none is known."""
-    stack = np.stack(matrices)
-    measured = ~np.isnan(stack)
-    count = measured.sum(0)
-    return np.divide(np.where(measured, stack, 0).sum(0), count, out=np.full(count.shape, np.nan), where=count > 0)
+    return np.ma.masked_invalid(np.stack(matrices)).mean(0).filled(np.nan)
 
 
 def shares(confusion: Sequence[Sequence[int]], previous: Iterable[int], current: Iterable[int]) -> Shares | None:

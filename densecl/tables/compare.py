@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from densecl.errors import RecordError, SettingError, UnknownNameError
-from densecl.records.record import APART, Found, find_records
+from densecl.records.record import APART, FILE_NAME, Found, find_records
 from densecl.tables.choose import choose_columns, chosen, sort_rows
 from densecl.tables.group import averaged_keys
 from densecl.tables.provenance import refuse
@@ -57,7 +57,8 @@ def table(
         raise SettingError(f"unknown layout '{layout}'", "known: paper")
     if against and per_step:
         raise SettingError("--against compares after the last step", "leave out --per-step")
-    files = _read(Path(folder), complain or warnings.warn)
+    tell = complain or warnings.warn
+    files = read_runs(Path(folder), lambda fault: tell(f"left out: {fault}"))
     folders = {id(record): str(path.parent) for path, record in files}
     known = sorted({record.benchmark for _, record in files})
     for name in benchmark:
@@ -84,14 +85,19 @@ def table(
     return choose_columns(tables, columns) if columns else tables
 
 
-def _read(folder: Path, complain: Callable[[str], None]) -> list[Found]:
+def read_runs(folder: Path, complain: Callable[[str], None]) -> list[Found]:
+    """All records in and below `folder`; `complain` is told of each that cannot be read.
+
+    Raises:
+        RecordError: there is no such folder, or no record in it that can be read.
+    """
     if not folder.exists():
         raise RecordError(f"the folder {folder} does not exist", RUNS)
     files, faults = find_records(folder)
     for fault in faults:
-        complain(f"left out: {fault}")
+        complain(str(fault))
     if not files:
-        what = "none of its records can be read" if faults else "it holds no result.json"
+        what = f"none of its records can be read ({faults[0]})" if faults else f"it holds no {FILE_NAME}"
         apart = ", ".join(sorted(str(mark.parent) for mark in folder.rglob(APART)))
         raise RecordError(f"nothing to show in {folder}: {what}", RUNS + (f", or name {apart}" if apart else ""))
     return files

@@ -27,15 +27,9 @@ def render(
 ) -> str:
     """`tables` as text that ends in a newline.
 
-    Args:
-        tables: of `densecl.tables.table.rows`.
-        format: terminal, markdown, csv (all tables in one; fractions of 1 and seconds, unrounded) or latex.
-        width: columns of the terminal; None does not limit lines.
-        colour: the terminal understands escape codes; without, the best value has a star instead of bold type.
-        spread: the number after ±: std, the standard deviation (n - 1), or interval, half the mean's 95 % interval.
-
-    Raises:
-        SettingError: an unknown format or spread.
+    `format` is terminal, markdown, csv (all tables in one; fractions of 1 and seconds, unrounded) or latex. `width`
+    limits the lines of a terminal; without `colour` the best value has a star instead of bold type. `spread` is the
+    number after ±: std, the standard deviation (n - 1), or interval, half the mean's 95 % interval.
     """
     for kind, name, known in (("format", format, FORMATS), ("spread", spread, SPREADS)):
         if name not in known:

@@ -123,6 +123,19 @@ def long_notes():
     return rows([*records, make("lwf"), make("finetune")])
 
 
+def test_no_text_in_csv_begins_as_a_formula():
+    formulas = ["=HYPERLINK(1)", "+1+1", "-2+3", "@SUM(A1)"]
+    records = [make(sign, benchmark=sign, backbone=sign, oracle=sign) for sign in formulas]
+    text = render(rows([forgets(record, -0.25) for record in records]), "csv")
+    lines = list(csv.reader(io.StringIO(text)))
+    for line in lines:
+        for cell in line:
+            assert not cell.startswith(("=", "+", "@")), cell
+            assert not cell.startswith("-") or float(cell) < 0, cell
+    assert [line[1] for line in lines[1:]] == sorted(f"'{sign}" for sign in formulas)
+    assert "-0.25" in text  # numbers stay numbers
+
+
 def test_long_notes_become_numbered_footnotes():
     notes = [row.note for row in long_notes()[0].rows if row.note]
     assert len(notes) == 2

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from densecl.errors import SpecError
 from densecl.settings.grammar import parse
@@ -41,12 +41,27 @@ class Layout:
         return ((0,) if counted and self.has_background else ()) + labels
 
 
-def by_benchmark(records: Sequence["Record"]) -> dict[tuple[str, Layout], list["Record"]]:
-    """The records of each table: those of one benchmark and one stream. In order of name."""
-    groups: dict[tuple[str, Layout], list[Record]] = {}
+class Scored(NamedTuple):
+    """What the runs of one table share."""
+
+    benchmark: str
+    layout: Layout
+    held_out: bool  # scored on held-out training images, not on the test images
+
+    @property
+    def name(self) -> str:
+        """The benchmark, as headings of tables show it."""
+        return clean(self.benchmark) + (" on held-out training images" if self.held_out else "")
+
+
+def by_benchmark(records: Sequence["Record"]) -> dict[Scored, list["Record"]]:
+    """The records of each table, in order of name."""
+    groups: dict[Scored, list[Record]] = {}
     for record in records:
-        groups.setdefault((record.benchmark, layout_of(record, records)), []).append(record)
-    return dict(sorted(groups.items(), key=lambda item: (item[0][0], item[0][1].steps)))
+        data = record.settings.get("data")
+        held_out = isinstance(data, dict) and bool(data.get("validation"))
+        groups.setdefault(Scored(record.benchmark, layout_of(record, records), held_out), []).append(record)
+    return dict(sorted(groups.items(), key=lambda item: (item[0].benchmark, item[0].layout.steps, item[0].held_out)))
 
 
 def layout_of(record: "Record", others: Sequence["Record"]) -> Layout:

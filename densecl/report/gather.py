@@ -45,12 +45,17 @@ class Benchmark:
         """True if tasks arrive, not classes."""
         return bool(self.records[0].tasks)
 
+    @property
+    def is_ranked(self) -> bool:
+        """True if its rows are ranked by the mean of all classes on test images."""
+        return not self.is_sequence and not any(member.row.held_out for member in self.members)
+
 
 def benchmarks(all_runs: Sequence[Found]) -> list[Benchmark]:
     """The benchmarks of all records, in order of name; letters and colours follow the rank."""
     of_record = {id(run.record): run for run in all_runs}
     result = []
-    for number, ((_, layout), records) in enumerate(by_benchmark([run.record for run in all_runs]).items()):
+    for number, (scored, records) in enumerate(by_benchmark([run.record for run in all_runs]).items()):
         (table,) = rows(records)
         ordered = sorted(table.rows, key=lambda row: rank_order(row, table, "all"))
         members = tuple(
@@ -58,7 +63,7 @@ def benchmarks(all_runs: Sequence[Found]) -> list[Benchmark]:
             for index, row in enumerate(ordered)
         )
         words = re.sub(r"[^a-z0-9]+", "-", table.benchmark.lower()).strip("-") or "benchmark"
-        result.append(Benchmark(table.benchmark, f"{words}-{number}", table, layout, members, tuple(records)))
+        result.append(Benchmark(table.benchmark, f"{words}-{number}", table, scored.layout, members, tuple(records)))
     return result
 
 

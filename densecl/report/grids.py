@@ -8,8 +8,8 @@ from typing import NamedTuple
 from densecl.records.layout import ranges
 from densecl.report.gather import Benchmark, Member, rank_order
 from densecl.tables.columns import Cell, Column
+from densecl.tables.forms.cells import FEWER, FEWER_SEEDS
 from densecl.tables.groupings import grouping
-from densecl.tables.intervals import interval
 from densecl.tables.table import Row, Table, rows
 from densecl.terminal import humanise
 
@@ -68,7 +68,7 @@ def ranking(benchmark: Benchmark, group: str | None = None) -> Grid:
     """
     table, shown = in_view(benchmark, group)
     by = (grouping(group).extra if group else "") or "all"
-    ranks = by in (column.heading for column in table.columns)
+    ranks = benchmark.is_ranked and by in (column.heading for column in table.columns)
     pairs = sorted(zip(benchmark.members, shown, strict=True), key=lambda pair: rank_order(pair[1], table, by))
     several = len({row.backbone for row in shown}) > 1
     test = f"two-sided p of the paired t-test over common seeds against the best in {by}"
@@ -78,12 +78,14 @@ def ranking(benchmark: Benchmark, group: str | None = None) -> Grid:
     for member, row in pairs:
         compared = table.cell(row, by)
         cells = [Datum(row.backbone)] if several else []
-        cells += [Datum(ranges(row.seeds), float(len(row.seeds))), *_cells(table, row)]
+        seeds = f"{ranges(row.seeds)}{FEWER if row.has_fewer_seeds else ''}"
+        cells += [Datum(seeds, float(len(row.seeds))), *_cells(table, row)]
         cells += [_p(row, compared)] if ranks else []
         ranked = ranks and row.ranked and compared.mean is not None
         rank += ranked
         lines.append(Line(member, tuple(cells), str(rank) if ranked else ""))
-    return Grid(tuple(heads), tuple(lines), (*table.notes, *_marks(shown)))
+    fewer = [f"{FEWER} {FEWER_SEEDS}"] if any(row.has_fewer_seeds for row in shown) else []
+    return Grid(tuple(heads), tuple(lines), (*table.notes, *fewer, *_marks(shown)))
 
 
 def after_steps(benchmark: Benchmark) -> Grid:
@@ -107,8 +109,7 @@ def number(cell: Cell, share: bool) -> Datum:
 
 def over_seeds(shares: Sequence[float]) -> Datum:
     """Mean and half the interval of shares in percent."""
-    width = interval(shares)
-    return Datum(percent(statistics.fmean(shares)), statistics.fmean(shares), "" if width is None else percent(width))
+    return number(Cell(statistics.fmean(shares), values=tuple(shares)), True)
 
 
 def percent(share: float) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from densecl.metrics.iou import unseen_under
-from densecl.records.layout import UPPER_BOUND, Layout, by_benchmark, clean, main_name
+from densecl.records.layout import UPPER_BOUND, Layout, Scored, by_benchmark, clean, main_name
 from densecl.records.record import Record
 from densecl.tables import provenance
 from densecl.tables.columns import Cell, Column, marked
@@ -30,6 +30,8 @@ class Row:
     progress: str = ""  # of a run that has not finished: "step 2 of 6"
     oracle: str | None = None  # what the strategy is told at test time
     source: str = ""  # "MiB, Table 1": published numbers
+    held_out: bool = False  # scored on held-out training images
+    has_fewer_seeds: bool = False  # than another row of its table
     runs: tuple[Record, ...] = field(default=(), repr=False, compare=False)
     units: tuple[Unit, ...] = field(default=(), repr=False, compare=False)  # seed and averaged settings of each run
 
@@ -41,7 +43,7 @@ class Row:
     @property
     def ranked(self) -> bool:
         """True if the row takes part in the search for the best."""
-        apart = self.progress or self.source or self.oracle is not None
+        apart = self.progress or self.source or self.held_out or self.oracle is not None
         return not apart and main_name(self.strategy) != UPPER_BOUND
 
 
@@ -85,16 +87,14 @@ def rows(
         unseen_under(labels)  # refuses unknown ones
     view = View(BothMeans() if group is None else grouping(group), labels, per_step, paper)
     keys = averaged_keys(records, over)
-    return [
-        _table(benchmark, layout, members, view, keys) for (benchmark, layout), members in by_benchmark(records).items()
-    ]
+    return [_table(scored, members, view, keys) for scored, members in by_benchmark(records).items()]
 
 
-def _table(benchmark: str, layout: Layout, records: Sequence[Record], view: View, over: Sequence[str]) -> Table:
-    groups = configurations(records, over)
+def _table(scored: Scored, records: Sequence[Record], view: View, over: Sequence[str]) -> Table:
+    groups, layout = configurations(records, over), scored.layout
     measured = measures(layout, records, view)
-    lines = [_row(runs, note, measured, layout, view) for runs, note in zip(groups, notes(groups), strict=True)]
-    remarks = [*_remarks(layout, groups, view), *provenance.remarks(groups, [row.name for row in lines], over)]
+    lines = [_row(runs, note, measured, scored, view) for runs, note in zip(groups, notes(groups), strict=True)]
+    remarks = [*_remarks(scored, groups, view), *provenance.remarks(groups, [row.name for row in lines], over)]
     if over:
         values = [{unit[1 + index] for runs in groups for unit in runs.units} for index in range(len(over))]
         listed = ", ".join(f"{key} ({len(of_key)} values)" for key, of_key in zip(over, values, strict=True))
@@ -104,11 +104,19 @@ def _table(benchmark: str, layout: Layout, records: Sequence[Record], view: View
     filled = [k for k in range(len(measured)) if any(row.cells[k].mean is not None for row in lines)]
     columns = tuple(measured[k].column for k in filled)
     cells = [marked(measured[k].column, [row.cells[k] for row in lines], units, takes_part) for k in filled]
-    ranked = (replace(row, cells=tuple(of_column[k] for of_column in cells)) for k, row in enumerate(lines))
-    return Table(clean(benchmark), columns, tuple(ranked), tuple(remarks), layout)
+    most = max((len(row.seeds) for row in lines if not row.progress), default=0)
+    complete = [
+        replace(
+            row,
+            cells=tuple(of_column[index] for of_column in cells),
+            has_fewer_seeds=not row.progress and len(row.seeds) < most,
+        )
+        for index, row in enumerate(lines)
+    ]
+    return Table(scored.name, columns, tuple(complete), tuple(remarks), layout)
 
 
-def _row(runs: Configuration, note: str, measured: Sequence[Measure], layout: Layout, view: View) -> Row:
+def _row(runs: Configuration, note: str, measured: Sequence[Measure], scored: Scored, view: View) -> Row:
     scores = [Scores(record, view.labels) for record in runs.runs]
     first = runs.runs[0]
     return Row(
@@ -117,8 +125,9 @@ def _row(runs: Configuration, note: str, measured: Sequence[Measure], layout: La
         backbone=clean(runs.backbone),
         seeds=tuple(record.seed for record in runs.runs),
         cells=tuple(_cell([value(run) for run in scores]) for _, value in measured),
-        progress=_progress(first, layout),
+        progress=_progress(first, scored.layout),
         oracle=None if first.oracle is None or first.tasks else clean(first.oracle),  # of a sequence all are told it
+        held_out=scored.held_out,
         runs=runs.runs,
         units=runs.units,
     )
@@ -152,10 +161,14 @@ def _place(row: Row, columns: Sequence[Column]) -> tuple[Any, ...]:
     return name == UPPER_BOUND, known, bool(row.progress), -1.0 if overall is None else overall, row.strategy, row.note
 
 
-def _remarks(layout: Layout, groups: Sequence[Configuration], view: View) -> list[str]:
+def _remarks(scored: Scored, groups: Sequence[Configuration], view: View) -> list[str]:
     """Footnotes about columns, rows that are not ranked, and runs that are left out."""
     records = [record for runs in groups for record in runs.runs]
-    result = counting(layout, records, view)
+    result = counting(scored.layout, records, view)
+    if scored.held_out:
+        result.append(
+            "scored on held-out training images: not ranked, and not to be compared with scores on test images"
+        )
     if not records[0].tasks:  # of a sequence every method is told the task
         oracles = sorted({clean(record.oracle) for record in records if record.oracle is not None})
         if any(main_name(record.strategy) == UPPER_BOUND for record in records):

@@ -14,7 +14,6 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from test_published import reported, run
 
 from densecl.records.record import Found, find_records
 from densecl.report import charts
@@ -27,6 +26,7 @@ from densecl.report.retention import Shares, by_step, lost, mean, shares
 from densecl.report.sections import leaks
 from densecl.report.strips import changes, shown_steps
 from densecl.report.style import letter, style
+from published_rows import reported, run
 from report_runs import COMMITTED, committed
 
 
@@ -134,6 +134,20 @@ def test_joint_and_what_is_told_the_task_stand_below_without_a_rank(tmp_path):
     assert lines[0].rank == "1"
     assert {(line.member.row.strategy, line.rank) for line in lines[1:]} == {("joint", ""), ("cheat", "")}
     assert not any(cell.best for line in lines[1:] for cell in line.cells)
+
+
+def test_held_out_scores_are_a_section_of_their_own_without_a_rank(tmp_path):
+    committed(tmp_path, 0)
+    committed(tmp_path, 1)
+    committed(tmp_path, 2, change={"data": {"validation": 0.2}})
+    tests, tuned = benchmarks(find_records(tmp_path)[0])
+    assert tuned.name == f"{tests.name} on held-out training images"
+    assert tests.slug != tuned.slug
+    assert (tests.is_ranked, tuned.is_ranked) == (True, False)
+    grid = ranking(tuned)
+    assert [line.rank for line in grid.lines] == [""]
+    assert not any(head.text.startswith("p,") for head in grid.heads)
+    assert not any(cell.best or cell.close for line in grid.lines for cell in line.cells)
 
 
 def test_the_columns_after_the_last_step_add_up(shapes):

@@ -153,6 +153,39 @@ def test_joint_oracle_and_unfinished_runs_are_shown_but_never_ranked():
     assert "masks†" in text
 
 
+def held_out(record, share=0.2):
+    return record.model_copy(update={"settings": record.settings | {"data": {"validation": share}}})
+
+
+def test_scores_on_held_out_images_have_a_table_of_their_own_and_no_rank():
+    tests = [make(name, value, seed=seed) for name, value in (("lwf", 0.4), ("mib", 0.5)) for seed in range(2)]
+    tuned = [held_out(make("mib", 0.9)), held_out(make("lwf", 0.95, hash="tuned"), 0.1)]
+    ours, others = rows([*tuned, *tests])
+    assert (ours.benchmark, others.benchmark) == ("toy3-1", "toy3-1 on held-out training images")
+    assert cells(ours, "mib")["1-3"].mean == pytest.approx(0.5)
+    assert cells(ours, "mib")["1-3"].best
+    assert not any(row.ranked or cell.best or cell.close for row in others.rows for cell in row.cells)
+    assert any("held-out training images: not ranked" in note for note in others.notes)
+    assert not any("held-out" in note for note in ours.notes)
+    for form in ("terminal", "markdown", "latex", "csv"):
+        assert "toy3-1 on held-out training images" in render([others], form)
+    settings = {"seed": 0, "data": "not a table"}  # a record's settings may be anything
+    assert len(rows([make(settings=settings)])) == 1
+    (mixed, _) = rows([*tuned, *tests], over=["lr"])
+    assert mixed.rows[0].seeds == (0, 1)
+
+
+def test_rows_with_fewer_seeds_than_others_are_marked():
+    records = [make("mib", seed=seed) for seed in range(3)] + [make("lwf"), make("ilt", status="failed", done=1)]
+    (table,) = rows(records)
+    assert {row.strategy: row.has_fewer_seeds for row in table.rows} == {"lwf": True, "mib": False, "ilt": False}
+    text = render([table])
+    assert " 1‡ " in text
+    assert "‡ fewer seeds than other rows have" in text
+    assert "1\\textsuperscript{\\ddag}" in render([table], "latex")
+    assert "‡" not in render(rows(records[:3]))
+
+
 def test_unfinished_seeds_do_not_enter_the_mean():
     (table,) = rows([make(base=0.5, seed=0), make(base=0.1, seed=1, status="running", done=1)])
     assert [(row.seeds, row.progress) for row in table.rows] == [((0,), ""), ((1,), "step 1 of 3")]

@@ -12,6 +12,8 @@ SPREADS: Mapping[str, str] = {
 }
 NARROW = "mean over seeds; a wider screen or fewer --columns show ±"
 CLOSE = "≈"
+FEWER = "‡"
+FEWER_SEEDS = "fewer seeds than other rows have"
 LONG = 40  # characters of a note that still stands beside the name of a row
 
 
@@ -67,7 +69,7 @@ def lines(
         name = f"reported by {row.source}" if row.source else " ".join(part for part in own if part)
         line = [escape(name) + ("" if number is None else reference(number))]
         line += [escape(row.backbone)] if backbones else []
-        line.append("" if row.source else str(len(row.seeds)))
+        line.append("" if row.source else escape(f"{len(row.seeds)}{FEWER if row.has_fewer_seeds else ''}"))
         for column, cell in zip(table.columns, row.cells, strict=True):
             text = escape(cell_text(column, cell, spread))
             line.append(best(text) if cell.best else text)
@@ -81,6 +83,8 @@ def remarks(table: Table, best: str, spread: str | None = "std") -> list[str]:
     cells = [cell for row in table.rows for cell in row.cells]
     if any(cell.std is not None for cell in cells):
         result.insert(1, NARROW if spread is None else SPREADS[spread])
+    if any(row.has_fewer_seeds for row in table.rows):
+        result.append(f"{FEWER} {FEWER_SEEDS}")
     if any(cell.best for cell in cells):
         result.append(best)
     if any(cell.close for cell in cells):

@@ -25,6 +25,7 @@ NAMED = {
     "×": r"$\times$",
     "·": r"$\cdot$",
     "†": r"\textsuperscript{\dag}",
+    "‡": r"\textsuperscript{\ddag}",
     "–": "--",
     "—": "---",
     "…": r"\dots{}",

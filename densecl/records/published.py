@@ -80,9 +80,21 @@ class Reported(_Model):
         """`MiB, Table 1`."""
         return f"{self.name}, {self.table}"
 
-    def sure(self, part: Part) -> Certainty:
+    @property
+    def about(self) -> str:
+        """Method, variant, and of a sequence the task and the one learnt last: `piggyback, task 2 after task 3`."""
+        place = [f"task {self.task}"] if self.task else []
+        place += [f"after task {self.after}"] if self.after else []
+        return ", ".join(part for part in (self.method, self.variant, " ".join(place)) if part)
+
+    @property
+    def states_training(self) -> bool:
+        """True if the source says how it trained."""
+        return bool(self.settings.get("training"))
+
+    def sure(self, name: str) -> Certainty:
         """The certainty of one value."""
-        return self.certainty_of.get(part, self.certainty)
+        return {str(part): certainty for part, certainty in self.certainty_of.items()}.get(name, self.certainty)
 
     @model_validator(mode="after")
     def _consistent(self) -> "Reported":
@@ -143,10 +155,10 @@ RECIPES_OF = {"voc-disalvo": "voc", "voc-mib": "voc"}  # families that are anoth
 
 
 def canonical(benchmark: str) -> tuple[str, str]:
-    """Family and split, `15-5s` written as `15-1`: ('voc', '15-1') of voc15-5s."""
+    """Family and split, `15-5s` written as `15-1`: ('voc', '15-1') of voc15-5s; a sequence of tasks has no split."""
     match = re.fullmatch(r"(.*?)(\d+-\d+s?)", benchmark)
     if match is None:
-        return benchmark, ""
+        return re.sub(r"-\d+tasks$", "", benchmark), ""
     split = match[2]
     return RECIPES_OF.get(match[1], match[1]), re.sub(r"-\d+s$", "-1", split)
 

@@ -7,7 +7,7 @@ from densecl.records.published import Reported
 from densecl.report import charts
 from densecl.report.charts import Axes, Point
 from densecl.report.gather import Benchmark
-from densecl.report.grids import Datum, Grid, Head, Line, in_view
+from densecl.report.grids import Datum, Grid, Head, Line, in_view, number
 from densecl.report.sections import Plot, scaled
 from densecl.tables.against import against
 
@@ -38,19 +38,22 @@ def compare(benchmarks: Sequence[Benchmark], reported: Sequence[Reported]) -> Co
             for column, mine, theirs in zip(beside.columns, ours.cells, row.cells, strict=True):
                 if theirs.mean is None or theirs.difference is None or mine.mean is None:
                     continue
-                width = scaled(mine.half)
-                x, y = 100 * theirs.mean, 100 * mine.mean
-                points.append(Point(member.style, x, y, width))
-                measured = Datum(f"{y:.1f}", y, "" if width is None else f"{width:.1f}")
+                share = column.kind == "share"
+                if share:
+                    points.append(Point(member.style, 100 * theirs.mean, 100 * mine.mean, scaled(mine.half)))
                 names = (Datum(benchmark.name), Datum(row.source), Datum(column.heading))
-                lines.append(Line(member, (*names, Datum(f"{x:.1f}", x), measured, Datum(f"{y - x:+.1f}", y - x))))
+                apart = f"{100 * theirs.difference:+.1f}" if share else f"{theirs.difference:+.4g}"
+                both = (number(theirs, share), number(mine, share)._replace(best=False, close=False))
+                lines.append(Line(member, (*names, *both, Datum(apart, theirs.difference))))
         why = tuple(note for note in beside.notes if note not in table.notes)
         reasons.append((benchmark.name, why or ("nothing published is known for it",)))
-    if not points:
+    if not lines:
         return Comparison(None, None, tuple(reasons))
     title = "Mean IoU measured here against what papers report for the same protocol"
-    svg = charts.agreement("against", title, Axes("reported, %", "measured, %"), points)
     names, numbers = ("benchmark", "source", "classes"), ("reported", "measured", "difference")
-    heads = (*(Head(name, False) for name in names), *map(Head, numbers))
+    grid = Grid((*(Head(name, False) for name in names), *map(Head, numbers)), tuple(lines))
+    if not points:
+        return Comparison(None, grid, tuple(reasons))
+    svg = charts.agreement("against", title, Axes("reported, %", "measured, %"), points)
     caption = "On the dashed line both agree. Letters are those of the benchmark's ranking."
-    return Comparison(Plot(svg, caption, ()), Grid(heads, tuple(lines)), tuple(reasons))
+    return Comparison(Plot(svg, caption, ()), grid, tuple(reasons))

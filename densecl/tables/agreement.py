@@ -27,15 +27,26 @@ def mismatches(record: Record, reported: Reported, group: str | None = None) -> 
     """
     ours, theirs = flatten(record.settings), flatten(reported.settings)
     faults = _data(record, reported, ours)
-    order = ours.get("stream.order")
-    if isinstance(order, list) and order != sorted(order):
-        faults.append("another class order")
-    faults += _stated("setting", ours.get("stream.setting"), reported.setting)
-    faults += _stated("label preset", ours.get("stream.labels"), reported.labels)
-    faults += _grouping(reported.grouping, group)
-    faults += _backbone(record, reported, ours)
-    faults += _length(ours, theirs)
-    expected = {**USUAL, **{f"strategy_values.{key}": value for key, value in reported.strategy.items()}, **theirs}
+    if (
+        record.tasks
+    ):  # no source of a sequence says all of its training: what it leaves out is told, not held against it
+        prefix = "training.later." if (reported.task or 1) > 1 else "training."
+        faults += _backbone(record, reported, ours)
+        faults += _lengths_differ(_length(ours, prefix, (reported.task or 1) - 2), _length(theirs, "training."))
+    else:
+        order = ours.get("stream.order")
+        if isinstance(order, list) and order != sorted(order):
+            faults.append("another class order")
+        faults += _stated("setting", ours.get("stream.setting"), reported.setting)
+        faults += _stated("label preset", ours.get("stream.labels"), reported.labels)
+        faults += _grouping(reported.grouping, group)
+        faults += _backbone(record, reported, ours)
+        if not reported.states_training:
+            faults.append("training recipe not stated")
+        faults += _lengths_differ(_length(ours, "training."), _length(theirs, "training."))
+        faults += _lengths_differ(_length(ours, "training.later."), _length(theirs, "training.later."), " after step 0")
+    usual = {} if record.tasks else USUAL
+    expected = {**usual, **{f"strategy_values.{key}": value for key, value in reported.strategy.items()}, **theirs}
     for key, wanted in expected.items():
         value = ours.get(key)
         if key == "training.later.lr" and value is None:  # then it is the first learning rate
@@ -97,22 +108,17 @@ def _backbone(record: Record, reported: Reported, ours: Mapping[str, Any]) -> li
     return faults
 
 
-def _length(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    if not any(key.startswith("training.") for key in theirs):
-        return ["training recipe not stated"]
-    faults = []
-    for prefix, name in (("training.", ""), ("training.later.", " after step 0")):
-        mine, wanted = _length_of_step(ours, prefix), _length_of_step(theirs, prefix)
-        if mine != wanted and wanted is not None:
-            faults.append(f"{mine}{name} (there {wanted})")
-    return faults
+def _lengths_differ(ours: str | None, theirs: str | None, when: str = "") -> list[str]:
+    return [] if theirs in (None, ours) else [f"{ours}{when} (there {theirs})"]
 
 
-def _length_of_step(settings: Mapping[str, Any], prefix: str) -> str | None:
-    """`30 epochs`; later steps are as long as the first unless something is said of them."""
+def _length(settings: Mapping[str, Any], prefix: str, place: int = -1) -> str | None:
+    """`30 epochs`; later steps are as long as the first unless something is said of them, of all or at a `place`."""
     for where in dict.fromkeys((prefix, "training.")):
         for key in ("iterations", "epochs"):
             value = settings.get(f"{where}{key}")
+            if isinstance(value, list) and place >= 0:
+                value = value[min(place, len(value) - 1)]
             if value is not None:
                 return f"{value} {key}"
     return None

@@ -1,7 +1,7 @@
 """A column of a table, a cell, and the best cells of a column."""
 
 from collections.abc import Hashable, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 LEVEL = 0.05
 FEWEST = 3  # common seeds: of two, a t-test calls nearly everything close
@@ -15,6 +15,7 @@ class Column(NamedTuple):
     better: Literal["higher", "lower", ""] = ""
     labels: tuple[int, ...] = ()  # whose IoU is averaged; empty for other measures
     part: Literal["base", "added", "all", ""] = ""  # the column of papers that it compares to
+    score: tuple[Any, ...] = ()  # of a sequence, as papers' numbers have it: task, name of the score, task learnt last
 
 
 class Cell(NamedTuple):

@@ -14,6 +14,12 @@ from densecl.tables.groupings import Grouping, Means
 from densecl.tables.scores import Scores, segmentation
 
 METRIC_NAMES = {"miou": "mIoU", "mse": "MSE", "total_loss": "loss", "ssim": "SSIM"}
+PAPERS_NAMES = {
+    "miou": "mIoU %",
+    "mse": "MSE",
+    "total_loss": "total loss",
+    "ssim": "SSIM",
+}  # in files of published numbers
 SECOND = {"colorization": "ssim", "style_transfer": "ssim", "autoencoding": "ssim"}  # beside the primary metric
 
 
@@ -48,14 +54,14 @@ def measures(layout: Layout, records: Sequence[Record], view: View) -> list[Meas
     """The columns of a benchmark's table: all scores, the scores after each step, or a paper's layout."""
     tasks = max((record.tasks for record in records), key=len)
     if view.per_step and tasks:
-        return [_after(task, step) for own, task in enumerate(tasks) for step in range(own, len(tasks))]
+        return [_after(tasks, own, step) for own in range(len(tasks)) for step in range(own, len(tasks))]
     if view.per_step:
         return _classes_after_steps(layout, records, view)
     if view.paper and tasks:
         return _paper(tasks)
     if tasks:
-        scores = [measure for task in tasks for measure in _own_scores(task)]
-        scores += [_score(task, "forgetting", "forgetting", better="lower") for task in tasks[:-1]]
+        scores = [measure for own in range(len(tasks)) for measure in _own_scores(tasks, own)]
+        scores += [_score(tasks, own, "forgetting", "forgetting", better="lower") for own in range(len(tasks) - 1)]
     else:
         others = dict.fromkeys(column for record in records for column in Scores(record).of_others)
         scores = [
@@ -66,7 +72,7 @@ def measures(layout: Layout, records: Sequence[Record], view: View) -> list[Meas
         ]
     return [
         *scores,
-        Measure(Column("size", "number", "lower"), Scores.size),
+        Measure(Column("size", "number", "lower", score=(None, "MiB", len(tasks))), Scores.size),
         Measure(Column("file", "number", "lower"), Scores.file_size),
         Measure(Column("time", "time"), Scores.seconds),
     ]
@@ -137,32 +143,36 @@ def _counted_classes(layout: Layout, view: View) -> str:
 # ---- tasks that follow each other
 
 
-def _score(task: TaskRecord, heading: str, metric: str, step: int = -1, **changes: Any) -> Measure:
-    """A score after a step, by default the last one, in a column of the primary metric but for the `changes`."""
+def _score(tasks: Sequence[TaskRecord], own: int, heading: str, metric: str, step: int = -1, **changes: Any) -> Measure:
+    """A task's score after a step, by default the last one, in a column of its primary metric but for the `changes`."""
+    task = tasks[own]
     kind = "share" if task.primary == "miou" else "number"
-    column = Column(f"{clean(task.name)} {heading}", kind, "higher" if task.higher_is_better else "lower")
+    score = (own + 1, PAPERS_NAMES.get(metric), range(len(tasks))[step] + 1)
+    better = "higher" if task.higher_is_better else "lower"
+    column = Column(f"{clean(task.name)} {heading}", kind, better, score=score)
     return Measure(column._replace(**changes), partial(Scores.of_task, task=task, metric=metric, step=step))
 
 
-def _own_scores(task: TaskRecord, step: int = -1) -> list[Measure]:
+def _own_scores(tasks: Sequence[TaskRecord], own: int, step: int = -1) -> list[Measure]:
     """The primary metric and, where papers print one, a second."""
-    scores = [_score(task, METRIC_NAMES.get(task.primary, clean(task.primary)), task.primary, step)]
+    task = tasks[own]
+    scores = [_score(tasks, own, METRIC_NAMES.get(task.primary, clean(task.primary)), task.primary, step)]
     if task.kind in SECOND:
         metric = SECOND[task.kind]
-        scores.append(_score(task, METRIC_NAMES[metric], metric, step, kind="number", better="higher"))
+        scores.append(_score(tasks, own, METRIC_NAMES[metric], metric, step, kind="number", better="higher"))
     return scores
 
 
-def _after(task: TaskRecord, step: int) -> Measure:
-    return _score(task, f"after {step + 1}", task.primary, step)
+def _after(tasks: Sequence[TaskRecord], own: int, step: int) -> Measure:
+    return _score(tasks, own, f"after {step + 1}", tasks[own].primary, step)
 
 
 def _paper(tasks: Sequence[TaskRecord]) -> list[Measure]:
     """Scores after each task's own step, then after later ones, and the sizes that each step adds."""
     steps = range(len(tasks))
     return [
-        *(measure for step in steps for measure in _own_scores(tasks[step], step)),
-        *(_after(task, step) for step in steps for task in tasks[:step]),
+        *(measure for step in steps for measure in _own_scores(tasks, step, step)),
+        *(_after(tasks, own, step) for step in steps for own in range(step)),
         *(Measure(Column(f"size task {k + 1}", "number"), partial(Scores.size_added, step=k)) for k in steps),
-        Measure(Column("size total", "number"), Scores.size_added),
+        Measure(Column("size total", "number", score=(None, "MiB", len(tasks))), Scores.size_added),
     ]

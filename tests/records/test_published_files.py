@@ -44,7 +44,18 @@ def test_every_table_of_the_field_is_there():
 
 def test_no_cell_stands_twice():
     keys = Counter(
-        (r.label, r.benchmark, r.setting, r.method, r.variant, r.backbone, r.task, r.after, str(r.settings))
+        (
+            r.label,
+            r.benchmark,
+            r.setting,
+            r.method,
+            r.variant,
+            r.backbone,
+            r.task,
+            r.after,
+            str(r.settings),
+            str(r.strategy),
+        )
         for r in ROWS
     )
     assert [key for key, count in keys.items() if count > 1] == []

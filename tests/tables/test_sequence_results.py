@@ -1,13 +1,22 @@
 """Sequences of tasks: their tables, and a whole run through the command line."""
 
+import csv
+import io
 import json
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from data_trees import few_drawn
 from densecl.cli import main
-from densecl.records.record import Record, Stored, read_record
+from densecl.records.published import Reported, read_all
+from densecl.records.record import Found, Record, Stored, read_record
+from densecl.report.comparison import compare
+from densecl.report.gather import benchmarks
+from densecl.settings.catalogue import published_files
+from densecl.tables.against import against
+from densecl.tables.forms.text import render
 from densecl.tables.table import rows
 
 
@@ -120,6 +129,104 @@ def test_a_score_that_is_no_number_is_refused():
     content["steps"][2]["evaluations"][2]["metrics"]["mse"] = "low"
     with pytest.raises(ValueError, match="mse must be a number"):
         Record.model_validate(content)
+
+
+# ---- the papers' numbers beside them
+
+
+def published(**changes):
+    own = {
+        "name": "Toy", "paper": "A paper of tasks", "table": "Table 1", "source": "the paper", "benchmark": "piggyback",
+        "method": "piggyback", "backbone": "unet(norm=instance)", "measures": {"mIoU %": 21.5}, "task": 1,
+    }  # fmt: skip
+    return Reported.model_validate(own | changes)
+
+
+OURS = PIGGYBACK.model_copy(update={"settings": {"backbone_values": {"norm": "instance"}}})
+
+
+def beside(records, reported, **options):
+    (table,) = against(rows(records, **options), reported)
+    lines = [row for row in table.rows if row.source]
+    cells = [{c.heading: cell for c, cell in zip(table.columns, row.cells, strict=True) if cell.mean} for row in lines]
+    return cells, " | ".join(table.notes)
+
+
+def test_a_papers_scores_of_tasks_find_the_columns_of_the_same_task_and_step():
+    reported = [
+        published(),
+        published(task=2, measures={"mIoU %": 50.0}),
+        published(task=3, measures={"MSE": 250.0, "SSIM": 0.8}),
+        published(task=1, after=2, measures={"mIoU %": 19.0}),
+        published(table="Sizes", task=None, after=3, measures={"MiB": 60.0}),
+    ]
+    (scores, sizes), notes = beside([OURS], reported, paper=True)
+    assert {name: cell.mean for name, cell in scores.items()} == {
+        "coco mIoU": 0.215, "voc mIoU": 0.5, "tint MSE": 250.0, "tint SSIM": 0.8, "coco after 2": 0.19,
+    }  # fmt: skip
+    assert scores["coco mIoU"].difference == pytest.approx(0.2 - 0.215)
+    assert scores["tint MSE"].difference == pytest.approx(240.0 - 250.0)
+    assert {name: cell.mean for name, cell in sizes.items()} == {"size total": 60.0}
+    assert "Toy, Table 1: the training recipe is not stated" in notes
+    text = render(against(rows([OURS], paper=True), reported))
+    assert "reported by Toy, Table 1" in text
+    assert "21.5 (-1.5)" in text
+    assert "250 (-10)" in text
+    assert len(list(csv.reader(io.StringIO(render(against(rows([OURS]), reported), "csv"))))) == 4
+
+
+def test_after_the_last_task_an_earlier_score_has_no_column_and_is_said_below():
+    (scores,), notes = beside([OURS], [published(), published(task=3, measures={"MSE": 250.0})])
+    assert list(scores) == ["tint MSE"]  # the first task's own score is no longer there
+    assert "Toy, Table 1, of which there is no column here: piggyback, task 1 mIoU % 21.5" in notes
+    (scores,), _ = beside([OURS], [published(after=3, measures={"mIoU %": 21.5})])
+    assert list(scores) == ["coco mIoU"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"benchmark": "other"}, "data piggyback (there other)"),
+        ({"backbone": "unet"}, ""),
+        ({"backbone": "unet(norm=batch)"}, "backbone unet(norm=instance) (there unet(norm=batch))"),
+        ({"backbone": None}, "backbone not stated"),
+        ({"pretrained": True}, "no pretrained weights"),
+        ({"strategy": {"masks": "ternary"}}, "masks none (there ternary)"),
+        ({"settings": {"training": {"epochs": 200}}}, "30 epochs (there 200 epochs)"),
+        ({"task": 3, "measures": {"MSE": 1.0}, "settings": {"training": {"epochs": 7}}}, "8 epochs (there 7 epochs)"),
+        ({"task": 3, "measures": {"MSE": 1.0}, "settings": {"training": {"epochs": 8}}}, ""),
+        ({"variant": "cross-entropy"}, "there cross-entropy"),
+    ],
+)
+def test_what_a_paper_of_tasks_states_must_agree(changes, fault):
+    training = {"epochs": 30, "later": {"epochs": [20, 8]}}
+    record = OURS.model_copy(update={"settings": OURS.settings | {"training": training}})
+    cells, notes = beside([record], [published(**changes)], paper=True)
+    assert bool(cells) == (not fault)
+    assert (f": {fault}" in notes) or not fault
+
+
+def test_tasks_that_a_run_does_not_have_are_not_compared_and_other_data_are_named():
+    cells, notes = beside([OURS], [published(task=4, measures={"SSIM": 0.5})])
+    assert (cells, "nothing published is known for piggyback" in notes) == ([], True)
+    drawn = OURS.model_copy(update={"benchmark": "shapes-3tasks"})
+    cells, notes = beside([drawn], [published(), published(name="Mallya", measures={"MB": 1.0})])
+    assert cells == []
+    assert "not compared: Toy, Table 1 (piggyback, task 1 mIoU % 21.5): data shapes (there piggyback)" in notes
+    assert "Mallya" not in notes  # it has no score that a task here has
+
+
+def test_the_catalogues_numbers_of_task_sequences_are_shown():
+    reported = read_all(published_files())
+    cells, notes = beside([OURS], reported, paper=True)
+    assert cells[0]["voc mIoU"].mean == pytest.approx(0.6145)
+    assert cells[1]["size total"].mean == 60.0
+    assert "Piggyback, section 6 (piggyback mIoU % 61.41, mask MB 17, new layers MB 7.5)" in notes
+    (same,) = benchmarks([Found(Path("a/result.json"), OURS)])
+    grid = compare([same], reported).grid
+    assert grid is not None
+    reported, measured, apart = (cell.text for cell in grid.lines[0].cells[3:])
+    assert (reported, measured, apart) == ("21.5", "20.0", "-1.5")
 
 
 # ---- a whole run

@@ -25,7 +25,9 @@ def cell_text(column: Column, cell: Cell, spread: str | None = "std") -> str:
         return humanise(cell.mean)
     share = column.kind == "share"
     if cell.difference is not None:
-        return f"{100 * cell.mean:.1f} ({100 * cell.difference:+.1f})"
+        if share:
+            return f"{100 * cell.mean:.1f} ({100 * cell.difference:+.1f})"
+        return f"{cell.mean:.4g} ({cell.difference:+.3g})"
     mark = CLOSE if cell.close else ""
     text = mark + (f"{rounded(column, cell.mean):.1f}" if share else f"{cell.mean:.4g}")
     width = None if spread is None else cell.std if spread == "std" else cell.half

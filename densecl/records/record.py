@@ -176,25 +176,51 @@ def read_record(path: Path) -> Record:
 
 
 def find_records(folder: Path) -> tuple[list[Found], list[RecordError]]:
-    """Read every `result.json` in and below `folder`, in order of path; also the errors of those that cannot be read.
+    """Read every `result.json` in and below `folder`, in order of path; also the errors of what cannot be read.
 
-    Folders below it that hold a file named `APART` are left out.
+    Links to folders are followed, each folder once. Folders below it that hold a file named `APART` are left out.
     """
-    folder = Path(folder)
-    paths = [folder] if folder.is_file() else []
-    for place, folders, files in os.walk(folder):
-        if APART in files and Path(place) != folder:
-            folders.clear()
-        elif FILE_NAME in files:
-            paths.append(Path(place, FILE_NAME))
+    paths, faults = _paths(Path(folder))
     records: list[Found] = []
-    faults: list[RecordError] = []
     for path in sorted(paths):
         try:
             records.append(Found(path, read_record(path)))
         except RecordError as error:
             faults.append(error)
     return records, faults
+
+
+def _paths(folder: Path) -> tuple[list[Path], list[RecordError]]:
+    """The places of all records, and the errors of folders that cannot be read."""
+    if folder.is_file():
+        return [folder], []
+    paths: list[Path] = []
+    faults: list[RecordError] = []
+    seen: set[tuple[int, int]] = set()  # a folder is one, by whatever links it is reached
+    runs: set[Path] = set()  # and what is below them
+
+    def tell(error: OSError) -> None:
+        faults.append(RecordError(f"cannot read {error.filename}: {error.strerror or error}"))
+
+    for name, folders, files in os.walk(folder, onerror=tell, followlinks=True):
+        place = Path(name)
+        status = place.stat()
+        own = (status.st_dev, status.st_ino)
+        if own in seen or (APART in files and place != folder):
+            folders.clear()
+            continue
+        seen.add(own)
+        folders[:] = sorted(folders, key=lambda below, place=place: (place.joinpath(below).is_symlink(), below))
+        if FILE_NAME in files:
+            paths.append(place / FILE_NAME)
+        if FILE_NAME in files or place.parent in runs:
+            runs.add(place)
+            continue
+        dead = [link for link in map(place.joinpath, files) if link.is_symlink() and not link.exists()]
+        faults += [
+            RecordError(f"cannot read {link}: it is a link to {link.readlink()}, which is not there") for link in dead
+        ]
+    return paths, faults
 
 
 def identity(record: Record, without: Sequence[str] = UNHASHED) -> dict[str, Any]:

@@ -89,9 +89,9 @@ class Album:
 
 def read_picture(path: Path, fault: Fault) -> Image.Image | None:
     """A picture as P or RGB; None if it is missing or cannot be read, which `fault` is told."""
-    if not path.is_file():
-        return None
     try:
+        if not path.is_file():
+            return None
         with Image.open(path) as image:
             if image.width * image.height > LARGEST:
                 raise ValueError(f"{image.width} x {image.height} pixels are too many")

@@ -63,7 +63,8 @@ def _panels(member: Member, run: Found, album: Album, fault: Fault) -> Strip | N
     wanted, last = [], len(run.record.steps) - 1
     for learnt_at, step in enumerate(run.record.steps):
         for k in dict.fromkeys((learnt_at, last)):
-            image = read_picture(run.path.parent / "pictures" / f"step{k}-{step.task}.png", fault)
+            name = f"step{k}-{step.task}.png".replace("/", "_")  # a record must not lead out of its folder
+            image = read_picture(run.path.parent / "pictures" / name, fault)
             when = f"{step.task} " + ("when learnt" if k == learnt_at else f"after task {k + 1}")
             alt = f"{member.label}, task {when}: test images in rows of input, output and truth"
             wanted.append((when, image and image.convert("RGB"), alt))

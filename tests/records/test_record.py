@@ -1,13 +1,17 @@
+import errno
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import densecl
+from densecl.cli import main
 from densecl.errors import RecordError
 from densecl.records.record import APART, Evaluation, Record, StepRecord, find_records, identity, read_record
 
@@ -151,6 +155,60 @@ def test_records_are_found_at_any_depth_and_broken_ones_do_not_hide_others(tmp_p
     assert found[0].path == tmp_path / "a" / "result.json"
     assert len(faults) == 1
     assert str(tmp_path / "c") in str(faults[0])
+
+
+def test_links_are_followed_each_folder_once_and_not_in_circles(tmp_path):
+    far = tmp_path / "scratch" / "runs"
+    make_record(strategy="far").write(far / "a" / "result.json")
+    results = tmp_path / "results"
+    make_record(strategy="near").write(results / "z" / "result.json")
+    (results / "linked").symlink_to(far)
+    (results / "again").symlink_to(far)
+    (results / "copy of z").symlink_to(results / "z")  # its own place counts
+    (results / "z" / "up").symlink_to(results)
+    (far / "a" / "round").symlink_to(far)
+    (results / "file").mkdir()
+    (results / "file" / "result.json").symlink_to(far / "a" / "result.json")
+    found, faults = find_records(results)
+    assert faults == []
+    assert [str(item.path.relative_to(results)) for item in found] == [
+        "again/a/result.json", "file/result.json", "z/result.json",
+    ]  # fmt: skip
+    assert [item.record.strategy for item in found] == ["far", "far", "near"]
+    (tmp_path / "link").symlink_to(results)
+    assert len(find_records(tmp_path / "link")[0]) == 3
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_is_found(tmp_path, monkeypatch, capsys):
+    for name in ("a", "b"):
+        make_record(strategy=name).write(tmp_path / "runs" / name / "result.json")
+    (tmp_path / "runs" / "moved").symlink_to(tmp_path / "gone")
+    (tmp_path / "runs" / "c").mkdir()
+    (tmp_path / "runs" / "c" / "result.json").symlink_to(tmp_path / "gone.json")
+    (tmp_path / "runs" / "a" / "weights").mkdir()
+    (tmp_path / "runs" / "a" / "weights" / "step0").symlink_to(tmp_path / "gone")  # no business of a table
+    scan = os.scandir
+
+    def forbid(place):  # root may read everything
+        if Path(place).name == "b":
+            raise PermissionError(errno.EACCES, "Permission denied", str(place))
+        return scan(place)
+
+    monkeypatch.setattr("os.scandir", forbid)
+    found, faults = find_records(tmp_path / "runs")
+    assert [item.record.strategy for item in found] == ["a"]
+    runs = tmp_path / "runs"
+    assert sorted(map(str, faults)) == [
+        f"cannot read {runs}/b: Permission denied",
+        f"cannot read {runs}/c/result.json: No such file or directory",
+        f"cannot read {runs}/moved: it is a link to {tmp_path}/gone, which is not there",
+    ]
+    assert main(["table", str(runs)]) == 0
+    assert f"left out: cannot read {runs}/b: Permission denied" in capsys.readouterr().err
+    monkeypatch.setenv("DENSECL_CACHE", str(tmp_path / "cache"))
+    assert main(["report", str(runs), "-o", str(tmp_path / "r.html")]) == 0
+    assert f"left out: cannot read {runs}/b: Permission denied" in capsys.readouterr().err
+    assert f"{runs}/moved: it is a link to" in (tmp_path / "r.html").read_text()
 
 
 def test_runs_that_differ_by_seed_device_workers_or_place_of_data_are_one_set_up():

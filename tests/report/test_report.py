@@ -193,6 +193,16 @@ def test_a_destination_that_cannot_be_written_is_one_line(tmp_path, capsys, monk
     assert (tmp_path / "r.html").read_text() == "before"
 
 
+def test_a_picture_that_may_not_be_looked_at_is_named(tmp_path, monkeypatch):
+    def forbid(*_args, **_kwargs):  # root may read everything
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.is_file", forbid)
+    said = []
+    assert read_picture(tmp_path / "a.png", said.append) is None
+    assert said == [f"{tmp_path}/a.png cannot be read: [Errno 13] Permission denied"]
+
+
 def test_a_picture_too_large_to_open_is_named(tmp_path):
     Image.new("1", (6000, 6000)).save(tmp_path / "huge.png")
     said = []

@@ -216,10 +216,78 @@ def test_every_way_to_write_a_region_is_read():
     assert not semantic_mask([without_extent, {**without_extent, "segmentation": []}], 5, 7).any()
 
 
-@pytest.mark.parametrize("change", [{"category_id": 12}, {"segmentation": {"counts": "x"}}, {"segmentation": None}])
-def test_an_annotation_that_cannot_be_used_is_named(change):
-    with pytest.raises(DataError, match="annotation 5 cannot be used"):
+TALL = run_lengths.encode(np.asfortranarray(np.ones((12, 16), np.uint8)))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"category_id": 91}, "category_id 91, which is none of COCO's 80"),
+        ({"category_id": "1"}, "category_id '1', which is none"),
+        ({"category_id": [1]}, r"category_id \[1\], which is none"),
+        ({"segmentation": {"counts": "x"}}, "segmentation that cannot be read"),
+        ({"segmentation": {**TALL, "size": [6, 8]}}, "segmentation that cannot be read"),
+        ({"segmentation": {"counts": [0, 192], "size": [12, 16]}}, "run lengths for 16x12 pixels, its image has 8x6"),
+        ({"segmentation": {"counts": [0, 47], "size": [6, 8]}}, "segmentation that cannot be read"),
+        ({"segmentation": {"counts": [0, 4800], "size": [6, 8]}}, "segmentation that cannot be read"),
+        ({"segmentation": {"counts": [-8, 56], "size": [6, 8]}}, "segmentation that cannot be read"),
+        ({"segmentation": TALL}, "run lengths for 16x12 pixels"),
+        ({"segmentation": None}, "segmentation that cannot be read"),
+        ({"segmentation": [["a"] * 6]}, "segmentation that cannot be read"),
+    ],
+)
+def test_an_annotation_that_cannot_be_used_is_named_in_words(change, words):
+    with pytest.raises(DataError, match=rf"annotation 5 has (the |a |run |){words.removeprefix('run ')}") as caught:
         semantic_mask([{**square(5, 1, 0, 0, 4), **change}], 6, 8)
+    assert "Error" not in str(caught.value)
+
+
+def coco_file(folder: Path, **change: object) -> Path:
+    """A COCO tree whose training annotations are changed."""
+    images = [{"id": k, "file_name": name, "height": 9, "width": 11} for k, name in ((1, "a.jpg"), (2, "b.jpg"))]
+    content = {"images": images, "annotations": [square(4, 18, 1, 2, 3)], **change}
+    for name in ("a.jpg", "b.jpg", "a.png"):
+        noise_image(folder / "train2017" / name, (9, 11))
+    (folder / "annotations").mkdir(parents=True, exist_ok=True)
+    (folder / "annotations" / "instances_train2017.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_images_of_one_stem_have_a_mask_each(tmp_path):
+    images = [{"id": k, "file_name": name, "height": 9, "width": 11} for k, name in ((1, "a.jpg"), (2, "a.png"))]
+    annotations = [square(4, 18, 1, 2, 3), square(5, 1, 6, 6, 2, image_id=2)]
+    dataset = COCO(coco_file(tmp_path, images=images, annotations=annotations), "train")
+    assert dataset.ids == ("a.jpg", "a.png")
+    assert [np.unique(dataset.read_mask(i)).tolist() for i in (0, 1)] == [[0, 17], [0, 1]]
+
+
+IMAGE = {"id": 1, "file_name": "a.jpg", "height": 9, "width": 11}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"annotations": [square(4, 18, 1, 2, 3, image_id="1")]}, r"annotation 4 is of image '1', which is not among"),
+        ({"annotations": [square(4, 18, 1, 2, 3, image_id=7)]}, "annotation 4 is of image 7, which is not among"),
+        ({"annotations": [square(4, 18, 1, 2, 3, image_id=[1])]}, r"annotation 4 is of image \[1\], which is not"),
+        ({"annotations": [square(4, 18, 1, 2, 3), square(4, 1, 6, 6, 2)]}, "annotation 4 is there twice"),
+        ({"annotations": [{**square(4, 18, 1, 2, 3), "id": None}]}, "an annotation without a number as id"),
+        ({"annotations": [7]}, "an annotation without a number as id"),
+        ({"images": [IMAGE, {**IMAGE, "file_name": "b.jpg"}]}, "image id 1 is there twice"),
+        ({"images": [IMAGE, {**IMAGE, "id": 2}]}, "image a.jpg is there twice"),
+        ({"images": [{**IMAGE, "file_name": "../a.jpg"}]}, r"image '\.\./a\.jpg' is no path below train2017"),
+        ({"images": [{**IMAGE, "file_name": 3}]}, "an image without id, file_name, height or width"),
+        ({"images": [{**IMAGE, "height": 0}]}, "an image without id, file_name, height or width"),
+        ({"images": [{**IMAGE, "id": True}]}, "an image without id, file_name, height or width"),
+        ({"images": 7}, "no list 'images'"),
+        ({"annotations": None}, "no list 'annotations'"),
+    ],
+)
+def test_a_coco_file_that_does_not_fit_itself_is_refused_in_words(tmp_path, change, words):
+    (tmp_path / "train2017").mkdir()
+    with pytest.raises(DataError, match=rf"instances_train2017\.json:? .*{words}") as caught:
+        COCO(coco_file(tmp_path, **change), "train")
+    assert "Error" not in str(caught.value)
 
 
 @pytest.fixture
@@ -281,7 +349,7 @@ def test_coco_names_absent_images_and_broken_annotations(instances):
     with pytest.raises(DataError, match=r"1 of 2 images of .*instances_train2017\.json are missing.*000000000002"):
         COCO(instances, "train")
     (instances / "annotations" / "instances_val2017.json").write_text('{"images": [')
-    with pytest.raises(DataError, match=r"instances_val2017\.json is no COCO file of instances"):
+    with pytest.raises(DataError, match=r"instances_val2017\.json is not JSON"):
         COCO(instances, "val")
     (instances / "annotations" / "instances_val2017.json").unlink()
     with pytest.raises(DataError, match=r"instances_val2017\.json is missing.*cocodataset\.org"):

@@ -7,9 +7,9 @@ top of a crowd.
 
 import hashlib
 import json
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
@@ -83,15 +83,12 @@ class COCO(DenseDataset):
         self.source = f"{part} + instances_{part}.json"
         masks = paint(self.root, part)
         names = (masks / _LIST).read_text(encoding="utf-8").split("\n")[:-1]
-        return [(i := Path(name).stem, str(self.root / part / name), str(masks / f"{i}.png")) for name in names]
+        pairs = zip(names, _mask_names(names), strict=True)
+        return [(i, str(self.root / part / name), str(masks / f"{i}.png")) for name, i in pairs]
 
 
 def paint(folder: Path, part: str, progress: Progress | None = None) -> Path:
-    """Paint the masks of `train2017` or `val2017` into a folder of the cache, another one for other annotations.
-
-    Raises:
-        DataError: the annotations are missing or broken. RunError: no space.
-    """
+    """Paint the masks of `train2017` or `val2017` into a folder of the cache, another one for other annotations."""
     annotations = folder / "annotations" / f"instances_{part}.json"
     try:
         state = annotations.stat()
@@ -121,60 +118,123 @@ def semantic_mask(annotations: Sequence[Mapping[str, Any]], height: int, width: 
 
     parts = []
     for annotation in annotations:
-        try:
-            label = VOID if annotation.get("iscrowd") else LABELS[annotation["category_id"]]
-            region = _run_lengths(annotation["segmentation"], height, width)
-            if region is not None:
-                area = int(run_lengths.area(region))
-                parts.append((label != VOID, -area, annotation["id"], label, region))
-        except Exception as error:  # pycocotools raises many kinds for a broken region
-            name = annotation.get("id")
-            raise DataError(f"annotation {name} cannot be used: {type(error).__name__}: {error}") from error
+        category = annotation.get("category_id")
+        label = VOID if annotation.get("iscrowd") else LABELS.get(category) if isinstance(category, int) else None
+        if label is None:
+            fault = f"annotation {annotation['id']} has the category_id {category!r}, which is none of COCO's 80"
+            raise DataError(fault, "give it one of the ids 1 to 90 of COCO, or leave it out")
+        region = _region(annotation, height, width)
+        if region is not None:
+            parts.append((label != VOID, -int(run_lengths.area(region)), annotation["id"], label, region))
     mask = np.zeros((height, width), dtype=np.uint8)
     for *_, label, region in sorted(parts, key=lambda p: p[:3]):
         mask[run_lengths.decode(region).view(bool)] = label
     return mask
 
 
-def _run_lengths(segmentation: Any, height: int, width: int) -> Any:
-    """One compressed region; None for one without extent."""
+def _region(annotation: Mapping[str, Any], height: int, width: int) -> Any:
+    """The segmentation of an annotation as compressed run lengths; None for one without extent."""
     from pycocotools import mask as run_lengths
 
-    if isinstance(segmentation, Mapping):
-        if isinstance(segmentation["counts"], list):
-            return run_lengths.frPyObjects(dict(segmentation), height, width)  # type: ignore[arg-type]
-        return segmentation
-    # pycocotools takes a list of four numbers for a box: two points are no polygon
-    polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
-    return run_lengths.merge(run_lengths.frPyObjects(polygons, height, width)) if polygons else None
+    try:
+        region = annotation["segmentation"]
+        if isinstance(region, Mapping):
+            size = tuple(region["size"])
+            if isinstance(counts := region["counts"], list):
+                if size == (height, width) and (min(counts) < 0 or sum(counts) != height * width):
+                    raise ValueError("other run lengths than pixels")  # pycocotools would write past the mask
+                region = run_lengths.frPyObjects(dict(region), *size)  # type: ignore[arg-type]
+            if size == (height, width):
+                run_lengths.decode(region)  # type: ignore[arg-type]
+        else:
+            # pycocotools takes a list of four numbers for a box: two points are no polygon
+            polygons = [polygon for polygon in region if len(polygon) >= 6]
+            region = run_lengths.merge(run_lengths.frPyObjects(polygons, height, width)) if polygons else None
+            size = height, width
+    except Exception as error:  # pycocotools raises many kinds for a broken region
+        fault = f"annotation {annotation['id']} has a segmentation that cannot be read"
+        raise DataError(fault, "it is polygons or run lengths; fetch the file again") from error
+    if size != (height, width):
+        fault = f"annotation {annotation['id']} has run lengths for {size[1]}x{size[0]} pixels"
+        raise DataError(f"{fault}, its image has {width}x{height}", "the file is of other images, or damaged")
+    return region
 
 
 def _paint(path: Path, masks: Path, progress: Progress | None) -> None:
     """Write the mask of every image of an annotation file, then the list."""
-    try:
-        content = json.loads(path.read_bytes())
-        images = sorted(content["images"], key=lambda image: image["file_name"])
-        sizes = [(image["id"], int(image["height"]), int(image["width"])) for image in images]
-        instances: dict[int, list[dict[str, Any]]] = defaultdict(list)
-        for annotation in content["annotations"]:
-            instances[annotation["image_id"]].append(annotation)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise DataError(f"{path} is no COCO file of instances ({reason})", "fetch it again") from error
-    if not images:
-        raise DataError(f"{path} names no image", "fetch it again")
+    images, instances = _read(path)
+    targets = [masks / f"{name}.png" for name in _mask_names([image["file_name"] for image in images])]
 
     def write(i: int) -> None:
-        target = masks / f"{Path(images[i]['file_name']).stem}.png"
+        target, image = targets[i], images[i]
         if target.is_file():  # of an interrupted call
             return
-        number, height, width = sizes[i]
         unfinished = target.with_suffix(".part")
         try:
-            write_mask(semantic_mask(instances.get(number, ()), height, width), unfinished)
+            mask = semantic_mask(instances[image["id"]], int(image["height"]), int(image["width"]))
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_mask(mask, unfinished)
         unfinished.replace(target)
 
     for_each(write, len(images), progress=progress)
     write_text(masks / _LIST, "".join(f"{image['file_name']}\n" for image in images))
+
+
+def _mask_names(names: Sequence[str]) -> list[str]:
+    """The stem of each image, or its whole name where others have the same stem."""
+    stems = Counter(Path(name).stem for name in names)
+    return [name if stems[Path(name).stem] > 1 else Path(name).stem for name in names]
+
+
+def _read(path: Path) -> tuple[list[dict[str, Any]], dict[Any, list[dict[str, Any]]]]:
+    """The images of an annotation file by name, and the annotations of each by its id; all fit each other."""
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not JSON", "fetch it again") from error
+    for key in ("images", "annotations"):
+        if not isinstance(content, dict) or not isinstance(content.get(key), list):
+            raise DataError(f"{path} has no list '{key}'", "it is no COCO file of instances; fetch it again")
+    if not content["images"]:
+        raise DataError(f"{path} names no image", "fetch it again")
+    instances: dict[Any, list[dict[str, Any]]] = {}
+    names, numbers = set(), set()
+    for image in content["images"]:
+        fault = ""
+        if not _is_image(image):
+            fault = f"{str(image)[:60]} is an image without id, file_name, height or width"
+        elif (place := PurePosixPath(image["file_name"])).is_absolute() or ".." in place.parts or "\n" in place.name:
+            fault = f"the image {image['file_name']!r} is no path below {path.stem[10:]}"
+        elif image["id"] in instances:
+            fault = f"the image id {image['id']} is there twice"
+        elif image["file_name"] in names:
+            fault = f"the image {image['file_name']} is there twice"
+        if fault:
+            raise DataError(f"{path}: {fault}", "mend it, or fetch it again")
+        instances[image["id"]] = []
+        names.add(image["file_name"])
+    for annotation in content["annotations"]:
+        number, image = (annotation.get(key) if isinstance(annotation, dict) else None for key in ("id", "image_id"))
+        if not isinstance(number, int):
+            raise DataError(f"{path} has an annotation without a number as id", "mend it, or fetch it again")
+        if not isinstance(image, int | str) or image not in instances:
+            fault = f"annotation {number} is of image {image!r}, which is not among its images"
+            raise DataError(f"{path}: {fault}", "an image_id is the id of an image, as it stands there")
+        if number in numbers:
+            raise DataError(f"{path}: annotation {number} is there twice", "mend it, or fetch it again")
+        numbers.add(number)
+        instances[image].append(annotation)
+    return sorted(content["images"], key=lambda image: image["file_name"]), instances
+
+
+def _is_image(image: Any) -> bool:
+    """True if an image of a file has an id, a name and a size."""
+    if not isinstance(image, dict) or type(image.get("id")) not in (int, str):
+        return False
+    sides = [image.get("height"), image.get("width")]
+    whole = all(isinstance(side, int | float) and side > 0 and float(side).is_integer() for side in sides)
+    return whole and isinstance(image.get("file_name"), str) and image["file_name"] != ""

@@ -25,7 +25,7 @@ TRAINING = TrainingSettings(
 class TinyImages:
     """Squares of four colours on noise with void borders, in memory: a reader that needs no files."""
 
-    name, split, has_background = "tiny", "train", True
+    name, split, has_background, has_masks = "tiny", "train", True, True
     class_names = ("red", "green", "blue", "yellow")
     root = Path()
 

@@ -71,10 +71,15 @@ def remap(mask: Tensor, table: Tensor) -> Tensor:
     return table.index_select(0, mask.reshape(-1).int()).view(mask.shape)
 
 
-def draw(reader: DenseDataset, index: int, transform: Transform | None, rng: np.random.Generator) -> Sample:
-    """Image and mask of a data set, transformed."""
-    sample = reader.read(index)
-    return sample if transform is None else Sample(*transform(*sample, rng))
+def draw(
+    reader: DenseDataset, index: int, table: Tensor, transform: Transform | None, rng: np.random.Generator
+) -> Sample:
+    """Image and labels of a data set, transformed: padding is void, also where void itself is trained (`mib2020`)."""
+    image, mask = reader.read(index)
+    labels = remap(mask, table)
+    if transform is not None:
+        image, labels = transform(image, labels, rng)
+    return Sample(image, labels if reader.has_masks else torch.zeros_like(labels))
 
 
 @dataclass(eq=False)
@@ -91,8 +96,8 @@ class TrainingSamples(Dataset[LoadedSample]):
         rng = generator(self.seed, "augmentation", key.step, key.epoch, index, key.source)
         transforms = self.transforms[key.source]
         transform = transforms.augment if key.augmented else transforms.plain
-        image, mask = draw(self.readers[key.source], index, transform, rng)
-        return LoadedSample(image, remap(mask, self.table(key)), key.source, index if key.counts else UNCOUNTED)
+        sample = draw(self.readers[key.source], index, self.table(key), transform, rng)
+        return LoadedSample(*sample, key.source, index if key.counts else UNCOUNTED)
 
     def table(self, key: SampleKey) -> Tensor:
         """(256,) uint8: original id -> label of a sample."""
@@ -120,9 +125,9 @@ class PlainSamples(Dataset[tuple[Tensor, Tensor]]):
         return len(self.images.indices)
 
     def __getitem__(self, position: int) -> tuple[Tensor, Tensor]:
-        image, mask = draw(self.reader, int(self.images.indices[position]), self.transform, np.random.default_rng(0))
-        target = remap(mask, self.images.table)
-        image, target = (part[0] for part in self.task.prepare(image[None], target[None]))
+        indices, table = self.images.indices, self.images.table
+        sample = draw(self.reader, int(indices[position]), table, self.transform, np.random.default_rng(0))
+        image, target = (part[0] for part in self.task.prepare(*(part[None] for part in sample)))
         mean, std = self.normalisation
         return image.float().div(255).sub(mean).div(std), target
 
@@ -143,5 +148,4 @@ class TestSamples(Dataset[LoadedSample]):
 
     def __getitem__(self, position: int) -> LoadedSample:
         index = int(self.indices[position])
-        image, mask = draw(self.reader, index, self.transform, np.random.default_rng(0))
-        return LoadedSample(image, remap(mask, self.table), -1, index)
+        return LoadedSample(*draw(self.reader, index, self.table, self.transform, np.random.default_rng(0)), -1, index)

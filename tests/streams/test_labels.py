@@ -3,11 +3,15 @@
 import statistics
 import time
 
+import numpy as np
 import pytest
 import torch
 
+from densecl.check.tiny import TinyImages
+from densecl.data.transforms import RandomRescaleCrop, RandomRotation
 from densecl.streams.protocol import lookup_table
-from densecl.streams.samples import remap
+from densecl.streams.samples import SampleKey, Transforms, remap
+from densecl.streams.scenario import class_incremental
 
 
 def by_rule(label: int, mapping: dict[int, int], fill: int, void: int) -> int:
@@ -52,3 +56,22 @@ def test_remap_of_512_pixels_square_takes_under_half_a_millisecond():
         remap(mask, table)
         seconds.append(time.perf_counter() - start)
     assert statistics.median(seconds) < 0.5e-3
+
+
+@pytest.mark.parametrize("labels", ["mib2020", "plop2021", "strict"])
+@pytest.mark.parametrize("transform", [RandomRescaleCrop(40, (0.5, 0.5)), RandomRotation(45)])
+def test_padding_is_void_under_every_label_preset(labels, transform):
+    train = TinyImages(6, seed=1, size=40)
+    white = train.images  # padding has another colour than any pixel, so it can be found
+    white[:] = np.where(white > 120, 121, white)
+    scenario = class_incremental(
+        train, TinyImages(4, seed=2, size=40), ((1, 2), (3,), (4,)), labels=labels, presence=train.presence(),
+        transforms=Transforms(augment=transform, plain=transform),
+    )  # fmt: skip
+    for augmented in (True, False):
+        sample = scenario.training[SampleKey(0, 0, 0, 0, augmented=augmented)]
+        padding = (sample.image == torch.tensor([124, 116, 104]).view(3, 1, 1)).all(0)
+        assert padding.sum() > 100
+        assert (sample.target[padding] == 255).all()
+        if isinstance(transform, RandomRescaleCrop):  # turned pixels mix with padding
+            assert (sample.target[~padding] == 255).any() == (labels != "mib2020")

@@ -28,6 +28,12 @@ def names_in(folder: Path | str) -> set[str]:
         return set()
 
 
+def by_stem(folder: Path, *suffixes: str) -> dict[str, str]:
+    """Names of the files in a folder that end so, in capitals too, by what stands before; a later suffix wins."""
+    names = sorted(names_in(folder))
+    return {name[: -len(suffix)]: name for suffix in suffixes for name in names if name.lower().endswith(suffix)}
+
+
 def check_files(kind: str, files: Sequence[str], hint: str) -> None:
     """Refuse paths of absent files; `kind` names them, such as "masks of train.txt"."""
     parts = [path.rpartition(os.sep) for path in files]
@@ -46,11 +52,13 @@ def check_files(kind: str, files: Sequence[str], hint: str) -> None:
 def read_words(list_file: Path, hint: str) -> list[list[str]]:
     """Words of each line of a list, without empty lines; DataError if it is missing, unreadable or empty."""
     try:
-        lines = [line.split() for line in list_file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = [line.split() for line in list_file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except FileNotFoundError as error:
         raise DataError(f"the list {list_file} is missing", hint) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"the list {list_file} cannot be read", hint) from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"the list {list_file} is no text in UTF-8", "save it as UTF-8") from error
+    except OSError as error:
+        raise DataError(f"the list {list_file} cannot be read: {error.strerror}", hint) from error
     if not lines:
         raise DataError(f"the list {list_file} is empty", hint)
     return lines

@@ -115,7 +115,7 @@ def read_published(path: Path) -> list[Reported]:
         RecipeError: not TOML, an unknown or missing key, a wrong value; the message names file, row and key.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise RecipeError(f"cannot read the published numbers {path}: {error}") from error
     _check_keys(content, FILE_KEYS, f"{path}")

@@ -76,7 +76,7 @@ def _contents(kind: str, extra: Path | None) -> Iterator[tuple[Path, dict[str, A
     """The recipe files of a kind with their TOML, of which nothing is checked; RecipeError if it is none."""
     for path in recipe_files(kind, extra):
         try:
-            yield path, tomllib.loads(path.read_text(encoding="utf-8"))
+            yield path, tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError) as error:
             raise RecipeError(f"cannot read the recipe {path}: {error}") from error
 

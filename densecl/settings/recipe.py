@@ -248,7 +248,7 @@ Model = TypeVar("Model", bound=Settings)
 def read_recipe(path: Path, model: type[Model]) -> Model:
     """One recipe file; RecipeError, which names file and key, where it cannot be used."""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RecipeError(f"cannot read the recipe {path}: {error}") from error
     try:

@@ -140,7 +140,7 @@ def read_plan(plan: Path | str | Mapping[str, Any]) -> SweepPlan:
     else:
         path, source = Path(plan), str(plan)
         try:
-            content = tomllib.loads(path.read_text(encoding="utf-8"))
+            content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise RecipeError(f"cannot read the plan {path}: {error}", "see densecl sweep --help") from error
         content = {"name": re.sub(r"[^\w.-]|^[.-]+", "_", path.stem), **content}

@@ -145,6 +145,35 @@ def test_image_size_is_found_behind_a_long_comment(tmp_path):
     assert image_size(tmp_path / "image.jpg") == (11, 37)
 
 
+@pytest.mark.parametrize(("image", "mask"), [(".JPG", ".png"), (".jpeg", ".png"), (".PNG", ".PNG")])
+def test_files_are_found_by_their_stem_whatever_the_case_of_their_suffix(voc, image, mask):
+    plain = VOC(voc, "train")
+    for k in range(3):
+        jpg = voc / "JPEGImages" / f"2007_train_{k}.jpg"
+        jpg.rename(jpg.with_suffix(image))
+        png = voc / "SegmentationClass" / f"2007_train_{k}.png"
+        png.rename(png.with_suffix(mask))
+    dataset = VOC(voc, "train")
+    assert dataset.ids == plain.ids
+    assert Path(dataset.image_files[1]).name == f"2007_train_1{image}"
+    assert dataset.read(1).mask.any()
+
+
+@pytest.mark.parametrize(
+    "text", ["\ufeff{0}\n{1}\n", "{0}.jpg\r\n{1}.JPG\r\n", "\ufeff/JPEGImages/{0}.jpg /m/{0}.png\n{1}"]
+)
+def test_lists_are_read_as_other_systems_write_them(voc, text):
+    file = voc / "ImageSets" / "Segmentation" / "train.txt"
+    file.write_text(text.format("2007_train_0", "2007_train_1"), encoding="utf-8")
+    assert VOC(voc, "train").ids == ("2007_train_0", "2007_train_1")
+
+
+def test_a_list_in_another_encoding_is_refused_in_words(voc):
+    (voc / "ImageSets" / "Segmentation" / "train.txt").write_text("2007_train_0\n", encoding="utf-16")
+    with pytest.raises(DataError, match=r"train\.txt is no text in UTF-8\. save it as UTF-8"):
+        VOC(voc, "train")
+
+
 # bad input: one DataError that names the file -------------------------------------------------------------------------
 
 

@@ -113,3 +113,10 @@ def test_the_command_line_shows_a_class_of_ones_own(tmp_path):
     words = [sys.executable, "-m", "densecl", "show", "mine", "--catalogue", str(tmp_path)]
     shown = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     assert "  share = 0.5  (float)  of all" in shown
+
+
+def test_a_recipe_with_a_byte_order_mark_is_read(tmp_path):
+    (tmp_path / "strategies").mkdir()
+    text = '\ufeffname = "mine"\nclass = "mine.py:Mine"\nsummary = "own"\n'
+    (tmp_path / "strategies" / "mine.toml").write_text(text, encoding="utf-8")
+    assert strategy_recipes(tmp_path)["mine"].summary == "own"

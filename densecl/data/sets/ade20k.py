@@ -4,7 +4,7 @@ import os
 from types import MappingProxyType
 
 from densecl.data.dataset import VOID, DenseDataset
-from densecl.data.places import names_in
+from densecl.data.places import by_stem
 
 # The first name of each class in the challenge's objectInfo150.txt.
 _NAMES = """
@@ -50,6 +50,8 @@ class ADE20K(DenseDataset):
         part = "training" if split == "train" else "validation"
         images, masks = self.root / "images" / part, self.root / "annotations" / part
         self.source = f"images/{part} + annotations/{part}"
-        stems = {name[:-4] for name in names_in(images) if name.endswith(".jpg")}
-        stems |= {name[:-4] for name in names_in(masks) if name.endswith(".png")}
-        return [(i, f"{images}{os.sep}{i}.jpg", f"{masks}{os.sep}{i}.png") for i in sorted(stems)]
+        photos, labelled = by_stem(images, ".jpg"), by_stem(masks, ".png")
+        return [
+            (i, f"{images}{os.sep}{photos.get(i, f'{i}.jpg')}", f"{masks}{os.sep}{labelled.get(i, f'{i}.png')}")
+            for i in sorted({**photos, **labelled})
+        ]

@@ -5,10 +5,11 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
 from densecl.data.dataset import DenseDataset, Progress
-from densecl.data.places import data_folder, names_in, read_words
+from densecl.data.places import by_stem, data_folder, read_words
 
 LISTS = Path("ImageSets", "Segmentation")
 MASKS, AUGMENTED = "SegmentationClass", "SegmentationClassAug"
+_SUFFIXES = (".png", ".jpeg", ".jpg")
 
 
 class VOC(DenseDataset):
@@ -47,11 +48,13 @@ class VOC(DenseDataset):
         """Read the split's list: an id a line, or `/JPEGImages/ID.jpg /SegmentationClassAug/ID.png`."""
         list_name, masks = self._choose(split)
         self.source = f"{list_name}.txt + {masks}"
-        ids = self._read_ids(list_name)
-        there = names_in(self.root / "JPEGImages")
-        png = {i for i in ids if f"{i}.jpg" not in there and f"{i}.png" in there}
+        images = by_stem(self.root / "JPEGImages", *_SUFFIXES)
+        labelled = by_stem(self.root / masks, ".png")
         base, mask_base = f"{self.root / 'JPEGImages'}{os.sep}", f"{self.root / masks}{os.sep}"
-        return [(i, f"{base}{i}.{'png' if i in png else 'jpg'}", f"{mask_base}{i}.png") for i in ids]
+        return [
+            (i, base + images.get(i, f"{i}.jpg"), mask_base + labelled.get(i, f"{i}.png"))
+            for i in self._read_ids(list_name)
+        ]
 
     def _choose(self, split: str) -> tuple[str, str]:
         """The list and the folder of masks of a split."""
@@ -63,10 +66,10 @@ class VOC(DenseDataset):
         if split == "test":
             # VOC's own test archive brings a test.txt without masks: that is not a test split one can measure on
             listed = (self.root / LISTS / "test.txt").is_file()
-            masked = listed and (self.root / plain / f"{self._read_ids('test')[0]}.png").is_file()
+            masked = listed and self._read_ids("test")[0] in by_stem(self.root / plain, ".png")
             return "test" if masked else "val", plain
         return split, plain
 
     def _read_ids(self, list_name: str) -> list[str]:
         words = [line[0] for line in read_words(self.root / LISTS / f"{list_name}.txt", self.hint())]
-        return [PurePosixPath(word).stem if "/" in word else word for word in words]
+        return [PurePosixPath(word).stem if "/" in word or word.lower().endswith(_SUFFIXES) else word for word in words]

@@ -134,6 +134,9 @@ def _images(settings: Sections, steps: tuple[tuple[int, ...], ...], data: Path |
         lines.append(f"{k:4}  {numbers}  {', '.join(names[number - 1] for number in step)}")
     training = settings.training
     chosen = counts.get(settings.stream.setting, next(iter(counts.values())))
-    iterations = sum(step_length(len(i), training.batch, *training.length(k))[1] for k, i in enumerate(chosen))
+    iterations = sum(
+        step_length(len(i), training.batch, *training.length(k), drop_last=training.drop_last)[1]
+        for k, i in enumerate(chosen)
+    )
     cost = f"{iterations:,} iterations of {training.batch} images, crop {training.crop}"
     return [*lines, "", f"cost       {cost}; densecl run --dry-run estimates the time on this machine"]

@@ -112,7 +112,8 @@ def reevaluate(
     scenario, own_workers = build_scenario(plan)
     loop = restored(plan, scenario, Path(folder), step, record.hash)
     workers = own_workers if workers is None else workers
-    evaluations = evaluate(loop, step, own.batch, workers, record.steps if evaluation == own else [])
+    before = record.steps if evaluation == own else []
+    evaluations = evaluate(loop, step, own.batch, workers, before, own)
     evaluations = [evaluation for evaluation in evaluations if task in (None, evaluation.task)]
     return Scored(evaluations[-1], step, record, tuple(evaluations) if record.tasks else ())
 

@@ -8,6 +8,7 @@ import numpy as np
 from densecl.errors import UnknownNameError
 
 Unseen = Literal["background", "ignore"]
+Absent = Literal["zero", "skip"]  # IoU of a class that is predicted and nowhere in the truth
 # The half of a label preset that acts in evaluation: what pixels of classes not learnt yet count as.
 UNSEEN: dict[str, Unseen] = {"mib2020": "ignore", "plop2021": "background", "strict": "ignore"}
 
@@ -26,12 +27,16 @@ def harmonic_mean(base: float | None, added: float | None) -> float | None:
     return 2 * base * added / (base + added) if base + added else 0.0
 
 
-def iou_from_confusion(matrix: np.ndarray) -> np.ndarray:
-    """(n,) float64: IoU per class of counts (n, n), rows the truth; NaN where truth and prediction lack the class."""
+def iou_from_confusion(matrix: np.ndarray, absent: Absent = "zero") -> np.ndarray:
+    """(n,) float64: IoU per class of counts (n, n), rows the truth; NaN where truth and prediction lack the class.
+
+    With `absent="skip"` it is NaN too where the truth alone lacks it: MiB and PLOP leave such a class out of all means.
+    """
     counts = np.asarray(matrix, dtype=np.float64)
     hits = counts.diagonal()
     union = counts.sum(0) + counts.sum(1) - hits
-    return np.divide(hits, union, out=np.full(len(counts), np.nan), where=union > 0)
+    known = union if absent == "zero" else counts.sum(1)
+    return np.divide(hits, union, out=np.full(len(counts), np.nan), where=known > 0)
 
 
 def fold_unseen(matrix: np.ndarray, seen: int, unseen: Unseen) -> np.ndarray:
@@ -62,6 +67,7 @@ def step_metrics(
     *,
     has_background: bool,
     unseen: Unseen,
+    absent: Absent = "zero",
 ) -> dict[str, float | None]:
     """The mean IoUs printed for one step.
 
@@ -72,13 +78,14 @@ def step_metrics(
         has_background: label 0 is a class; then it counts in all, base and previous (the field's majority). Without,
             it counts nowhere, and `unseen="background"` still hands it the unseen pixels.
         unseen: see `fold_unseen`.
+        absent: see `iou_from_confusion`.
 
     Returns:
         `all` seen classes; `base` = step 0; `added` = later seen ones; `previous` = steps before `step`; `current` =
         `step` itself. None where a group is empty or all its classes are absent from truth and prediction.
     """
     seen = [label for labels in steps[: step + 1] for label in labels]
-    iou = iou_from_confusion(fold_unseen(matrix, max(seen, default=0), unseen))
+    iou = iou_from_confusion(fold_unseen(matrix, max(seen, default=0), unseen), absent)
     background = [0] if has_background else []
     previous = [label for labels in steps[:step] for label in labels]
     base = list(steps[0])

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from densecl.metrics.iou import fold_unseen, forgetting, iou_from_confusion, step_metrics, unseen_under
+from densecl.data.class_index import class_index
+from densecl.metrics.iou import Absent, fold_unseen, forgetting, iou_from_confusion, step_metrics, unseen_under
 from densecl.models.network import Output
 from densecl.records.record import Evaluation, StepRecord, plain
-from densecl.streams.samples import LoadedSample
+from densecl.settings.recipe import EvaluationSettings
+from densecl.streams.samples import LoadedSample, TestSamples
 from densecl.streams.stream import Stream
 from densecl.tasks import Metrics, Prepared, Task
 from densecl.training import distributed
@@ -21,10 +23,16 @@ from densecl.training.batch import normalise
 from densecl.training.loop import Loop
 
 Group = tuple[Tensor, Tensor]
+EVALUATION = EvaluationSettings()
 
 
 def evaluate(
-    loop: Loop, step: int, batch: int, workers: int = 0, before: Sequence[StepRecord] = ()
+    loop: Loop,
+    step: int,
+    batch: int,
+    workers: int = 0,
+    before: Sequence[StepRecord] = (),
+    settings: EvaluationSettings = EVALUATION,
 ) -> list[Evaluation]:
     """Evaluate a loop that has learnt a step; afterwards the network is that of the step again.
 
@@ -32,8 +40,8 @@ def evaluate(
     """
     evaluations = []
     for heads in loop.stream.evaluations(step):
-        counts = [count(loop, head, batch, workers) for head in heads]
-        evaluations.append(score(loop.stream, heads, counts, step, before))
+        counts = [count(loop, head, batch, workers, step if settings.images == "seen" else None) for head in heads]
+        evaluations.append(score(loop.stream, heads, counts, step, before, settings.absent))
     loop.strategy.select_task(step)
     return evaluations
 
@@ -56,15 +64,16 @@ def see(loop: Loop, task: Task, images: Tensor, masks: Tensor) -> tuple[Output, 
 
 
 @torch.no_grad()
-def count(loop: Loop, head: int, batch: int, workers: int = 0) -> Metrics:
-    """Count a head's scores on its test samples.
+def count(loop: Loop, head: int, batch: int, workers: int = 0, seen_by: int | None = None) -> Metrics:
+    """Count a head's scores on its test samples; with `seen_by` on those that show a class learnt by that step.
 
     Several processes count each image once, in one of them, and all get the sum.
     """
     strategy, task, labels = loop.strategy, loop.stream.tasks[head], loop.stream.labels_of(head)
     samples, metrics = loop.scenario.tests_of(head), task.metrics()
     strategy.select_task(head)
-    own = Subset(samples, range(distributed.rank(), len(samples), distributed.world()))
+    chosen = range(len(samples)) if seen_by is None else showing(samples, loop.stream, seen_by)
+    own = Subset(samples, chosen[distributed.rank() :: distributed.world()])
     for groups in DataLoader(own, batch_size=batch, collate_fn=by_size, num_workers=workers):
         for images, masks in groups:
             output, prepared = see(loop, task, images, masks)
@@ -72,6 +81,15 @@ def count(loop: Loop, head: int, batch: int, workers: int = 0) -> Metrics:
             metrics.update(outputs, images.to(loop.device), prepared.target)
     metrics.sums = distributed.total(metrics.sums)
     return metrics
+
+
+def showing(samples: TestSamples, stream: Stream, step: int) -> list[int]:
+    """Positions of the test samples that show a class learnt by a step; all of them where a task has its own."""
+    if stream.by_task:
+        return list(range(len(samples)))
+    learnt = [label for group in stream.learnt(step) for label in group]
+    ids = np.isin(samples.table.numpy(), learnt)
+    return np.flatnonzero(class_index(samples.reader)[samples.indices][:, ids].any(1)).tolist()
 
 
 def confusion_of(stream: Stream, heads: Sequence[int], counts: Sequence[Metrics]) -> np.ndarray:
@@ -84,14 +102,19 @@ def confusion_of(stream: Stream, heads: Sequence[int], counts: Sequence[Metrics]
 
 
 def score(
-    stream: Stream, heads: Sequence[int], counts: Sequence[Metrics], step: int, before: Sequence[StepRecord] = ()
+    stream: Stream,
+    heads: Sequence[int],
+    counts: Sequence[Metrics],
+    step: int,
+    before: Sequence[StepRecord] = (),
+    absent: Absent = "zero",
 ) -> Evaluation:
     """One evaluation for the record: of the heads that answered (see `Stream.evaluations`), with the counts of each."""
     if stream.kind == "classes":
         matrix = confusion_of(stream, heads, counts)
         return Evaluation(
             task=stream.tasks[heads[-1]].name,
-            metrics=class_metrics(matrix, stream, step, before),
+            metrics=class_metrics(matrix, stream, step, before, absent),
             confusion=matrix.tolist(),
         )
     [head], [metrics] = heads, counts
@@ -106,12 +129,14 @@ def score(
     )
 
 
-def class_metrics(matrix: np.ndarray, stream: Stream, step: int, before: Sequence[StepRecord]) -> dict[str, Any]:
+def class_metrics(
+    matrix: np.ndarray, stream: Stream, step: int, before: Sequence[StepRecord], absent: Absent = "zero"
+) -> dict[str, Any]:
     """Scores of a class-incremental stream by name, from its confusion matrix over all labels."""
     groups, learnt = stream.groups, stream.learnt(step)
     unseen = unseen_under(stream.labels)
     seen = sum(map(len, learnt))
-    iou = iou_from_confusion(fold_unseen(matrix, seen, unseen))
+    iou = iou_from_confusion(fold_unseen(matrix, seen, unseen), absent)
     when_learnt = {
         label: value
         for k, group in enumerate(groups[:step])
@@ -120,7 +145,9 @@ def class_metrics(matrix: np.ndarray, stream: Stream, step: int, before: Sequenc
     }
     previous = [label for group in groups[:step] for label in group]
     return {
-        "miou": step_metrics(matrix, groups, len(learnt) - 1, has_background=stream.has_background, unseen=unseen),
+        "miou": step_metrics(
+            matrix, groups, len(learnt) - 1, has_background=stream.has_background, unseen=unseen, absent=absent
+        ),
         "iou": [None if label > seen or np.isnan(value) else float(value) for label, value in enumerate(iou)],
         "forgetting": forgetting(when_learnt, iou, previous) if previous else None,
     }

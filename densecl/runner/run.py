@@ -193,7 +193,8 @@ class Work:
             self.train(experience, spent)
             trained = FirstStep(loop.iterations, time.perf_counter() - start, loaded=False)
         self.events.evaluating(number)
-        evaluations = evaluate(loop, number, plan.settings.evaluation.batch, self.workers, record.steps)
+        settings = plan.settings.evaluation
+        evaluations = evaluate(loop, number, settings.batch, self.workers, record.steps, settings)
         size = None
         if loop.stream.kind == "tasks" or loop.stream.by_task:
             from densecl.runner.keep import keep_masks, stored

@@ -6,7 +6,7 @@ holds only what a benchmark changes.
 
 import copy
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
@@ -80,6 +80,12 @@ class StreamSettings(Settings):
         return {key: value for key, value in content.items() if key not in unused}
 
 
+def _older_than(model: Settings, content: dict[str, Any], added: Sequence[str]) -> dict[str, Any]:
+    """Leave out settings that were `added` later, at their defaults: runs from before keep their hash."""
+    defaults = type(model).model_fields
+    return {key: value for key, value in content.items() if key not in added or value != defaults[key].default}
+
+
 class LaterSettings(Settings):
     """Changes after step 0; None: as in step 0. A list has a length for steps 1, 2, ...; the last one repeats."""
 
@@ -113,6 +119,13 @@ class TrainingSettings(Settings):
     channels_last: bool = False  # memory format; often faster on GPUs
     compile: bool = False  # torch.compile of the network, and on a GPU of the losses
     deterministic: bool = False  # algorithms that give the same bits each time, where torch has them; a CPU always does
+    drop_last: bool = False  # of each epoch, the last batch where it is smaller; MiB and PLOP drop it
+    # what the supervised loss is divided by: labelled pixels, or all of them (the code of MiB and PLOP)
+    mean_over: Literal["labelled", "all"] = "labelled"
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _older_than(self, handler(self), ("drop_last", "mean_over"))
 
     def length(self, step: int) -> tuple[int | None, int | None]:
         """(epochs, iterations) of a step; exactly one is not None."""
@@ -145,6 +158,14 @@ class EvaluationSettings(Settings):
 
     size: Count | Literal["full"] = 512  # shorter side to `size`, then centre crop; full: the whole image as it is
     batch: Count = 16
+    # between steps of a class-incremental stream: all test images, or those that show a class learnt so far (MiB, PLOP)
+    images: Literal["all", "seen"] = "all"
+    # IoU of a class that is predicted and nowhere in the truth: 0, or skipped, so that no mean counts it (MiB, PLOP)
+    absent: Literal["zero", "skip"] = "zero"
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _older_than(self, handler(self), ("images", "absent"))
 
 
 class LoaderSettings(Settings):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from densecl.metrics.iou import fold_unseen, iou_from_confusion, unseen_under
+from densecl.metrics.iou import Absent, fold_unseen, iou_from_confusion, unseen_under
 from densecl.records.layout import UPPER_BOUND, clean, main_name
 from densecl.records.record import Evaluation, Record, StepRecord, TaskRecord
 from densecl.tables.columns import Column
@@ -26,7 +26,8 @@ class Scores:
     @cached_property
     def by_step(self) -> list[dict[int, float]]:
         """IoU by label after each step, of the labels that are learnt and present or predicted."""
-        return [_iou(self.record.steps[: step + 1], self.labels) for step in range(len(self.record.steps))]
+        absent = self.record.settings.get("evaluation", {}).get("absent", "zero")
+        return [_iou(self.record.steps[: step + 1], self.labels, absent) for step in range(len(self.record.steps))]
 
     def mean(self, labels: Iterable[int], step: int = -1) -> float | None:
         """Mean IoU of `labels` after a step, by default the last one; labels without IoU do not count."""
@@ -112,7 +113,7 @@ def _whole(value: Any) -> Any:
     return value.get("all") if isinstance(value, dict) else value
 
 
-def _iou(steps: Sequence[StepRecord], labels: str | None) -> dict[int, float]:
+def _iou(steps: Sequence[StepRecord], labels: str | None, absent: Absent) -> dict[int, float]:
     """IoU by label after the last of `steps`: as recorded or, under a label preset, from its confusion matrix."""
     evaluation = segmentation(steps[-1])
     if evaluation is None or (labels is not None and evaluation.confusion is None):
@@ -121,5 +122,5 @@ def _iou(steps: Sequence[StepRecord], labels: str | None) -> dict[int, float]:
     iou = evaluation.metrics["iou"]
     if labels is not None:
         matrix = np.asarray(evaluation.confusion, dtype=np.int64)
-        iou = iou_from_confusion(fold_unseen(matrix, max(seen), unseen_under(labels))).tolist()
+        iou = iou_from_confusion(fold_unseen(matrix, max(seen), unseen_under(labels)), absent).tolist()
     return {label: value for label, value in enumerate(iou) if label in seen and value is not None and value == value}

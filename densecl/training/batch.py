@@ -57,6 +57,13 @@ def sizes(batch: Batch, void: int = 255) -> Tensor:
     return torch.stack([(weight * counted.view(-1, 1, 1)).sum(), counted.sum()])
 
 
+def labelled_share(batch: Batch) -> Tensor:
+    """The weight of a batch's labelled pixels over the number of all its pixels; 1 for image targets."""
+    labelled, images = sizes(batch)
+    pixels = batch.target[0].numel() if batch.target.ndim == 3 else 1
+    return labelled / (images * pixels).clamp(min=1)
+
+
 def split(batch: Batch, parts: int) -> Iterator[Batch]:
     """A batch in parts of nearly equal size, none of a single sample."""
     size = len(batch.image)

@@ -38,6 +38,7 @@ class EpochBatches(Sampler[list[SampleKey]]):
     rank: int = field(default_factory=distributed.rank, kw_only=True)
     world: int = field(default_factory=distributed.world, kw_only=True)
     least: int = field(default=2, kw_only=True)
+    drop_last: bool = field(default=False, kw_only=True)  # where it is smaller; never the only one
     epoch: int = field(default=0, init=False)
     limit: int | None = field(default=None, init=False)
 
@@ -46,7 +47,8 @@ class EpochBatches(Sampler[list[SampleKey]]):
         self.epoch, self.limit = epoch, limit
 
     def _bounds(self) -> list[int]:
-        bounds = [*range(0, self.n, self.batch), self.n]
+        n = self.n - self.n % self.batch if self.drop_last and self.n > self.batch else self.n
+        bounds = [*range(0, n, self.batch), n]
         if len(bounds) > 2 and bounds[-1] - bounds[-2] == 1:
             del bounds[-2]
         return bounds
@@ -104,14 +106,14 @@ def _one_thread(_worker: int) -> None:
 
 
 def step_length(
-    images: int, batch: int, epochs: int | None, iterations: int | None, factor: float = 1.0
+    images: int, batch: int, epochs: int | None, iterations: int | None, factor: float = 1.0, drop_last: bool = False
 ) -> tuple[int, int]:
     """(epochs, iterations) of a step of so many images, `factor` times the given length; one at least, none for 0."""
     if not factor:
         return 0, 0
     if factor != 1:
         epochs, iterations = (None if n is None else max(1, round(factor * n)) for n in (epochs, iterations))
-    per_epoch = len(EpochBatches(images, batch, 0, 0))
+    per_epoch = len(EpochBatches(images, batch, 0, 0, drop_last=drop_last))
     if iterations is not None:
         return math.ceil(iterations / per_epoch), iterations
     assert epochs is not None

@@ -27,7 +27,7 @@ from densecl.streams.scenario import Experience, Normalisation, Scenario
 from densecl.streams.stream import Step, Stream
 from densecl.tasks import Task
 from densecl.training import distributed, state
-from densecl.training.batch import Batch, normalise, sizes, split
+from densecl.training.batch import Batch, labelled_share, normalise, sizes, split
 from densecl.training.guards import LossGuard, check_weights
 from densecl.training.loader import EpochBatches, Extend, make_loader, step_length
 from densecl.training.parts import check_parts
@@ -150,7 +150,8 @@ class Loop:
 
             frequencies = label_frequencies(self.scenario.training.readers[self.step], experience.images)
             self._class_weights = class_weights(frequencies, self.settings.class_weights).to(self.device)
-        self.batches = self.order(self._extended, distributed.least_share(self.device))
+        least, drop_last = distributed.least_share(self.device), self.settings.drop_last
+        self.batches = self.order(self._extended, least=least, drop_last=drop_last)
         self.loader = self.load(self.batches)
         self.tell("before_training_exp")
         if self.events:
@@ -234,8 +235,10 @@ class Loop:
         logits = self.output.logits.detach()
         self.task.update_critic(logits, batch, share=share, reduce=distributed.sum_gradients)
         terms = self.terms(self.output, batch, teacher_output)
+        labelled = self.strategy.task_share == "labelled"
+        if labelled and self.settings.mean_over == "all":
+            terms["task"], labelled = terms["task"] * labelled_share(batch), False
         if shares is not None:
-            labelled = self.strategy.task_share == "labelled"
             terms = {name: term * shares[0 if name == "task" and labelled else 1] for name, term in terms.items()}
         self.loss = torch.stack([term.reshape(()) for term in terms.values()]).sum()
         self._watch(terms)
@@ -309,8 +312,9 @@ class Loop:
 
     def length(self, experience: Experience) -> tuple[int, int]:
         """(epochs, iterations) of a step: the settings' length times the method's `length_factor`."""
-        images, length = len(experience.images.indices), self.settings.length(experience.step)
-        return step_length(images, self.settings.batch, *length, self.strategy.length_factor(experience.step))
+        s, images = self.settings, len(experience.images.indices)
+        factor = self.strategy.length_factor(experience.step)
+        return step_length(images, s.batch, *s.length(experience.step), factor, s.drop_last)
 
     def prepared(self, batch: Batch, task: Task) -> Batch:
         """A batch as the loader gives it (image uint8, labels) as a task sees it: input normalised, its own target."""
@@ -320,10 +324,11 @@ class Loop:
             image = image.contiguous(memory_format=torch.channels_last)
         return batch._replace(image=image, target=target)
 
-    def order(self, extend: Extend, least: int) -> EpochBatches:
+    def order(self, extend: Extend, **share: Any) -> EpochBatches:
         """Batches of the keys of this step's samples; their order derives from seed, step and epoch."""
-        images = len(self.experience.images.indices)
-        return EpochBatches(images, self.settings.batch, self.seed, self.step, extend, least=least)
+        return EpochBatches(
+            len(self.experience.images.indices), self.settings.batch, self.seed, self.step, extend, **share
+        )
 
     def load(self, batches: EpochBatches) -> Iterable[Batch]:
         """The loader of a step's samples."""

@@ -107,6 +107,17 @@ def test_classes_absent_everywhere_are_left_out():
     assert foreground_mean([0.5], []) is None
 
 
+def test_a_class_that_is_only_predicted_counts_zero_or_is_skipped():
+    matrix = np.array([[6, 0, 2], [0, 4, 0], [0, 0, 0]])  # the truth has no 2
+    np.testing.assert_allclose(iou_from_confusion(matrix), [6 / 8, 1, 0])
+    np.testing.assert_allclose(iou_from_confusion(matrix, "skip"), [6 / 8, 1, np.nan])
+    means = [
+        step_metrics(matrix, ((1,), (2,)), 1, has_background=False, unseen="ignore", absent=absent)["all"]
+        for absent in ("zero", "skip")
+    ]
+    assert means == [0.5, 1.0]
+
+
 def test_forgetting_is_the_mean_loss_over_earlier_classes_without_background():
     learnt = {0: 0.9, 1: 0.8, 2: 0.6, 3: 0.5}
     assert forgetting(learnt, np.array([0.1, 0.5, 0.7, 0.0]), [0, 1, 2]) == pytest.approx((0.3 - 0.1) / 2)

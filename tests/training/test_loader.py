@@ -41,6 +41,15 @@ def test_the_length_of_a_step_counts_at_least_one_iteration_an_epoch(images, bat
     assert step_length(images, batch, epochs, iterations) == expected
 
 
+@pytest.mark.parametrize(("n", "sizes"), [(13, [4, 4, 4, 1]), (12, [4, 4, 4]), (15, [4, 4, 4, 3]), (3, [3])])
+def test_drop_last_leaves_out_a_smaller_last_batch_but_never_the_only_one(n, sizes):
+    whole = [size for size in sizes if size == 4] or sizes
+    batches = EpochBatches(n, 4, seed=0, step=0, drop_last=True)
+    assert [len(keys) for keys in batches] == whole
+    assert len(batches) == len(whole)
+    assert step_length(n, 4, 3, None, drop_last=True) == (3, 3 * len(whole))
+
+
 def test_samples_do_not_depend_on_the_number_of_workers_nor_disturb_the_global_generator():
     scenario = tiny_scenario()
 

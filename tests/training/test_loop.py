@@ -4,9 +4,12 @@ from typing import ClassVar
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
-from densecl.check.tiny import TRAINING, tiny_network, tiny_scenario
-from densecl.settings.recipe import LaterSettings
+from densecl.check.tiny import TRAINING, tiny_loop, tiny_network, tiny_scenario
+from densecl.runner import evaluation
+from densecl.runner.methods import parse_method
+from densecl.settings.recipe import EvaluationSettings, LaterSettings, RunSettings
 from densecl.strategies.base import Plugin, Strategy
 from densecl.training.batch import Batch
 from densecl.training.loop import Loop
@@ -193,3 +196,48 @@ def test_batches_repeat_for_a_purpose_and_differ_for_another():
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_mean_over_all_pixels_counts_those_without_a_label_as_0(parts):
+    settings = SETTINGS.model_copy(update={"mean_over": "all", "accumulation": parts})
+    loop = tiny_loop(parse_method("finetune"), tiny_scenario(), training=settings)
+    terms = []
+
+    def sums(output, batch, _teacher_output):
+        maps = (output.logits, *output.auxiliary)
+        terms.append(sum(cross_entropy(m, batch.target, ignore_index=255, reduction="sum") for m in maps))
+        return Strategy.task_loss(loop.strategy, output, batch, None)
+
+    loop.strategy.task_loss = sums
+    loop.begin(loop.scenario.experiences[0])
+    loop.begin_epoch()
+    loop.update(next(iter(loop.loader)))
+    assert (loop.batch.target == 255).any()
+    assert len(terms) == parts
+    torch.testing.assert_close(loop.loss_terms["task"], sum(terms).detach() / loop.batch.target.numel())
+
+
+def test_only_images_that_show_a_learnt_class_are_scored_where_that_is_asked_for(monkeypatch):
+    monkeypatch.setattr(evaluation, "class_index", lambda reader: reader.presence())
+    loop, _ = made()
+    masks = torch.from_numpy(loop.scenario.tests[0].reader.masks)
+    labelled = (masks != 255).sum((1, 2))
+    for experience, learnt in zip(loop.scenario.experiences[:2], ([1, 2], [1, 2, 3]), strict=True):
+        loop.enter(experience)
+        showing = torch.isin(masks, torch.tensor(learnt, dtype=torch.uint8)).any(2).any(1)
+        for images, counted in (("all", labelled), ("seen", labelled[showing])):
+            settings = EvaluationSettings(images=images)
+            [scores] = evaluation.evaluate(loop, experience.step, 4, settings=settings)
+            assert sum(map(sum, scores.confusion)) == int(counted.sum())
+    assert int(showing.sum()) > 0
+
+
+def test_settings_that_were_added_later_are_recorded_where_they_are_not_the_defaults():
+    """So that runs from before keep their hash."""
+    dumped = RunSettings(benchmark="b", strategy="s", backbone="b").model_dump()
+    assert not {"drop_last", "mean_over"} & dumped["training"].keys()
+    assert not {"images", "absent"} & dumped["evaluation"].keys()
+    training = TRAINING.model_copy(update={"drop_last": True, "mean_over": "all"}).model_dump()
+    assert (training["drop_last"], training["mean_over"]) == (True, "all")
+    assert EvaluationSettings(images="seen", absent="skip").model_dump().keys() >= {"images", "absent"}

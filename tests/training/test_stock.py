@@ -156,16 +156,15 @@ def test_a_failing_plugin_is_one_line_that_names_it():
         trained(Broken())
 
 
-REFUSED = ["LRSchedulerPlugin", "LwFPlugin", "ReplayPlugin", "GDumbPlugin", "LFLPlugin", "MIRPlugin", "BiCPlugin"]
-
-
-@pytest.mark.parametrize("name", [*REFUSED, "GenerativeReplayPlugin", "CWRStarPlugin", "GSS_greedyPlugin"])
+@pytest.mark.parametrize("name", [*stock.INSTEAD, "CWRStarPlugin", "GSS_greedyPlugin"])
 def test_others_are_refused_with_what_to_use_instead(name):
     with pytest.raises(SettingError, match=rf"Avalanche's {name} does not work here: .*these do: AGEMPlugin"):
         stock.check_stock("mine", getattr(plugins, name), {}, 0.0)
 
 
 def test_every_plugin_that_is_let_in_is_tried_here():
+    names = "LRScheduler LwF Replay GDumb RWalk LFL MIR BiC GenerativeReplay TrainGeneratorAfterExp"
+    assert stock.INSTEAD.keys() == {f"{name}Plugin" for name in names.split()}
     assert {*PENALTIES, *PROJECTIONS, "EarlyStoppingPlugin"} == stock.WORKING
 
 

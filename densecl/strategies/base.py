@@ -201,15 +201,16 @@ class Strategy:
 
     # ---- tools
 
-    def batches(self, purpose: str, passes: int = 1, augment: bool = True) -> Iterator[Batch]:
-        """Prepared batches of the step, for what is measured before or after training; each process gets its share.
+    def batches(self, purpose: str, passes: int = 1, augment: bool = True, whole: bool = False) -> Iterator[Batch]:
+        """Prepared batches of the step, for what is measured before or after training.
 
         Order and augmentation derive from (seed, step, purpose, pass): nothing else is disturbed. With `augment` they
-        are augmented as in training. Copies that do not count (`UNCOUNTED`) are left out, so that what is summed over
-        processes counts each image once.
+        are augmented as in training. Each process gets its share, in which copies that do not count (`UNCOUNTED`) are
+        left out, so that what is summed over processes counts each image once; with `whole` each gets all of them.
         """
         loop = self.loop
-        order = loop.order(lambda keys, _epoch, _iteration: [key._replace(augmented=augment) for key in keys], least=1)
+        share = {"rank": 0, "world": 1} if whole else {"least": 1}
+        order = loop.order(lambda keys, _epoch, _iteration: [k._replace(augmented=augment) for k in keys], **share)
         loader = loop.load(order)
         for number in range(passes):
             order.set_epoch(derive(self.seed, purpose, self.step, number))

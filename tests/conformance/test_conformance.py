@@ -5,6 +5,7 @@ Each pair of method and backbone is trained once in a session (`conformance_runs
 
 import pytest
 import torch
+from torch.utils._pytree import tree_leaves
 
 from conformance_runs import (
     CASES,
@@ -117,6 +118,10 @@ def test_a_method_changes_the_result_at_its_defaults_and_its_memory_is_not_empty
     assert not same(ours.last, other.last)
     for plugin in ours.loop.plugins:
         assert plugin.stored_bytes(ours.loop.strategy) > 0 or ours.loop.needs_teacher
+    for part in (ours.loop.strategy, *ours.loop.plugins):
+        for key, value in part.state_dict().items():
+            memory = [leaf for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+            assert not memory or any(map(torch.any, memory)), f"{key} is zero"
 
 
 @each_method

@@ -167,7 +167,7 @@ def test_ewc_holds_what_mattered():
     scenario = tiny_scenario()
     moved = {}
     for weight in (0.0, 1e6):
-        loop = tiny_loop(parse_method(f"finetune+ewc(weight={weight})"), scenario)
+        loop = tiny_loop(parse_method(f"finetune+ewc(form=exact,weight={weight})"), scenario)
         loop.train([scenario.experiences[0]])
         ewc = loop.plugins[0]
         anchor, importance = dict(ewc.anchor), {k: v.clone() for k, v in ewc.importance.items()}
@@ -179,7 +179,7 @@ def test_ewc_holds_what_mattered():
 
 def test_ewc_importance_is_the_mean_squared_gradient_of_single_images():
     scenario = tiny_scenario()
-    loop = tiny_loop(parse_method("finetune+ewc(images=3)"), scenario)
+    loop = tiny_loop(parse_method("finetune+ewc(form=exact,images=3)"), scenario)
     loop.train([scenario.experiences[0]])
     ewc, network = loop.plugins[0], loop.network.eval()
     from densecl.seeding import generator
@@ -193,6 +193,37 @@ def test_ewc_importance_is_the_mean_squared_gradient_of_single_images():
         loss = nn.functional.cross_entropy(network(image[None]).logits, target[None], ignore_index=255)
         expected += torch.autograd.grad(loss, parameter)[0] ** 2 / 3
     torch.testing.assert_close(ewc.importance[name], expected)
+
+
+def test_ewc_importance_of_the_published_form_is_a_running_average_of_batches_scaled_in_each_tensor():
+    scenario = tiny_scenario()
+    loop = tiny_loop(parse_method("finetune+ewc(images=14)"), scenario)
+    loop.train([scenario.experiences[0]])
+    ewc, network = loop.plugins[0], loop.network.eval()
+    batches = list(loop.strategy.batches("fisher", augment=False))[:3]  # of 6 images: 14 are in three
+    name, parameter = next((n, p) for n, p in network.named_parameters() if n.startswith("heads"))
+    expected = np.zeros(parameter.shape)
+    for batch in batches:
+        loss = nn.functional.cross_entropy(network(batch.image).logits, batch.target, ignore_index=255)
+        expected = 0.9 * torch.autograd.grad(loss, parameter)[0].double().numpy() ** 2 + 0.1 * expected
+    np.testing.assert_allclose(ewc.importance[name], expected, rtol=1e-4)
+    low, high = expected.min(), expected.max()
+    np.testing.assert_allclose(ewc.scaled[name], (expected - low) / (high - low), rtol=1e-4, atol=1e-6)
+    assert all(float(f.min()) >= 0 and float(f.max()) <= 1 for f in ewc.scaled.values())
+
+
+def test_ewc_holds_at_its_default_weight():
+    scenario, moved, importance = tiny_scenario(), {}, {}
+    for text in ("", "(weight=0)", "(form=exact)"):
+        loop = tiny_loop(parse_method(f"finetune+ewc{text}"), scenario)
+        loop.train([scenario.experiences[0]])
+        ewc = loop.plugins[0]
+        anchor, importance = ewc.anchor, importance or ewc.scaled
+        loop.train([scenario.experiences[1]])
+        parameters = {name: p.detach() for name, p in loop.network.named_parameters()}
+        moved[text] = sum(float((f * (parameters[k] - anchor[k]) ** 2).sum()) for k, f in importance.items())
+    assert moved[""] < 0.5 * moved["(weight=0)"]
+    assert moved["(form=exact)"] > 0.9 * moved["(weight=0)"]  # whose importance is so much smaller
 
 
 def test_the_learning_rate_is_polynomial_per_iteration_after_a_linear_warm_up():

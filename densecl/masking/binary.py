@@ -32,13 +32,14 @@ class MaskSettings:
         SettingError: values that make no mask, by key and value.
     """
 
-    masks: Literal["binary", "ternary"] = "binary"  # {0, 1}, or {-1, 0, 1} with the cut-offs +threshold and -threshold
+    masks: Literal["binary", "ternary"] = "binary"  # {0, 1}, or {-1, 0, 1} with two cut-offs
     # Scores at the start. constant: `initial` everywhere, so that nothing is masked. proportional: scores and threshold
     # of a layer are multiplied by its mean |W| over that of all masked layers, so that nothing is masked and gradient
     # over score is alike in all layers (section 3, approach 1; our reading). random: uniform, as many of each value
     init: Literal["constant", "proportional", "random"] = "constant"
     initial: float = 1e-2
     threshold: float = 5e-3  # a weight counts where its score is at least this (eq. 4)
+    negative: float | None = None  # of ternary masks: -1 where a score is at most this; None: -threshold
     scale_gradients: bool = False  # divided by a layer's mean |W|, for SGD (section 3, approach 2)
 
     def __post_init__(self) -> None:
@@ -51,6 +52,17 @@ class MaskSettings:
                 f"threshold={self.threshold} with initial={self.initial}: all weights would start masked",
                 "use 0 < threshold <= initial",
             )
+        if self.negative is not None and not (self.masks == "ternary" and self.negative < self.threshold):
+            raise SettingError(
+                f"negative={self.negative} with masks={self.masks}, threshold={self.threshold} makes no mask",
+                "it is the lower cut-off of ternary masks, below threshold",
+            )
+
+    @property
+    def cuts(self) -> list[float]:
+        """The upper cut-off and, for ternary masks, the lower one."""
+        lower = -self.threshold if self.negative is None else self.negative
+        return [self.threshold, lower][: 1 if self.masks == "binary" else 2]
 
 
 class StraightThrough(Function):
@@ -198,10 +210,10 @@ def begin(network: nn.Module, task: str, settings: MaskSettings, seed: int = 0) 
     generator = torch.Generator().manual_seed(seed)
     for (_, weight, view), mean in zip(layers, means, strict=True):
         factor = float(mean) / overall if settings.init == "proportional" and overall else 1.0
-        cut = settings.threshold * factor
-        cuts = weight.new_tensor([cut, -cut][: 1 if settings.masks == "binary" else 2])
-        if settings.init == "random":
-            low, high = (0.0, 2 * cut) if settings.masks == "binary" else (-3 * cut, 3 * cut)
+        cuts = weight.new_tensor([cut * factor for cut in settings.cuts])
+        if settings.init == "random":  # as many scores on each side of a cut-off
+            upper, lower = (cut * factor for cut in (*settings.cuts, 0.0)[:2])
+            low, high = (0.0, 2 * upper) if settings.masks == "binary" else (2 * lower - upper, 2 * upper - lower)
             scores = torch.empty(weight.shape).uniform_(low, high, generator=generator).to(weight)
         else:
             scores = torch.full_like(weight.detach(), settings.initial * factor)

@@ -171,6 +171,8 @@ def make_plan(
     plugins = (replace(part, values={**values[part.name], **part.values}) for part in method.plugins)
     method = Method(strategy_part, tuple(plugins))
     backbone_values = resolve_backbone(body_class, {**body.arguments, **values["backbone"]}, weights)
+    decided = method.strategy.cls.backbone_values(method.strategy.resolved())  # type: ignore[attr-defined]
+    backbone_values |= {key: value for key, value in decided.items() if key in backbone_values}
     settings = build(
         RunSettings,
         {

@@ -94,6 +94,11 @@ class Strategy:
         """True if step 0 is plain supervised training under these hyper-parameters."""
         return cls.first_step == "shared"
 
+    @classmethod
+    def backbone_values(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Arguments of the backbone that these hyper-parameters decide, whatever the backbone was given."""
+        return {}
+
     # ---- hooks: structure
 
     def configure(self) -> None:

@@ -1,5 +1,7 @@
 """Incremental Learning Techniques for semantic segmentation."""
 
+from typing import Literal
+
 from torch import Tensor
 
 from densecl.losses import distillation, feature_distillation
@@ -9,14 +11,17 @@ from densecl.training.batch import Batch
 
 
 class ILT(Strategy):
-    """Distillation of outputs and of the encoder's last features (Michieli and Zanuttigh, ICCV Workshops 2019)."""
+    """Distillation of outputs and of features (Michieli and Zanuttigh, ICCV Workshops 2019)."""
 
     first_step = "shared"
     weight: float = 100.0  # of the output distillation
-    features: float = 100.0  # of the mean squared error between the encoders' last maps
+    features: float = 100.0  # of the mean squared error between the features
+    place: Literal["encoder", "decoder"] = "encoder"  # whose last map they are; Di Salvo et al. took BiSeNet's fusion
 
     def regulariser(self, output: Output, batch: Batch, teacher_output: Output) -> Tensor:
         """Output distillation and feature distillation."""
         outputs = distillation(output.logits, teacher_output.logits)
-        encoded = feature_distillation(output.encoded[-1], teacher_output.encoded[-1])
-        return self.weight * outputs + self.features * encoded
+        own, wanted = (o.encoded[-1] if self.place == "encoder" else o.decoded for o in (output, teacher_output))
+        assert own is not None
+        assert wanted is not None
+        return self.weight * outputs + self.features * feature_distillation(own, wanted)

@@ -27,8 +27,10 @@ class Piggyback(ByTask):
     init: Literal["constant", "proportional", "random"] = "constant"  # of the scores; see `masking.MaskSettings`
     initial: Positive = 1e-2  # score at the start
     threshold: Positive = 5e-3  # a weight counts where its score is at least this
+    negative: float | None = None  # of ternary masks: -1 where a score is at most this; None: -threshold
     mask_lr: Positive = 1e-4
     head_lr: Positive = 1e-4  # of the head, and of a task's own normalisation
+    head_decay: Annotated[float, Field(ge=0)] | None = None  # their weight decay; None: that of training
     mask_optimizer: Literal["adam", "sgd"] = "adam"
     scale_gradients: bool = False  # by 1 / mean |W| of each layer, for SGD
     schedule: Literal["halfway", "settings"] = "halfway"  # a tenth of the rate from half-way on, or as in training
@@ -67,10 +69,11 @@ class Piggyback(ByTask):
         scores = binary.score_parameters(self.network)
         masked = {id(parameter) for parameter in scores}
         others = [p for p in self.network.parameters() if p.requires_grad and id(p) not in masked]
+        decay = {} if self.head_decay is None else {"weight_decay": self.head_decay}
         factor = {"factor": halfway} if self.schedule == "halfway" else {}
         return [
             {"params": scores, "lr": self.mask_lr, "weight_decay": 0.0, **factor},
-            {"params": others, "lr": self.head_lr, **factor},
+            {"params": others, "lr": self.head_lr, **decay, **factor},
         ]
 
     def make_optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
@@ -99,7 +102,9 @@ class Piggyback(ByTask):
     _added = False
 
     def _settings(self) -> binary.MaskSettings:
-        return binary.MaskSettings(self.masks, self.init, self.initial, self.threshold, self.scale_gradients)
+        return binary.MaskSettings(
+            self.masks, self.init, self.initial, self.threshold, self.negative, self.scale_gradients
+        )
 
     def model_bytes(self) -> int:
         """Bytes by formula: a bit a weight, or two, of each further task."""

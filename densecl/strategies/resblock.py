@@ -40,6 +40,11 @@ class ResBlock(ByTask):
     training: Literal["two-stage", "sequential", "alternating"] = "two-stage"
     first: Annotated[float, Field(gt=0)] = 0.5  # the autoencoder's own iterations, in lengths of step 0; not by turns
 
+    @classmethod
+    def backbone_values(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """The blocks of the backbone are a task's."""
+        return {"blocks": values["blocks"]}
+
     def configure(self) -> None:
         """Give the backbone so many blocks, drawn from the run's seed."""
         if not isinstance(self.body, ResBlockNet):

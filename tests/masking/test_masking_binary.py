@@ -165,6 +165,17 @@ def test_random_masks_have_as_many_of_each_value_and_are_stored_in_that_many_bit
     assert not all(m.equal(before[n]) for n, m in masks(net, "u").items())
 
 
+def test_the_lower_cut_off_of_ternary_masks_may_be_that_of_the_authors_code():
+    net = network(width=16)
+    add_masks(net)
+    begin(net, "t", MaskSettings("ternary", "random", negative=0.0), seed=1)
+    scores = torch.cat([p.detach().flatten() for p in score_parameters(net)])
+    found = torch.cat([m.flatten().to(torch.uint8) for m in masks(net, "t").values()])
+    assert found.equal(torch.where(scores >= 5e-3, 1, torch.where(scores <= 0, 3, 0)).to(torch.uint8))
+    shares = found.bincount().double() / len(found)
+    assert shares[[0, 1, 3]].tolist() == pytest.approx([1 / 3] * 3, abs=0.01)
+
+
 def test_a_ternary_network_turns_weights_round():
     net = masked("t", masks="ternary")
     select(net, "t")
@@ -194,7 +205,13 @@ def test_proportional_scores_move_alike_in_layers_of_any_magnitude():
 
 @pytest.mark.parametrize(
     ("values", "message"),
-    [({"masks": "quaternary"}, "quaternary"), ({"init": "zero"}, "zero"), ({"threshold": 0.02}, "start masked")],
+    [
+        ({"masks": "quaternary"}, "quaternary"),
+        ({"init": "zero"}, "zero"),
+        ({"threshold": 0.02}, "start masked"),
+        ({"negative": 0.0}, "negative=0.0 with masks=binary"),
+        ({"masks": "ternary", "negative": 5e-3}, "below threshold"),
+    ],
 )
 def test_settings_that_make_no_mask_are_refused(values, message):
     with pytest.raises(SettingError, match=message):

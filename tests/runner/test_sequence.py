@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from densecl.check.tiny import TinyImages, tiny_loop, tiny_network, tiny_sequence
+from densecl.check.tiny import TRAINING, TinyImages, tiny_loop, tiny_network, tiny_sequence
 from densecl.data.styles import style_image
 from densecl.errors import DataError, SettingError, UnknownNameError
 from densecl.losses import distillation
@@ -187,6 +187,21 @@ def test_a_method_brings_the_backbone_it_needs_unless_one_is_named(no_data):
     assert make_plan("shapes-3tasks", "resblock").settings.backbone == "resblock"
     assert make_plan("shapes-3tasks", "resblock", backbone="unet").settings.backbone == "unet"
     assert make_plan("shapes-3tasks", "piggyback").settings.backbone == "unet"
+
+
+def test_the_recorded_backbone_has_as_many_blocks_as_the_method_gives_it(no_data):
+    for text, blocks in (("resblock", 6), ("resblock(blocks=9)", 9)):
+        settings = make_plan("shapes-3tasks", text, backbone="resblock(width=4, blocks=2)").settings
+        assert settings.backbone_values["blocks"] == settings.strategy_values["blocks"] == blocks
+
+
+@pytest.mark.parametrize(("values", "decay"), [("", TRAINING.weight_decay), ("(head_decay=0)", 0.0)])
+def test_weight_decay_of_piggybacks_head_is_that_of_training_or_its_own(values, decay):
+    loop = tiny_loop(parse_method(f"piggyback{values}"), tiny_sequence(), tiny_network("unet", width=4, depth=2))
+    first, second, _ = loop.scenario.experiences
+    loop.train([first])
+    loop.begin(second)
+    assert [group["weight_decay"] for group in loop.optimizer.param_groups] == [0.0, decay]
 
 
 def test_resblock_refuses_another_backbone_and_decoder_one_without():

@@ -85,6 +85,9 @@ def test_regularisers_are_the_weighted_losses_of_the_papers():
         "ilt(weight=7,features=3)": lambda o, t: (
             7 * losses.distillation(o.logits, t.logits) + 3 * (o.encoded[-1] - t.encoded[-1]).square().mean()
         ),
+        "ilt(weight=7,features=3,place=decoder)": lambda o, t: (
+            7 * losses.distillation(o.logits, t.logits) + 3 * (o.decoded - t.decoded).square().mean()
+        ),
         "mib(distillation=7)": lambda o, t: 7 * losses.unbiased_distillation(o.logits, t.logits),
     }.items():
         loop, _ = strategy_at(1, text)

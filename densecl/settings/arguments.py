@@ -11,6 +11,7 @@ from typing import Any, ClassVar, get_origin, get_type_hints
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError, create_model
 
 from densecl.errors import SettingError, UnknownNameError
+from densecl.settings.faults import word_none
 
 
 def hyperparameters(cls: type, stop: type) -> dict[str, tuple[Any, Any]]:
@@ -62,6 +63,8 @@ def resolve(cls: type, stop: type, values: dict[str, Any], name: str) -> dict[st
     try:
         return model.model_validate(values).model_dump()
     except ValidationError as error:
+        with contextlib.suppress(ValidationError):
+            return model.model_validate(word_none(error, values)).model_dump()
         fault = error.errors(include_url=False)[0]
         key = ".".join(map(str, fault["loc"][:1]))
         raise SettingError(f"{name}.{key} cannot be {fault['input']!r}: {fault['msg'].lower()}") from error
@@ -83,8 +86,13 @@ def check_arguments(cls: type, arguments: Mapping[str, Any], name: str, *, stric
             raise UnknownNameError(f"key of {name}", key, known)
         value = tuple(value) if isinstance(value, list) else value
         try:
-            kind = get_type_hints(cls.__init__).get(key, Any)
-            checked[key] = TypeAdapter(kind).validate_python(value, strict=strict)
+            adapter = TypeAdapter(get_type_hints(cls.__init__).get(key, Any))
+            try:
+                checked[key] = adapter.validate_python(value, strict=strict)
+            except ValidationError:
+                if value is not None:
+                    raise
+                checked[key] = adapter.validate_python("none", strict=strict)  # as a word, see `word_none`
         except (NameError, PydanticUserError) as error:
             if strict:
                 raise SettingError(f"{name}: the annotation of '{key}' cannot be read: {error}") from error

@@ -43,8 +43,6 @@ def build_backbone(backbone: str | type[Backbone], arguments: Mapping[str, Any] 
 def check_backbone(backbone: str | type[Backbone], arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments, with lists as tuples, compared with the signature of the class."""
     cls, name = _class_and_name(backbone)
-    if "weights" in arguments and arguments["weights"] is None:  # the grammar reads `none` as nothing
-        arguments = {**arguments, "weights": "none"}
     return check_arguments(cls, arguments, f"backbone {name}")
 
 

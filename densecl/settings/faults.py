@@ -1,6 +1,8 @@
 """Pydantic's errors as one line that names key, value and what to do."""
 
+import copy
 import re
+from collections.abc import Mapping
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -29,6 +31,19 @@ def first_fault(error: ValidationError, model: type[BaseModel], prefix: str = ""
     if not key:  # an error of the whole model, whose message names the keys
         return message
     return f"'{key}' cannot be {shown(fault['input'])}: {message[:1].lower()}{message[1:]}"
+
+
+def word_none(error: ValidationError, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with the word "none" where None was refused: the grammar reads `none` as nothing, some keys do not."""
+    changed = copy.deepcopy(dict(values))
+    for fault in error.errors(include_url=False):
+        *path, key = fault["loc"]
+        place: Any = changed
+        for part in path:
+            place = place.get(part) if isinstance(place, dict) else None
+        if isinstance(place, dict) and key in place and place[key] is None:
+            place[key] = "none"
+    return changed
 
 
 def shown(value: Any) -> str:

@@ -4,6 +4,7 @@ Defaults are the ones of the field's reference recipe (MiB, PLOP: section 4 of C
 holds only what a benchmark changes.
 """
 
+import contextlib
 import copy
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ from pydantic import (
 )
 
 from densecl.errors import RecipeError, SettingError, SpecError
-from densecl.settings.faults import first_fault
+from densecl.settings.faults import first_fault, word_none
 from densecl.settings.grammar import format_call, parse_one
 from densecl.settings.task_recipe import AnyTask, Count, Positive, Size, is_own
 
@@ -316,9 +317,12 @@ def build(
 
     `own`: classes of a user's own that tasks may be of, see `BenchmarkRecipe.own_kinds`.
     """
+    context = {"own": own or {}}
     try:
-        return model.model_validate(dict(values), context={"own": own or {}})
+        return model.model_validate(dict(values), context=context)
     except ValidationError as error:
+        with contextlib.suppress(ValidationError):
+            return model.model_validate(word_none(error, values), context=context)
         raise SettingError(first_fault(error, model, prefix)) from error
 
 

@@ -1,12 +1,15 @@
 """Hyper-parameters: values are checked by annotation, and the base's own names are refused."""
 
+from typing import Literal
+
 import pytest
 
 from densecl import Plugin, Strategy
 from densecl.check.check import check_method
 from densecl.errors import SettingError, UnknownNameError
-from densecl.settings.arguments import hyperparameters, owned_names, resolve
+from densecl.settings.arguments import check_arguments, hyperparameters, owned_names, resolve
 from densecl.settings.catalogue import load_class, strategy_recipes
+from densecl.settings.recipe import SECTIONS, RunSettings, build
 
 
 class Free(Strategy):
@@ -63,3 +66,33 @@ def test_check_names_the_attribute(tmp_path):
     (tmp_path / "mine.py").write_text("from densecl import Strategy\nclass Mine(Strategy):\n    step: int = 3\n")
     (finding,) = check_method(f"{tmp_path / 'mine.py'}:Mine")
     assert "Mine.step cannot be a hyper-parameter" in finding
+
+
+class Worded(Strategy):
+    mode: Literal["none", "all"] = "all"
+    student: str = "none"
+    limit: int | None = 3
+    size: int = 1
+
+
+def test_none_is_a_word_where_nothing_is_refused():
+    given = {"mode": None, "student": None, "limit": None}
+    assert resolve(Worded, Strategy, given, "worded") == {"mode": "none", "student": "none", "limit": None, "size": 1}
+    with pytest.raises(SettingError, match=r"worded\.size cannot be None"):
+        resolve(Worded, Strategy, {"size": None}, "worded")
+    names = dict.fromkeys(("benchmark", "strategy", "backbone"), "x")
+    settings = build(RunSettings, {**names, "training": {"augmentation": None}})
+    assert settings.training.augmentation == "none"
+    with pytest.raises(SettingError, match=r"'training\.batch' cannot be None"):
+        build(SECTIONS["training"], {"batch": None, "augmentation": None}, "training")
+
+
+class Network:
+    def __init__(self, weights: str = "timm", norm: str | None = "batch", width: int = 4):
+        pass
+
+
+def test_none_is_a_word_among_the_arguments_of_a_constructor():
+    assert check_arguments(Network, {"weights": None, "norm": None}, "n") == {"weights": "none", "norm": None}
+    with pytest.raises(SettingError, match="n has width=None"):
+        check_arguments(Network, {"width": None}, "n")

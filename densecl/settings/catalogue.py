@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from densecl.errors import DenseCLError, RecipeError, UnknownNameError
+from densecl.errors import DenseCLError, RecipeError, SettingError, UnknownNameError
 from densecl.settings.grammar import parse, parse_one
 
 if TYPE_CHECKING:
@@ -136,6 +136,9 @@ def benchmark_recipe(name: str, extra: Path | None = None) -> tuple["BenchmarkRe
         recipe, rest = recipes[family], name.removeprefix(family)
         if rest in recipe.splits or (recipe.stream.get("kind") != "tasks" and SPLIT.match(rest)):
             return recipe, rest
+        if recipe.stream.get("kind") != "tasks" and rest[:1].isdigit():
+            advice = f"write A-B or A-Bs, such as {family}{recipe.splits[0]}: A classes, then B at a time"
+            raise SettingError(f"benchmark '{name}': '{rest}' is not a split", advice)
     names = [entry.name for entry in entries("benchmarks", extra)]
     raise UnknownNameError("benchmark", name, names, "any split A-B[s] of a family works too")
 

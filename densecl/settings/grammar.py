@@ -70,6 +70,10 @@ def parse_value(text: str) -> Value:
 
 def parse_assignment(text: str) -> tuple[str, Value]:
     """Key and value of `strategy.distillation=5`, as given to `--set`; SpecError if `text` is no assignment."""
+    key, _, value = text.partition("=")
+    if value.lstrip().startswith("{"):
+        advice = f"set each of its keys, as in {key.strip()}.KEY=VALUE"
+        raise SpecError(f"cannot read {_show(text)}: a value cannot be a table", advice)
     reader = _Reader(text)
     assignment = reader.assignment()
     reader.end("the end of the value")

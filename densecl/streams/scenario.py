@@ -14,7 +14,7 @@ from torch import Tensor
 
 from densecl.data.class_index import class_index
 from densecl.data.dataset import DenseDataset
-from densecl.errors import SettingError
+from densecl.errors import DataError, SettingError
 from densecl.streams import protocol
 from densecl.streams.protocol import VOID
 from densecl.streams.samples import (
@@ -163,6 +163,7 @@ def class_incremental(
 
     SettingError as `protocol.select`, and for a step of `by_task` without a test image; DataError as the readers.
     """
+    _check_masks(train, test)
     presence = class_index(train) if presence is None else presence
     used, held = hold_out(len(train), validation, validation_seed)
     trained: protocol.Steps = (tuple(c for step in steps for c in step),) if joint else steps
@@ -239,6 +240,7 @@ class TaskSource:
         """Class names by label, none for tasks without classes; SettingError if the data set has other ones."""
         if self.task.kind != "segmentation":
             return ()
+        _check_masks(self.train, self.test)
         names = ("background" if self.task.has_background else "other", *self.train.class_names)
         if self.task.outputs not in (None, len(names)):
             own = f"{self.train.name} has {len(names) - 1} classes and background"
@@ -275,6 +277,16 @@ def task_sequence(
         hashed += [settings.encode(), _names(source.train, used), _names(reader, indices), _bytes(table)]
     nothing_later = (0,) * len(sources)
     return assembled(stream, data, tests, normalisation(mean, std), seed, _hash(hashed), nothing_later)
+
+
+def _check_masks(*readers: DenseDataset) -> None:
+    """Refuse data sets without masks."""
+    for reader in readers:
+        if not reader.has_masks:
+            fault = f"the data set '{reader.name}' has no masks ({reader.source})"
+            raise DataError(
+                fault, "segmentation needs one for each image: name another data set, or a class of your own"
+            )
 
 
 def _told(

@@ -18,6 +18,8 @@ from densecl.data.sets.tints import Tints
 from densecl.data.styles import style_image
 from densecl.data.verify import verify
 from densecl.errors import DataError, UnknownNameError
+from densecl.streams.scenario import TaskSource, class_incremental, task_sequence
+from densecl.tasks import Segmentation
 
 # SHA-256 of all images, then all masks, of train, val and test, split by split. `version` is its beginning.
 PIXELS = {
@@ -241,3 +243,17 @@ def test_a_style_that_is_missing_or_unreadable_says_so(tmp_path, monkeypatch):
     (tmp_path / "style" / "scream.jpg").write_bytes(b"\xff\xd8\xff")
     with pytest.raises(DataError, match=r"scream\.jpg cannot be read"):
         style_image("scream")
+
+
+def test_segmentation_on_images_without_masks_is_refused_by_the_name_of_the_data_set(tmp_path):
+    for k in range(12):
+        noise_image(tmp_path / f"{k:02d}.png", (6, 9), seed=k)
+    train, test = (open_dataset("folder", split, tmp_path) for split in ("train", "test"))
+    for make in (
+        lambda: class_incremental(train, test, ((1,), (2,))),
+        lambda: task_sequence([TaskSource(Segmentation("s", classes=0), train, test)]),
+    ):
+        with pytest.raises(
+            DataError, match=r"the data set 'folder' has no masks .*segmentation needs one for each image"
+        ):
+            make()

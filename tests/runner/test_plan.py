@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from densecl.errors import DenseCLError, RecipeError, SettingError, SpecError, UnknownNameError
 from densecl.runner.plan import make_plan
+from densecl.settings.catalogue import benchmark_recipe
 from densecl.settings.recipe import BenchmarkRecipe, RunSettings, TrainingSettings, merge, read_recipe
 
 HERE = Path(__file__)
@@ -47,6 +48,12 @@ def test_later_sources_win_over_earlier_ones():
     assert plan(backbone="unet(width=4)").settings.training.lr == 0.002
     assert plan("shapes15-5(lr=0.5)").settings.training.lr == 0.5
     assert plan("shapes15-5(lr=0.5)", assignments=["training.lr=0.25"]).settings.training.lr == 0.25
+
+
+@pytest.mark.parametrize("name", ["shapes10-6-4", "voc15_5", "shapes15-5x"])
+def test_a_split_that_is_none_is_answered_with_the_grammar(name):
+    with pytest.raises(SettingError, match=rf"benchmark '{name}': '.*' is not a split\. write A-B or A-Bs, such as "):
+        benchmark_recipe(name)
 
 
 def test_any_split_of_a_family_works():

@@ -185,3 +185,11 @@ def test_formatting_what_was_parsed_is_stable(text):
 def test_floats_keep_every_digit():
     for value in (1 / 3, 1e-300, 1e22, -0.0, math.pi):
         assert repr(parse_value(format_value(value))) == repr(value)
+
+
+def test_a_table_as_a_value_is_refused_with_the_way_to_write_it():
+    for text in ("training.later={iterations=200}", "training.later= { 'iterations': 200 }"):
+        with pytest.raises(
+            SpecError, match=r"a value cannot be a table\. set each of its keys, as in training\.later\.KEY="
+        ):
+            parse_assignment(text)

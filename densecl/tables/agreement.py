@@ -16,6 +16,12 @@ USUAL: Mapping[str, Any] = {
     "training.class_weights": 0.0,
     "training.warmup": 0,
 }
+# what was done before a setting had this name, by records that lack it
+BEFORE: Mapping[str, Any] = {
+    "evaluation.images": "all",  # of the test stream, whether they show a class that is learnt or not
+    "training.drop_last": False,  # the last batch of an epoch, if it is smaller
+    "training.mean_over": "labelled",  # the pixels that the cross-entropy is averaged over
+}
 LENGTHS = ("training.epochs", "training.iterations", "training.later.epochs", "training.later.iterations")
 
 
@@ -48,7 +54,7 @@ def mismatches(record: Record, reported: Reported, group: str | None = None) -> 
     usual = {} if record.tasks else USUAL
     expected = {**usual, **{f"strategy_values.{key}": value for key, value in reported.strategy.items()}, **theirs}
     for key, wanted in expected.items():
-        value = ours.get(key)
+        value = ours.get(key, BEFORE.get(key))
         if key == "training.later.lr" and value is None:  # then it is the first learning rate
             value = ours.get("training.lr")
         if key not in LENGTHS and plain(value) != plain(wanted):

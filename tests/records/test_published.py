@@ -100,6 +100,24 @@ def test_several_mismatches_are_all_named():
     assert mismatches(run(), reported(), "fg-only") == []
 
 
+FORKS = {"evaluation": {"images": "seen"}, "training": {"epochs": 30, "drop_last": True, "mean_over": "all"}}
+
+
+@pytest.mark.parametrize(
+    ("ours", "faults"),
+    [
+        ({}, ["drop_last false (there true)", "evaluation.images all (there seen)", "mean_over labelled (there all)"]),
+        ({"training.drop_last": True, "training.mean_over": "all"}, ["evaluation.images all (there seen)"]),
+        ({"training.drop_last": True, "training.mean_over": "all", "evaluation.images": "seen"}, []),
+        ({"evaluation.images": "seen", "training.mean_over": "all"}, ["drop_last false (there true)"]),
+    ],
+)
+def test_the_forks_of_a_protocol_must_agree_and_old_records_had_the_old_ones(ours, faults):
+    assert sorted(mismatches(run(set=ours), reported(settings=FORKS))) == faults
+    plain = {"evaluation": {"images": "all"}, "training": {"epochs": 30, "drop_last": False, "mean_over": "labelled"}}
+    assert mismatches(run(), reported(settings=plain)) == []
+
+
 def test_what_a_source_does_not_state_cannot_agree():
     vague = reported(setting=None, labels=None, grouping=None, backbone=None, pretrained=None, settings={})
     assert mismatches(run(), vague) == [
@@ -221,7 +239,8 @@ def test_a_broken_file_is_refused_naming_file_and_key(tmp_path, old, new, messag
 
 
 def test_the_command_compares_with_the_catalogue_or_a_file(tmp_path, capsys):
-    run().write(tmp_path / "runs" / "result.json")
+    forks = {"training.drop_last": True, "training.mean_over": "all"}  # of MiB's code
+    run(set=forks).write(tmp_path / "runs" / "result.json")
     assert main(["table", str(tmp_path / "runs"), "--against", "published", "--group", "fg-only"]) == 0
     out = capsys.readouterr().out
     assert "reported by MiB, Table 1" in out  # the only table of that grouping and recipe

@@ -1,4 +1,4 @@
-"""The labels that each mask of a data set holds: scanned once, in parallel, and kept."""
+"""What each mask of a data set holds: scanned once, in parallel, and kept."""
 
 import hashlib
 import os
@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,43 +15,62 @@ from densecl.data.places import cache_folder
 from densecl.errors import DataError
 from densecl.files import atomic_path
 
-_VERSION = 1
+_VERSION = 2
 _CHUNK = 32  # masks a task: few enough for progress, enough that the queue costs nothing
+
+
+class Contents(NamedTuple):
+    """What the N masks of a data set hold."""
+
+    labels: np.ndarray  # (N, 256) bool, 0 and 255 included
+    digests: np.ndarray  # (N, 16) uint8, of the ids of all pixels
 
 
 def class_index(
     dataset: DenseDataset, *, workers: int | None = None, progress: Progress | None = None, folder: Path | None = None
 ) -> np.ndarray:
-    """Find the labels of each mask, 0 and 255 included: (N, 256) bool.
+    """Find the labels of each mask: (N, 256) bool; see `mask_contents`."""
+    return mask_contents(dataset, workers=workers, progress=progress, folder=folder).labels
 
-    The answer is kept in `folder`, by default `index` in the cache folder, under a key of what was read (path, size and
-    time of every mask and image, the reader's labels), so a changed file is noticed; a broken file there is scanned
-    again. `workers` are threads, by default one a core: decoding releases the interpreter lock. DataError if a file is
-    unreadable, a mask has another size than its image or an illegal id; RunError if the index cannot be written.
+
+def mask_contents(
+    dataset: DenseDataset, *, workers: int | None = None, progress: Progress | None = None, folder: Path | None = None
+) -> Contents:
+    """Find the labels of each mask and a digest of its pixels.
+
+    The answer is kept in `folder`, by default `index` in the cache folder, under a key of what was read (path, size,
+    time and inode of every mask and image, the reader's labels), so a changed file is noticed; a broken file there is
+    scanned again. `workers` are threads, by default one a core: decoding releases the interpreter lock. DataError if a
+    file is unreadable, a mask has another size than its image or an illegal id; RunError if it cannot be kept.
     """
     stored = _load(_place(dataset, folder), len(dataset))
     if stored is not None:
         return stored
-    index = scan(dataset, workers=workers, progress=progress)
-    keep(dataset, index, folder)
-    return index
+    contents = scan(dataset, workers=workers, progress=progress)
+    keep(dataset, contents, folder)
+    return contents
 
 
-def keep(dataset: DenseDataset, index: np.ndarray, folder: Path | None = None) -> None:
-    """Keep an index, (N, 256) bool, for `class_index`; errors as there."""
+def keep(dataset: DenseDataset, contents: Contents, folder: Path | None = None) -> None:
+    """Keep what was found for `mask_contents`; errors as there."""
     with atomic_path(_place(dataset, folder)) as temporary, temporary.open("wb") as file:
-        np.savez(file, labels=np.packbits(index, axis=1))
+        np.savez(file, labels=np.packbits(contents.labels, axis=1), digests=contents.digests)
 
 
-def scan(dataset: DenseDataset, *, workers: int | None = None, progress: Progress | None = None) -> np.ndarray:
-    """As `class_index`, without the cache."""
-    index = np.zeros((len(dataset), 256), dtype=bool)
+def scan(dataset: DenseDataset, *, workers: int | None = None, progress: Progress | None = None) -> Contents:
+    """As `mask_contents`, without the cache."""
+    contents = empty_contents(len(dataset))
 
     def read(i: int) -> None:
-        index[i] = dataset.read_labels(i)
+        contents.labels[i], contents.digests[i] = dataset.read_contents(i)
 
     for_each(read, len(dataset), workers=workers, progress=progress)
-    return index
+    return contents
+
+
+def empty_contents(count: int) -> Contents:
+    """The contents of masks that are still to be read."""
+    return Contents(np.zeros((count, 256), dtype=bool), np.zeros((count, 16), dtype=np.uint8))
 
 
 def for_each(
@@ -81,17 +101,17 @@ def _place(dataset: DenseDataset, folder: Path | None) -> Path:
                 state = os.stat(path)  # noqa: PTH116 - ten thousand Path objects would take as long as the rest
             except OSError as error:
                 raise DataError(f"{path} is missing or cannot be read") from error
-            content.update(f"{path}\n{state.st_size} {state.st_mtime_ns}\n".encode())
+            content.update(f"{path}\n{state.st_size} {state.st_mtime_ns} {state.st_ino}\n".encode())
     return (folder or cache_folder() / "index") / f"{dataset.name}-{content.hexdigest()[:16]}.npz"
 
 
-def _load(path: Path, count: int) -> np.ndarray | None:
-    """A kept index; None when there is none or it is broken (the zip format carries a check sum)."""
+def _load(path: Path, count: int) -> Contents | None:
+    """What was kept; None when there is nothing or it is broken (the zip format carries a check sum)."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
-            packed = content["labels"]
+            packed, digests = content["labels"], content["digests"]
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
         return None
-    if packed.shape != (count, 32) or packed.dtype != np.uint8:
+    if (packed.shape, digests.shape) != ((count, 32), (count, 16)) or {packed.dtype, digests.dtype} != {np.dtype("u1")}:
         return None
-    return np.unpackbits(packed, axis=1).astype(bool)
+    return Contents(np.unpackbits(packed, axis=1).astype(bool), digests)

@@ -200,12 +200,15 @@ class DenseDataset:
 
     @property
     def content(self) -> str:
-        """Hash of names and sizes of all files, and `code`: equal for copies elsewhere, different for other pixels."""
-        digest = hashlib.sha256(self.name.encode())
-        for name, *files in zip(self.ids, self.image_files, self.mask_files, strict=True):
-            sizes = [os.stat(file).st_size if os.path.exists(file) else -1 for file in files]  # noqa: PTH110, PTH116
-            digest.update(f"{name} {sizes}\n".encode())
-        digest.update(self.code.encode())
+        """Hash of names and sizes of the images, the pixels of the masks, and `code`; equal for copies elsewhere."""
+        from densecl.data.class_index import mask_contents  # which knows data sets
+
+        digest = hashlib.sha256(f"{self.name}{self.code}".encode())
+        for name, file in zip(self.ids, self.image_files, strict=True):
+            size = os.stat(file).st_size if os.path.exists(file) else -1  # noqa: PTH110, PTH116
+            digest.update(f"{name} {size}\n".encode())
+        if self.has_masks:
+            digest.update(mask_contents(self).digests.tobytes())
         return digest.hexdigest()
 
     def read(self, i: int) -> Sample:
@@ -245,14 +248,19 @@ class DenseDataset:
 
     def read_labels(self, i: int) -> np.ndarray:
         """(256,) bool: the labels that occur in mask `i`; of the image only the header is read. Errors as `read`."""
+        return self.read_contents(i)[0]
+
+    def read_contents(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        """As `read_labels`, and a digest of the ids of all pixels, (16,) uint8; 0 where there are no masks."""
         size = self.image_size(i)
         if not self.has_masks:
-            return np.arange(256) == 0
+            return np.arange(256) == 0, np.zeros(16, np.uint8)
         ids, occurring = self._legal_ids(i)
         self._check_size(i, size, ids.shape)
         labels = np.zeros(256, dtype=bool)
         labels[self._table[occurring]] = True
-        return labels
+        digest = hashlib.blake2b(ids.tobytes(), digest_size=16, key=repr(ids.shape).encode())
+        return labels, np.frombuffer(digest.digest(), np.uint8)
 
     def without_masks(self) -> Self:
         """The same images for tasks that do not look at masks, which are then not read."""
@@ -272,7 +280,7 @@ class DenseDataset:
     def cached(self) -> Self:
         """A copy that keeps samples in memory once read (change none in place)."""
         keeping = copy.copy(self)
-        keeping._samples = [None] * len(self)
+        vars(keeping)["_samples"] = [None] * len(self)
         return keeping
 
     def __getstate__(self) -> dict[str, Any]:  # copies, in other processes too, start without samples

@@ -118,7 +118,8 @@ class RandomRescaleCrop:
 
     def draw(self, height: int, width: int, rng: np.random.Generator) -> tuple[Box, tuple[int, int], tuple[int, int]]:
         """The box that is seen of an image, its (height, width) after rescaling, and its (top, left) in the crop."""
-        factor = math.exp(rng.uniform(*map(math.log, self.scale)))
+        low, high = map(math.log, self.scale)
+        factor = math.exp(rng.uniform(low, high))
         tall, wide = _pair(self.size)
         rows, columns = _window(height, tall, factor, rng), _window(width, wide, factor, rng)
         box = Box(rows[0], columns[0], rows[1], columns[1])

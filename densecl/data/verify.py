@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from densecl.data import data_set, open_dataset
-from densecl.data.class_index import for_each, keep
+from densecl.data.class_index import empty_contents, for_each, keep
 from densecl.data.dataset import VOID, DenseDataset, Progress
 from densecl.errors import DataError, RunError
 
@@ -65,12 +65,13 @@ def verify_split(
     dataset: DenseDataset, *, progress: Progress | None = None, inspect: Inspect | None = None
 ) -> list[Finding]:
     """As `verify`, for one split: its errors, its size against the published one, and the images of each class."""
-    labels = np.zeros((len(dataset), 256), dtype=bool)
+    contents = empty_contents(len(dataset))
+    labels, digests = contents
     errors: dict[int, str] = {}
 
     def read(i: int) -> None:
         try:
-            labels[i] = dataset.read_labels(i)
+            labels[i], digests[i] = dataset.read_contents(i)
         except DataError as error:
             errors[i] = str(error)
 
@@ -87,7 +88,7 @@ def verify_split(
         findings.append(Finding("note", dataset.split, f"no image has {', '.join(absent)}"))
     if not errors:
         with contextlib.suppress(RunError):  # a cache that cannot be written is no fault of the data
-            keep(dataset, labels)
+            keep(dataset, contents)
         findings += inspect(dataset, labels) if inspect is not None else []
     return findings
 

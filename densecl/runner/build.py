@@ -68,14 +68,12 @@ def build_scenario(plan: Plan, progress: Callable[[int, int], None] | None = Non
 def _sources(plan: Plan, in_memory: bool, progress: Callable[[int, int], None] | None) -> list[TaskSource]:
     """The tasks of a sequence with their readers and transforms; masks that a task looks at are scanned."""
     s, sources = plan.settings, []
-    for task, pair in zip(s.stream.tasks, plan.readers, strict=True):
+    for task, pair in zip(s.stream.tasks, plan.labelled, strict=True):
         context = task_context(s)
         if task.cls.needs_masks:
             for reader in pair:
                 class_index(reader, progress=progress)
             context = replace(context, class_names=pair[0].class_names, has_background=pair[0].has_background)
-        else:
-            pair = (pair[0].without_masks(), pair[1].without_masks())
         built = task.cls.build(task.name, task.values, context)
         train, test = (reader.cached() if in_memory else reader for reader in pair)
         crop = s.training.crop if task.crop is None else task.crop

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from densecl.data import open_dataset
-from densecl.data.dataset import DenseDataset
+from densecl.data.class_index import class_index
+from densecl.data.dataset import DenseDataset, Progress
 from densecl.errors import SettingError, UnknownNameError
 from densecl.models.network import Backbone
 from densecl.models.weights import weights_place
@@ -53,6 +54,19 @@ class Plan:
         opened = partial(open_dataset, root=data.root, trusted=self.trusted)
         return tuple((opened(name, split), opened(name, "test")) for name, split in named)
 
+    @cached_property
+    def labelled(self) -> list[tuple[DenseDataset, DenseDataset]]:
+        """The readers, without masks where a task does not look at them."""
+        looks = [task.cls.needs_masks for task in self.settings.stream.tasks] or [True]
+        pairs = zip(self.readers, looks, strict=True)
+        return [pair if masks else (pair[0].without_masks(), pair[1].without_masks()) for pair, masks in pairs]
+
+    def scan(self, progress: Progress | None = None) -> None:
+        """Read what the masks hold, which the hash covers; it is kept, and `progress` hears (done, total)."""
+        for reader in (reader for pair in self.labelled for reader in pair):
+            if reader.has_masks:
+                class_index(reader, progress=progress)
+
     @property
     def train(self) -> DenseDataset:
         """The training images, those of the first task where there are several."""
@@ -68,7 +82,7 @@ class Plan:
         content["sources"] = [part.source for part in self.method.parts]
         content["sources"] += [source for source in [self.backbone_source] if source]
         content["data"]["name"] = _without_folder(content["data"]["name"])
-        content["images"] = [reader.content for pair in self.readers for reader in pair]
+        content["images"] = [reader.content for pair in self.labelled for reader in pair]
         if self.settings.stream.tasks:
             content["stream"]["tasks"] = tasks_by_content(self.settings)
             content["stream"].pop("loss_weights", None)

@@ -77,6 +77,8 @@ def execute(
 
     Of several processes (`densecl.training.distributed`) the main one reads and writes the run's folder, all train.
     """
+    with distributed.first_on_each_host():
+        plan.scan(events.scan("scanning masks"))
     share, folder, result = share and may_share(plan), plan.folder, plan.folder / FILE_NAME
     _check_alike(plan)
     if not fresh and (done := from_main(lambda: _finished(result, events))):

@@ -184,8 +184,8 @@ def test_verify_keeps_what_it_read_as_the_class_index(tmp_path, monkeypatch):
     folder = voc_tree(tmp_path)
     verify("voc", tmp_path)
     dataset = VOC(folder, "train")
-    expected = scan(dataset)
-    monkeypatch.setattr(DenseDataset, "read_labels", None)  # a second scan would fail
+    expected = scan(dataset).labels
+    monkeypatch.setattr(DenseDataset, "read_contents", None)  # a second scan would fail
     np.testing.assert_array_equal(class_index(dataset), expected)
 
 

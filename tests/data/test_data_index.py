@@ -1,9 +1,12 @@
 """The class index says what the masks hold, and keeps its answer only as long as it is true."""
 
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from bench.index import measure_index
 from bench.rows import Bench
@@ -29,7 +32,7 @@ def no_scan(monkeypatch):
     def fail(self, i):
         raise AssertionError("scanned")
 
-    monkeypatch.setattr(DenseDataset, "read_labels", fail)
+    monkeypatch.setattr(DenseDataset, "read_contents", fail)
 
 
 def test_index_equals_the_unique_labels_of_each_mask(tmp_path, voc):
@@ -59,6 +62,38 @@ def test_a_changed_mask_is_noticed(voc):
     assert not class_index(dataset)[2, 9]
     palette_mask(Path(dataset.mask_files[2]), np.full((6, 8), 9, np.uint8))
     assert np.flatnonzero(class_index(dataset)[2]).tolist() == [9]
+
+
+def relabelled(file: Path, how: str) -> None:
+    """Give an object of a mask another class; the size of the file stays, and its time if it is replaced."""
+    before, labels = file.stat(), np.array(Image.open(file))
+    labels[labels == 2] = 5
+    target = file if how == "in place" else file.with_name("new.png")
+    palette_mask(target, labels, compress_level=0)
+    assert target.stat().st_size == before.st_size
+    if how == "replaced":
+        os.utime(target, ns=(before.st_atime_ns, before.st_mtime_ns))
+        target.replace(file)
+
+
+@pytest.mark.parametrize("how", ["in place", "replaced"])
+def test_other_labels_in_a_file_of_the_same_size_are_other_data(tmp_path, voc, how):
+    dataset = VOC(voc, "train")
+    palette_mask(Path(dataset.mask_files[2]), dataset.read_mask(2), compress_level=0)
+    before, copy = dataset.content, VOC(shutil.copytree(voc, tmp_path / "copy" / "VOC2012"), "train")
+    assert copy.content == before
+    relabelled(Path(dataset.mask_files[2]), how)
+    after = VOC(voc, "train").content
+    assert after != before
+    assert VOC(voc, "train").content == after  # from what was kept
+    assert VOC(voc, "train").without_masks().content == copy.without_masks().content
+
+
+def test_the_same_labels_in_another_file_are_the_same_data(voc):
+    dataset = VOC(voc, "train")
+    before, file = dataset.content, Path(dataset.mask_files[2])
+    Image.fromarray(dataset.read_mask(2)).save(file, compress_level=0)
+    assert VOC(voc, "train").content == before
 
 
 @pytest.mark.parametrize("broken", [b"", b"PK\x03\x04 no zip", "cut", "flipped"])
@@ -96,7 +131,7 @@ def test_progress_reaches_the_total_whatever_the_workers(workers):
 def test_an_empty_data_set_has_an_empty_index(voc):
     empty = VOC(voc, "train")
     empty.ids = ()
-    assert scan(empty).shape == (0, 256)
+    assert scan(empty).labels.shape == (0, 256)
 
 
 def test_bench_measures_both_and_keeps_nothing(tmp_path, voc):

@@ -73,7 +73,7 @@ def bank_key(request: Request, teacher: Network, student: Network | None, device
     """Hash of all that decides the images' bits."""
     cuda = device.type == "cuda"
     content = {
-        "version": VERSION,
+        "version": VERSION if request.settings.divergence == "js" else 2,
         "teacher": checksum(teacher.state_dict()),
         "student": "" if student is None else checksum(student.state_dict()),
         "device": torch.cuda.get_device_name(device) if cuda else f"{device.type} x {torch.get_num_threads()}",

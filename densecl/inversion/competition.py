@@ -26,12 +26,12 @@ def jensen_shannon(first: Tensor, second: Tensor, temperature: float = TEMPERATU
 def legacy_divergence(first: Tensor, second: Tensor, temperature: float = TEMPERATURE) -> Tensor:
     """The form of the published DeepInversion code, for comparison; shapes as `jensen_shannon`, values in 0..1.
 
-    KL(M | P) / 2 + KL(M | Q) / 2 of probabilities clamped to 0.01..0.99 and not normalised again, then clamped to 0..1.
-    It reaches 1.6 where the networks disagree, is cut to 1 there, and has no gradient any more.
+    KL(M | P) / 2 + KL(M | Q) / 2 of probabilities clamped to 0.01..0.99 and not normalised again; the mean over images
+    and places is clamped to 0..1 and stands for every image. It reaches 1.6 where the networks disagree, is cut to 1
+    there, and has no gradient any more.
     """
     p, q = ((z.float() / temperature).softmax(1) for z in (first, second))
     middle = (0.5 * (p + q)).clamp(*LEGACY_CLAMP)
     p, q = p.clamp(*LEGACY_CLAMP), q.clamp(*LEGACY_CLAMP)
     terms = [F.kl_div(x.log(), middle, reduction="none").sum(1) for x in (p, q)]  # KL(M | P), KL(M | Q)
-    divergence = (0.5 * (terms[0] + terms[1])).clamp(0, 1)
-    return divergence.flatten(1).mean(1) if divergence.ndim > 1 else divergence
+    return (0.5 * (terms[0] + terms[1])).mean().clamp(0, 1).expand(len(first))

@@ -2,43 +2,84 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from densecl.errors import SettingError
 from densecl.seeding import generator
 
+Count = Annotated[int, Field(ge=1)]
+Whole = Annotated[int, Field(ge=0)]
+Weight = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
-@dataclass(frozen=True)
-class Inversion:
+
+@dataclass(eq=False)
+class Synthesis:
     """Weights and schedule of DeepInversion (Yin et al., CVPR 2020), on pooled logits of dense networks."""
 
-    iterations: int = 150  # of each batch
-    batch: int = 60  # images optimised together, whose common statistics are matched
-    lr: float = 0.2  # of Adam; linear warm-up, then cosine to 0, anew at each resolution
-    warmup: int = 30
-    betas: tuple[float, float] = (0.5, 0.9)
-    coarse: float = 0.0  # share of the iterations, the first ones, on images halved by averaging
-    clip: bool = True  # to the range of normalised pixels
-    init: float = 0.5  # standard deviation of the noise at the start, normalised
-    classification: float = 1.0  # weight of the class loss
-    r0: float = 0.0  # of LSE-LBA pooling, as beta
+    iterations: Count = 150  # of each batch
+    batch: Count = 60  # images optimised together, whose common statistics are matched
+    lr: Annotated[float, Field(gt=0)] = 0.2  # of Adam; warm-up, then cosine to 0, anew at each resolution
+    warmup: Whole = 30  # iterations of linear warm-up
+    schedule: Literal["product", "sequence"] = "product"  # warm-up times cosine, or the cosine begins where it ends
+    betas: tuple[Decay, Decay] = (0.5, 0.9)  # of Adam
+    coarse: Share = 0.0  # share of the iterations, the first ones, on images halved by averaging
+    clip: bool = True  # to the range of normalised pixels, after each iteration
+    clip_start: bool = True  # the noise at the start too, where `clip` is on
+    init: Weight = 0.5  # standard deviation of the noise at the start, normalised
+    objective: Literal["softmax", "foreground", "sigmoid"] = "softmax"  # over all, classes alone, or each by itself
+    classification: Weight = 1.0  # weight of the class loss
+    r0: Weight = 0.0  # of LSE-LBA pooling, as beta
     beta: float = 0.0
-    stride: int = 8  # of the maps that are pooled
-    # softmax over all outputs, over the classes without background, or a sigmoid for each class
-    objective: Literal["softmax", "foreground", "sigmoid"] = "softmax"
-    statistics: float = 0.1  # weight of BatchNorm matching
-    first: float = 10.0  # times which the first layers count
-    tv_l1: float = 0.0  # weights of the priors
-    tv_l2: float = 0.05
-    l2: float = 1e-5
-    jitter: int = 2  # pixels by which the images are rolled, at most
+    random_beta: bool = False  # beta is drawn from 0..1 anew in each iteration (the code of Di Salvo et al.)
+    stride: Count = 8  # of the maps that are pooled
+    statistics: Weight = 0.1  # weight of BatchNorm matching
+    first: Weight = 10.0  # times which the first layers count
+    tv_l1: Weight = 0.0  # weights of the priors
+    tv_l2: Weight = 0.05
+    l2: Weight = 1e-5
+    jitter: Whole = 2  # pixels by which the images are rolled, at most
     flip: bool = True  # mirror them at random
-    competition: float = 0.0  # weight of 1 - divergence against a student
+    competition: Weight = 0.0  # weight of 1 - divergence against a student
     divergence: Literal["js", "legacy"] = "js"  # Jensen-Shannon, or the form of the published code
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # of forward passes
+    compete: Literal["places", "pooled"] = "places"  # the logits that are compared: of each place, or pooled
+
+
+# The released code of DeepInversion: the defaults of its command line and its setting 0, which is 2,000 iterations on
+# halved images, then 1,000
+PUBLISHED: dict[str, Any] = {
+    "iterations": 3000,
+    "coarse": 2 / 3,
+    "batch": 64,
+    "lr": 0.2,
+    "warmup": 100,
+    "schedule": "sequence",
+    "betas": (0.5, 0.9),
+    "clip": True,
+    "clip_start": False,
+    "init": 1.0,
+    "statistics": 0.05,
+    "first": 10.0,
+    "tv_l1": 0.0,
+    "tv_l2": 1e-4,
+    "l2": 1e-5,
+    "jitter": 30,
+    "flip": True,
+    "divergence": "legacy",
+    "compete": "pooled",
+}
+
+
+@dataclass
+class Inversion(Synthesis):
+    """The settings of the synthesis, and the precision of its forward passes."""
+
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
 
     def stages(self) -> list[tuple[int, int]]:
         """(factor by which images are shrunk, iterations) of each resolution; the last is the full one."""

@@ -115,7 +115,7 @@ def synthesise(
     rows, targets = len(job.targets), job.targets.to(device)
     valid = Range(*(v.to(device) for v in job.valid))
     x = _start(job, settings.init).to(device)
-    if settings.clip:
+    if settings.clip and settings.clip_start:
         x = x.clamp(valid.low, valid.high)
     best, losses = x.clone(), torch.full((rows,), math.inf, device=device)
     rows_of_all = rows if reduce is None else int(reduce(torch.tensor(float(rows), device=device)))
@@ -135,8 +135,9 @@ def synthesise(
                 first, kept = int(kept["done"]) - done, _restore(kept, x, optimizer, best, losses)
             for i in range(first, iterations):
                 for group in optimizer.param_groups:
-                    group["lr"] = settings.lr * _factor(i, iterations, settings.warmup)
-                own, common = loss(_view(x, factor, settings, generator(job.seed, "view", done + i)))
+                    group["lr"] = settings.lr * _factor(i, iterations, settings.warmup, settings.schedule)
+                beta = generator(job.seed, "beta", done + i).random() if settings.random_beta else settings.beta
+                own, common = loss(_view(x, factor, settings, generator(job.seed, "view", done + i)), beta)
                 if factor == 1:
                     _keep_better(best, losses, x, own, common)
                 total = own.sum() / rows_of_all + common
@@ -172,12 +173,12 @@ class Loss:
         self.statistics = BatchStatistics(networks[0])
         self.divergence = jensen_shannon if settings.divergence == "js" else legacy_divergence
 
-    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The losses of normalised images (B, 3, H, W)."""
+    def __call__(self, images: Tensor, beta: float = 0.0) -> tuple[Tensor, Tensor]:
+        """The losses of normalised images (B, 3, H, W), with a `beta` of the pooling."""
         s = self.settings
         self.statistics.clear()
         logits = self._logits(0, images)
-        pooled = lse_lba_pool(logits, s.r0, s.beta)
+        pooled = lse_lba_pool(logits, s.r0, beta)
         own = s.classification * class_loss(pooled, self.targets, s.objective)
         if s.tv_l1:
             own = own + s.tv_l1 * total_variation_l1(images)
@@ -185,7 +186,8 @@ class Loss:
             own = own + s.l2 * l2_norm(images)
         if s.competition and len(self.networks) > 1:
             other = self._logits(1, images)[:, : logits.shape[1]]
-            own = own + s.competition * (1 - self.divergence(logits, other))
+            pair = (logits, other) if s.compete == "places" else (pooled, lse_lba_pool(other, s.r0, beta))
+            own = own + s.competition * (1 - self.divergence(*pair))
         common = images.new_zeros(())
         if s.statistics:
             common = common + s.statistics * self.statistics.distance(s.first, self.share, self.reduce)
@@ -211,10 +213,12 @@ def _start(job: Job, std: float) -> Tensor:
     return torch.randn((len(job.targets), 3, *job.size), generator=rng).mul_(std)
 
 
-def _factor(i: int, iterations: int, warmup: int) -> float:
-    """The factor of the learning rate: linear warm-up times cosine to 0."""
+def _factor(i: int, iterations: int, warmup: int, schedule: str) -> float:
+    """The factor of the learning rate: linear warm-up, times cosine to 0 or followed by it."""
     warmup = min(warmup, iterations // 2)
     ramp = min(1.0, (i + 1) / warmup) if warmup else 1.0
+    if schedule == "sequence":
+        i, iterations = max(0, i - warmup), iterations - warmup
     return ramp * 0.5 * (1 + math.cos(math.pi * i / iterations))
 
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from densecl.errors import SettingError, UnknownNameError
 from densecl.models.network import Backbone
 from densecl.models.weights import weights_place
 from densecl.runner.methods import Method, check_fits, parse_method
+from densecl.settings.arguments import with_preset
 from densecl.settings.backbone import backbone_class, resolve_backbone
 from densecl.settings.catalogue import benchmark_recipe, source_hash
 from densecl.settings.grammar import Call, parse_assignment, parse_one
@@ -160,17 +161,21 @@ def make_plan(
     for overlay in overlays:
         if overlay is not None:
             tree = merge(tree, overlay.sections())
-    values = {"strategy": tree.pop("strategy", {}), "backbone": {}, **{part.name: {} for part in method.plugins}}
+    classes: dict[str, type] = {"strategy": method.strategy.cls} | {part.name: part.cls for part in method.plugins}
+    values = {"backbone": {}, **{name: {} for name in classes}}
+    values["strategy"] = with_preset(method.strategy.cls, tree.pop("strategy", {}))
     for part in method.plugins:
         for overlay in part.overlays(name):
             sections = overlay.sections()
-            values[part.name] |= sections.pop("strategy", {})  # in a plugin's recipe: the plugin's own values
+            # in a plugin's recipe: the plugin's own values
+            values[part.name] |= with_preset(part.cls, sections.pop("strategy", {}))
             tree = merge(tree, sections)
     tree = merge(tree, _arguments_by_section(call))
     pairs = [assignments] if isinstance(assignments, str) else list(assignments)
     # a section's own length before that of its later steps, in whichever order they were typed: see `merge`
-    for text in sorted(pairs, key=lambda pair: pair.partition("=")[0].count(".")):
-        tree = _assign(tree, values, text)
+    # and a preset before the values that it would replace
+    for text in sorted(pairs, key=lambda pair: (pair.partition("=")[0].count("."), ".preset=" not in pair)):
+        tree = _assign(tree, values, text, classes)
     flags = {
         "data": {"root": data, "validation": validation},
         "training": {"precision": precision},
@@ -181,8 +186,11 @@ def make_plan(
 
     sections = build_sections(tree, recipe.own_kinds)
     # arguments written in the method's own text win over recipes and `--set`
-    strategy_part = replace(method.strategy, values={**values["strategy"], **method.strategy.values})
-    plugins = (replace(part, values={**values[part.name], **part.values}) for part in method.plugins)
+    given = [values["strategy"], *(values[part.name] for part in method.plugins)]
+    strategy_part, *plugins = (
+        replace(part, values={**below, **with_preset(part.cls, part.values)})
+        for part, below in zip(method.parts, given, strict=True)
+    )
     method = Method(strategy_part, tuple(plugins))
     backbone_values = resolve_backbone(body_class, {**body.arguments, **values["backbone"]}, weights)
     decided = method.strategy.cls.backbone_values(method.strategy.resolved())  # type: ignore[attr-defined]
@@ -244,7 +252,9 @@ def _arguments_by_section(call: Call) -> dict[str, Any]:
     return result
 
 
-def _assign(tree: dict[str, Any], values: dict[str, dict[str, Any]], text: str) -> dict[str, Any]:
+def _assign(
+    tree: dict[str, Any], values: dict[str, dict[str, Any]], text: str, classes: Mapping[str, type]
+) -> dict[str, Any]:
     """Apply one `section.key=value`."""
     key, value = parse_assignment(text)
     section, _, rest = key.partition(".")
@@ -252,7 +262,7 @@ def _assign(tree: dict[str, Any], values: dict[str, dict[str, Any]], text: str) 
         sections = ", ".join(sorted([*SECTIONS, *values]))
         raise SettingError(f"--set {text}: '{key}' names no section", f"write SECTION.{key}=...; sections: {sections}")
     if section in values:
-        values[section][rest] = value
+        values[section] |= with_preset(classes.get(section, object), {rest: value})
         return tree
     if section not in SECTIONS:
         raise UnknownNameError("section", section, [*SECTIONS, *values])

@@ -15,10 +15,10 @@ from densecl.settings.faults import word_none
 
 
 def hyperparameters(cls: type, stop: type) -> dict[str, tuple[Any, Any]]:
-    """Name -> (type, default) of the annotated public class attributes of `cls` and its bases below `stop`."""
+    """Name -> (type, default) of the annotated public class attributes of `cls` and its bases but those of `stop`."""
     result: dict[str, tuple[Any, Any]] = {}
     for base in reversed(cls.__mro__):
-        if base is stop or not issubclass(base, stop):
+        if issubclass(stop, base):
             continue
         try:
             hints = get_type_hints(base, include_extras=True)  # constraints, such as Annotated[int, Field(ge=1)]
@@ -48,8 +48,14 @@ def owned_names(base: type) -> frozenset[str]:
     return frozenset(names)
 
 
+def with_preset(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values, and what their `preset` stands for where they do not say it."""
+    return {**getattr(cls, "presets", {}).get(values.get("preset"), {}), **values}
+
+
 def resolve(cls: type, stop: type, values: dict[str, Any], name: str) -> dict[str, Any]:
     """All hyper-parameters of `cls`: the defaults, overlaid by `values`; a name that `stop` uses itself is refused."""
+    values = with_preset(cls, values)
     parameters = hyperparameters(cls, stop)
     if owned := sorted(owned_names(stop) & parameters.keys()):
         raise SettingError(

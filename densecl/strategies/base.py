@@ -21,7 +21,7 @@ A step calls the hooks in this order; `densecl.training.loop` shows it:
     after_step, Plugin.after_step                then the step is evaluated and kept, with all state_dicts
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -58,6 +58,7 @@ class Strategy:
     oracle: ClassVar[Literal["task"] | None] = None  # "task": must be told the task at test time
     first_step: ClassVar[Literal["own", "shared"]] = "own"  # "shared": step 0 is plain supervised training
     joint: ClassVar[bool] = False  # train all steps as one, with all labels
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # the values that a hyper-parameter `preset` stands for
     maps: ClassVar[frozenset[str]] = frozenset()  # {"raw"}: outputs hold encoder stages before their last activation
     uses_teacher: ClassVar[bool] = True  # False: no teacher's pass although a hook that gets its output is overridden
     # how a part of a batch weighs the supervised term: by its labelled pixels, or by its images
@@ -245,6 +246,7 @@ class Plugin:
     name: ClassVar[str] = ""  # of its loss term; the recipe's name when empty
     streams: ClassVar[frozenset[str]] = frozenset({"classes"})  # as of `Strategy`
     first_step: ClassVar[Literal["own", "shared"]] = "own"  # "shared": it changes nothing in the training of step 0
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # as of `Strategy`
     needs_teacher: ClassVar[bool] = False  # True if `loss` looks at the teacher's output
 
     def __init__(self, **values: Any):

@@ -2,7 +2,7 @@
 
 import copy
 import dataclasses
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from densecl.data.places import cache_folder
 from densecl.errors import SettingError
 from densecl.inversion import Bank, Inversion, Request, load_bank, open_bank
+from densecl.inversion.settings import PUBLISHED, Count, Share, Synthesis, Weight
 from densecl.inversion.statistics import matched_layers
 from densecl.models.network import Network, Output
 from densecl.seeding import derive, generator
@@ -24,12 +25,25 @@ from densecl.training import distributed
 from densecl.training.batch import Batch
 from densecl.training.plain import train_plainly
 
-Count = Annotated[int, Field(ge=1)]
-Weight = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
+# The report of Di Salvo et al. (2021) and its code: DeepInversion's "setting 2", of 20,000 iterations, and plain replay
+DISALVO = PUBLISHED | {
+    "iterations": 20000,
+    "coarse": 0.0,
+    "batch": 15,
+    "betas": (0.9, 0.999),
+    "clip": False,
+    "random_beta": True,
+    "images_per_class": 32,
+    "size": 256,
+    "replay_loss": "mse",
+    "ratio": 1,
+    "bn": "shared",
+    "paste": 0.0,
+    "shift": 0.0,
+}
 
 
-class DeepInversion(Plugin):
+class DeepInversion(Plugin, Synthesis):
     """Each real image brings a synthetic one, on which the network is held to its teacher.
 
     Synthesis after Yin et al. (CVPR 2020), on logits pooled by LSE-LBA (Di Salvo et al., 2021). Half of the synthetic
@@ -37,9 +51,12 @@ class DeepInversion(Plugin):
     """
 
     first_step = "shared"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"published": PUBLISHED, "disalvo": DISALVO}
+    preset: Literal["tuned", "published", "disalvo"] = "tuned"  # what is not given: ours, Yin et al., Di Salvo et al.
     source: Literal["inversion", "noise", "real"] = "inversion"  # controls: uniform noise, real images of old classes
     images_per_class: Count = 20  # images of each old class
     classes_per_image: Count = 1  # at most
+    size: Annotated[int, Field(ge=8)] | None = None  # height and width; None: those of the images that a step trains on
     later: Literal["keep", "add", "renew"] = "keep"  # after step 1: those alone, the newest classes' too, or all anew
     # replay
     replay_loss: synthetic.ReplayLoss = "unbiased"
@@ -49,34 +66,19 @@ class DeepInversion(Plugin):
     paste: Share = 0.5  # of the replayed images: only their objects are shown, on a real image
     labels: Weight = 0.3  # of the strategy's own loss on the real part of such images
     shift: Share = 0.33  # of height and width, by which replayed images are rolled, at most
-    # synthesis; see `densecl.inversion.Inversion`
-    iterations: Count = 150
-    batch: Count = 60
-    lr: Annotated[float, Field(gt=0)] = 0.2
-    warmup: Annotated[int, Field(ge=0)] = 30
-    coarse: Share = 0.0
-    clip: bool = True
-    objective: Literal["softmax", "foreground", "sigmoid"] = "softmax"
-    classification: Weight = 1.0
-    r0: Weight = 0.0
-    beta: float = 0.0
-    stride: Count = 8
-    statistics: Weight = 0.1
-    first: Weight = 10.0
-    tv_l1: Weight = 0.0
-    tv_l2: Weight = 0.05
-    l2: Weight = 1e-5
-    jitter: Annotated[int, Field(ge=0)] = 2
-    flip: bool = True
     # Adaptive DeepInversion: none, `network` (the one in training, from the middle of a step on), or a backbone that is
     # trained on step 0, such as "bisenet(encoder=resnet18)"
     student: str = "none"
     student_iterations: Count = 300
-    competition: Weight = 0.0
-    divergence: Literal["js", "legacy"] = "js"
 
     def __init__(self, **values: object):
         super().__init__(**values)
+        if self.size is not None and (self.paste or self.source == "real"):
+            raise SettingError(
+                f"deepinversion(size={self.size}, paste={self.paste:g}, source={self.source}): images of another size "
+                "than the real ones are replayed beside them",
+                "give paste=0, and source=inversion or noise",
+            )
         if (self.student != "none") != (self.competition > 0):
             raise SettingError(
                 f"deepinversion(student={self.student}, competition={self.competition:g}): a student needs "
@@ -123,9 +125,11 @@ class DeepInversion(Plugin):
         place = derive(strategy.seed, "replayed", strategy.step, strategy.iterations) >> 22
         numbers = synthetic.scramble(index + (copies << 40) + place)
         drawn = synthetic.draw(self._pool, numbers, self.shift, *strategy.loop.normalisation)
-        seen = synthetic.real_part(drawn, numbers, self.paste)
-        part, share = synthetic.visible_labels(batch, seen)
-        images = torch.where(seen, part.image, drawn.images)
+        images, part, share = drawn.images, batch, torch.zeros(())
+        if self.paste:
+            seen = synthetic.real_part(drawn, numbers, self.paste)
+            part, share = synthetic.visible_labels(batch, seen)
+            images = torch.where(seen, part.image, images)
         with torch.no_grad(), strategy.loop.precision.autocast():
             teacher_logits = strategy.teacher(images).logits
         with synthetic.replay_mode(strategy.network, self.bn), strategy.loop.precision.autocast():
@@ -181,7 +185,7 @@ class DeepInversion(Plugin):
         """(N, 3, H, W) uint8 of one bank, on the CPU; adds to it key, hash, quality and bytes."""
         if self.source == "noise":
             rng = generator(strategy.seed, "noise images", *bank["labels"])
-            shape = (len(bank["labels"]) * self.images_per_class, 3, *_size(strategy))
+            shape = (len(bank["labels"]) * self.images_per_class, 3, *self._size(strategy))
             images = torch.from_numpy(rng.integers(0, 256, shape, dtype=np.uint8))
         elif self.source == "real":
             images = self._real(strategy, bank["labels"])
@@ -201,12 +205,11 @@ class DeepInversion(Plugin):
             if saved is not None:
                 return saved
         labels, precision = tuple(bank["labels"]), strategy.loop.precision.name
-        names = [field.name for field in dataclasses.fields(Inversion) if hasattr(type(self), field.name)]
-        values = {name: getattr(self, name) for name in names}
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(Synthesis)}
         if self.student == "network" and not self._renewed:
             values["competition"] = 0.0  # at the start of a step it is the teacher itself
         settings = Inversion(**values, precision=precision)  # type: ignore[arg-type]
-        seed, size = derive(strategy.seed, "deepinversion", *labels), _size(strategy)
+        seed, size = derive(strategy.seed, "deepinversion", *labels), self._size(strategy)
         mean, std = strategy.scenario.normalisation
         request = Request(labels, self.images_per_class, self.classes_per_image, size, seed, mean, std, settings)
         student = self._competitor(strategy)
@@ -240,8 +243,9 @@ class DeepInversion(Plugin):
                 images += [experience.dataset[position][0] * std + mean for position in chosen]
         return (torch.stack(images) * 255).round().clamp(0, 255).to(torch.uint8)
 
-
-def _size(strategy: Strategy) -> tuple[int, int]:
-    """(height, width) of the images a step trains on."""
-    height, width = strategy.scenario.experiences[strategy.step].dataset[0][0].shape[-2:]
-    return height, width
+    def _size(self, strategy: Strategy) -> tuple[int, int]:
+        """(height, width) of the images: as asked for, or of those that a step trains on."""
+        if self.size is not None:
+            return self.size, self.size
+        height, width = strategy.scenario.experiences[strategy.step].dataset[0][0].shape[-2:]
+        return height, width

@@ -12,8 +12,9 @@ from densecl.errors import SettingError
 from densecl.inversion import Inversion, Job, choose_targets, lse_lba_pool, measure_quality, pixel_range, synthesise
 from densecl.inversion.competition import jensen_shannon, legacy_divergence
 from densecl.inversion.priors import l2_norm, total_variation_l1, variation_energies
+from densecl.inversion.settings import PUBLISHED
 from densecl.inversion.statistics import BatchStatistics, moments
-from densecl.inversion.synthesis import class_loss, coarse_logits
+from densecl.inversion.synthesis import Loss, _factor, class_loss, coarse_logits
 from densecl.models.network import Network
 from densecl.runner.methods import parse_method
 from densecl.settings.backbone import build_backbone
@@ -133,6 +134,53 @@ def test_where_networks_disagree_the_true_form_is_log_2_and_the_legacy_form_satu
     (of_legacy,) = torch.autograd.grad(legacy.sum(), first)
     assert of_true[1].abs().max() > 1e-3
     assert of_legacy[0].abs().max() == 0
+
+
+def test_the_legacy_form_clamps_the_mean_over_images_and_places_once():
+    z = 9 * torch.randn(2, 4, 3, 5, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    p, q = (np.exp(k / 3) / np.exp(k / 3).sum(1, keepdims=True) for k in z.numpy())
+    m = ((p + q) / 2).clip(0.01, 0.99)
+    p, q = p.clip(0.01, 0.99), q.clip(0.01, 0.99)
+    places = 0.5 * ((m * np.log(m / p)).sum(1) + (m * np.log(m / q)).sum(1))
+    assert places.max() > 1 > places.mean()  # clamping each place would be something else
+    np.testing.assert_allclose(legacy_divergence(z[0], z[1]).numpy(), np.full(4, places.mean()), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("i", "expected"), [(0, 0.01), (99, 1.0), (100, 1.0), (550, 0.5), (999, 3.05e-6)])
+def test_in_the_published_schedule_the_cosine_begins_where_the_warm_up_ends(i, expected):
+    assert _factor(i, 1000, 100, "sequence") == pytest.approx(expected, rel=1e-2)
+
+
+def test_published_settings_are_those_of_the_released_code():
+    published = Inversion(**PUBLISHED)
+    assert published.stages() == [(2, 2000), (1, 1000)]
+    assert (published.lr, published.statistics, published.tv_l2, published.l2) == (0.2, 0.05, 1e-4, 1e-5)
+
+
+def test_the_noise_at_the_start_is_clipped_unless_it_shall_not_be():
+    for clipped in (True, False):
+        settings = Inversion(iterations=1, init=2.0, clip_start=clipped)
+        images = synthesise(network(), job(), settings).images  # as it was before the only step
+        assert bool((images <= RANGE.high).all()) is clipped
+
+
+def test_pooled_networks_compete_by_one_score_for_each_class():
+    nets, targets = [network(), network(seed=1)], job().targets
+    images = torch.randn(len(targets), 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    settings = {"competition": 1.0, "compete": "pooled", "statistics": 0.0, "tv_l2": 0.0, "l2": 0.0}
+    with torch.no_grad():
+        own, _ = Loss(nets, targets, Inversion(**settings), len(targets), None)(images)
+        pooled = [lse_lba_pool(coarse_logits(net, images, 8)) for net in nets]
+    torch.testing.assert_close(own, class_loss(pooled[0], targets, "softmax") + 1 - jensen_shannon(*pooled))
+
+
+def test_a_random_beta_makes_other_images_and_is_drawn_from_the_seed():
+    fixed, one, again = (
+        synthesise(network(), job(), Inversion(iterations=3, random_beta=random)).images
+        for random in (False, True, True)
+    )
+    assert torch.equal(one, again)
+    assert not torch.equal(one, fixed)
 
 
 def test_the_class_loss_wants_just_the_targets():

@@ -227,3 +227,19 @@ def toml(value):
     if isinstance(value, dict):
         return "{" + ", ".join(f"{json.dumps(key)} = {toml(item)}" for key, item in value.items()) + "}"
     return repr(value)
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "text", "assignments", "expected"),
+    [
+        ("shapes15-5", "", [], ("tuned", 150, 60)),
+        ("voc15-5", "", [], ("published", 3000, 15)),  # a batch that fits beside a teacher
+        ("voc15-5", "(preset=published)", [], ("published", 3000, 64)),
+        ("voc15-5", "(preset=disalvo,batch=3)", [], ("disalvo", 20000, 3)),
+        ("voc-disalvo15-5", "", [], ("disalvo", 20000, 15)),
+        ("voc15-5", "", ["deepinversion.batch=3", "deepinversion.preset=disalvo"], ("disalvo", 20000, 3)),
+    ],
+)
+def test_a_preset_stands_for_its_values_where_it_is_given(benchmark, text, assignments, expected):
+    values = plan(benchmark, f"mib+deepinversion{text}", assignments=assignments).settings.plugins["deepinversion"]
+    assert (values["preset"], values["iterations"], values["batch"]) == expected

@@ -214,6 +214,9 @@ def test_it_goes_with_every_strategy_and_backbone(base, backbone):
         "later=renew",
         "classes_per_image=2",
         "weight=3",
+        "paste=0,size=16",
+        "preset=published",
+        "preset=disalvo,size=16",
     ],
 )
 def test_every_option_trains_to_other_weights(options):
@@ -385,6 +388,10 @@ def test_check_finds_nothing_wrong():
         ("replay_loss=l1", "replay_loss"),
         ("source=web", "source"),
         ("paste=2", "paste"),
+        ("size=16", "give paste=0"),
+        ("size=16,paste=0,source=real", "source=inversion or noise"),
+        ("betas=(2,0.9)", "betas"),
+        ("preset=best", "preset"),
     ],
 )
 def test_options_that_cannot_be_are_refused_by_name(options, message):

@@ -8,18 +8,19 @@ and the VOC tools write palettes), and then the pixels are zlib's output as it s
 takes half the time of the general decoder. Every other file, and every file that looks wrong, goes through PIL.
 """
 
+import contextlib
 import os
 import struct
 import warnings
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
-from densecl.errors import DataError
+from densecl.errors import DataError, SettingError
 from densecl.palette import palette
 
 Location = str | os.PathLike[str]
@@ -35,20 +36,18 @@ UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.err
 
 def read_indices(path: Location) -> np.ndarray:
     """Decode a mask to its ids, palette indices or grey values: (H, W) uint8, contiguous and writable."""
-    try:
+    with _named("mask", path):
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - a Path would cost as much as the read
-            pixels = _plain_png(file.read())
+            pixels = _plain_png(file.read(), path)
         if pixels is not None:
             return pixels
-        with Image.open(path) as image:
+        with _opened("mask", path) as image:
             # PIL stretches grey values of fewer than 8 bits to 0..255; only the raw mode tells, not the mode "L"
             raw_mode = image.tile[0][3] if image.tile else image.mode
             stretched = image.mode == "L" and isinstance(raw_mode, str) and raw_mode != "L"
             if image.mode in ("P", "L") and not stretched:
                 return np.array(image)
             kind = "stretched grey" if stretched else image.mode
-    except UNREADABLE as error:
-        raise unreadable("mask", path, error) from error
     raise DataError(
         f"mask {os.fspath(path)} is an image of kind {kind}, not of class ids",
         "a mask is an 8-bit palette or grey PNG whose values are class ids",
@@ -71,22 +70,16 @@ class Photo(NamedTuple):
 
 def read_rgb(path: Location, *, upright: bool = True) -> np.ndarray:
     """Decode an image file to (H, W, 3) uint8 RGB; `upright=False` leaves its pixels as they are stored."""
-    try:
-        with Image.open(path) as image:
-            return _pixels(image, path, upright)
-    except UNREADABLE as error:
-        raise unreadable("image", path, error) from error
+    with _opened("image", path) as image:
+        return _pixels(image, path, upright)
 
 
 def read_photo(path: Location) -> Photo:
     """Decode an image file that a person hands in, silently; errors as `read_rgb`."""
-    try:
-        with warnings.catch_warnings(), Image.open(path) as image:
-            warnings.simplefilter("ignore")  # of large images and of odd metadata
-            frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # MPO: a photograph with previews
-            return Photo(_pixels(image, path, upright=True), f"first of {frames} frames" if frames > 1 else "")
-    except UNREADABLE as error:
-        raise unreadable("image", path, error) from error
+    with warnings.catch_warnings(), _opened("image", path) as image:
+        warnings.simplefilter("ignore")  # of large images and of odd metadata
+        frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # MPO: a photograph with previews
+        return Photo(_pixels(image, path, upright=True), f"first of {frames} frames" if frames > 1 else "")
 
 
 def find_photos(places: Iterable[Location]) -> list[Path]:
@@ -114,17 +107,16 @@ def find_photos(places: Iterable[Location]) -> list[Path]:
 
 def image_size(path: Location, *, upright: bool = False) -> tuple[int, int]:
     """(height, width) of an image in pixels, from its header; `upright`: turned as its EXIF orientation says."""
-    try:
+    with _named("image", path):
         if not upright:
             with open(path, "rb", buffering=0) as file:  # noqa: PTH123
                 size = _header_size(file.read(2048))
             if size is not None:  # a fifth of the time of PIL, for each image of a class index
+                check_pixels("image", path, *size)
                 return size
-        with Image.open(path) as image:
+        with _opened("image", path) as image:
             lying = upright and orientation(image) >= 5
             return (image.width, image.height) if lying else (image.height, image.width)
-    except UNREADABLE as error:
-        raise unreadable("image", path, error) from error
 
 
 def orientation(image: Image.Image) -> int:
@@ -146,14 +138,49 @@ def present(mask: np.ndarray) -> np.ndarray:
     return occurs
 
 
-def unreadable(kind: str, path: Location, error: Exception) -> DataError:
-    """The message for one of `UNREADABLE`: the file, and the reason."""
-    if isinstance(error, FileNotFoundError):
-        return DataError(f"{kind} {os.fspath(path)} is missing")
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    if isinstance(error, Image.UnidentifiedImageError):
-        reason = "not an image"
-    return DataError(f"{kind} {os.fspath(path)} cannot be read: {reason}", "fetch the file again")
+def check_pixels(kind: str, path: Location, height: int, width: int) -> None:
+    """Refuse an image or mask of more pixels than are read, before anything of it is unpacked."""
+    if height * width > max_pixels():
+        fault = f"{kind} {os.fspath(path)} has more than the {max_pixels():,} pixels that are read"
+        raise DataError(fault, "it is damaged, or set DENSECL_MAX_PIXELS to more")
+
+
+def max_pixels() -> int:
+    """The largest number of pixels of an image or mask that is read: `DENSECL_MAX_PIXELS`, by default PIL's limit."""
+    text = os.environ.get("DENSECL_MAX_PIXELS") or "178956970"
+    if not text.isdecimal():
+        raise SettingError(f"DENSECL_MAX_PIXELS is '{text}'", "give it the largest number of pixels of an image")
+    return int(text)
+
+
+@contextlib.contextmanager
+def _opened(kind: str, path: Location) -> Iterator[ImageFile.ImageFile]:
+    """An image file; what is wrong with it is a DataError that names it."""
+    with _named(kind, path):
+        own = Image.MAX_IMAGE_PIXELS  # PIL refuses twice that, and warns from there on
+        if own is not None and own < max_pixels():
+            Image.MAX_IMAGE_PIXELS = max_pixels()
+        with Image.open(path) as image:
+            check_pixels(kind, path, image.height, image.width)
+            yield image
+
+
+@contextlib.contextmanager
+def _named(kind: str, path: Location) -> Iterator[None]:
+    """Turn what is wrong with a file into a DataError that names it."""
+    try:
+        yield
+    except MemoryError as error:
+        raise DataError(f"{kind} {os.fspath(path)} does not fit into the memory", "make it smaller") from error
+    except Image.DecompressionBombError:
+        check_pixels(kind, path, 2 * max_pixels(), 1)
+    except FileNotFoundError as error:
+        raise DataError(f"{kind} {os.fspath(path)} is missing") from error
+    except UNREADABLE as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        if isinstance(error, Image.UnidentifiedImageError):
+            reason = "not an image"
+        raise DataError(f"{kind} {os.fspath(path)} cannot be read: {reason}", "fetch the file again") from error
 
 
 def _pixels(image: Image.Image, path: Location, upright: bool) -> np.ndarray:
@@ -172,12 +199,13 @@ def _pixels(image: Image.Image, path: Location, upright: bool) -> np.ndarray:
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def _plain_png(data: bytes) -> np.ndarray | None:
+def _plain_png(data: bytes, path: Location) -> np.ndarray | None:
     """Ids (H, W) of an 8-bit grey or palette PNG, not interlaced, with unfiltered rows; None for any other file."""
     # data[24:29]: bit depth, colour type, compression, filter method, interlacing
     if data[:8] != _PNG or data[24:29] not in (b"\x08\x00\x00\x00\x00", b"\x08\x03\x00\x00\x00"):
         return None
     width, height = struct.unpack_from(">II", data, 16)
+    check_pixels("mask", path, height, width)
     parts, position = [], 8
     while position + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, position)
@@ -186,11 +214,12 @@ def _plain_png(data: bytes) -> np.ndarray | None:
         elif kind == b"IEND":
             break
         position += length + 12
+    unpack, size = zlib.decompressobj(), height * (width + 1)
     try:
-        raw = zlib.decompress(b"".join(parts))
+        raw = unpack.decompress(b"".join(parts), size + 1)  # no more than the header promises
     except zlib.error:
         return None
-    if len(raw) != height * (width + 1):
+    if len(raw) != size or not unpack.eof:
         return None
     rows = np.frombuffer(raw, np.uint8).reshape(height, width + 1)  # each row starts with its filter's number
     return None if rows[:, 0].any() else rows[:, 1:].copy()

@@ -1,13 +1,18 @@
 """Images are read alike for training and for prediction; plain ones are what PIL decodes."""
 
+import contextlib
+import struct
+import tracemalloc
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from data_trees import palette_mask
 from densecl.data.dataset import DenseDataset
-from densecl.data.decode import image_size, read_photo, read_rgb
-from densecl.errors import DataError
+from densecl.data.decode import image_size, read_indices, read_photo, read_rgb
+from densecl.errors import DataError, SettingError
 
 
 class Pictures(DenseDataset):
@@ -116,3 +121,59 @@ def test_broken_metadata_does_not_make_an_image_unreadable(tmp_path):
     Image.fromarray(smooth()).save(tmp_path / "a.png", exif=b"Exif\x00\x00no tiff at all")
     np.testing.assert_array_equal(read_rgb(tmp_path / "a.png"), smooth())
     assert image_size(tmp_path / "a.png", upright=True) == (6, 4)
+
+
+# too large ------------------------------------------------------------------------------------------------------------
+
+
+def png(path, width: int, height: int, pixels: bytes) -> None:
+    """Write a grey PNG whose header may promise other pixels than it holds."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(pixels, 9)), (b"IEND", b"")]
+    parts = [struct.pack(">I4s", len(d), k) + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+
+
+def test_a_mask_is_unpacked_no_further_than_its_header_promises(tmp_path):
+    png(tmp_path / "bomb.png", 32, 32, bytes(200 << 20))
+    tracemalloc.start()
+    with contextlib.suppress(DataError):
+        assert read_indices(tmp_path / "bomb.png").shape == (32, 32)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5 << 20
+
+
+@pytest.mark.parametrize("read", [read_indices, read_rgb, read_photo, image_size])
+def test_a_file_of_too_many_pixels_is_refused_before_it_is_unpacked(tmp_path, monkeypatch, read):
+    file = tmp_path / "large.png"
+    png(file, 60_000, 60_000, bytes(1000))
+    with pytest.raises(DataError, match=r"large\.png has more than the 178,956,970 pixels that are read\..*MAX_PIXELS"):
+        read(file)
+    png(file, 30, 20, bytes(31 * 20))
+    monkeypatch.setenv("DENSECL_MAX_PIXELS", "599")
+    with pytest.raises(DataError, match=r"has more than the 599 pixels that are read"):
+        read(file)
+    monkeypatch.setenv("DENSECL_MAX_PIXELS", "600")
+    read(file)
+    monkeypatch.setenv("DENSECL_MAX_PIXELS", "many")
+    with pytest.raises(SettingError, match="DENSECL_MAX_PIXELS is 'many'"):
+        read(file)
+
+
+def test_more_pixels_than_pil_reads_are_read_when_they_are_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    Image.new("L", (30, 20)).save(tmp_path / "a.tif")
+    assert read_rgb(tmp_path / "a.tif").shape == (20, 30, 3)
+
+
+@pytest.mark.parametrize("read", [read_indices, read_rgb, image_size])
+def test_memory_that_is_too_small_is_said_in_words(tmp_path, monkeypatch, read):
+    Image.new("L", (4, 4)).save(tmp_path / "a.tif")
+
+    def fail(*_args, **_options):
+        raise MemoryError
+
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(DataError, match=r"a\.tif does not fit into the memory\. make it smaller"):
+        read(tmp_path / "a.tif")

@@ -279,13 +279,14 @@ IMAGE = {"id": 1, "file_name": "a.jpg", "height": 9, "width": 11}
         ({"images": [{**IMAGE, "file_name": 3}]}, "an image without id, file_name, height or width"),
         ({"images": [{**IMAGE, "height": 0}]}, "an image without id, file_name, height or width"),
         ({"images": [{**IMAGE, "id": True}]}, "an image without id, file_name, height or width"),
+        ({"images": [{**IMAGE, "height": 10**6, "width": 10**6}]}, "pixels that are read"),
         ({"images": 7}, "no list 'images'"),
         ({"annotations": None}, "no list 'annotations'"),
     ],
 )
 def test_a_coco_file_that_does_not_fit_itself_is_refused_in_words(tmp_path, change, words):
     (tmp_path / "train2017").mkdir()
-    with pytest.raises(DataError, match=rf"instances_train2017\.json:? .*{words}") as caught:
+    with pytest.raises(DataError, match=rf"(instances_train2017\.json:? |a\.jpg has ).*{words}") as caught:
         COCO(coco_file(tmp_path, **change), "train")
     assert "Error" not in str(caught.value)
 

@@ -18,7 +18,7 @@ from filelock import FileLock
 
 from densecl.data.class_index import for_each
 from densecl.data.dataset import VOID, DenseDataset, Progress
-from densecl.data.decode import write_mask
+from densecl.data.decode import check_pixels, write_mask
 from densecl.data.places import cache_folder
 from densecl.errors import DataError
 from densecl.files import write_error, write_text
@@ -170,8 +170,10 @@ def _paint(path: Path, masks: Path, progress: Progress | None) -> None:
         if target.is_file():  # of an interrupted call
             return
         unfinished = target.with_suffix(".part")
+        height, width = int(image["height"]), int(image["width"])
+        check_pixels("image", image["file_name"], height, width)
         try:
-            mask = semantic_mask(instances[image["id"]], int(image["height"]), int(image["width"]))
+            mask = semantic_mask(instances[image["id"]], height, width)
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
         target.parent.mkdir(parents=True, exist_ok=True)

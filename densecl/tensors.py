@@ -3,8 +3,10 @@
 import hashlib
 import os
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -41,18 +43,48 @@ def checksum(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def read_tensors(path: Path, advice: str = "run again with --fresh") -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_tensors(
+    path: Path, advice: str = "run again with --fresh", **expected: str
+) -> tuple[dict[str, Tensor], dict[str, str]]:
     """(tensors, metadata) of a file written by `save_tensors`.
 
+    The metadata must have the values that are `expected`, such as the run; files of older versions lack some of them.
+
     Raises:
-        RunError: the file is torn, changed or not ours.
+        RunError: the file is torn, changed, not ours, or of another run, step or kind.
     """
+    tensors, metadata = load_safetensors(path, advice)
+    if metadata.get("sha256") != checksum(tensors):
+        raise RunError(f"{path} is damaged: its checksum does not fit", advice)
+    check_bound(path, metadata, expected, advice)
+    return tensors, metadata
+
+
+def load_safetensors(path: Path, advice: str = "") -> tuple[dict[str, Tensor], dict[str, str]]:
+    """(tensors, metadata) of any safetensors file; RunError if it cannot be read."""
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            metadata = file.metadata() or {}
+            return tensors, file.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read: {error}", f"it is damaged; {advice}") from error
-    if metadata.get("sha256") != checksum(tensors):
-        raise RunError(f"{path} is damaged: its checksum does not fit", advice)
-    return tensors, metadata
+        raise RunError(f"{path} cannot be read: {error}", "; ".join(filter(None, ["it is damaged", advice]))) from error
+
+
+def load_plain(source: Path | BinaryIO, path: Path) -> Any:
+    """Plain data and tensors that torch has written; RunError for anything else in the file, and none of it is run."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(source, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file leads torch to errors of any kind
+        # its own text may advise to load the file all the same: only the name of what it refused is shown
+        if named := re.search(r"GLOBAL ([\w.]+)", str(error)):
+            raise RunError(f"{path} holds more than plain data ({named[1]}); it was not executed") from error
+        raise RunError(f"{path} cannot be read: it is damaged, or torch has not written it") from error
+
+
+def check_bound(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any], advice: str = "") -> None:
+    """RunError for a file that says that it is of another run, step or kind; older ones do not say all of it."""
+    for key, value in expected.items():
+        if (other := found.get(key, value)) != value:
+            raise RunError(f"{path} is of another {key}: {other}, not {value}", advice)

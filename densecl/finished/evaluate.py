@@ -13,8 +13,7 @@ from densecl.errors import RecordError, SettingError, UnknownNameError
 from densecl.finished.trusted import read_run, trusted_settings
 from densecl.metrics.iou import foreground_mean, harmonic_mean
 from densecl.records.record import FILE_NAME, Evaluation, Record
-from densecl.runner.build import build_loop, build_network, build_scenario
-from densecl.runner.checkpoint import Checkpoints, load_weights
+from densecl.runner.build import build_scenario, restored
 from densecl.runner.evaluation import evaluate
 from densecl.runner.methods import parse_method
 from densecl.runner.plan import Plan, planned_steps, usable_device
@@ -22,10 +21,7 @@ from densecl.settings.backbone import backbone_class
 from densecl.settings.catalogue import own_kinds
 from densecl.settings.grammar import Call, format_spec
 from densecl.settings.recipe import EvaluationSettings, RunSettings, build
-from densecl.streams.scenario import Scenario
-from densecl.streams.stream import Stream
 from densecl.tables.groupings import groupings
-from densecl.training.loop import Loop
 
 PARTS = ("base", "all")  # means of a grouping that may count the background
 
@@ -127,23 +123,6 @@ def finished_step(folder: Path, record: Record, step: int | None) -> int:
             f"{folder} has finished steps 0 to {last}, not {step}" if record.steps else f"{folder} has no finished step"
         )
     return step
-
-
-def restored(plan: Plan, scenario: Scenario | Stream, folder: Path, step: int, run: str) -> Loop:
-    """A run's loop on a stream of its steps, with or without data, and with the weights of a finished step."""
-    settings = plan.settings
-    if "weights" in settings.backbone_values:  # the kept weights replace them: do not download
-        values = {**settings.backbone_values, "weights": "none"}
-        settings = settings.model_copy(update={"backbone_values": values})
-    loop = build_loop(plan, scenario, build_network(settings, plan.backbone))
-    for entered in loop.stream.steps[: step + 1]:
-        loop.enter(entered)
-    load_weights(loop.network, folder, step)
-    checkpoints = Checkpoints(folder, run)
-    if checkpoints.step_path(step).is_file():  # a `predict` may depend on what the method remembers
-        loop.load_method_state(checkpoints.after_step(step))
-    checkpoints.close()
-    return loop
 
 
 def summary(scored: Scored) -> str:

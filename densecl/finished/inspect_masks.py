@@ -13,6 +13,7 @@ from densecl.masking.analysis import all_ones, similarity, zeroed, zeroed_in_all
 from densecl.masking.store import load_masks
 from densecl.records.record import Record
 from densecl.runner.checkpoint import weights_path
+from densecl.tensors import check_bound
 
 OWNERS = "owners"
 ORIGINAL = ".parametrizations.weight.original"
@@ -35,14 +36,14 @@ def masks_of(folder: Path) -> tuple[Record, dict[str, dict[str, Tensor]]]:
         RecordError: it is no run of a sequence, or has no masks. DataError: masks are damaged, or of another network.
     """
     record = read_run(folder)
-    shapes = _shapes(weights_path(folder, len(record.steps) - 1))
+    shapes = _shapes(folder, record)
     files = {file.stem: file for file in sorted((folder / "masks").glob("*.safetensors"))}
     tasks = [step.task for step in record.steps]
     if OWNERS in files:
-        owners = load_masks(files[OWNERS], shapes)
+        owners = load_masks(files[OWNERS], shapes, run=record.hash, note=OWNERS)
         shares = ({key: (value > 0) & (value <= k + 1) for key, value in owners.items()} for k in range(len(tasks)))
         return record, dict(zip(tasks, shares, strict=True))
-    masks = {task: load_masks(files[task], shapes) for task in tasks if task in files}
+    masks = {task: load_masks(files[task], shapes, run=record.hash, note=task) for task in tasks if task in files}
     if not masks:
         raise RecordError(f"{folder} has no masks", f"{record.strategy} keeps none; piggyback and packnet do")
     return record, masks
@@ -86,10 +87,14 @@ def describe_masks(folder: Path, task: str | None = None) -> str:
     return "\n".join(lines)
 
 
-def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes of the masked weights in a run's kept weights."""
+def _shapes(folder: Path, record: Record) -> dict[str, tuple[int, ...]]:
+    """Shapes of the masked weights in a run's last kept weights."""
+    step = len(record.steps) - 1
+    path = weights_path(folder, step)
     if not path.is_file():
         raise RunError(f"there are no weights at {path}", "the run did not finish a step; run it again")
     with safe_open(path, framework="pt") as file:
+        bound = {"kind": "weights", "run": record.hash, "step": str(step)}
+        check_bound(path, file.metadata() or {}, bound)
         names = [name for name in file.keys() if name.endswith(ORIGINAL)]  # noqa: SIM118 (not a dict)
         return {f"{name.removesuffix(ORIGINAL)}.weight": tuple(file.get_slice(name).get_shape()) for name in names}

@@ -105,7 +105,8 @@ def _heading(record: Record) -> Text:
     planned = len(record.planned_steps)
     done = f"{len(record.steps)} of {planned} steps" if record.status != "finished" and planned else ""
     words = [record.benchmark, record.strategy, record.backbone, f"seed {record.seed}", record.hash, record.status]
-    return Text("  ".join([*words, done]).rstrip(), style="bold")
+    words += [done] * bool(done) + ["record changed"] * record.edited
+    return Text("  ".join(words), style="bold")
 
 
 def _settings(record: Record) -> Block:

@@ -1,5 +1,6 @@
 """Quality of the synthetic images of a run: as its record has it, and as an independent network sees them."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,8 @@ def kept_network(folder: Path, step: int, **own: str | None) -> "tuple[Network, 
         RecordError: no such run, or a class in it that `own` does not name again, see `trusted_settings`.
         SettingError: it has not finished that step. RunError: weights missing or damaged.
     """
-    from densecl.finished.evaluate import plan_of, restored
-    from densecl.runner.build import recorded_stream
+    from densecl.finished.evaluate import plan_of
+    from densecl.runner.build import recorded_stream, restored
 
     plan, record = plan_of(folder, device="cpu", **own)
     if not 0 <= step < len(record.steps):
@@ -34,11 +35,18 @@ def banks_of(record: "Record") -> list[dict[str, Any]]:
     Raises:
         SettingError: it replayed no synthetic images.
     """
-    notes = [note for step in record.steps for note in step.notes.values()]
-    banks = {bank["key"]: bank for note in notes for bank in note.get("banks", ()) if "key" in bank}
+    noted = [note.get("banks") for step in record.steps for note in step.notes.values()]
+    banks = {bank["key"]: bank for group in noted if isinstance(group, list) for bank in group if _is_bank(bank)}
     if not banks:
         raise SettingError(f"the run of {record.strategy} replayed no synthetic images", "name one of +deepinversion")
     return list(banks.values())
+
+
+def _is_bank(note: Any) -> bool:
+    """True for a note that describes a bank; controls have none, and a record must not lead out of the cache."""
+    kinds = {"key": str, "hash": str, "step": int, "labels": list}
+    described = isinstance(note, dict) and all(isinstance(note.get(key), kind) for key, kind in kinds.items())
+    return described and re.fullmatch("[0-9a-f]+", note["key"]) is not None
 
 
 def judged(folder: Path, judge: Path | None = None, **own: str | None) -> list[dict[str, Any]]:

@@ -17,11 +17,11 @@ from torchvision.transforms.v2 import functional as transform
 from densecl.data.decode import find_photos, read_photo
 from densecl.errors import RunError, SettingError, UnknownNameError
 from densecl.files import write_error
-from densecl.finished.evaluate import finished_step, plan_of, restored
+from densecl.finished.evaluate import finished_step, plan_of
 from densecl.finished.overlay import overlay, percent, shares
 from densecl.models.network import Output
 from densecl.records.record import Record
-from densecl.runner.build import recorded_stream
+from densecl.runner.build import recorded_stream, restored
 from densecl.runner.checkpoint import weights_path
 from densecl.runner.evaluation import see
 from densecl.runner.pictures import save_image, save_labels

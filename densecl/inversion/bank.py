@@ -6,12 +6,13 @@ and `gallery.png`. Batches do not depend on each other: an interrupted bank goes
 last state.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +26,7 @@ from densecl.inversion.gallery import best_of_each_class, write_gallery
 from densecl.inversion.quality import Quality, measure_quality
 from densecl.inversion.settings import Inversion, choose_targets
 from densecl.inversion.statistics import matched_layers
-from densecl.inversion.synthesis import Job, Made, State, pixel_range, synthesise
+from densecl.inversion.synthesis import Job, Made, pixel_range, synthesise
 from densecl.models.network import Network
 from densecl.seeding import derive
 from densecl.tensors import checksum, read_tensors, save_tensors
@@ -33,6 +34,7 @@ from densecl.tensors import checksum, read_tensors, save_tensors
 VERSION = 1  # raised when the code makes other images from the same settings
 FILE_NAME = "bank.json"
 SAY_EVERY = 10.0  # seconds
+AGAIN = "its images are synthesised again"
 
 Say = Callable[[str], None]
 Watch = Callable[[str], Callable[[int, int], None]]  # what is done -> a callable (done, total)
@@ -109,41 +111,66 @@ def open_bank(
     key = bank_key(request, teacher, student, device)
     work = _Work(root / key, request, teacher, student, device, say, watch)
     waiting = "waiting for another run to synthesise the same images"
-    with locked(work.folder.with_suffix(".lock"), lambda: say(waiting)):
+    with locked(work.folder.with_suffix(".lock"), lambda: say(waiting), f"{key}/*"):
         parts = targets.split(request.settings.batch)
         images = torch.cat([work.batch(number, part) for number, part in enumerate(parts)])
         digest = checksum({"images": images, "targets": targets})
-        bank = None if work.made else load_bank(work.folder, digest)
-        if bank is not None:
-            return bank
-        seen = images, targets, teacher, request.mean, request.std, device
-        quality = measure_quality(*seen)
-        _, best, labels = best_of_each_class(*seen)
-        write_gallery(work.folder / "gallery.png", images, best, labels)
-        content = {"densecl": 1, "key": key, "hash": digest, "images": len(images), "seconds": round(work.seconds, 3)}
-        content |= {"quality": quality.as_dict(), "request": request.describe()}
-        write_text(work.folder / FILE_NAME, json.dumps(content, indent=1) + "\n")
+        quality = None if work.made else _quality(work.folder)
+        if quality is None:
+            seen = images, targets, teacher, request.mean, request.std, device
+            quality = measure_quality(*seen)
+            _, best, labels = best_of_each_class(*seen)
+            content = {
+                "densecl": 1,
+                "key": key,
+                "hash": digest,
+                "images": len(images),
+                "seconds": round(work.seconds, 3),
+            }
+            content |= {"quality": quality.as_dict(), "request": request.describe()}
+            with _said(say):
+                write_gallery(work.folder / "gallery.png", images, best, labels)
+                write_text(work.folder / FILE_NAME, json.dumps(content, indent=1) + "\n")
         return Bank(images, targets, key, digest, quality, work.folder)
 
 
 def load_bank(folder: Path, digest: str, say: Say = lambda _: None) -> Bank | None:
     """A finished bank by its folder, if its images have the hash `digest`; else None, and the fault is said.
 
-    Images of a network that is gone cannot be made again to the bit.
+    Without its description the images are as good; their quality is unknown then.
     """
     try:
-        content = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
         paths = sorted(folder.glob("batch-*.safetensors"))
-        parts = [read_tensors(path, "its images are synthesised again")[0] for path in paths]
+        parts = [read_tensors(path, AGAIN, kind="images", bank=folder.name)[0] for path in paths]
         images, targets = (torch.cat([part[name] for part in parts]) for name in ("images", "targets"))
-        quality = Quality(**{name: math.nan if v is None else v for name, v in content["quality"].items()})
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, RunError) as error:
-        say(f"refused: the images in {folder} cannot be read ({error}); they are synthesised from the present teacher")
+    except (OSError, ValueError, KeyError, RuntimeError, RunError) as error:
+        say(f"refused: the images in {folder} cannot be read ({error}); they are synthesised again")
         return None
     if checksum({"images": images, "targets": targets}) != digest:
-        say(f"refused: {folder} holds other images than before; they are synthesised from the present teacher")
+        say(f"refused: {folder} holds other images than before; they are synthesised again")
         return None
-    return Bank(images, targets, content["key"], digest, quality, folder)
+    quality = _quality(folder)
+    if quality is None:
+        say(f"{folder / FILE_NAME} cannot be read; the images beside it are whole")
+    return Bank(images, targets, folder.name, digest, quality or Quality(*[math.nan] * len(Quality._fields)), folder)
+
+
+def _quality(folder: Path) -> Quality | None:
+    """The quality in the description of a bank; None if it cannot be read."""
+    try:
+        content = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))["quality"]
+        return Quality(**{name: math.nan if value is None else float(value) for name, value in content.items()})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+@contextlib.contextmanager
+def _said(say: Say) -> Iterator[None]:
+    """Say that a file cannot be written, such as on a full disk; the images themselves are at hand."""
+    try:
+        yield
+    except RunError as error:
+        say(f"{error}; the run goes on without this file")
 
 
 @dataclass
@@ -168,7 +195,7 @@ class _Work:
             return stored["images"]
         pixels = self._make(path, number, targets).images.cpu() * self.request.std.cpu() + self.request.mean.cpu()
         images = (pixels * 255).round().clamp(0, 255).to(torch.uint8)
-        save_tensors({"images": images, "targets": targets}, path, {"densecl": "1", "bank": self.folder.name})
+        self._write({"images": images, "targets": targets}, path)
         path.with_suffix(".state").unlink(missing_ok=True)
         return images
 
@@ -178,9 +205,6 @@ class _Work:
         text = f"synthesising {len(targets)} images (batch {number + 1} of {batches})"
         seen = _saying(text, self.say) if self.watch is None else self.watch(text)
 
-        def keep(values: State) -> None:
-            save_tensors(dict(values), state, {"densecl": "1", "bank": self.folder.name})
-
         start, valid = time.perf_counter(), pixel_range(request.mean.cpu(), request.std.cpu())
         made = synthesise(
             self.teacher,
@@ -189,7 +213,7 @@ class _Work:
             student=self.student,
             device=self.device,
             kept=self._read(state),
-            keep=keep,
+            keep=lambda values: self._write(dict(values), state),
             progress=lambda done: seen(done, s.iterations),
         )
         self.made += 1
@@ -203,14 +227,17 @@ class _Work:
                 self.say(f"{path} is missing: its images are synthesised again")
             return None
         try:
-            tensors, metadata = read_tensors(path, "its images are synthesised again")
+            return read_tensors(path, AGAIN, kind=self._kind(path), bank=self.folder.name)[0]
         except RunError as error:
             self.say(f"refused: {error}")
             return None
-        if metadata.get("bank") != self.folder.name:
-            self.say(f"refused: {path} is of another bank; its images are synthesised again")
-            return None
-        return tensors
+
+    def _write(self, tensors: dict[str, Tensor], path: Path) -> None:
+        with _said(self.say):
+            save_tensors(tensors, path, {"densecl": "1", "kind": self._kind(path), "bank": self.folder.name})
+
+    def _kind(self, path: Path) -> str:
+        return "images" if path.suffix == ".safetensors" else "state"
 
 
 def _saying(text: str, say: Say) -> Callable[[int, int], None]:

@@ -15,8 +15,8 @@ FORMAT = "densecl masks 1"
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def save_masks(values: Mapping[str, Tensor], path: Path, note: str = "") -> None:
-    """Write masks or owners as `binary.masks` or `packnet.owners` return them.
+def save_masks(values: Mapping[str, Tensor], path: Path, note: str = "", **bound: str) -> None:
+    """Write masks or owners as `binary.masks` or `packnet.owners` return them; `bound` says whose they are.
 
     A number takes 1 bit for bool masks, 2 for ternary ones, ceil(log2(tasks + 1)) for owners.
     """
@@ -26,17 +26,17 @@ def save_masks(values: Mapping[str, Tensor], path: Path, note: str = "") -> None
         bits = bits_for(1 + max(int(tensor.max()) for tensor in values.values() if tensor.numel()))
         packed = {name: pack(tensor.to(torch.uint8), bits) for name, tensor in values.items()}
     shapes = json.dumps({name: list(tensor.shape) for name, tensor in values.items()})
-    save_tensors(packed, path, {"format": FORMAT, "bits": str(bits), "shapes": shapes, "note": note})
+    save_tensors(packed, path, {"format": FORMAT, "bits": str(bits), "shapes": shapes, "note": note, **bound})
 
 
-def load_masks(path: Path, shapes: Shapes | None = None) -> dict[str, Tensor]:
+def load_masks(path: Path, shapes: Shapes | None = None, **expected: str) -> dict[str, Tensor]:
     """Read masks or owners, for weights of these shapes by parameter name, where they are given.
 
     Raises:
-        RunError: the file is missing, damaged or not ours.
+        RunError: the file is missing, damaged, not ours or not what is `expected`, see `read_tensors`.
         DataError: it has other masks; names the first parameter or shape that differs.
     """
-    packed, metadata = read_tensors(path, "expected a file of save_masks")
+    packed, metadata = read_tensors(path, "expected a file of save_masks", **expected)
     if metadata.get("format") != FORMAT:
         raise DataError(f"{path} holds no masks", "expected a file of save_masks")
     stored = {name: tuple(shape) for name, shape in json.loads(metadata["shapes"]).items()}

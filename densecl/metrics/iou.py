@@ -1,7 +1,7 @@
 """From a confusion matrix to IoU by class, means over groups of classes, and forgetting. NumPy only."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -113,6 +113,41 @@ def forgetting(
         if label != 0 and then is not None and now is not None and not (np.isnan(then) or np.isnan(now)):
             losses.append(float(then) - float(now))
     return float(np.mean(losses)) if losses else None
+
+
+def class_metrics(
+    matrix: np.ndarray,
+    groups: Sequence[Sequence[int]],
+    step: int,
+    before: Sequence[Sequence[float | None]] = (),
+    *,
+    joint: bool = False,
+    has_background: bool,
+    labels: str,
+    absent: Absent = "zero",
+) -> dict[str, Any]:
+    """Scores of a class-incremental stream by name, from its confusion matrix over all labels.
+
+    `groups` are the labels of each step; `before` has the IoU by label after each earlier step, as far as it is known;
+    `labels` is the label preset. Of joint training all groups are learnt at step 0.
+    """
+    unseen, learnt = unseen_under(labels), groups if joint else groups[: step + 1]
+    seen = sum(map(len, learnt))
+    iou = iou_from_confusion(fold_unseen(matrix, seen, unseen), absent)
+    when_learnt = {
+        label: value
+        for group, known in zip(groups[:step], before, strict=False)
+        for label in group
+        if (value := known[label]) is not None
+    }
+    previous = [label for group in groups[:step] for label in group]
+    return {
+        "miou": step_metrics(
+            matrix, groups, len(learnt) - 1, has_background=has_background, unseen=unseen, absent=absent
+        ),
+        "iou": [None if label > seen or np.isnan(value) else float(value) for label, value in enumerate(iou)],
+        "forgetting": forgetting(when_learnt, iou, previous) if previous else None,
+    }
 
 
 def _mean(iou: Sequence[float] | np.ndarray, labels: Sequence[int]) -> float | None:

@@ -3,13 +3,14 @@
 Labels: 0 is background (or, without background, "other"), classes follow in order of arrival. `class_names[label]`.
 """
 
+import hashlib
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
@@ -24,6 +25,7 @@ UNHASHED = ("data.root", "loader", "device")  # settings that must not change th
 # names of a record that options use as keys
 OWN = ("benchmark", "strategy", "backbone", "seed", "status", "hash", "densecl", "resumable", "oracle")
 ENVIRONMENT = "environment."
+SECTIONS = ("data", "stream", "training", "evaluation", "loader", "strategy_values", "backbone_values", "plugins")
 
 
 def plain(value: Any) -> Any:
@@ -41,6 +43,7 @@ def plain(value: Any) -> Any:
 
 Tree = Annotated[dict[str, Any], BeforeValidator(plain)]
 Label = Annotated[int, Field(ge=0)]
+Pixels = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class _Model(BaseModel):
@@ -58,7 +61,7 @@ class Evaluation(_Model):
 
     task: str
     metrics: Tree
-    confusion: list[list[int]] | None = None  # rows: true labels, those not yet learnt included; columns: predictions
+    confusion: list[list[Pixels]] | None = None  # rows: true labels, also of classes to come; columns: predictions
 
     @field_validator("metrics")
     @classmethod
@@ -137,10 +140,12 @@ class Record(_Model):
     tasks: list[TaskRecord] = []  # of a sequence; empty for one task whose classes arrive over time
     planned_steps: list[list[Label]] = []  # classes of each step of the benchmark's stream, which `joint` trains as one
     steps: list[StepRecord] = []
+    edited: bool = Field(default=False, exclude=True)  # True if the file was changed after densecl wrote it
 
     def write(self, path: Path) -> None:
-        """Write the record atomically."""
+        """Write the record atomically, with a digest of its content."""
         content = plain(self.model_dump(mode="json", by_alias=True))
+        content |= {"digest": _digest(content)}
         write_text(path, json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
 
@@ -152,7 +157,7 @@ class Found(NamedTuple):
 
 
 def read_record(path: Path) -> Record:
-    """Read and check a record.
+    """Read and check a record; one that was changed by hand and is consistent is marked as `edited`.
 
     Raises:
         RecordError: naming the file and its first fault.
@@ -164,7 +169,12 @@ def read_record(path: Path) -> Record:
         if content["schema"] != SCHEMA:
             schema = shown(content["schema"])
             raise RecordError(f"{path} has schema {schema}, and this version of densecl reads {SCHEMA}")
-        return Record.model_validate(content, strict=True)
+        digest = content.pop("digest", None)  # older records have none
+        record = Record.model_validate(content, strict=True)
+        if (fault := next(_faults(record), None)) is not None:
+            raise RecordError(f"{path}: {fault}")
+        edited = digest not in (None, _digest(content)) or record.environment.get("edited") is True
+        return record.model_copy(update={"edited": edited})
     except OSError as error:
         raise RecordError(f"cannot read {path}: {error.strerror or error}") from error
     except ValidationError as error:
@@ -173,6 +183,67 @@ def read_record(path: Path) -> Record:
         raise RecordError(f"{path} is nested too deeply") from error
     except ValueError as error:
         raise RecordError(f"{path} is not JSON: {one_line(error)}") from error
+
+
+def _digest(content: dict[str, Any]) -> str:
+    """SHA-256 over a record's content, in whichever way its file is laid out."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _faults(record: Record) -> Iterator[str]:
+    """Fields that contradict each other, so that nobody who reads a record need look again."""
+    tasks, count, planned = record.tasks, len(record.class_names), record.planned_steps
+    groups = [*planned, *(step.new_classes for step in record.steps)]
+    highest = max((label for group in groups for label in group), default=0)
+    if not tasks and highest >= count:
+        yield f"a step has the label {highest}, and 'class_names' {count} names"
+    sections = {key: record.settings.get(key, {}) for key in SECTIONS}
+    sections |= sections["plugins"] if isinstance(sections["plugins"], dict) else {}
+    for key, values in sections.items():
+        if not isinstance(values, dict):
+            yield f"'settings.{key}' is {shown(values)}, and must hold keys and values"
+    if planned and len(record.steps) > len(planned):
+        yield f"'steps' has {len(record.steps)}, and 'planned_steps' {len(planned)}"
+    for number, step in enumerate(record.steps):
+        if step.step != number:
+            yield f"'steps.{number}.step' is {step.step}"
+        if len(step.evaluations) > max(1, len(tasks)):
+            yield f"'steps.{number}.evaluations' has more than the run has tasks"
+        for k, evaluation in enumerate(step.evaluations):
+            place, names = f"'steps.{number}.evaluations.{k}", len(tasks[k].class_names) if tasks else count
+            iou, matrix = evaluation.metrics.get("iou"), evaluation.confusion
+            for key, value in (("metrics.iou", iou), ("confusion", matrix)):
+                if value is not None and len(value) != names:
+                    yield f"{place}.{key}' has {len(value)} entries, and there are {names} classes"
+            if tasks and isinstance(evaluation.metrics.get(tasks[k].primary), list):
+                yield f"'tasks.{k}.primary' is '{tasks[k].primary}', which is no single score"
+            yield from _false_scores(record, number, k)
+
+
+def _false_scores(record: Record, number: int, k: int) -> Iterator[str]:
+    """Scores that do not follow from their matrix; where a record does not say how they do, they are not looked at."""
+    from densecl.metrics.iou import UNSEEN, class_metrics, foreground_mean, iou_from_confusion
+
+    step, labels = record.steps[number], str(flatten(record.settings).get("stream.labels"))
+    metrics, matrix = step.evaluations[k].metrics, cast(Any, step.evaluations[k].confusion)  # NumPy takes lists
+    if not matrix or (labels not in UNSEEN and not record.tasks):
+        return
+    if record.tasks:
+        iou = iou_from_confusion(matrix)
+        mean = foreground_mean(iou, range(len(iou)), background=record.tasks[k].class_names[0] != "other")
+        true: dict[str, Any] = {"iou": [None if value != value else value for value in iou], "miou": {"all": mean}}
+    else:
+        groups = record.planned_steps or [done.new_classes for done in record.steps]
+        ious = [done.evaluations[0].metrics.get("iou") if done.evaluations else None for done in record.steps[:number]]
+        known = [iou or [None] * len(matrix) for iou in ious]
+        joint = len(step.new_classes) > len(groups[0])
+        facts = {"joint": joint, "has_background": record.has_background, "labels": labels}
+        true = class_metrics(matrix, groups, number, known, **facts)
+    told, true = (flatten({**scores, "iou": dict(enumerate(scores.get("iou") or ()))}) for scores in (metrics, true))
+    for key in told.keys() & true.keys():
+        one, other = (-1.0 if value is None else value for value in (told[key], true[key]))
+        if abs(one - other) > 1e-6:
+            yield f"'{key}' after step {number} is {told[key]}, and the matrix gives {true[key]}"
 
 
 def find_records(folder: Path) -> tuple[list[Found], list[RecordError]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from densecl.data.dataset import DenseDataset
 from densecl.errors import RecordError, SettingError
 from densecl.models.network import Backbone, Network
 from densecl.records.record import Record
+from densecl.runner.checkpoint import Checkpoints, load_weights
 from densecl.runner.methods import build_plugins
 from densecl.runner.plan import Plan, task_context
 from densecl.seeding import derive
@@ -159,3 +161,20 @@ def build_loop(
         workers=workers,
         events=events,
     )
+
+
+def restored(plan: Plan, scenario: Scenario | Stream, folder: Path, step: int, run: str) -> Loop:
+    """A run's loop on a stream of its steps, with or without data, and with the weights of a finished step."""
+    settings = plan.settings
+    if "weights" in settings.backbone_values:  # the kept weights replace them: do not download
+        values = {**settings.backbone_values, "weights": "none"}
+        settings = settings.model_copy(update={"backbone_values": values})
+    loop = build_loop(plan, scenario, build_network(settings, plan.backbone))
+    for entered in loop.stream.steps[: step + 1]:
+        loop.enter(entered)
+    load_weights(loop.network, folder, step, run)
+    checkpoints = Checkpoints(folder, run)
+    if checkpoints.step_path(step).is_file():  # a `predict` may depend on what the method remembers
+        loop.load_method_state(checkpoints.after_step(step)["method"])
+    checkpoints.close()
+    return loop

@@ -5,9 +5,9 @@ and a state dict written by torch; it is read with `weights_only`, so nothing in
 trains, the last two epochs are kept. All files are written atomically.
 """
 
+import contextlib
 import hashlib
 import io
-import pickle
 import re
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,7 +21,7 @@ from densecl.errors import RunError
 from densecl.files import atomic_path
 from densecl.models.network import Network
 from densecl.settings.recipe import RunSettings
-from densecl.tensors import read_tensors, save_tensors
+from densecl.tensors import check_bound, load_plain, read_tensors, save_tensors
 from densecl.training.loop import Loop
 
 MAGIC = b"densecl checkpoint 1\n"
@@ -34,26 +34,26 @@ def weights_path(folder: Path, step: int) -> Path:
     return folder / "weights" / f"step{step}.safetensors"
 
 
-def save_weights(network: Network, settings: RunSettings, folder: Path, step: int) -> None:
-    """Write the network as it is after a step, with the settings of the run."""
-    metadata = {"densecl": "1", "step": str(step), "settings": settings.model_dump_json()}
+def save_weights(network: Network, settings: RunSettings, folder: Path, step: int, run: str) -> None:
+    """Write the network as it is after a step, with the settings and the hash of the run."""
+    bound = {"kind": "weights", "run": run, "step": str(step)}
+    metadata = {"densecl": "1", **bound, "settings": settings.model_dump_json()}
     save_tensors(network.state_dict(), weights_path(folder, step), metadata)
 
 
-def read_weights(folder: Path, step: int) -> dict[str, Tensor]:
-    """Read the weights of a finished step; missing or damaged ones are a RunError."""
+def read_weights(folder: Path, step: int, run: str) -> dict[str, Tensor]:
+    """Read the weights after a step of the run with this hash; missing, damaged and other ones are a RunError."""
     path = weights_path(folder, step)
     if not path.is_file():
-        raise RunError(
-            f"there are no weights of step {step} at {path}", "the run did not finish that step; run it again"
-        )
-    return read_tensors(path)[0]
+        advice = "run it again; where it is finished, with --fresh"
+        raise RunError(f"there are no weights of step {step} at {path}", advice)
+    return read_tensors(path, kind="weights", run=run, step=str(step))[0]
 
 
-def load_weights(network: Network, folder: Path, step: int) -> None:
+def load_weights(network: Network, folder: Path, step: int, run: str) -> None:
     """Read the weights of a step into a network that has grown as far; those of another network are a RunError."""
     try:
-        network.load_state_dict(read_weights(folder, step))
+        network.load_state_dict(read_weights(folder, step, run))
     except RuntimeError as error:
         fault = str(error).splitlines()[-1].strip()
         raise RunError(f"{weights_path(folder, step)} holds another network: {fault}") from error
@@ -67,8 +67,8 @@ def pack(state: dict[str, Any]) -> bytes:
     return MAGIC + hashlib.sha256(content).hexdigest().encode() + b"\n" + content
 
 
-def unpack(path: Path, run: str) -> dict[str, Any]:
-    """Read the state in a checkpoint of the run with hash `run`; every fault is a RunError."""
+def unpack(path: Path, run: str, **expected: Any) -> dict[str, Any]:
+    """Read the state in a checkpoint of the run with hash `run`, with these other values; every fault is a RunError."""
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -78,17 +78,10 @@ def unpack(path: Path, run: str) -> dict[str, Any]:
     digest, _, content = raw[len(MAGIC) :].partition(b"\n")
     if hashlib.sha256(content).hexdigest().encode() != digest:
         raise RunError(f"{path} is torn or changed: its checksum does not fit")
-    try:
-        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # torch's own text advises to load it all the same: only the name of what it refused is shown
-        named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        what = f" ({named[1]})" if named else ""
-        raise RunError(f"{path} holds more than plain data{what}; it was not executed") from error
-    except Exception as error:
-        raise RunError(f"{path} cannot be read: {type(error).__name__}: {str(error).splitlines()[0]}") from error
-    if not isinstance(state, dict) or state.get("run") != run:
-        raise RunError(f"{path} is of another run")
+    state = load_plain(io.BytesIO(content), path)
+    if not isinstance(state, dict) or "run" not in state:
+        raise RunError(f"{path} is not a checkpoint of a run")
+    check_bound(path, state, {"run": run, **expected})
     return state
 
 
@@ -117,13 +110,15 @@ class Checkpoints:
         """Keep a state; its tensors are copied now, and written while training goes on."""
         if self.writes:
             self.wait()
-            self._pending = self._pool.submit(self._write_epoch, _copied({**state, "run": self.run}))
+            content = {**state, "run": self.run, "kind": "epoch"}
+            self._pending = self._pool.submit(self._write_epoch, _copied(content))
 
-    def save_step(self, step: int, method: dict[str, Any]) -> None:
-        """Keep the method's state after a step; its weights are kept as safetensors."""
+    def save_step(self, step: int, method: dict[str, Any], record: dict[str, Any] | None = None) -> None:
+        """Keep the method's state after a step, and its record in case `result.json` is torn; see `save_weights`."""
         if self.writes:
             self.wait()
-            _write(self.step_path(step), {"run": self.run, "step": step, "method": _copied(method)})
+            bound = {"run": self.run, "step": step, "kind": "step"}
+            _write(self.step_path(step), {**bound, "method": _copied(method), "record": record})
 
     def prune(self, step: int) -> None:
         """Remove the epochs of a step that is finished and recorded."""
@@ -152,16 +147,24 @@ class Checkpoints:
         """The newest readable state of a step; files that are refused are named."""
         files = self.folder.glob(f"step{step}-*.ckpt")
         epochs = [(int(match[2]), path) for path in files if (match := NAME.search(path.name))]
-        for _, path in sorted(epochs, reverse=True):
+        for epoch, path in sorted(epochs, reverse=True):
             try:
-                return unpack(path, self.run)
+                return unpack(path, self.run, step=step, epoch=epoch, kind="epoch")
             except RunError as error:
                 say(f"refused: {error}")
         return None
 
     def after_step(self, step: int) -> dict[str, Any]:
-        """Read the method's state after a finished step; see `unpack`."""
-        return unpack(self.step_path(step), self.run)["method"]
+        """Read the method's state after a finished step, and under `record` that of the step; see `unpack`."""
+        return unpack(self.step_path(step), self.run, step=step, kind="step")
+
+    def records(self) -> list[Any]:
+        """The records of the finished steps, as far as their checkpoints have them."""
+        records: list[Any] = []
+        with contextlib.suppress(RunError):
+            while record := self.after_step(len(records)).get("record"):
+                records.append(record)
+        return records
 
     def _write_epoch(self, state: dict[str, Any]) -> None:
         step, epoch = state["step"], state["epoch"]
@@ -212,10 +215,14 @@ def find_point(folder: Path, checkpoints: Checkpoints, finished: int, steps: int
     Of all `steps`, the record has the first `finished` ones.
     """
     weights = method = None
+    gone = (weights_path(folder, step) for step in range(finished) if not weights_path(folder, step).is_file())
+    if path := next(gone, None):  # the folder shall end as if the run had never been stopped
+        finished = int(path.stem.removeprefix("step"))
+        say(f"{path} is gone: step {finished} and all after it are trained again")
     while finished and method is None:
         try:
-            weights = read_weights(folder, finished - 1)
-            method = checkpoints.after_step(finished - 1)
+            weights = read_weights(folder, finished - 1, checkpoints.run)
+            method = checkpoints.after_step(finished - 1)["method"]
         except RunError as error:
             say(f"refused: {error}")
             finished -= 1

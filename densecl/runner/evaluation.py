@@ -3,7 +3,6 @@
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from densecl.data.class_index import class_index
-from densecl.metrics.iou import Absent, fold_unseen, forgetting, iou_from_confusion, step_metrics, unseen_under
+from densecl.metrics.iou import Absent, class_metrics
 from densecl.models.network import Output
 from densecl.records.record import Evaluation, StepRecord, plain
 from densecl.settings.recipe import EvaluationSettings
@@ -112,9 +111,11 @@ def score(
     """One evaluation for the record: of the heads that answered (see `Stream.evaluations`), with the counts of each."""
     if stream.kind == "classes":
         matrix = confusion_of(stream, heads, counts)
+        known = [done.evaluations[0].metrics["iou"] for done in before]
+        facts = {"joint": stream.joint, "has_background": stream.has_background, "labels": stream.labels}
         return Evaluation(
             task=stream.tasks[heads[-1]].name,
-            metrics=class_metrics(matrix, stream, step, before, absent),
+            metrics=class_metrics(matrix, stream.groups, step, known, absent=absent, **facts),
             confusion=matrix.tolist(),
         )
     [head], [metrics] = heads, counts
@@ -127,27 +128,3 @@ def score(
         metrics=plain({**now, "forgetting": None if lost is None or math.isnan(lost) else lost}),
         confusion=metrics.sums.tolist() if task.kind == "segmentation" else None,
     )
-
-
-def class_metrics(
-    matrix: np.ndarray, stream: Stream, step: int, before: Sequence[StepRecord], absent: Absent = "zero"
-) -> dict[str, Any]:
-    """Scores of a class-incremental stream by name, from its confusion matrix over all labels."""
-    groups, learnt = stream.groups, stream.learnt(step)
-    unseen = unseen_under(stream.labels)
-    seen = sum(map(len, learnt))
-    iou = iou_from_confusion(fold_unseen(matrix, seen, unseen), absent)
-    when_learnt = {
-        label: value
-        for k, group in enumerate(groups[:step])
-        for label in group
-        if k < len(before) and (value := before[k].evaluations[0].metrics["iou"][label]) is not None
-    }
-    previous = [label for group in groups[:step] for label in group]
-    return {
-        "miou": step_metrics(
-            matrix, groups, len(learnt) - 1, has_background=stream.has_background, unseen=unseen, absent=absent
-        ),
-        "iou": [None if label > seen or np.isnan(value) else float(value) for label, value in enumerate(iou)],
-        "forgetting": forgetting(when_learnt, iou, previous) if previous else None,
-    }

@@ -18,10 +18,10 @@ def stored(loop: Loop) -> Stored:
     return Stored(tensors=size, file=file, formula=loop.strategy.model_bytes())
 
 
-def keep_masks(loop: Loop, folder: Path, step: int) -> None:
-    """Write the masks of the step's task, where it has some."""
+def keep_masks(loop: Loop, folder: Path, step: int, run: str) -> None:
+    """Write the masks of the step's task, where it has some, for the run with this hash."""
     network, name = loop.network, loop.stream.tasks[step].name
     if name in binary.tasks(network):
-        save_masks(binary.masks(network, name), folder / "masks" / f"{name}.safetensors", name)
+        save_masks(binary.masks(network, name), folder / "masks" / f"{name}.safetensors", name, run=run)
     if owners := packnet.owners(network):
-        save_masks(owners, folder / "masks" / "owners.safetensors", "owners")
+        save_masks(owners, folder / "masks" / "owners.safetensors", "owners", run=run)

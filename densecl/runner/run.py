@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from densecl.errors import DataError, DenseCLError, RecordError, RunError
 from densecl.files import locked
 from densecl.listeners import lengths, listeners
 from densecl.listeners.events import Listeners, Start
-from densecl.records.record import FILE_NAME, Record, StepRecord, read_record
+from densecl.records.record import APART, FILE_NAME, Record, StepRecord, plain, read_record
 from densecl.runner import pictures
-from densecl.runner.build import build_loop, build_network, build_scenario
+from densecl.runner.build import build_loop, build_network, build_scenario, restored
 from densecl.runner.checkpoint import Checkpoints, find_point, go_on, save_weights
 from densecl.runner.environment import check_space, new_record, peak_memory
 from densecl.runner.evaluation import evaluate
@@ -30,6 +31,8 @@ from densecl.streams.scenario import Experience
 from densecl.training import distributed
 from densecl.training.distributed import from_main, is_main
 from densecl.training.loop import Loop
+
+PARTS = ("weights", "checkpoints", "masks", pictures.FOLDER)  # folders of what a run has trained
 
 
 def run(
@@ -102,14 +105,17 @@ def execute(
         content = f"tasks {tasks}" if stream.kind == "tasks" else f"{classes} classes"
         events.line(f"{folder}: {steps} step{'s' * (steps > 1)}, {content}")
         work = Work(plan, loop, checkpoints, workers, events)
+        loop.kept = lambda step: restored(plan, stream, folder, step, plan.hash).network
         try:
             with events, terminable(signal.SIGTERM):
-                record, spent = (record, 0.0) if fresh or not record.resumable else work.go_on(result, record)
+                record, spent = (record, 0.0) if fresh else work.go_on(result, record)
                 resumed = bool(record.steps) or spent > 0
                 events.run_started(Start(plan.folder, record, lengths(loop), resumed))
                 if not resumed and is_main():
-                    for old in (folder / "weights", folder / pictures.FOLDER, checkpoints.folder):
-                        shutil.rmtree(old, ignore_errors=True)
+                    if work.torn:
+                        events.line(f"what the run had trained is kept in {_set_aside(folder)}")
+                    for name in PARTS:
+                        shutil.rmtree(folder / name, ignore_errors=True)
                 complete = len(record.steps) == steps
                 record = record.model_copy(update={"status": "finished" if complete else "running"})
                 _write(record, result)
@@ -148,13 +154,28 @@ class Work:
     checkpoints: Checkpoints
     workers: int
     events: Listeners
+    torn: bool = False  # the record of the killed run cannot be read
+
+    def read(self, result: Path, new: Record) -> Record:
+        """Read the record of a killed run; a torn one is made again from the checkpoints of its steps."""
+        if not result.is_file():
+            return new
+        try:
+            return read_record(result)
+        except RecordError as error:
+            self.torn, records = True, self.checkpoints.records()
+            again = f"; made again, with {len(records)} steps, from {self.checkpoints.folder}" if records else ""
+            self.events.line(f"refused: {error}{again}")
+            return new.model_copy(update={"steps": [StepRecord.model_validate(record) for record in records]})
 
     def go_on(self, result: Path, new: Record) -> tuple[Record, float]:
         """Bring the loop to the point where a killed run stopped; its record, and its seconds in the step in training.
 
-        A run that goes on in another number of processes says so in its record.
+        A run that goes on in another number of processes, or from a record that was changed, says so in its record.
         """
-        old = from_main(lambda: _read(result, self.events)) or new
+        old = from_main(lambda: self.read(result, new))
+        if not new.resumable:
+            return new, 0.0
         if old.environment.get("stream") != new.environment["stream"]:
             self.events.line("the data has changed since the run began: it starts over")
             return new, 0.0
@@ -169,6 +190,7 @@ class Work:
                 {"world": before, "until_step": point.finished, "epoch": (point.state or {}).get("epoch", 0)}
             )
         environment = new.environment | ({"earlier_worlds": earlier} if earlier else {})
+        environment |= {"edited": True} if old.edited and point.finished else {}
         steps_done = list(old.steps[: point.finished])
         return new.model_copy(update={"steps": steps_done, "environment": environment}), point.seconds
 
@@ -203,11 +225,9 @@ class Work:
 
             size = stored(loop) if loop.stream.kind == "tasks" else None
             if loop.stream.by_task and is_main():
-                keep_masks(loop, plan.folder, number)
+                keep_masks(loop, plan.folder, number, plan.hash)
         if is_main():
-            save_weights(loop.network, plan.settings, plan.folder, number)
-        if record.resumable:
-            self.checkpoints.save_step(number, loop.method_state())
+            save_weights(loop.network, plan.settings, plan.folder, number, plan.hash)
         step = StepRecord(
             step=number,
             task=experience.task.name,
@@ -221,6 +241,8 @@ class Work:
             model=size,
             evaluations=evaluations,
         )
+        if record.resumable:
+            self.checkpoints.save_step(number, loop.method_state(), plain(step.model_dump(mode="json")))
         if is_main():
             pictures.keep(loop, plan.folder, number, self.events.line)
         self.events.step_finished(step)
@@ -281,13 +303,16 @@ def terminable(*signals: int) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _read(path: Path, events: Listeners) -> Record | None:
-    """Read the record of a killed run, if it left one."""
-    try:
-        return read_record(path) if path.is_file() else None
-    except RecordError as error:
-        events.line(f"refused: {error}")
-        return None
+def _set_aside(folder: Path) -> Path:
+    """Move what a run has trained into a folder that no table looks into."""
+    aside = next(place for number in count(1) if not (place := folder / f"aside{number}").exists())
+    aside.mkdir()
+    (aside / APART).touch()
+    (folder / FILE_NAME).rename(aside / f"{FILE_NAME}.torn")
+    for name in PARTS:
+        if (folder / name).is_dir():
+            (folder / name).rename(aside / name)
+    return aside
 
 
 def _finished(path: Path, events: Listeners) -> Record | None:

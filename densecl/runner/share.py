@@ -50,7 +50,7 @@ def train_or_load(plan: Plan, loop: Loop, train: Callable[[], None], say: Callab
     scenario, experience = loop.scenario, loop.scenario.experiences[0]
     path = plan.output / ".shared" / f"{first_step_key(plan, scenario)}.safetensors"
     lock, waiting = path.with_suffix(".lock"), "waiting for another run to train the first step, which both share"
-    with locked(lock, lambda: say(waiting)) if distributed.is_main() else contextlib.nullcontext():
+    with locked(lock, lambda: say(waiting), f".{path.name}.*") if distributed.is_main() else contextlib.nullcontext():
         # a run that was killed inside its own first step goes on with it: its record must not depend on the kill
         loaded = None if loop.resuming else distributed.from_main(lambda: _read(path, say))
         if loaded is not None:
@@ -70,7 +70,7 @@ def train_or_load(plan: Plan, loop: Loop, train: Callable[[], None], say: Callab
             raise
         seconds = time.perf_counter() - start
         if distributed.is_main():
-            save_tensors(loop.network.state_dict(), path, {"densecl": "1", "seconds": repr(seconds)})
+            save_tensors(loop.network.state_dict(), path, _bound(path) | {"seconds": repr(seconds)})
         return FirstStep(loop.iterations, seconds, loaded=False)
 
 
@@ -110,12 +110,17 @@ def source_hash() -> str:
     return digest.hexdigest()
 
 
+def _bound(path: Path) -> dict[str, str]:
+    """What a shared first step is, as its file says."""
+    return {"densecl": "1", "kind": "first step", "key": path.stem}
+
+
 def _read(path: Path, say: Callable[[str], None]) -> tuple[dict[str, Tensor], float] | None:
     """Read the weights at `path` and the seconds of their training; None if that is impossible."""
     if not path.is_file():
         return None
     try:
-        tensors, metadata = read_tensors(path)
+        tensors, metadata = read_tensors(path, **_bound(path))
         return tensors, float(metadata["seconds"])
     except (RunError, KeyError, ValueError) as error:
         say(f"refused: {error}; the first step is trained again")

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -10,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from densecl.data.places import cache_folder
-from densecl.errors import SettingError
+from densecl.errors import DenseCLError, RunError, SettingError
 from densecl.inversion import Bank, Inversion, Request, load_bank, open_bank
 from densecl.inversion.settings import PUBLISHED, Count, Share, Synthesis, Weight
 from densecl.inversion.statistics import matched_layers
@@ -185,41 +186,69 @@ class DeepInversion(Plugin, Synthesis):
         """(N, 3, H, W) uint8 of one bank, on the CPU; adds to it key, hash, quality and bytes."""
         if self.source == "noise":
             rng = generator(strategy.seed, "noise images", *bank["labels"])
-            shape = (len(bank["labels"]) * self.images_per_class, 3, *self._size(strategy))
+            shape = (len(bank["labels"]) * self.images_per_class, 3, *self._size(strategy, strategy.step))
             images = torch.from_numpy(rng.integers(0, 256, shape, dtype=np.uint8))
         elif self.source == "real":
             images = self._real(strategy, bank["labels"])
         else:
-            with distributed.first_on_each_host():
+            devices = [strategy.device] if strategy.device.type == "cuda" else []
+            # what an epoch draws must not depend on whether a bank had to be made again
+            with distributed.first_on_each_host(), torch.random.fork_rng(devices, enabled="key" in bank):
                 opened = self._open(strategy, bank)
             images = opened.images
-            bank |= {"key": opened.key, "hash": opened.hash, "quality": opened.quality.as_dict()}
+            if bank.get("hash") != opened.hash:
+                if "hash" in bank:  # of an earlier step, and they could not be made again to the same bits
+                    bank["replaced"] = [*bank.get("replaced", []), strategy.step]
+                    _say(strategy)(f"the images of step {bank['step']} are others from step {strategy.step} on")
+                bank |= {"key": opened.key, "hash": opened.hash, "quality": opened.quality.as_dict()}
         bank["bytes"] = images.numel()
         return images
 
     def _open(self, strategy: Strategy, bank: dict[str, Any]) -> Bank:
-        """The synthetic images of a bank: those of an earlier step by their key, else by what they are made from."""
-        root, say = cache_folder() / "banks", getattr(strategy.loop.events, "line", lambda _text: None)
+        """The synthetic images of a bank: those of an earlier step by their key, else by what they are made from.
+
+        Where the cache has lost them they are made again, from the network that they were made from: the run keeps it.
+        """
+        root, say = cache_folder() / "banks", _say(strategy)
         if "key" in bank:
             saved = load_bank(root / bank["key"], bank["hash"], say)
             if saved is not None:
                 return saved
+        teacher, competes = strategy.teacher, self._renewed
+        if bank["step"] != strategy.step:
+            competes = bank.get("renewed", False)
+            try:
+                teacher = self._earlier(strategy, bank["step"] - 1)
+            except DenseCLError as error:
+                say(f"refused: {error}; images of step {bank['step']} are synthesised from the present teacher")
+        elif competes:
+            bank["renewed"] = True
         labels, precision = tuple(bank["labels"]), strategy.loop.precision.name
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(Synthesis)}
-        if self.student == "network" and not self._renewed:
+        if self.student == "network" and not competes:
             values["competition"] = 0.0  # at the start of a step it is the teacher itself
         settings = Inversion(**values, precision=precision)  # type: ignore[arg-type]
-        seed, size = derive(strategy.seed, "deepinversion", *labels), self._size(strategy)
+        seed, size = derive(strategy.seed, "deepinversion", *labels), self._size(strategy, bank["step"])
         mean, std = strategy.scenario.normalisation
         request = Request(labels, self.images_per_class, self.classes_per_image, size, seed, mean, std, settings)
-        student = self._competitor(strategy)
+        student = self._competitor(strategy, bank["step"], competes)
         watch = getattr(strategy.loop.events, "scan", None)
-        return open_bank(root, request, strategy.teacher, student=student, device=strategy.device, say=say, watch=watch)
+        return open_bank(root, request, teacher, student=student, device=strategy.device, say=say, watch=watch)
 
-    def _competitor(self, strategy: Strategy) -> Network | None:
-        if self._student is None or (self.student == "network" and not self._renewed):
+    def _earlier(self, strategy: Strategy, step: int) -> Network:
+        """The network after an earlier step, as the run has kept it; a DenseCLError where it has not."""
+        if strategy.loop.kept is None:
+            raise RunError(f"the network after step {step} is not kept")
+        return strategy.loop.kept(step).eval().requires_grad_(False)
+
+    def _competitor(self, strategy: Strategy, step: int, competes: bool) -> Network | None:
+        """The student of the banks of a step; the network in training has the structure of that step."""
+        if self._student is None or (self.student == "network" and not competes):
             return None
-        network = copy.deepcopy(strategy.network) if self.student == "network" else self._small(strategy)
+        if self.student != "network":
+            network = self._small(strategy)
+        else:
+            network = copy.deepcopy(strategy.network) if step == strategy.step else self._earlier(strategy, step)
         network.load_state_dict(self._student)
         return network.to(strategy.device)
 
@@ -243,9 +272,14 @@ class DeepInversion(Plugin, Synthesis):
                 images += [experience.dataset[position][0] * std + mean for position in chosen]
         return (torch.stack(images) * 255).round().clamp(0, 255).to(torch.uint8)
 
-    def _size(self, strategy: Strategy) -> tuple[int, int]:
+    def _size(self, strategy: Strategy, step: int) -> tuple[int, int]:
         """(height, width) of the images: as asked for, or of those that a step trains on."""
         if self.size is not None:
             return self.size, self.size
-        height, width = strategy.scenario.experiences[strategy.step].dataset[0][0].shape[-2:]
+        height, width = strategy.scenario.experiences[step].dataset[0][0].shape[-2:]
         return height, width
+
+
+def _say(strategy: Strategy) -> Callable[[str], None]:
+    """Tell a person; without a listener, nobody."""
+    return getattr(strategy.loop.events, "line", lambda _text: None)

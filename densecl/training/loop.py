@@ -63,6 +63,7 @@ class Loop:
         step: counted from 0, -1 before the first. n_old: outputs that existed before it, output 0 included.
         epoch, iterations: done in this step. epochs, planned: those it has in all.
         loss_terms: of the last batch. after_epoch: called at the end of each epoch, to keep a checkpoint.
+        kept: gives the network after an earlier step again, as its weights were kept; None where they are not.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Loop:
         self.loss_terms: dict[str, Tensor] = {}
         self.step, self.n_old, self.epoch, self.iterations, self.epochs, self.planned = -1, 0, 0, 0, 0, 0
         self.after_epoch: Callable[[], None] | None = None
+        self.kept: Callable[[int], Network] | None = None
         self.stopped = False
         self._resumed: dict[str, Any] | None = None
         self._forward: Callable[[Tensor], Output] = network

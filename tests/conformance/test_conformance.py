@@ -129,11 +129,11 @@ def test_kept_weights_give_the_same_evaluations(method, kind, tmp_path):
     whole = trained(method, kind)
     last = len(whole.evaluations) - 1
     whole.loop.network.load_state_dict(whole.last)
-    save_weights(whole.loop.network, SETTINGS, tmp_path, last)
+    save_weights(whole.loop.network, SETTINGS, tmp_path, last, "hash")
     again = made(method, kind)
     for step in again.stream.steps:
         again.enter(step)
-    load_weights(again.network, tmp_path, last)
+    load_weights(again.network, tmp_path, last, "hash")
     again.load_method_state(whole.loop.method_state())
     assert evaluate(again, last, 3) == whole.evaluations[-1]
     assert same(again.strategy.model_tensors(), whole.loop.strategy.model_tensors())
@@ -195,7 +195,7 @@ def test_killed_and_resumed_runs_end_with_the_same_weights(method, kind, tmp_pat
             for experience in steps[point.finished :]:
                 loop.train([experience])
                 loop.strategy.select_task(experience.step)
-                save_weights(loop.network, SETTINGS, tmp_path, experience.step)
+                save_weights(loop.network, SETTINGS, tmp_path, experience.step, "hash")
                 checkpoints.save_step(experience.step, loop.method_state())
         except Killed:
             return loop, epochs

@@ -82,8 +82,10 @@ def test_classes_not_learnt_yet_are_not_said_to_be_confused(run_copy, capsys):
 
 def test_every_line_fits_80_columns_however_many_steps(run_copy):
     record = json.loads((run_copy / "result.json").read_text())
-    steps = [{**record["steps"][1], "step": k, "shared": k == 0} for k in range(25)]
-    changed(run_copy, steps=steps)
+    scores = {**record["steps"][1]["evaluations"][0], "confusion": None}
+    own = {"evaluations": [scores]}
+    steps = [{**record["steps"][1], **own, "step": k, "shared": k == 0} for k in range(25)]
+    changed(run_copy, steps=steps, planned_steps=[])
     text = describe_run(run_copy)
     assert all(cell_len(line) <= 80 or line.startswith("files in") for line in text.splitlines())
     shown = [int(k) for line in text.splitlines() if re.match(r" +class( +\d+)+$", line) for k in line.split()[1:]]
@@ -139,9 +141,9 @@ def sequence(run_copy):
     tasks = [{**known, "name": "figures"}]
     tasks += [{"name": "colours", "kind": "colorization", "primary": "mse", "higher_is_better": False}]
     scores = [
-        [{"task": "figures", "metrics": {"miou": {"all": 0.5}}, "confusion": [[90, 10], [5, 15]]}],
+        [{"task": "figures", "metrics": {"miou": {"all": 6 / 7 / 2 + 1 / 4}}, "confusion": [[90, 10], [5, 15]]}],
         [
-            {"task": "figures", "metrics": {"miou": {"all": 0.25}}, "confusion": [[80, 20], [8, 12]]},
+            {"task": "figures", "metrics": {"miou": {"all": 10 / 27 + 0.15}}, "confusion": [[80, 20], [8, 12]]},
             {"task": "colours", "metrics": {"mse": 1234.5, "ssim": 0.5}},
         ],
     ]
@@ -156,7 +158,7 @@ def test_a_sequence_shows_scores_by_task_and_step(run_copy):
     text = describe_run(run_copy)
     rows = [line.split() for line in block(text, "score of each task after each step")]
     assert rows[0] == ["task", "metric", "after", "0", "after", "1"]
-    assert rows[1] == ["figures", "mIoU,", "higher", "is", "better", "50.0", "25.0"]
+    assert rows[1] == ["figures", "mIoU,", "higher", "is", "better", "67.9", "52.0"]
     assert rows[2] == ["colours", "MSE,", "lower", "is", "better", "1234"]
     steps = [line.split() for line in block(text, "steps")[1:]]
     assert [line[1] for line in steps] == ["figures", "colours"]

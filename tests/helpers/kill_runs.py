@@ -59,7 +59,7 @@ def finished(output: Path) -> tuple[dict, dict]:
     """(record without times, tensors of every kept weight file) of the one run below `output`."""
     (path,) = output.rglob("result.json")
     record = json.loads(path.read_text())
-    del record["environment"]["git"]  # the checkout may move on while this runs
+    del record["environment"]["git"], record["digest"]  # the checkout may move on while this runs
     for step in record["steps"]:
         del step["seconds"], step["peak_memory"]
     files = sorted((path.parent / "weights").glob("*.safetensors"))

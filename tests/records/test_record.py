@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -13,7 +14,9 @@ import pytest
 import densecl
 from densecl.cli import main
 from densecl.errors import RecordError
+from densecl.finished.inspect_run import describe_run
 from densecl.records.record import APART, Evaluation, Record, StepRecord, find_records, identity, read_record
+from tiny_runs import run_words
 
 
 def make_record(**changes):
@@ -51,7 +54,7 @@ def test_reading_undoes_writing(tmp_path):
 
 
 def test_the_file_names_its_schema_and_holds_no_nan(tmp_path):
-    metrics = {"miou": {"all": float("nan")}, "iou": [np.float64("nan"), np.float32(0.5)], "mse": float("inf")}
+    metrics = {"miou": {"all": float("nan")}, "iou": [np.float64("nan"), np.float32(0.5), None], "mse": float("inf")}
     step = StepRecord(
         step=0,
         task="t",
@@ -64,7 +67,11 @@ def test_the_file_names_its_schema_and_holds_no_nan(tmp_path):
     path, content = written(tmp_path, record)
     assert content["schema"] == 1
     assert "schema_version" not in content
-    assert content["steps"][0]["evaluations"][0]["metrics"] == {"miou": {"all": None}, "iou": [None, 0.5], "mse": None}
+    assert content["steps"][0]["evaluations"][0]["metrics"] == {
+        "miou": {"all": None},
+        "iou": [None, 0.5, None],
+        "mse": None,
+    }
     assert read_record(path) == record
 
 
@@ -235,3 +242,112 @@ def test_records_that_are_kept_apart_are_found_only_by_their_own_folder(tmp_path
     shutil.rmtree(tmp_path / "mine")
     with pytest.raises(RecordError, match=f"or name {re.escape(str(tmp_path / 'shipped'))}$"):
         densecl.table(tmp_path)
+
+
+def by_hand(path, change):
+    """Change the content of a record's file by hand."""
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_a_record_that_was_changed_by_hand_is_marked_and_read(run_copy):
+    path = run_copy / "result.json"
+    assert not read_record(path).edited
+    path.write_text(json.dumps(json.loads(path.read_text())))  # laid out in another way
+    assert not read_record(path).edited
+    changed = read_record(by_hand(path, lambda content: content["class_names"].__setitem__(3, "a corrected name")))
+    assert changed.edited
+    assert changed.class_names[3] == "a corrected name"
+    assert read_record(by_hand(path, lambda content: content.pop("digest"))).edited is False  # as old ones
+
+
+def test_a_changed_record_is_marked_where_it_is_shown(run_copy, capsys):
+    by_hand(run_copy / "result.json", lambda content: content.update(seed=3))
+    assert main(["table", str(run_copy)]) == 0
+    assert "records changed after the run: mib" in capsys.readouterr().out
+    assert main(["inspect", str(run_copy)]) == 0
+    assert "record changed" in capsys.readouterr().out.splitlines()[0]
+
+
+def test_a_run_that_goes_on_from_a_changed_record_stays_marked(run_copy, finished):
+    path = run_copy / "result.json"
+    record = read_record(path)
+    record.model_copy(update={"steps": record.steps[:1], "status": "interrupted"}).write(path)
+    by_hand(path, lambda content: content["steps"][0].update(iterations=3))
+    assert main(run_words(finished / "data", run_copy.parents[3], "--quiet")) == 0
+    assert read_record(path).status == "finished"
+    assert read_record(path).edited
+
+
+def test_scores_follow_from_their_matrix(run_copy):
+    path = run_copy / "result.json"
+    good, last = path.read_text(), read_record(path).steps[-1].evaluations[0].metrics
+    for key, change in {
+        "miou.all": lambda metrics: metrics["miou"].update(all=0.99),
+        "iou.0": lambda metrics: metrics["iou"].__setitem__(0, None),
+        "forgetting": lambda metrics: metrics.update(forgetting=last["forgetting"] + 0.01),
+    }.items():
+        path.write_text(good)
+        by_hand(path, lambda content, change=change: change(content["steps"][1]["evaluations"][0]["metrics"]))
+        with pytest.raises(RecordError, match=rf"result\.json: '{key}' after step 1 is .*, and the matrix gives"):
+            read_record(path)
+    path.write_text(good)
+    by_hand(path, lambda content: content["steps"][1]["evaluations"][0]["confusion"][0].__setitem__(0, 7))
+    with pytest.raises(RecordError, match="the matrix gives"):
+        read_record(path)
+
+
+@pytest.mark.parametrize(
+    ("fault", "change"),
+    [
+        ("'class_names' 5 names", lambda content: content.update(class_names=content["class_names"][:5])),
+        ("'steps' has 2, and 'planned_steps' 1", lambda content: content["planned_steps"].pop()),
+        ("'steps.1.step' is 4", lambda content: content["steps"][1].update(step=4)),
+        ("evaluations' has more than", lambda content: content["steps"][0].update(evaluations=2 * EVALUATIONS)),
+        ("metrics.iou' has 2 entries", lambda content: content["steps"][0].update(evaluations=EVALUATIONS)),
+        ("'steps.0.evaluations.0.confusion' has 1 entries", lambda content: _matrix(content, [[1]])),
+        ("'settings.plugins' is 3", lambda content: content["settings"].update(plugins=3)),
+        ("'settings.ewc' is 3", lambda content: content["settings"].update(plugins={"ewc": 3})),
+        ("'settings.training' is []", lambda content: content["settings"].update(training=[])),
+        ("confusion.0.0' cannot be -1", lambda content: _matrix(content, [[-1]])),
+    ],
+)
+def test_fields_that_contradict_each_other_are_named(run_copy, fault, change):
+    path = by_hand(run_copy / "result.json", change)
+    with pytest.raises(RecordError, match=re.escape(fault)):
+        read_record(path)
+
+
+EVALUATIONS = [{"task": "voc", "metrics": {"iou": [0.1, 0.2], "miou": {}, "forgetting": None}, "confusion": None}]
+
+
+def _matrix(content, matrix):
+    content["steps"][0]["evaluations"][0]["confusion"] = matrix
+
+
+def test_1500_flipped_bits_are_refused_or_marked(run_copy):
+    """None changes a record unnoticed; the runs' inspection and table never end in a traceback."""
+    path = run_copy / "result.json"
+    good, rng, record = path.read_bytes(), random.Random(2), read_record(path)
+    marked = 0
+    for number in range(1500):
+        bad = bytearray(good)
+        bad[rng.randrange(len(bad))] ^= 1 << rng.randrange(8)
+        path.write_bytes(bad)
+        try:
+            other = read_record(path)
+        except RecordError:
+            continue
+        assert other.edited or other == record
+        marked += other.edited
+        if number % 20 == 0:
+            assert describe_run(run_copy)
+    assert marked
+
+
+def test_the_records_of_this_project_are_consistent():
+    paths = sorted((Path(__file__).parents[2] / "results").rglob("result.json"))
+    assert len(paths) > 100
+    assert not any(read_record(path).edited for path in paths)

@@ -9,8 +9,9 @@ import torch
 from densecl.check.tiny import IMAGES, TinyImages, tiny_loop, tiny_scenario
 from densecl.cli import main
 from densecl.errors import SettingError
+from densecl.metrics.iou import class_metrics
 from densecl.records.record import read_record
-from densecl.runner.evaluation import class_metrics, evaluate
+from densecl.runner.evaluation import evaluate
 from densecl.runner.methods import parse_method
 from densecl.runner.plan import make_plan
 from densecl.streams import protocol
@@ -84,7 +85,8 @@ def test_scores_are_over_the_labels_of_the_stream():
                 for original in step:
                     wanted[number[original]] += (mask == original).sum()
     assert (matrix == np.diag(wanted)).all()
-    assert class_metrics(matrix, scenario.stream, 2, [])["miou"]["all"] == 1
+    told = {"has_background": scenario.stream.has_background, "labels": scenario.stream.labels}
+    assert class_metrics(matrix, scenario.stream.groups, 2, **told)["miou"]["all"] == 1
     assert loop.network.task_heads.active == "step2"
 
 

@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 BUCKET = 1 << 23  # elements of a gradient bucket: 32 MiB of float32
 PATIENCE = timedelta(days=1)  # others may wait long while the main process waits for a first step that is being trained
+MEETING = timedelta(minutes=10)  # to find each other, when a run begins
 FAILED = "densecl/failed"
 
 _store: Any = None
@@ -49,12 +50,15 @@ def join() -> None:
         torch.cuda.set_device(local_rank() % torch.cuda.device_count())
         backend = "cpu:gloo,cuda:nccl"
     try:
-        store, rank, world = next(rendezvous("env://", timeout=PATIENCE))
+        store, rank, world = next(rendezvous("env://", timeout=MEETING))
+        store.set_timeout(PATIENCE)
         _store = PrefixStore("densecl", store)
         dist.init_process_group(backend, store=_store, rank=rank, world_size=world, timeout=PATIENCE)
     except (RuntimeError, ValueError, KeyError) as error:
-        message = f"the processes of torchrun cannot meet: {error}"
-        raise RunError(message, "check MASTER_ADDR and MASTER_PORT") from error
+        place = f"{os.environ['MASTER_ADDR']}:{os.environ.get('MASTER_PORT')}"
+        fault = (str(error).splitlines() or [""])[0].rstrip(".")
+        message = f"process {os.environ['RANK']} cannot meet the others of the run at {place}: {fault}"
+        raise RunError(message, "check MASTER_ADDR and MASTER_PORT, and what process 0 says") from error
 
 
 def leave() -> None:

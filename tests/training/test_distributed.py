@@ -3,16 +3,18 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
 
 from densecl.check.tiny import TRAINING, tiny_loop, tiny_scenario
-from densecl.errors import SettingError
+from densecl.errors import RunError, SettingError
 from densecl.runner.methods import parse_method
 from densecl.streams.samples import UNCOUNTED
 from densecl.training import distributed
@@ -134,3 +136,18 @@ def test_what_cannot_be_right_in_several_processes_is_refused(monkeypatch):
         tiny_loop(parse_method("finetune+si"), tiny_scenario())
     with pytest.raises(SettingError, match=r"training\.batch=3 is too small for 2 processes.*training\.batch=4"):
         tiny_loop(parse_method("mib"), tiny_scenario(), training=TRAINING.model_copy(update={"batch": 3}))
+
+
+def test_a_process_whose_process_0_does_not_listen_waits_a_bounded_time(monkeypatch):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    alone = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    for name, value in alone.items():
+        monkeypatch.setenv(name, value)
+    assert timedelta(minutes=1) < distributed.MEETING < timedelta(hours=1)
+    monkeypatch.setattr(distributed, "MEETING", timedelta(seconds=1))
+    start = time.perf_counter()
+    with pytest.raises(RunError, match=f"process 1 cannot meet the others of the run at 127.0.0.1:{port}: [^\\n]*$"):
+        distributed.join()
+    assert time.perf_counter() - start < 60

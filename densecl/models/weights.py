@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import pickle
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,15 +9,16 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import platformdirs
-import torch
 from torch import Tensor, nn
 
-from densecl.errors import DataError
+from densecl.errors import DataError, DenseCLError
+from densecl.files import expanded
+from densecl.tensors import load_plain, load_safetensors
 
 
 def weights_place(name: str) -> Path:
     """The file in which a user may put an encoder's weights, to be used in place of a download."""
-    return platformdirs.user_data_path("densecl") / "weights" / f"{name}.safetensors"
+    return expanded(lambda: platformdirs.user_data_dir("densecl")) / "weights" / f"{name}.safetensors"
 
 
 def reach(url: str) -> None:
@@ -71,24 +71,42 @@ def load_weights(
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    import safetensors.torch
-
+    """The tensors of a file, by name; what the file is decides how it is read, not what it is called."""
     if not path.is_file():
         raise DataError(f"no weights file {path}", "give --weights a file, 'timm' or 'none'")
+    with path.open("rb") as file:
+        head = file.read(512)
+    fault, stored = _no_weights(head), None
     try:
-        if path.suffix == ".safetensors":
-            stored: object = safetensors.torch.load_file(path)
-        else:
-            stored = torch.load(path, map_location="cpu", weights_only=True)
-    except (safetensors.SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
-        message = f"cannot read weights from {path}: {first_line(error)}"
-        raise DataError(message, "expected .safetensors or a state dict saved by torch") from error
+        if not fault and head[8:9] == b"{":
+            stored, metadata = load_safetensors(path)
+            fault = "it holds masks" if metadata.get("format", "").startswith("densecl masks") else ""
+        elif not fault:
+            stored = load_plain(path, path)
+    except DenseCLError as error:
+        fault = str(error).removeprefix(f"{path} ")
+    if fault:
+        raise DataError(f"cannot read weights from {path}: {fault}", "expected .safetensors or a state dict of torch")
     for key in ("state_dict", "model"):
         if isinstance(stored, dict) and isinstance(stored.get(key), dict):
             stored = stored[key]
     if not isinstance(stored, dict):
         raise DataError(f"{path} holds a {type(stored).__name__}, not a state dict of names and tensors")
-    return {key.removeprefix("module."): value for key, value in stored.items() if isinstance(value, Tensor)}
+    return {str(key).removeprefix("module."): value for key, value in stored.items() if isinstance(value, Tensor)}
+
+
+def _no_weights(head: bytes) -> str:
+    """What a file is that begins like this, if it cannot hold weights."""
+    text = head.decode("utf-8", "ignore")
+    if not head:
+        return "it is empty"
+    if head.startswith(b"version https://git-lfs"):
+        return "it is a pointer of Git LFS, to be replaced by `git lfs pull`"
+    if text.lstrip().lower().startswith(("<!doctype", "<html", "<?xml")):
+        return "it is a saved web page"
+    if head.startswith(b"densecl checkpoint"):
+        return "it is a checkpoint of a run"
+    return "it is a text file" if text.isascii() and "".join(text.split()).isprintable() else ""
 
 
 def first_line(error: Exception) -> str:

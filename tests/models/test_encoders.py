@@ -1,11 +1,15 @@
 """Encoders: stages of timm's networks, weights from files, and one clear error for everything that does not fit."""
 
+import io
+import random
+
 import pytest
 import safetensors.torch
 import timm
 import torch
 
 from densecl.errors import DataError, SettingError, UnknownNameError
+from densecl.masking.store import save_masks
 from densecl.models.encoders import build_encoder
 
 torch.set_num_threads(1)
@@ -95,6 +99,52 @@ def test_files_that_are_missing_broken_or_hold_code_are_refused(tmp_path, capfd)
         assert name in str(caught.value)
         assert "\n" not in str(caught.value)
     assert "executed" not in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"", "it is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 46827520\n", "pointer of Git LFS"),
+        (b"\n<!DOCTYPE html><html><head><title>resnet18</title>", "a saved web page"),
+        (b"see https://example.org for weights\n", "a text file"),
+        (b"densecl checkpoint 1\nabc", "a checkpoint of a run"),
+        (b"\x80\x02K\x01", "it is damaged"),
+        (b"PK\x03\x04" + bytes(40), "it is damaged"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_file_that_is_often_taken_for_weights_is_called_what_it_is(tmp_path, content, kind, suffix):
+    path = tmp_path / f"file{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=f"cannot read weights from .*file{suffix}: .*{kind}") as caught:
+        build_encoder("mini", str(path))
+    assert "weights_only" not in str(caught.value)
+
+
+def test_masks_are_no_weights(tmp_path):
+    save_masks({"a": torch.ones(3).bool()}, tmp_path / "masks.safetensors")
+    with pytest.raises(DataError, match="it holds masks"):
+        build_encoder("mini", str(tmp_path / "masks.safetensors"))
+
+
+def test_400_damaged_files_of_torch_are_each_refused_in_one_line_or_read(tmp_path):
+    buffer, rng = io.BytesIO(), random.Random(0)
+    torch.save({"a": torch.arange(8.0), "b": {"c": [1, (2, "x")]}}, buffer)
+    path = tmp_path / "damaged.pth"
+    refused = 0
+    for _ in range(400):
+        bad = bytearray(buffer.getvalue())
+        for _ in range(rng.randrange(1, 4)):
+            bad[rng.randrange(len(bad))] ^= 1 << rng.randrange(8)
+        path.write_bytes(bad[: rng.choice([len(bad), rng.randrange(len(bad))])])
+        with pytest.raises(DataError) as caught:
+            build_encoder("mini", str(path))
+        refused += "cannot read weights" in str(caught.value)
+        assert str(path) in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert "weights_only" not in str(caught.value)
+    assert refused > 100
 
 
 def test_weights_that_cannot_be_fetched_say_what_to_do(monkeypatch):

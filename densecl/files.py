@@ -3,11 +3,25 @@
 import contextlib
 import errno
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from densecl.errors import DenseCLError, RunError
+
+LEFT = re.compile(r"\..*\.tmp")  # the names of files that are being written
+CHOICE = "choose another --output / DENSECL_CACHE"
+
+
+def expanded(path: Path | str | Callable[[], str]) -> Path:
+    """A path with the home folder in place of `~`; of a callable, the path that it gives."""
+    try:
+        return Path(path() if callable(path) else path).expanduser()
+    except RuntimeError as error:
+        place = "" if callable(path) else f"{path}: "
+        advice = "write paths without ~; set HOME, or DENSECL_CACHE and DENSECL_DATA"
+        raise DenseCLError(f"{place}there is no such home folder", advice) from error
 
 
 @contextlib.contextmanager
@@ -37,10 +51,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def locked(lock: Path, busy: RunError | Callable[[], object]) -> Iterator[None]:
+def locked(lock: Path, busy: RunError | Callable[[], object], guarded: str = "**/*") -> Iterator[None]:
     """Hold a lock file, whose folder is made if need be; the lock of a process that died is free.
 
     Where another process holds it, a `busy` error is raised; a callable is called, and the other process waited for.
+    Of the files that the lock guards, a pattern in its folder, those that killed writes left are removed.
     """
     import filelock
 
@@ -55,20 +70,29 @@ def locked(lock: Path, busy: RunError | Callable[[], object]) -> Iterator[None]:
             busy()
             held.acquire()
     except OSError as error:
-        raise write_error(lock.parent, error) from error
+        raise write_error(Path(error.filename or lock), error) from error
+    except NotImplementedError as error:
+        raise RunError(f"{lock} cannot be locked: its file system has no locks", CHOICE) from error
     try:
+        for path in lock.parent.glob(guarded):
+            if LEFT.fullmatch(path.name):
+                with contextlib.suppress(OSError):  # another user's
+                    path.unlink()
         yield
     finally:
         held.release()
 
 
-def write_error(path: Path, error: OSError) -> RunError:
-    """The message for a file that could not be written."""
+def write_error(path: Path | str, error: OSError, task: str = "write") -> RunError:
+    """The message for a file, if it is one, that could not be written, or used: whatever is the `task`."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        advice = "free some space or choose another --output / DENSECL_CACHE"
-        return RunError(f"no space left on the disk of {path}", advice)
-    advice = "check the folder's permissions or choose another"
-    return RunError(f"cannot write {path}: {error.strerror or error}", advice)
+        place, choice = (f" of {path}", f" or {CHOICE}") if path else ("", "")
+        return RunError(f"no space left on the disk{place}", f"free some space{choice}")
+    advice = {errno.ENAMETOOLONG: "its file system takes shorter names only", errno.EROFS: "it is read-only"}
+    permissions = "check its permissions and those of its folder"
+    return RunError(
+        f"cannot {task} {path}: {error.strerror or error}", f"{advice.get(error.errno or 0, permissions)}, or {CHOICE}"
+    )
 
 
 def write_text(path: Path, text: str) -> None:

@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from densecl import __version__
 from densecl.errors import DenseCLError
+from densecl.files import write_error
 from densecl.terminal import understands_codes
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -108,9 +109,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _discard_output()
         return BROKEN_PIPE
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        complain(f"no space left on the disk{f' of {error.filename}' if error.filename else ''}. free some space")
+        if _speaks():
+            complain(str(write_error(error.filename or "", error, "use")))
         _discard_output()
         return 2
     except Exception as error:

@@ -32,9 +32,10 @@ def _folder_of_runs(folder: Path) -> Path:
 def _data_folder(folder: Path | None) -> Path | None:
     """Refuse a folder of data that does not exist."""
     from densecl.errors import DataError
+    from densecl.files import expanded
 
     alone = "RANK" not in os.environ  # of several processes one complains, once they have met
-    if folder is not None and alone and not folder.expanduser().is_dir():
+    if folder is not None and alone and not expanded(folder).is_dir():
         raise DataError(f"--data {folder}: there is no such folder", "correct it, or leave out --data")
     return folder
 

@@ -7,16 +7,17 @@ from pathlib import Path
 import platformdirs
 
 from densecl.errors import DataError
+from densecl.files import expanded
 
 
 def cache_folder() -> Path:
     """The folder of derived files: `DENSECL_CACHE`, else the user's cache folder."""
-    return Path(os.environ.get("DENSECL_CACHE") or platformdirs.user_cache_dir("densecl")).expanduser()
+    return expanded(os.environ.get("DENSECL_CACHE") or (lambda: platformdirs.user_cache_dir("densecl")))
 
 
 def data_folder() -> Path:
     """The folder of downloaded data: `DENSECL_DATA`, else the user's data folder."""
-    return Path(os.environ.get("DENSECL_DATA") or platformdirs.user_data_dir("densecl")).expanduser()
+    return expanded(os.environ.get("DENSECL_DATA") or (lambda: platformdirs.user_data_dir("densecl")))
 
 
 def names_in(folder: Path | str) -> set[str]:

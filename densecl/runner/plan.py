@@ -14,6 +14,7 @@ from densecl.data import open_dataset
 from densecl.data.class_index import class_index
 from densecl.data.dataset import DenseDataset, Progress
 from densecl.errors import SettingError, UnknownNameError
+from densecl.files import expanded
 from densecl.models.network import Backbone
 from densecl.models.weights import weights_place
 from densecl.runner.methods import Method, check_fits, parse_method
@@ -209,9 +210,30 @@ def make_plan(
             **sections._asdict(),
         },
     )
+    settings = _anchored(settings)
     check_fits(method, settings)
     steps = planned_steps(settings.stream, recipe.classes)
     return Plan(settings, method, steps, Path(output), body_class, trusted=True)
+
+
+def _anchored(settings: RunSettings) -> RunSettings:
+    """The settings with absolute paths of what an evaluation reads, for it may be called in another folder."""
+
+    def absolute(value: Any) -> Any:
+        return str(expanded(value).absolute()) if isinstance(value, str) and expanded(value).is_file() else value
+
+    data, stream, files = settings.data, settings.stream, ("style", "loss_weights")
+    tasks = tuple(
+        task.model_copy(update={key: absolute(getattr(task, key)) for key in files if hasattr(task, key)})
+        for task in stream.tasks
+    )
+    root = None if data.root is None else expanded(data.root).absolute()
+    return settings.model_copy(
+        update={
+            "data": data.model_copy(update={"root": root}),
+            "stream": stream.model_copy(update={"tasks": tasks, "loss_weights": absolute(stream.loss_weights)}),
+        }
+    )
 
 
 def planned_steps(stream: StreamSettings, classes: int) -> protocol.Steps:

@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from densecl.errors import DenseCLError, RecipeError, SettingError, UnknownNameError
+from densecl.files import expanded
 from densecl.settings.grammar import parse, parse_one
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def folders(extra: Path | None = None) -> list[Path]:
     ours = package.parent if (package.parent / "benchmarks").is_dir() else package / "_catalogue"
     result = [ours]
     if own := extra or os.environ.get("DENSECL_CATALOGUE"):
-        folder = Path(own).expanduser()
+        folder = expanded(own)
         if not folder.is_dir():
             raise RecipeError(f"the catalogue folder {folder} does not exist", "see --catalogue and DENSECL_CATALOGUE")
         result.append(folder)
@@ -180,7 +181,7 @@ def file_of(reference: str, base: Path | None = None) -> Path | None:
     place = reference.rpartition(":")[0]
     if not place.endswith(".py"):
         return None
-    path = (base or Path()) / Path(place).expanduser()
+    path = (base or Path()) / expanded(place)
     if not path.is_file():
         raise DenseCLError(f"there is no file {path.resolve()}", "give the path to a Python file that holds the class")
     return path.resolve()

@@ -1,13 +1,16 @@
 """Bad input of any kind: exit code 2, one line on stderr that names what is wrong, nothing left in the output."""
 
+import errno
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections import namedtuple
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pytest
 
@@ -50,7 +53,7 @@ def refused_run(capsys, voc, named, *more, output=None, **which):
         ({"strategy": "mib(distillation=much)"}, [], ["mib.distillation cannot be 'much'"]),
         ({"strategy": "mib+replay(ratio=-1)"}, [], ["replay.ratio cannot be -1", "greater than or equal to 0"]),
         ({"strategy": "mib+replay(memory=0)"}, [], ["replay.memory cannot be 0"]),
-        ({"strategy": "mib+si(si_lambda=much)"}, [], ["si.si_lambda cannot be 'much'"]),
+        ({"strategy": "mib+si(si_lambda=much)"}, [], ["si has si_lambda='much'"]),
         ({"strategy": "mib+si(lambda=1)"}, [], ["'lambda'", "did you mean 'si_lambda'"]),
         ({"strategy": "finetune+avalanche.training.plugins:EWCPlugi"}, [], ["'EWCPlugi'", "did you mean 'EWCPlugin'"]),
         ({"strategy": "torch.nn:Conv2d"}, [], ["torch.nn:Conv2d", "neither a strategy nor a plugin"]),
@@ -260,6 +263,80 @@ def test_an_output_folder_that_cannot_be_written(capsys, voc, tmp_path, monkeypa
 def test_an_output_folder_that_is_read_only(capsys, voc, tmp_path):
     (tmp_path / "results").mkdir(mode=0o500)
     refused_run(capsys, voc, ["cannot write", tmp_path / "results"])
+
+
+@pytest.mark.parametrize("words", [["evaluate"], ["inspect"], ["table"], ["report"], ["bank"], ["run"]])
+def test_names_that_are_too_long_for_the_file_system(capsys, voc, tmp_path, words):
+    path = tmp_path / (300 * "x")
+    words = run_words(voc, path) if words == ["run"] else [*words, path]
+    refused(capsys, words, path, "File name too long", "shorter names only")
+
+
+def failing(number, ending):
+    """Let the system refuse whatever is done to a file of that ending."""
+
+    def unlink(self, *arguments, **options):
+        if self.name.endswith(ending):
+            raise OSError(number, os.strerror(number), str(self))
+        return REMOVED(self, *arguments, **options)
+
+    return unlink
+
+
+REMOVED = Path.unlink
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE])
+def test_an_old_checkpoint_that_cannot_be_removed(capsys, voc, tmp_path, monkeypatch, number):
+    monkeypatch.setattr(Path, "unlink", failing(number, ".ckpt"))
+    line = refused(capsys, run_words(voc, tmp_path / "r", "--quiet"), tmp_path / "r", ".ckpt", os.strerror(number))
+    assert "choose another --output / DENSECL_CACHE" in line
+
+
+@pytest.mark.parametrize("place", [".shared", "cache"])
+def test_a_folder_of_a_colleague_is_named(capsys, voc, tmp_path, monkeypatch, place):
+    taken = tempfile.mkstemp
+
+    def mkstemp(*arguments, **options):
+        if place in Path(options["dir"]).parts:
+            raise PermissionError(13, "Permission denied", str(options["dir"]))
+        return taken(*arguments, **options)
+
+    monkeypatch.setattr(tempfile, "mkstemp", mkstemp)
+    words = run_words(voc, tmp_path / "r", "--quiet", strategy="finetune")
+    refused(capsys, words, f"{place}/", "Permission denied", "DENSECL_CACHE")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (NotImplementedError("FileLock is not supported"), "its file system has no locks"),
+        (PermissionError(13, "Permission denied", "/r/.lock"), "cannot write /r/.lock: Permission denied"),
+    ],
+)
+def test_a_lock_that_cannot_be_taken_says_the_true_cause(capsys, voc, tmp_path, monkeypatch, error, said):
+    def acquire(self, *_arguments, **_options):
+        raise error
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", acquire)
+    refused(capsys, run_words(voc, tmp_path / "r", "--quiet"), said, "choose another --output")
+
+
+def test_a_user_without_a_home_folder(capsys, voc, monkeypatch):
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    monkeypatch.delenv("DENSECL_CACHE")
+    refused(
+        capsys, run_words(voc, voc.parent / "r", "--quiet"), "no such home folder", "DENSECL_CACHE and DENSECL_DATA"
+    )
+    refused(capsys, run_words(Path("~/data"), voc.parent / "r"), "~/data", "no such home folder")
+
+
+def test_a_run_is_evaluated_from_another_folder_than_it_was_started_in(capsys, voc, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(run_words(voc.relative_to(tmp_path), Path("r"), "--quiet")) == 0
+    folder = next((tmp_path / "r").rglob("result.json")).parent
+    monkeypatch.chdir("/")
+    assert main(["evaluate", str(folder)]) == 0
 
 
 def test_a_run_folder_that_another_process_holds(capsys, run_copy, finished):

@@ -51,10 +51,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def locked(lock: Path, busy: RunError | Callable[[], object], guarded: str = "**/*") -> Iterator[None]:
+def locked(lock: Path, busy: str | Callable[[], object], guarded: str = "**/*") -> Iterator[None]:
     """Hold a lock file, whose folder is made if need be; the lock of a process that died is free.
 
-    Where another process holds it, a `busy` error is raised; a callable is called, and the other process waited for.
+    Where another process holds it, `busy` is the message of a RunError; a callable is called, and the other waited for.
     Of the files that the lock guards, a pattern in its folder, those that killed writes left are removed.
     """
     import filelock
@@ -65,8 +65,8 @@ def locked(lock: Path, busy: RunError | Callable[[], object], guarded: str = "**
         try:
             held.acquire(timeout=0)
         except filelock.Timeout as error:
-            if isinstance(busy, RunError):
-                raise busy from error
+            if isinstance(busy, str):
+                raise RunError(busy) from error
             busy()
             held.acquire()
     except OSError as error:

@@ -93,7 +93,7 @@ def execute(
     loop = build_loop(plan, scenario, network, workers, events)
     steps = len(scenario.experiences)
     check_space(folder, network, steps)
-    busy = RunError(f"the run folder {folder} is in use by another process", "wait for it, or use another --output")
+    busy = f"the run folder {folder} is in use by another process. wait for it, or use another --output"
     with locked(folder / ".lock", busy) if is_main() else contextlib.nullcontext():
         # another run may have finished it while the masks were scanned
         if not fresh and (done := from_main(lambda: _finished(result, events))):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from densecl.errors import RunError, UnknownNameError
+from densecl.errors import UnknownNameError
 from densecl.files import locked
 from densecl.listeners.progress import Progress
 from densecl.records.record import Record
@@ -130,7 +130,7 @@ def carry_out(prepared: Sweep, *, quiet: bool = True) -> Result:
     """Run what is not finished, and wait for its end; RunError where another sweep has the folder."""
     jobs = prepared.jobs
     failed: list[Ended] = []
-    busy = RunError(f"another sweep is running in {prepared.output}", "wait for it, or give this one another --output")
+    busy = f"another sweep is running in {prepared.output}. wait for it, or give this one another --output"
     with (
         terminable(signal.SIGTERM, signal.SIGHUP),
         locked(prepared.output / FOLDER / ".lock", busy),

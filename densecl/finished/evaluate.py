@@ -48,7 +48,7 @@ def plan_of(
     data: Path | None = None,
     device: str | None = None,
     catalogue: Path | None = None,
-    **own: str | None,
+    **own: Any,
 ) -> tuple[Plan, Record]:
     """The plan of the run in a folder, and its record; `own` are classes outside the catalogue: `trusted_settings`."""
     record, path = read_run(folder), folder / FILE_NAME
@@ -90,16 +90,16 @@ def reevaluate(
     device: str | None = None,
     workers: int | None = None,
     catalogue: Path | None = None,
-    **own: str | None,
+    **own: Any,
 ) -> Scored:
     """Evaluate the weights of a finished step; heads grow as they did, nothing is trained. `own`: see `plan_of`.
 
     Forgetting compares with the record's IoU, so it is known only under the run's own preset.
     """
     plan, record = plan_of(Path(folder), data, device, catalogue, **own)
-    own = evaluation = plan.settings.evaluation
+    recorded = evaluation = plan.settings.evaluation
     if preset is not None:
-        evaluation = own.model_copy(update={"size": parse_preset(preset).size})
+        evaluation = recorded.model_copy(update={"size": parse_preset(preset).size})
         plan = replace(plan, settings=plan.settings.model_copy(update={"evaluation": evaluation}))
     step = finished_step(folder, record, step)
     learnt = [evaluation.task for evaluation in record.steps[step].evaluations] if record.tasks else []
@@ -108,8 +108,8 @@ def reevaluate(
     scenario, own_workers = build_scenario(plan)
     loop = restored(plan, scenario, Path(folder), step, record.hash)
     workers = own_workers if workers is None else workers
-    before = record.steps if evaluation == own else []
-    evaluations = evaluate(loop, step, own.batch, workers, before, own)
+    before = record.steps if evaluation == recorded else []
+    evaluations = evaluate(loop, step, recorded.batch, workers, before, recorded)
     evaluations = [evaluation for evaluation in evaluations if task in (None, evaluation.task)]
     return Scored(evaluations[-1], step, record, tuple(evaluations) if record.tasks else ())
 

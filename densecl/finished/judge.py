@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from densecl.records.record import Record
 
 
-def kept_network(folder: Path, step: int, **own: str | None) -> "tuple[Network, Record]":
+def kept_network(folder: Path, step: int, **own: Any) -> "tuple[Network, Record]":
     """The network of a run after a finished step, on the CPU and in evaluation mode, and the run's record.
 
     Raises:
@@ -49,7 +49,7 @@ def _is_bank(note: Any) -> bool:
     return described and re.fullmatch("[0-9a-f]+", note["key"]) is not None
 
 
-def judged(folder: Path, judge: Path | None = None, **own: str | None) -> list[dict[str, Any]]:
+def judged(folder: Path, judge: Path | None = None, **own: Any) -> list[dict[str, Any]]:
     """The banks of a run with their figures and, given another run of the benchmark, the agreement of its network.
 
     That run, `judge`, has another seed: its network was trained on the same real data up to the same step, and must

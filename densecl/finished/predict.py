@@ -86,15 +86,15 @@ def predictions(
     size: str | None = None,
     device: str | None = None,
     catalogue: Path | None = None,
-    **own: str | None,
+    **own: Any,
 ) -> Iterator[Prediction]:
     """Like `predict`, one prediction after the other."""
     folder = Path(run)
     plan, record = plan_of(folder, device=device, catalogue=catalogue, **own)
     step = finished_step(folder, record, step)
     index = _task_index(plan, record, step, task)
-    own = plan.settings.stream.tasks[index].size if record.tasks else None
-    seen = parse_size(size) if size is not None else own or plan.settings.evaluation.size
+    usual = plan.settings.stream.tasks[index].size if record.tasks else None
+    seen = parse_size(size) if size is not None else usual or plan.settings.evaluation.size
     _check_weights(folder, record, step)
     files = find_photos([images] if isinstance(images, str | os.PathLike) else images)
     if not files:

@@ -224,7 +224,8 @@ def _false_scores(record: Record, number: int, k: int) -> Iterator[str]:
     """Scores that do not follow from their matrix; where a record does not say how they do, they are not looked at."""
     from densecl.metrics.iou import UNSEEN, class_metrics, foreground_mean, iou_from_confusion
 
-    step, labels = record.steps[number], str(flatten(record.settings).get("stream.labels"))
+    settings, step = flatten(record.settings), record.steps[number]
+    labels, skips = str(settings.get("stream.labels")), settings.get("evaluation.absent") == "skip"
     metrics, matrix = step.evaluations[k].metrics, cast(Any, step.evaluations[k].confusion)  # NumPy takes lists
     if not matrix or (labels not in UNSEEN and not record.tasks):
         return
@@ -237,7 +238,8 @@ def _false_scores(record: Record, number: int, k: int) -> Iterator[str]:
         ious = [done.evaluations[0].metrics.get("iou") if done.evaluations else None for done in record.steps[:number]]
         known = [iou or [None] * len(matrix) for iou in ious]
         joint = len(step.new_classes) > len(groups[0])
-        facts = {"joint": joint, "has_background": record.has_background, "labels": labels}
+        facts: Any = {"joint": joint, "has_background": record.has_background, "labels": labels}
+        facts["absent"] = "skip" if skips else "zero"
         true = class_metrics(matrix, groups, number, known, **facts)
     told, true = (flatten({**scores, "iou": dict(enumerate(scores.get("iou") or ()))}) for scores in (metrics, true))
     for key in told.keys() & true.keys():

@@ -96,6 +96,7 @@ def test_a_changed_weight_file_is_refused_and_the_step_before_is_used(tmp_path, 
     (path,) = (tmp_path / "out").rglob("result.json")
     record = json.loads(path.read_text())
     record["status"], record["steps"] = "interrupted", record["steps"][:4]
+    del record["digest"]  # else the run would be marked as one that goes on from a changed record
     path.write_text(json.dumps(record))
     weights = path.parent / "weights" / "step3.safetensors"
     content = bytearray(weights.read_bytes())

@@ -34,6 +34,34 @@ def test_features_and_deep_stages_have_the_output_stride(stride, rates):
     assert holes == rates
 
 
+def holes(backbone: DeepLabV3) -> list[list[int]]:
+    """The dilation of each 3x3 convolution of the two deepest stages."""
+    stages = (backbone.encoder.get_submodule(f"net.layer{k}") for k in (3, 4))
+    return [[m.dilation[0] for m in s.modules() if getattr(m, "kernel_size", 0) == (3, 3)] for s in stages]
+
+
+@pytest.mark.parametrize(("encoder", "each"), [("resnet10t", 2), ("resnet26", 2)])  # 3x3 convolutions in a stage
+def test_the_first_convolution_of_a_dilated_stage_has_the_holes_that_are_asked_for(encoder, each):
+    # MiB: dilation [1, 1, 1, 2] (or [1, 1, 2, 4]) in every block of a stage; timm: the first as the stage before
+    assert holes(small(encoder=encoder)) == [[1] * each, [1, *[2] * (each - 1)]]
+    assert holes(small(encoder=encoder, dilate_first=True)) == [[1] * each, [2] * each]
+    assert holes(small(encoder=encoder, output_stride=8, dilate_first=True)) == [[2] * each, [4] * each]
+    plain, dilated = small(encoder=encoder).eval(), small(encoder=encoder, dilate_first=True).eval()
+    for parameter in plain.parameters():  # a fresh block's last normalisation is 0 and hides its convolutions
+        torch.nn.init.normal_(parameter, 0.1, 0.1)
+    dilated.load_state_dict(plain.state_dict())
+    image = torch.randn(1, 3, 64, 80)
+    with torch.no_grad():
+        assert dilated(image).decoded.shape == plain(image).decoded.shape
+        assert not torch.equal(dilated(image).decoded, plain(image).decoded)
+    with pytest.raises(SettingError, match=r"dilate_first=true.*encoder 'mini' is no ResNet"):
+        small(encoder="mini", dilate_first=True)
+
+
+def test_weights_of_torchvision_are_a_name_of_the_encoder():
+    assert small(encoder="resnet50.tv_in1k").encoder.channels == (256, 512, 1024, 2048)
+
+
 @pytest.mark.parametrize("size", [(33, 47), (64, 64), (17, 50)])
 @pytest.mark.parametrize("encoder", ["mini", "resnet10t"])
 def test_logits_have_the_size_of_any_input_and_gradients_reach_all(encoder, size):

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from densecl.errors import SettingError
-from densecl.models.encoders import build_encoder
+from densecl.models.encoders import Encoder, build_encoder
 from densecl.models.network import Backbone, ConvNormReLU, Features
 
 RATES = {16: (6, 12, 18), 8: (12, 24, 36)}  # by output stride (section 3.3 of the paper)
@@ -28,6 +28,16 @@ class AtrousPyramid(nn.Module):
         return self.project(torch.cat([*maps, average], 1))
 
 
+def dilate_first_convolutions(encoder: Encoder, name: str) -> None:
+    """Give the first 3x3 convolution of each stage of a ResNet the dilation of the stage's others."""
+    stages = [module for part, module in encoder.named_modules() if part in ("net.layer3", "net.layer4")]
+    if not stages:
+        raise SettingError(f"deeplabv3(dilate_first=true): encoder '{name}' is no ResNet", "use one such as resnet101")
+    for stage in stages:
+        kernels = [m for m in stage.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)]
+        kernels[0].dilation = kernels[0].padding = kernels[-1].dilation
+
+
 class DeepLabV3(Backbone):
     """Encoder with holes instead of its last strides, then ASPP; features at the output stride.
 
@@ -43,6 +53,8 @@ class DeepLabV3(Backbone):
         width: channels of each branch of ASPP and of the features.
         rates: of ASPP; none given: 6, 12, 18 at output stride 16, twice that at 8.
         encoder_widths: channels of encoder "mini".
+        dilate_first: give the first 3x3 convolution of a stage with holes the holes of the others, as in MiB's code; in
+            timm and torchvision it has those of the stage before. For ResNets.
     """
 
     decoder_parts = ("pyramid",)
@@ -56,6 +68,7 @@ class DeepLabV3(Backbone):
         width: int = 256,
         rates: tuple[int, ...] | None = None,
         encoder_widths: tuple[int, ...] | None = None,
+        dilate_first: bool = False,
     ):
         super().__init__()
         if output_stride not in RATES:
@@ -64,6 +77,8 @@ class DeepLabV3(Backbone):
         if width < 1 or not rates or min(rates) < 1:
             raise SettingError(f"deeplabv3(width={width}, rates={rates}) makes no network", "give positive numbers")
         self.encoder = build_encoder(encoder, weights, widths=encoder_widths, output_stride=output_stride)
+        if dilate_first:
+            dilate_first_convolutions(self.encoder, encoder)
         self.pyramid = AtrousPyramid(self.encoder.channels[-1], width, rates)
         self.channels = width
 

@@ -58,7 +58,8 @@ class DenseDataset:
     class_names: tuple[str, ...] = ()  # without background, in official order; class c is `class_names[c - 1]`
     has_background: bool = True  # False: label 0 does not occur in masks
     label_of: Mapping[int, int] = MappingProxyType({})  # id in masks -> label, others are illegal; empty: themselves
-    upright: bool = True  # turn images as EXIF says; False where masks were drawn on the pixels as stored
+    # turn images as EXIF says; False where masks were drawn on the pixels as stored, None where nobody knows
+    upright: bool | None = True
     splits: tuple[str, ...] = ("train", "val", "test")  # a run needs train and test
     folders: tuple[str, ...] = ()  # usual names of its folder; the first is where a download puts it
     inside: tuple[str, ...] = ("",)  # where in that folder its own one may be

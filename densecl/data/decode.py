@@ -68,8 +68,11 @@ class Photo(NamedTuple):
     note: str  # such as "first of 12 frames"; empty when all of the file is there
 
 
-def read_rgb(path: Location, *, upright: bool = True) -> np.ndarray:
-    """Decode an image file to (H, W, 3) uint8 RGB; `upright=False` leaves its pixels as they are stored."""
+def read_rgb(path: Location, *, upright: bool | None = True) -> np.ndarray:
+    """Decode an image file to (H, W, 3) uint8 RGB, turned as its EXIF orientation says.
+
+    `upright=False` leaves its pixels as they are stored, None refuses an image that has to be turned.
+    """
     with _opened("image", path) as image:
         return _pixels(image, path, upright)
 
@@ -105,17 +108,18 @@ def find_photos(places: Iterable[Location]) -> list[Path]:
     return list(photos.values())
 
 
-def image_size(path: Location, *, upright: bool = False) -> tuple[int, int]:
-    """(height, width) of an image in pixels, from its header; `upright`: turned as its EXIF orientation says."""
+def image_size(path: Location, *, upright: bool | None = False) -> tuple[int, int]:
+    """(height, width) of an image in pixels, from its header; for `upright` see `read_rgb`."""
     with _named("image", path):
         if not upright:
             with open(path, "rb", buffering=0) as file:  # noqa: PTH123
-                size = _header_size(file.read(2048))
+                header = file.read(2048)
+            size = _header_size(header) if upright is False or b"Exif" not in header else None
             if size is not None:  # a fifth of the time of PIL, for each image of a class index
                 check_pixels("image", path, *size)
                 return size
         with _opened("image", path) as image:
-            lying = upright and orientation(image) >= 5
+            lying = _turn(image, path, upright) >= 5
             return (image.width, image.height) if lying else (image.height, image.width)
 
 
@@ -183,8 +187,19 @@ def _named(kind: str, path: Location) -> Iterator[None]:
         raise DataError(f"{kind} {os.fspath(path)} cannot be read: {reason}", "fetch the file again") from error
 
 
-def _pixels(image: Image.Image, path: Location, upright: bool) -> np.ndarray:
-    if upright and orientation(image) != 1:
+def _turn(image: Image.Image, path: Location, upright: bool | None) -> int:
+    """The orientation that is to be undone."""
+    number = 1 if upright is False else orientation(image)
+    if upright is None and number != 1:
+        fault = f"image {os.fspath(path)} is to be turned by its EXIF orientation, and its mask may be turned or not"
+        raise DataError(
+            fault, "save it as it is seen, without the orientation, or say `upright` in a class of your own"
+        )
+    return number
+
+
+def _pixels(image: Image.Image, path: Location, upright: bool | None) -> np.ndarray:
+    if _turn(image, path, upright) != 1:
         image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":  # 16 bits: PIL itself would cut them off at 255
         values = np.asarray(image)

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_trees import palette_mask
+from data_trees import palette_mask, voc_tree
 from densecl.data.dataset import DenseDataset
 from densecl.data.decode import image_size, read_indices, read_photo, read_rgb
+from densecl.data.sets.voc import VOC
 from densecl.errors import DataError, SettingError
 
 
@@ -121,6 +122,19 @@ def test_broken_metadata_does_not_make_an_image_unreadable(tmp_path):
     Image.fromarray(smooth()).save(tmp_path / "a.png", exif=b"Exif\x00\x00no tiff at all")
     np.testing.assert_array_equal(read_rgb(tmp_path / "a.png"), smooth())
     assert image_size(tmp_path / "a.png", upright=True) == (6, 4)
+
+
+@pytest.mark.parametrize("number", [2, 3, 6, 8])
+def test_an_image_that_is_turned_is_refused_where_nobody_knows_whether_its_mask_is(tmp_path, number):
+    folder = voc_tree(tmp_path)
+    turned(folder / "JPEGImages" / "2007_train_1.jpg", number)
+    dataset = VOC(folder, "train")
+    for read in (dataset.image_size, dataset.read_image, dataset.read_labels):
+        read(0)
+        with pytest.raises(DataError, match=r"2007_train_1\.jpg is to be turned by its EXIF orientation.*`upright`"):
+            read(1)
+    turned(folder / "JPEGImages" / "2007_train_1.jpg", 1)
+    assert dataset.image_size(1) == dataset.read_image(1).shape[:2] == (6, 4)
 
 
 # too large ------------------------------------------------------------------------------------------------------------

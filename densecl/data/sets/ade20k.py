@@ -36,7 +36,7 @@ class ADE20K(DenseDataset):
     class_names = tuple(name.strip() for name in _NAMES.replace("\n", " ").split(","))
     has_background = False
     label_of = MappingProxyType({0: VOID, **{c: c for c in range(1, 151)}})
-    upright = False
+    upright = None
     folders = ("ade20k", "ADEChallengeData2016", "ade")
     inside = ("ADEChallengeData2016", "")
     layout = ("images/training", "annotations/training")

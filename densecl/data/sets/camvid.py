@@ -20,7 +20,7 @@ class CamVid(DenseDataset):
     )  # fmt: skip
     has_background = False
     label_of = MappingProxyType({**{c: c + 1 for c in range(11)}, 11: VOID})
-    upright = False
+    upright = None
     splits = ("train", "val", "test", "trainval")
     folders = ("camvid", "CamVid")
     inside = ("CamVid", "")

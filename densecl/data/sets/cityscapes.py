@@ -38,7 +38,7 @@ class Cityscapes(DenseDataset):
     label_of = MappingProxyType(
         {**dict.fromkeys(range(_IDS), VOID), **{c: label for label, c in enumerate(CLASSES, start=1)}}
     )
-    upright = False
+    upright = None
     splits = ("train", "val", "test", "trainval")
     folders = ("cityscapes", "Cityscapes")
     inside = ("", "cityscapes")

@@ -27,7 +27,7 @@ class VOC(DenseDataset):
         "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
         "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
     )  # fmt: skip
-    upright = False
+    upright = None
     splits = ("train", "val", "test", "trainval")
     folders = ("voc2012", "voc", "VOCdevkit", "VOC2012")
     inside = ("VOCdevkit/VOC2012", "VOC2012", "")

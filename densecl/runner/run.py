@@ -30,6 +30,7 @@ from densecl.runner.share import FirstStep, may_share, train_or_load
 from densecl.streams.scenario import Experience
 from densecl.training import distributed
 from densecl.training.distributed import from_main, is_main
+from densecl.training.failures import explained, worded
 from densecl.training.loop import Loop
 
 PARTS = ("weights", "checkpoints", "masks", pictures.FOLDER)  # folders of what a run has trained
@@ -89,8 +90,9 @@ def execute(
     # all that bad input can break comes before the folder is made
     with distributed.first_on_each_host():
         scenario, workers = build_scenario(plan, events.scan("scanning masks"))
-    network = build_network(plan.settings, plan.backbone)
-    loop = build_loop(plan, scenario, network, workers, events)
+    with worded(plan.settings):
+        network = build_network(plan.settings, plan.backbone)
+        loop = build_loop(plan, scenario, network, workers, events)
     steps = len(scenario.experiences)
     check_space(folder, network, steps)
     busy = f"the run folder {folder} is in use by another process. wait for it, or use another --output"
@@ -125,8 +127,6 @@ def execute(
                     checkpoints.prune(experience.step)
                     spent = 0.0
         except BaseException as error:
-            from densecl.training.failures import explained
-
             shown = explained(error, plan.settings) if isinstance(error, Exception) else error
             with contextlib.suppress(DenseCLError):
                 checkpoints.close()

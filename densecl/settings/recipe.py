@@ -26,11 +26,12 @@ from pydantic import (
 from densecl.errors import RecipeError, SettingError, SpecError
 from densecl.settings.faults import first_fault, word_none
 from densecl.settings.grammar import format_call, parse_one
-from densecl.settings.task_recipe import AnyTask, Count, Positive, Size, is_own
+from densecl.settings.task_recipe import AnyTask, Count, Positive, Side, Size, is_own
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Lengths = Count | Annotated[tuple[Count, ...], Field(min_length=1)]
-Triple = tuple[float, float, float]
+Share = Annotated[float, Field(ge=0, le=1)]
+Spread = Annotated[float, Field(gt=0, le=1)]
 Overlay = dict[str, Any]
 
 LENGTHS = ("epochs", "iterations")
@@ -50,8 +51,8 @@ class DataSettings(Settings):
     root: Path | None = None  # not hashed: where the data lies must not change the numbers
     validation: Fraction = 0.0  # share of the training images held out and evaluated instead of the test stream
     validation_seed: int = 0  # which images; not the run's seed, so that all seeds are scored on the same
-    mean: Triple = (0.485, 0.456, 0.406)  # of RGB in 0..1
-    std: Triple = (0.229, 0.224, 0.225)
+    mean: tuple[Share, Share, Share] = (0.485, 0.456, 0.406)  # of RGB in 0..1
+    std: tuple[Spread, Spread, Spread] = (0.229, 0.224, 0.225)
 
 
 class StreamSettings(Settings):
@@ -157,7 +158,7 @@ def _at(length: int | tuple[int, ...], step: int) -> int:
 class EvaluationSettings(Settings):
     """Scoring of the test stream."""
 
-    size: Count | Literal["full"] = 512  # shorter side to `size`, then centre crop; full: the whole image as it is
+    size: Side | Literal["full"] = 512  # shorter side to `size`, then centre crop; full: the whole image as it is
     batch: Count = 16
     # between steps of a class-incremental stream: all test images, or those that show a class learnt so far (MiB, PLOP)
     images: Literal["all", "seen"] = "all"

@@ -25,7 +25,8 @@ from densecl.settings.grammar import parse_one
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
-Size = Count | tuple[Count, Count]
+Side = Annotated[int, Field(ge=2)]  # pixels; torch cannot resize an image to a single one
+Size = Side | tuple[Side, Side]
 
 FILES = (Path(__file__).parents[1] / "tasks").glob("*.py")
 KINDS = tuple(sorted(path.stem for path in FILES if path.stem not in ("__init__", "base")))
@@ -42,7 +43,7 @@ class TaskSettings(BaseModel):
     data: str  # data set
     split: Literal["train", "trainval"] = "train"
     crop: Size | Literal["full"] | None = None
-    size: Count | Literal["full"] | None = None  # of evaluated images
+    size: Side | Literal["full"] | None = None  # of evaluated images
 
     @property
     def values(self) -> dict[str, Any]:

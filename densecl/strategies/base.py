@@ -22,9 +22,10 @@ A step calls the hooks in this order; `densecl.training.loop` shows it:
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -38,6 +39,8 @@ from densecl.streams.stream import Step
 from densecl.training.batch import Batch
 from densecl.training.loop import Loop
 from densecl.training.schedule import make_optimizer
+
+Weight = Annotated[float, Field(ge=0)]  # of a loss term
 
 
 class _OfLoop:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from densecl.models.network import Output
 from densecl.seeding import generator
-from densecl.strategies.base import Plugin, Strategy
+from densecl.strategies.base import Plugin, Strategy, Weight
 from densecl.streams.scenario import Experience
 from densecl.training.batch import Batch, unkeyed
 
@@ -30,7 +30,7 @@ class EWC(Plugin):
 
     streams = frozenset({"classes", "tasks"})
     first_step = "shared"
-    weight: float = 500.0  # lambda of eq. 3; the exact form needs a thousand times as much
+    weight: Weight = 500.0  # lambda of eq. 3; the exact form needs a thousand times as much
     images: Annotated[int, Field(ge=1)] = 200  # that estimate the importance, at most, in each step
     form: Literal["published", "exact"] = "published"
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from densecl.losses import distillation, feature_distillation
 from densecl.models.network import Output
-from densecl.strategies.base import Strategy
+from densecl.strategies.base import Strategy, Weight
 from densecl.training.batch import Batch
 
 
@@ -14,8 +14,8 @@ class ILT(Strategy):
     """Distillation of outputs and of features (Michieli and Zanuttigh, ICCV Workshops 2019)."""
 
     first_step = "shared"
-    weight: float = 100.0  # of the output distillation
-    features: float = 100.0  # of the mean squared error between the features
+    weight: Weight = 100.0  # of the output distillation
+    features: Weight = 100.0  # of the mean squared error between the features
     place: Literal["encoder", "decoder"] = "encoder"  # whose last map they are; Di Salvo et al. took BiSeNet's fusion
 
     def regulariser(self, output: Output, batch: Batch, teacher_output: Output) -> Tensor:

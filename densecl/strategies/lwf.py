@@ -1,11 +1,14 @@
 """Learning without Forgetting, for segmentation."""
 
+from typing import Annotated
+
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from densecl.losses import distillation
 from densecl.models.network import Output
-from densecl.strategies.base import Strategy
+from densecl.strategies.base import Strategy, Weight
 from densecl.tasks import KINDS
 from densecl.training.batch import Batch
 
@@ -20,8 +23,8 @@ class LwF(Strategy):
     kinds = frozenset(KINDS)
     streams = frozenset({"classes", "tasks"})
     first_step = "shared"
-    weight: float = 100.0  # of the distillation, which averages over classes and pixels
-    temperature: float = 1.0
+    weight: Weight = 100.0  # of the distillation, which averages over classes and pixels
+    temperature: Annotated[float, Field(gt=0)] = 1.0
 
     def regulariser(self, output: Output, batch: Batch, teacher_output: Output) -> Tensor:
         """Cross-entropy between the teacher's and the network's distribution over the old outputs; or by task."""

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from densecl.losses import unbiased_cross_entropy, unbiased_distillation
 from densecl.models.network import Output
-from densecl.strategies.base import Strategy
+from densecl.strategies.base import Strategy, Weight
 from densecl.streams.scenario import Experience
 from densecl.training.batch import Batch
 
@@ -13,7 +13,7 @@ class MiB(Strategy):
     """Unbiased cross-entropy and distillation (Cermelli et al., CVPR 2020, eq. 5-10)."""
 
     first_step = "shared"
-    distillation: float = 10.0  # weight of eq. 8
+    distillation: Weight = 10.0  # weight of eq. 8
 
     def before_step(self, experience: Experience) -> None:
         """Start new outputs as shares of the background's (eq. 10), on the main and the auxiliary heads."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from densecl.losses import cross_entropy, fold_new, local_pod
 from densecl.losses.reduction import widen
 from densecl.models.network import Output
-from densecl.strategies.base import Strategy
+from densecl.strategies.base import Strategy, Weight
 from densecl.streams.scenario import Experience
 from densecl.training import distributed
 from densecl.training.batch import Batch
@@ -23,8 +23,8 @@ class PLOP(Strategy):
 
     first_step = "shared"
     maps = frozenset({"raw"})
-    pod: float = 0.01  # weight of each encoder stage before its last activation, and of the decoder's map
-    pod_logits: float = 0.0005  # of the logits before they grow; 1e-5 on ADE20K
+    pod: Weight = 0.01  # weight of each encoder stage before its last activation, and of the decoder's map
+    pod_logits: Weight = 0.0005  # of the logits before they grow; 1e-5 on ADE20K
     form: Form = "exact"  # of uncertainty and median; see `uncertainty` and `medians`
 
     def configure(self) -> None:

@@ -1,28 +1,78 @@
-"""Errors of torch that end a run, in words that say what to do."""
+"""Errors of torch and timm that end a run, in words that say what to do."""
 
-from densecl.errors import DenseCLError, RunError
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from densecl.errors import DenseCLError, RunError, SettingError
+from densecl.settings.grammar import Call, format_call
 from densecl.settings.recipe import RunSettings
 
+MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # of CUDA, Linux and Windows
 
-def explained(error: Exception, settings: RunSettings) -> Exception:
-    """A clearer error for an exception in a worker, lack of memory or a dead worker; any other one is returned."""
+
+@contextmanager
+def worded(settings: RunSettings) -> Iterator[None]:
+    """Raise what the body raises as `explained` words it, when the network is made."""
+    try:
+        yield
+    except Exception as error:
+        shown = explained(error, settings, making=True)
+        if shown is error:
+            raise
+        raise shown from error
+
+
+def explained(error: Exception, settings: RunSettings, making: bool = False) -> Exception:
+    """A clearer error for an exception in a worker, lack of memory, a dead worker or an encoder that refuses images.
+
+    Any other one is returned. `making`: the network was being made, nothing is trained yet.
+    """
     text = str(error)
     if isinstance(error, DenseCLError) and "Original Traceback" in text:  # a worker's error comes with its traceback
         last = text.strip().splitlines()[-1]
         return type(error)(last.partition(": ")[2] or last) if type(error).__init__ is DenseCLError.__init__ else error
-    if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text:
-        training = settings.training
-        smaller = f" or training.crop={int(0.75 * training.crop)}" if isinstance(training.crop, int) else ""
+    if isinstance(error, DenseCLError):
+        return error
+    backbone = format_call(Call(settings.backbone, settings.backbone_values))
+    if isinstance(error, MemoryError) or any(words in text.lower() for words in MEMORY):
+        if making:
+            return RunError(f"there is no memory for the network {backbone}", "use a smaller one")
         return RunError(
-            f"out of memory with batch {training.batch}, accumulation {training.accumulation}, crop {training.crop}, "
-            f"evaluation.batch {settings.evaluation.batch}",
-            f"in training try training.accumulation={2 * training.accumulation}, which keeps the batch, "
-            f"training.batch={max(2, training.batch // 2)}{smaller}; in evaluation evaluation.batch="
-            f"{max(1, settings.evaluation.batch // 2)}; the last finished epoch is kept",
+            f"out of memory with batch {settings.training.batch}, accumulation {settings.training.accumulation}, crop "
+            f"{settings.training.crop}, evaluation.batch {settings.evaluation.batch}",
+            f"{'; '.join(_smaller(settings))}; the last finished epoch is kept",
         )
     if isinstance(error, RuntimeError) and "DataLoader worker" in text:
         return RunError(
             f"a process that loads data died: {text.splitlines()[0]}",
             "the same command goes on from the last finished epoch; with --workers 0 there is none to die",
         )
+    places = [Path(frame.filename).parts for frame in traceback.extract_tb(error.__traceback__)]
+    if not making and any("timm" in parts for parts in places):
+        reason = (text.strip().splitlines() or [type(error).__name__])[0]
+        return SettingError(
+            f"the encoder of {backbone} refuses images of training.crop={settings.training.crop}, "
+            f"evaluation.size={settings.evaluation.size}: {reason}",
+            "give sizes that it takes, or a convolutional encoder such as resnet50",
+        )
     return error
+
+
+def _smaller(settings: RunSettings) -> Iterator[str]:
+    """What needs less memory in training, and in evaluation."""
+    training, evaluated = settings.training, settings.evaluation.batch
+    batch, parts = training.batch, training.accumulation
+    less = []
+    if 2 * parts <= batch // 2:  # a part holds two images at least
+        less.append(f"training.accumulation={2 * parts}, which keeps the batch")
+    if batch > 2:
+        less.append(f"training.batch={max(2, batch // 2)}")
+    if isinstance(training.crop, int) and training.crop > 2:
+        less.append(f"training.crop={max(2, int(0.75 * training.crop))}")
+    if training.precision == "fp32":
+        less.append("--precision bf16")
+    yield f"in training try {' or '.join(less)}" if less else "use a smaller backbone"
+    if evaluated > 1:
+        yield f"in evaluation evaluation.batch={evaluated // 2}"

@@ -6,7 +6,7 @@ table. An absent key means that the source does not say.
 
 import re
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -94,7 +94,8 @@ class Reported(_Model):
 
     def sure(self, name: str) -> Certainty:
         """The certainty of one value."""
-        return {str(part): certainty for part, certainty in self.certainty_of.items()}.get(name, self.certainty)
+        of_parts: Mapping[Any, Certainty] = self.certainty_of
+        return of_parts.get(name, self.certainty)
 
     @model_validator(mode="after")
     def _consistent(self) -> "Reported":

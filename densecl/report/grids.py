@@ -10,7 +10,8 @@ from densecl.report.gather import Benchmark, Member, rank_order
 from densecl.tables.columns import Cell, Column
 from densecl.tables.forms.cells import FEWER, FEWER_SEEDS
 from densecl.tables.groupings import grouping
-from densecl.tables.table import Row, Table, rows
+from densecl.tables.measure import BothMeans, View
+from densecl.tables.table import Row, Table, table_of
 from densecl.terminal import humanise
 
 MARKS = {
@@ -56,7 +57,10 @@ class Grid(NamedTuple):
 
 def in_view(benchmark: Benchmark, group: str | None = None, per_step: bool = False) -> tuple[Table, list[Row]]:
     """The benchmark's table in another view, and its rows in the order of the members."""
-    (table,) = rows(benchmark.records, per_step, group=group)
+    if group is None and not per_step:
+        return benchmark.table, [member.row for member in benchmark.members]
+    view = View(BothMeans() if group is None else grouping(group), per_step=per_step)
+    table = table_of(benchmark.scored, benchmark.records, view)
     of_run = {id(row.runs[0]): row for row in table.rows}
     return table, [of_run[id(member.row.runs[0])] for member in benchmark.members]
 

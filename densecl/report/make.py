@@ -10,14 +10,21 @@ from densecl.files import write_text
 if TYPE_CHECKING:
     from densecl.finished.inspect_masks import MaskFigures
     from densecl.records.published import Reported
+    from densecl.report.album import Fault
 
 
 def report(
-    folder: str | Path, output: str | Path = "report.html", *, reported: "Sequence[Reported] | None" = None
+    folder: str | Path,
+    output: str | Path = "report.html",
+    *,
+    reported: "Sequence[Reported] | None" = None,
+    benchmark: Sequence[str] = (),
+    rows: int | None = None,
 ) -> list[str]:
     """Write the report of all runs in and below `folder`; return what could not be shown, which the page says too.
 
-    `reported` are numbers of papers to compare with, by default those of the catalogue.
+    `reported` are numbers of papers to compare with, by default those of the catalogue. `benchmark` shows these alone.
+    `rows` of each benchmark have figures and details; without it as many as make a page in seconds.
 
     Raises:
         RecordError: there is no such folder, or no record in it that can be read.
@@ -33,23 +40,28 @@ def report(
     from densecl.tables.compare import read_runs
 
     notes: list[str] = []
-    runs = read_runs(folder, notes.append)
-    masks: dict[Path, MaskFigures] = {}
-    for path, record in runs:
-        if record.tasks and any((path.parent / "masks").glob("*.safetensors")):
-            from densecl.finished.inspect_masks import mask_figures
-
-            try:
-                masks[path] = mask_figures(path.parent)
-            except DenseCLError as error:
-                notes.append(str(error))
+    runs = read_runs(folder, notes.append, benchmark)
     text, left_out = render(
         runs,
         notes,
         source=folder.name or str(folder),
         reported=read_all(published_files()) if reported is None else reported,
         bank_folder=cache_folder() / "banks",
-        figures=masks,
+        masks_of=_masks_of,
+        most=rows,
     )
     write_text(output, text)
     return left_out
+
+
+def _masks_of(path: Path, fault: "Fault") -> "MaskFigures | None":
+    """Figures of the masks of a record's run, if it has some that can be read."""
+    if not any((path.parent / "masks").glob("*.safetensors")):
+        return None
+    from densecl.finished.inspect_masks import mask_figures
+
+    try:
+        return mask_figures(path.parent)
+    except DenseCLError as error:
+        fault(str(error))
+        return None

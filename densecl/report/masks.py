@@ -1,9 +1,10 @@
 """The masks of runs as grids: share of weights set to zero, and agreement of every two tasks' masks."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from densecl.report.album import Fault
 from densecl.report.gather import Benchmark, Member
 from densecl.report.grids import Datum, Grid, Head, Line, percent
 
@@ -11,11 +12,14 @@ if TYPE_CHECKING:  # it takes torch, which a page without masks does not need
     from densecl.finished.inspect_masks import MaskFigures
 
 
-def masks(benchmark: Benchmark, figures: "Mapping[Path, MaskFigures]") -> list[dict[str, Any]]:
+MasksOf = Callable[[Path, Fault], "MaskFigures | None"]  # of the run of a record, if it has masks
+
+
+def masks(benchmark: Benchmark, masks_of: MasksOf, fault: Fault) -> list[dict[str, Any]]:
     """The grids of one run of each row that has masks."""
     result = []
-    for member in benchmark.members:
-        of_run = next((figures[run.path] for run in member.runs if run.path in figures), None)
+    for member in benchmark.members if benchmark.is_sequence else ():
+        of_run = next(filter(None, (masks_of(run.path, fault) for run in member.runs)), None)
         if of_run is not None:
             result.append(
                 {"member": member, "shares": _shares(member, of_run), "agreement": _agreement(member, of_run)}

@@ -1,8 +1,8 @@
 """The page: all sections of all benchmarks, filled into one HTML file that needs nothing else."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -14,13 +14,19 @@ from densecl.report import galleries, grids, sections, strips
 from densecl.report.album import Album, Fault
 from densecl.report.comparison import compare
 from densecl.report.gather import Benchmark, benchmarks
-from densecl.report.masks import masks
+from densecl.report.masks import MasksOf, masks
 from densecl.report.origins import provenance
 from densecl.report.style import COLOURS, DRAWN, GAIN, GREY, LOSS
 from densecl.tables.groupings import groupings
 
-if TYPE_CHECKING:
-    from densecl.finished.inspect_masks import MaskFigures
+# what makes a page in seconds, however many runs there are
+ROWS = 28  # of a benchmark that have figures and details: no two of them look alike
+ALL_ROWS = 72  # of all benchmarks together
+BENCHMARKS = 8  # with figures and details, those with the most runs; all others have their ranking
+DETAILS = (
+    "groupings", "steps", "step_table", "heat_maps", "scale", "leaks", "leak_table", "costs", "matrices", "strips",
+    "bank_table", "galleries", "masks", "provenance",
+)  # fmt: skip
 
 
 def render(
@@ -30,16 +36,22 @@ def render(
     source: str,
     reported: Sequence[Reported] = (),
     bank_folder: Path | None = None,
-    figures: "Mapping[Path, MaskFigures] | None" = None,
+    masks_of: MasksOf | None = None,
+    most: int | None = None,
 ) -> tuple[str, list[str]]:
     """The page of all records as HTML, and what could not be shown, which the page says too.
 
     Pictures are looked for beside the `files`, synthetic images in the `bank_folder`. `faults` say what was left out,
-    `source` is the folder as the title names it, and `figures` are those of masks, by the path of the run's record.
+    `source` is the folder as the title names it. `most` rows of each benchmark have figures and details; without it as
+    many as make a page in seconds.
     """
     album, notes = Album(), list(faults)
     shown = benchmarks(files)
-    parts = [_section(benchmark, album, notes.append, bank_folder, figures or {}) for benchmark in shown]
+    best = detailed(shown, most)
+    parts = [
+        _section(benchmark, detail, album, notes.append, bank_folder, masks_of)
+        for benchmark, detail in zip(shown, best, strict=True)
+    ]
     if album.left_out:
         notes.append(f"{album.left_out} pictures left out, since the page would be too large with them")
     loader = FileSystemLoader(Path(__file__).parent)
@@ -51,7 +63,9 @@ def render(
         sections=parts,
         runs=sum(len(benchmark.records) for benchmark in shown),
         rows=sum(len(benchmark.members) for benchmark in shown),
-        comparison=compare(shown, reported),
+        comparison=compare(
+            [detail or benchmark.best(1) for benchmark, detail in zip(shown, best, strict=True)], reported
+        ),
         notes=notes,
         album=album.kept.values(),
         colours=COLOURS[:-1],
@@ -64,36 +78,53 @@ def render(
     return text, notes
 
 
+def detailed(shown: Sequence[Benchmark], most: int | None = None) -> list[Benchmark | None]:
+    """Each benchmark with the rows that have figures and details; None for one that has its ranking alone."""
+    if most is not None:
+        return [benchmark.best(most) for benchmark in shown]
+    counts = sorted((len(benchmark.members) for benchmark in shown), reverse=True)[:BENCHMARKS]
+    fits = (count for count in range(ROWS, 0, -1) if sum(min(count, rows) for rows in counts) <= ALL_ROWS)
+    count = next(fits, 1)
+    chosen = {benchmark.slug for benchmark in sorted(shown, key=lambda each: -len(each.records))[:BENCHMARKS]}
+    return [benchmark.best(count) if benchmark.slug in chosen else None for benchmark in shown]
+
+
 def _section(
     benchmark: Benchmark,
+    detail: Benchmark | None,
     album: Album,
     fault: Fault,
     bank_folder: Path | None,
-    figures: "Mapping[Path, MaskFigures]",
+    masks_of: MasksOf | None,
 ) -> dict[str, Any]:
     """The parts of a benchmark's section by their names in the template; an empty part is left out."""
-    heat_maps, scale = sections.heat_maps(benchmark)
-    leaks, leak_table = sections.leaks(benchmark)
-    steps = sections.over_steps(benchmark)
-    columns = () if benchmark.is_sequence else groupings()
-    return {
+    section = {
         "benchmark": benchmark,
+        "detail": detail,
         "facts": _facts(benchmark),
         "ranking": grids.ranking(benchmark),
-        "groupings": [(of.name, of.summary, grids.ranking(benchmark, of.name)) for of in columns],
+    }
+    if detail is None:
+        return section | dict.fromkeys(DETAILS)
+    heat_maps, scale = sections.heat_maps(detail)
+    leaks, leak_table = sections.leaks(detail)
+    steps = sections.over_steps(detail)
+    columns = () if benchmark.is_sequence else groupings()
+    return section | {
+        "groupings": [(of.name, of.summary, grids.ranking(detail, of.name)) for of in columns],
         "steps": steps,
-        "step_table": grids.after_steps(benchmark) if steps else None,
+        "step_table": grids.after_steps(detail) if steps else None,
         "heat_maps": heat_maps,
         "scale": scale,
         "leaks": leaks,
         "leak_table": leak_table,
-        "costs": sections.costs(benchmark),
-        "matrices": sections.matrices(benchmark),
-        "strips": strips.strips(benchmark, album, fault),
-        "bank_table": galleries.figures(benchmark),
-        "galleries": galleries.galleries(benchmark, bank_folder, album, fault),
-        "masks": masks(benchmark, figures),
-        "provenance": [provenance(member) for member in benchmark.members],
+        "costs": sections.costs(detail),
+        "matrices": sections.matrices(detail),
+        "strips": strips.strips(detail, album, fault),
+        "bank_table": galleries.figures(detail),
+        "galleries": galleries.galleries(detail, bank_folder, album, fault),
+        "masks": masks(detail, masks_of, fault) if masks_of else [],
+        "provenance": [provenance(member) for member in detail.members],
     }
 
 

@@ -58,13 +58,9 @@ def table(
     if against and per_step:
         raise SettingError("--against compares after the last step", "leave out --per-step")
     tell = complain or warnings.warn
-    files = read_runs(Path(folder), lambda fault: tell(f"left out: {fault}"))
+    files = read_runs(Path(folder), lambda fault: tell(f"left out: {fault}"), benchmark)
     folders = {id(record): str(path.parent) for path, record in files}
-    known = sorted({record.benchmark for _, record in files})
-    for name in benchmark:
-        if name not in known:
-            raise UnknownNameError("benchmark", name, known, f"nothing of it was run in {folder}")
-    records = chosen([record for _, record in files if not benchmark or record.benchmark in benchmark], filter)
+    records = chosen([record for _, record in files], filter)
     if layout == "paper":
         records = [record for record in records if record.tasks]
         if not records or per_step:
@@ -85,11 +81,12 @@ def table(
     return choose_columns(tables, columns) if columns else tables
 
 
-def read_runs(folder: Path, complain: Callable[[str], None]) -> list[Found]:
-    """All records in and below `folder`; `complain` is told of each that cannot be read.
+def read_runs(folder: Path, complain: Callable[[str], None], benchmark: Sequence[str] = ()) -> list[Found]:
+    """The records in and below `folder`, of some benchmarks or all; `complain` is told of each that cannot be read.
 
     Raises:
         RecordError: there is no such folder, or no record in it that can be read.
+        UnknownNameError: nothing of a benchmark was run.
     """
     if not folder.exists():
         raise RecordError(f"the folder {folder} does not exist", RUNS)
@@ -100,4 +97,8 @@ def read_runs(folder: Path, complain: Callable[[str], None]) -> list[Found]:
         what = f"none of its records can be read ({faults[0]})" if faults else f"it holds no {FILE_NAME}"
         apart = ", ".join(sorted(str(mark.parent) for mark in folder.rglob(APART)))
         raise RecordError(f"nothing to show in {folder}: {what}", RUNS + (f", or name {apart}" if apart else ""))
-    return files
+    known = sorted({run.record.benchmark for run in files})
+    for name in benchmark:
+        if name not in known:
+            raise UnknownNameError("benchmark", name, known, f"nothing of it was run in {folder}")
+    return [run for run in files if not benchmark or run.record.benchmark in benchmark]

@@ -87,10 +87,11 @@ def rows(
         unseen_under(labels)  # refuses unknown ones
     view = View(BothMeans() if group is None else grouping(group), labels, per_step, paper)
     keys = averaged_keys(records, over)
-    return [_table(scored, members, view, keys) for scored, members in by_benchmark(records).items()]
+    return [table_of(scored, members, view, keys) for scored, members in by_benchmark(records).items()]
 
 
-def _table(scored: Scored, records: Sequence[Record], view: View, over: Sequence[str]) -> Table:
+def table_of(scored: Scored, records: Sequence[Record], view: View, over: Sequence[str] = ()) -> Table:
+    """The table of records that share what `scored` says."""
     groups, layout = configurations(records, over), scored.layout
     measured = measures(layout, records, view)
     lines = [_row(runs, note, measured, scored, view) for runs, note in zip(groups, notes(groups), strict=True)]

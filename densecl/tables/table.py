@@ -8,7 +8,6 @@ from typing import Any
 from densecl.metrics.iou import unseen_under
 from densecl.records.layout import UPPER_BOUND, Layout, Scored, by_benchmark, clean, main_name
 from densecl.records.record import Record
-from densecl.tables import provenance
 from densecl.tables.columns import Cell, Column, marked
 from densecl.tables.group import Configuration, Unit, averaged_keys, configurations, notes
 from densecl.tables.groupings import grouping
@@ -95,7 +94,11 @@ def table_of(scored: Scored, records: Sequence[Record], view: View, over: Sequen
     groups, layout = configurations(records, over), scored.layout
     measured = measures(layout, records, view)
     lines = [_row(runs, note, measured, scored, view) for runs, note in zip(groups, notes(groups), strict=True)]
-    remarks = [*_remarks(scored, groups, view), *provenance.remarks(groups, [row.name for row in lines], over)]
+    remarks = _remarks(scored, groups, view)
+    if any(len(runs.runs) + len(runs.copies) > 1 for runs in groups):
+        from densecl.tables import provenance  # a table of single runs needs none
+
+        remarks += provenance.remarks(groups, [row.name for row in lines], over)
     if over:
         values = [{unit[1 + index] for runs in groups for unit in runs.units} for index in range(len(over))]
         listed = ", ".join(f"{key} ({len(of_key)} values)" for key, of_key in zip(over, values, strict=True))

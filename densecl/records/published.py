@@ -6,7 +6,7 @@ table. An absent key means that the source does not say.
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -94,8 +94,10 @@ class Reported(_Model):
 
     def sure(self, name: str) -> Certainty:
         """The certainty of one value."""
-        of_parts: Mapping[Any, Certainty] = self.certainty_of
-        return of_parts.get(name, self.certainty)
+        for part, certainty in self.certainty_of.items():
+            if part == name:
+                return certainty
+        return self.certainty
 
     @model_validator(mode="after")
     def _consistent(self) -> "Reported":

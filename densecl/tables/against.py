@@ -97,12 +97,12 @@ def _by_source(rows: Iterable[Reported]) -> list[list[Reported]]:
 
 
 def _nearest(pairs: Sequence[Compared], family: str) -> list[Compared]:
-    """All pairs on a run's own data; of each paper's pairs on other data the nearest, which says enough."""
+    """All pairs on a run's own data; on other data the nearest, which says enough, of sequences of each paper."""
     nearest: dict[str, Compared] = {}
     for pair in pairs:
         if canonical(pair.theirs.benchmark)[0] != family:
-            known = nearest.setdefault(pair.theirs.name, pair)
-            nearest[pair.theirs.name] = min(known, pair, key=lambda each: each.distance)
+            paper = pair.theirs.name if pair.theirs.measures else ""
+            nearest[paper] = min(nearest.get(paper, pair), pair, key=lambda each: each.distance)
     return [pair for pair in pairs if canonical(pair.theirs.benchmark)[0] == family] + list(nearest.values())
 
 

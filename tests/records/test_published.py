@@ -139,6 +139,13 @@ def test_footnotes_join_rows_and_say_apart_what_holds_for_some():
     assert note.endswith("; lwf batch=8: batch 8 (there 24)")
 
 
+def test_on_other_data_the_nearest_row_says_enough():
+    papers = [reported(), reported(name="PLOP", backbone="unet"), reported(name="RCIL", settings={})]
+    table = compare([run(benchmark="shapes15-5")], papers, "fg-only")
+    (note,) = [note for note in table.notes if note.startswith("not compared")]
+    assert note == "not compared: MiB, Table 1 (mib 75.5/49.4/69.0): data shapes (there voc)"
+
+
 def test_a_method_that_nobody_reported_is_said():
     table = compare([run(strategy="mib+replay")], [reported()], "fg-only")
     assert "nothing published is known for mib+replay" in table.notes

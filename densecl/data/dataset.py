@@ -12,7 +12,7 @@ import numpy as np
 
 from densecl.data import places
 from densecl.data.decode import image_size, present, read_indices, read_rgb
-from densecl.errors import DataError, UnknownNameError
+from densecl.errors import DataError, SettingError, UnknownNameError
 from densecl.settings.catalogue import source_hash
 
 if TYPE_CHECKING:
@@ -99,7 +99,11 @@ class DenseDataset:
 
             vars(self).update(resolve(type(self), DenseDataset, settings, self.name))
         self.settings = settings
-        files = [(str(i), os.fspath(image), mask and os.fspath(mask)) for i, image, mask in self.files(split)]
+        listed = list(self.files(split))
+        if wrong := [entry for entry in listed if not isinstance(entry, tuple | list) or len(entry) != 3]:
+            fault = f"{type(self).__name__}.files gives {str(wrong[0])[:60]!r}"
+            raise SettingError(fault, "give (id, image, mask) of each image, None as mask where there is none")
+        files = [(str(i), os.fspath(image), mask and os.fspath(mask)) for i, image, mask in listed]
         if not files:
             raise DataError(f"no {split} images in {self.root} ({self.source})", self.hint())
         self.ids, self.image_files, masks = zip(*files, strict=True)
@@ -118,7 +122,8 @@ class DenseDataset:
 
     def files(self, split: str) -> Iterable[tuple[str, File, File | None]]:
         """Give (id, image, mask) of each image of a split in a fixed order; the mask is None where there are none."""
-        raise NotImplementedError(f"{type(self).__name__} has no method files(split)")
+        advice = "write one that gives (id, image, mask) of each image of a split"
+        raise SettingError(f"{type(self).__name__} has no method files(split)", advice)
 
     def domains(self) -> dict[str, np.ndarray]:
         """Sorted indices of the images of each domain, in the order of arrival; empty where there are no domains."""

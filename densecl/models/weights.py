@@ -110,6 +110,6 @@ def _no_weights(head: bytes) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's text, without a full stop."""
+    """The first line of an error's text, without a full stop; in words where it has none."""
     text = str(error).strip().splitlines()
-    return (text[0] if text else type(error).__name__).rstrip(".")
+    return (text[0] if text else "no reason is given").rstrip(".")

@@ -12,7 +12,7 @@ from data_trees import noise_image, palette_mask
 from densecl.data import canonical, data_set, entries, names, open_dataset
 from densecl.data.class_index import class_index
 from densecl.data.verify import verify
-from densecl.errors import DataError, DenseCLError, RecipeError, UnknownNameError
+from densecl.errors import DataError, DenseCLError, RecipeError, SettingError, UnknownNameError
 from densecl.runner.plan import make_plan
 
 FIELDS = '''
@@ -231,3 +231,16 @@ def test_a_plan_that_the_user_did_not_type_opens_no_code(tmp_path, fields):
     plan = make_plan("fields2-1", "finetune", catalogue=catalogue(tmp_path / "catalogue"), data=fields, device="cpu")
     with pytest.raises(DataError, match="was not named by you"):
         _ = replace(plan, trusted=False).readers
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("    def files(", "    def others("), "Fields has no method files"),
+        (("yield image.stem, image, image.with_suffix", "yield image.stem, image  # "), r"give .id, image, mask"),
+        (("yield image.stem, image, image.with_suffix", "yield image.stem  # "), r"Fields\.files gives 'train0'"),
+    ],
+)  # fmt: skip
+def test_a_class_whose_files_are_not_as_they_must_be_is_refused_in_words(tmp_path, fields, change, words):
+    with pytest.raises(SettingError, match=words):
+        open_dataset(write_class(tmp_path, change), "train", fields)

@@ -351,3 +351,34 @@ def test_the_records_of_this_project_are_consistent():
     paths = sorted((Path(__file__).parents[2] / "results").rglob("result.json"))
     assert len(paths) > 100
     assert not any(read_record(path).edited for path in paths)
+
+
+def places(tree, path=()):
+    """The paths of all values in a record, of matrices none."""
+    pairs = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    for key, value in pairs:
+        if key != "confusion":
+            yield (*path, key)
+            yield from places(value, (*path, key))
+
+
+def test_values_of_other_types_are_refused_or_can_be_looked_into(run_copy):
+    path, rng = run_copy / "result.json", random.Random(0)
+    good = path.read_text()
+    others = [None, -1, 2**70, 1.5, "", "a:b", [], {}, [1], {"a": 1}, True, [[1]], {"x": {"y": []}}, "\ud800"]
+    accepted, refusals = 0, []
+    for _ in range(200):
+        content = json.loads(good)
+        *parents, key = rng.choice(list(places(content)))
+        node = content
+        for parent in parents:
+            node = node[parent]
+        node[key] = rng.choice(others)
+        path.write_text(json.dumps(content))
+        try:
+            assert describe_run(run_copy)
+            accepted += 1
+        except RecordError as error:
+            refusals.append(str(error))
+    assert 20 < accepted < 180
+    assert all(str(path) in line and "\n" not in line for line in refusals)

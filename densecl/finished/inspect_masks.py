@@ -12,7 +12,7 @@ from densecl.finished.trusted import read_run
 from densecl.masking.analysis import all_ones, similarity, zeroed, zeroed_in_all
 from densecl.masking.store import load_masks
 from densecl.records.record import Record
-from densecl.runner.checkpoint import weights_path
+from densecl.runner.checkpoint import AGAIN, weights_path
 from densecl.tensors import check_bound
 
 OWNERS = "owners"
@@ -92,7 +92,7 @@ def _shapes(folder: Path, record: Record) -> dict[str, tuple[int, ...]]:
     step = len(record.steps) - 1
     path = weights_path(folder, step)
     if not path.is_file():
-        raise RunError(f"there are no weights at {path}", "the run did not finish a step; run it again")
+        raise RunError(f"there are no weights at {path}", AGAIN)
     with safe_open(path, framework="pt") as file:
         bound = {"kind": "weights", "run": record.hash, "step": str(step)}
         check_bound(path, file.metadata() or {}, bound)

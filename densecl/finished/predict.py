@@ -22,7 +22,7 @@ from densecl.finished.overlay import overlay, percent, shares
 from densecl.models.network import Output
 from densecl.records.record import Record
 from densecl.runner.build import recorded_stream, restored
-from densecl.runner.checkpoint import weights_path
+from densecl.runner.checkpoint import AGAIN, weights_path
 from densecl.runner.evaluation import see
 from densecl.runner.pictures import save_image, save_labels
 from densecl.runner.plan import Plan
@@ -253,7 +253,7 @@ def _check_weights(folder: Path, record: Record, step: int) -> None:
     """Refuse a step whose weights are gone, naming those that are there."""
     available = [str(k) for k in range(len(record.steps)) if weights_path(folder, k).is_file()]
     if str(step) not in available:
-        advice = f"it has those of step {', '.join(available)}: --step {available[-1]}" if available else "run it again"
+        advice = f"it has those of step {', '.join(available)}: --step {available[-1]}" if available else AGAIN
         raise RunError(f"{folder} has no weights of step {step}", advice)
 
 

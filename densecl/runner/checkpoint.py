@@ -26,6 +26,7 @@ from densecl.training.loop import Loop
 
 MAGIC = b"densecl checkpoint 1\n"
 NAME = re.compile(r"step(\d+)-epoch(\d+)\.ckpt$")
+AGAIN = "run it again; where it is finished, with --fresh"  # what to do about weights that are gone
 KEPT = 2  # epochs: when the last file is torn, the one before is used
 
 
@@ -45,8 +46,7 @@ def read_weights(folder: Path, step: int, run: str) -> dict[str, Tensor]:
     """Read the weights after a step of the run with this hash; missing, damaged and other ones are a RunError."""
     path = weights_path(folder, step)
     if not path.is_file():
-        advice = "run it again; where it is finished, with --fresh"
-        raise RunError(f"there are no weights of step {step} at {path}", advice)
+        raise RunError(f"there are no weights of step {step} at {path}", AGAIN)
     return read_tensors(path, kind="weights", run=run, step=str(step))[0]
 
 

@@ -51,9 +51,10 @@ def explained(error: Exception, settings: RunSettings, making: bool = False) -> 
         )
     places = [Path(frame.filename).parts for frame in traceback.extract_tb(error.__traceback__)]
     if not making and any("timm" in parts for parts in places):
-        reason = (text.strip().splitlines() or [type(error).__name__])[0]
+        reason = (text.strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        encoder = settings.backbone_values.get("encoder", settings.backbone)
         return SettingError(
-            f"the encoder of {backbone} refuses images of training.crop={settings.training.crop}, "
+            f"the encoder {encoder} refuses images of training.crop={settings.training.crop}, "
             f"evaluation.size={settings.evaluation.size}: {reason}",
             "give sizes that it takes, or a convolutional encoder such as resnet50",
         )

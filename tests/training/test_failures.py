@@ -27,7 +27,7 @@ def test_an_encoder_that_refuses_the_size_of_the_images_is_named_with_the_settin
     error = caught(lambda: PatchEmbed(img_size=32, patch_size=4)(torch.zeros(1, 3, 48, 48)))
     shown = explained(error, SETTINGS)
     assert isinstance(shown, SettingError)
-    assert "bisenet(encoder=swin_t)" in str(shown)
+    assert "the encoder swin_t refuses images" in str(shown)
     assert "training.crop=512, evaluation.size=512" in str(shown)
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from densecl.check.findings import added_to, described, trying
+from densecl.check.resume import Stop, check_resume
 from densecl.check.tiny import TRAINING, tiny_loop, tiny_stream
 from densecl.check.watch import watch
 from densecl.errors import DenseCLError, SettingError
@@ -114,6 +115,7 @@ def _train(method: Method) -> list[str]:
     with _trying("making it", method):
         loop = tiny_loop(method, scenario)
     watch(loop)
+    stop = Stop(loop)
     for experience in scenario.experiences:
         step = experience.step
         before = {name: p.detach().clone() for name, p in loop.network.named_parameters()}
@@ -121,11 +123,12 @@ def _train(method: Method) -> list[str]:
             loop.train([experience])
         if findings := _trained(loop, experience, before):
             return [f"step {step}: {finding}" for finding in findings]
+        stop.step_finished()
         with _trying(f"evaluation of step {step}", method):
             evaluations = evaluate(loop, step, 4)
         if not any(map(sum, evaluations[-1].confusion or [[1]])):
             return [f"step {step}: the evaluation counted no pixel"]
-    return _state(loop, method)
+    return _state(loop, method) or (check_resume(method, scenario, stop) if method.resumable else [])
 
 
 def _trained(loop: Loop, experience: Experience, before: dict[str, Tensor]) -> list[str]:

@@ -33,7 +33,7 @@ def check(text: str, data: Path | None = None, catalogue: Path | None = None) ->
         return check_data_set(data_set(text), data, **call.arguments), "files, images, masks, labels, classes"
     from densecl.check.check import check_method
 
-    return check_method(text, catalogue), "hooks, outputs, losses, growing heads, state"
+    return check_method(text, catalogue), "hooks, outputs, losses, growing heads, state, going on after a stop"
 
 
 def is_data_set(name: str) -> bool:

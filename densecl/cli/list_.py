@@ -20,7 +20,7 @@ def list_(
     """List benchmarks, strategies (and plugins), backbones, data sets and groupings of tables."""
     from densecl import data
     from densecl.errors import UnknownNameError
-    from densecl.settings.catalogue import Entry, entries
+    from densecl.settings.catalogue import Entry, entries, faults
     from densecl.tables.groupings import groupings
 
     if kind not in (None, *completion.KINDS):
@@ -31,7 +31,10 @@ def list_(
         elif name == "data":
             listed = [Entry(each.name, "data set", each.summary) for each in data.entries()]
         else:
-            listed = entries(name, catalogue)
+            broken = faults(name, catalogue) if name != "backbones" else {}
+            listed = entries(name, catalogue, broken)
+            for fault in broken.values():
+                typer.echo(f"densecl: left out: {fault}", err=True)
         width = max((len(entry.name) for entry in listed), default=0)
         typer.echo(("\n" if number else "") + name)
         for entry in listed:

@@ -9,6 +9,7 @@ import torch
 from densecl.models.network import Network
 from densecl.runner.build import build_loop, build_network, build_scenario
 from densecl.runner.plan import Plan
+from densecl.runner.rehearsal import check_tests, rehearse
 from densecl.settings.recipe import RunSettings
 from densecl.terminal import humanise
 from densecl.training.precision import Precision
@@ -25,6 +26,8 @@ def describe(plan: Plan, progress: Callable[[int, int], None] | None = None) -> 
     s = plan.settings
     scenario, _ = build_scenario(plan, progress)
     network = build_network(without_download(s), plan.backbone)
+    check_tests(scenario)
+    rehearse(plan, scenario, network)
     loop = build_loop(plan, scenario, network)
     stream, sequence = scenario.stream, scenario.stream.kind == "tasks"
     lines = [f"{s.benchmark}  {plan.method.name}  {s.backbone}  seed {s.seed}", f"folder     {plan.folder}"]

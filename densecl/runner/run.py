@@ -26,6 +26,7 @@ from densecl.runner.checkpoint import Checkpoints, find_point, go_on, save_weigh
 from densecl.runner.environment import check_space, new_record, peak_memory
 from densecl.runner.evaluation import evaluate
 from densecl.runner.plan import Plan, make_plan
+from densecl.runner.rehearsal import check_tests, rehearse
 from densecl.runner.share import FirstStep, may_share, train_or_load
 from densecl.streams.scenario import Experience
 from densecl.training import distributed
@@ -90,8 +91,12 @@ def execute(
     # all that bad input can break comes before the folder is made
     with distributed.first_on_each_host():
         scenario, workers = build_scenario(plan, events.scan("scanning masks"))
+        check_tests(scenario, events.scan("decoding test images"))
     with worded(plan.settings):
         network = build_network(plan.settings, plan.backbone)
+    if fresh or not from_main(result.is_file):
+        rehearse(plan, scenario, network)
+    with worded(plan.settings):
         loop = build_loop(plan, scenario, network, workers, events)
     steps = len(scenario.experiences)
     check_space(folder, network, steps)

@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -58,12 +58,25 @@ def published_files(extra: Path | None = None) -> list[Path]:
     return [path for place in places for path in sorted(place.glob("*.toml"))]
 
 
-def entries(kind: str, extra: Path | None = None) -> list[Entry]:
-    """The names of a kind: benchmarks, strategies or backbones."""
+def faults(kind: str, extra: Path | None = None) -> dict[Path, str]:
+    """What is wrong with a user's recipes, by file; ours are read by the tests."""
+    from densecl.settings.recipe import BenchmarkRecipe, StrategyRecipe, read_recipe
+
+    result = {}
+    for path in (path for folder in folders(extra)[1:] for path in sorted((folder / kind).glob("*.toml"))):
+        try:
+            read_recipe(path, BenchmarkRecipe if kind == "benchmarks" else StrategyRecipe)
+        except RecipeError as error:
+            result[path] = str(error)
+    return result
+
+
+def entries(kind: str, extra: Path | None = None, without: Container[Path] = ()) -> list[Entry]:
+    """The names of a kind: benchmarks, strategies or backbones; `without` are files to leave out."""
     if kind == "backbones":
         return [Entry(name, "backbone", summary) for name, summary in backbones().items()]
     result: list[Entry] = []
-    for path, content in _contents(kind, extra):
+    for path, content in _contents(kind, extra, without):
         summary = str(content.get("summary", ""))
         if kind == "strategies":
             result.append(Entry(str(content.get("name", path.stem)), str(content.get("kind", "strategy")), summary))
@@ -73,9 +86,9 @@ def entries(kind: str, extra: Path | None = None) -> list[Entry]:
     return result
 
 
-def _contents(kind: str, extra: Path | None) -> Iterator[tuple[Path, dict[str, Any]]]:
+def _contents(kind: str, extra: Path | None, without: Container[Path] = ()) -> Iterator[tuple[Path, dict[str, Any]]]:
     """The recipe files of a kind with their TOML, of which nothing is checked; RecipeError if it is none."""
-    for path in recipe_files(kind, extra):
+    for path in (path for path in recipe_files(kind, extra) if path not in without):
         try:
             yield path, tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError) as error:
@@ -138,7 +151,9 @@ def benchmark_recipe(name: str, extra: Path | None = None) -> tuple["BenchmarkRe
         if rest in recipe.splits or (recipe.stream.get("kind") != "tasks" and SPLIT.match(rest)):
             return recipe, rest
         if recipe.stream.get("kind") != "tasks" and rest[:1].isdigit():
-            advice = f"write A-B or A-Bs, such as {family}{recipe.splits[0]}: A classes, then B at a time"
+            advice = (
+                f"write A-B or A-Bs, such as {family}{next(iter(recipe.splits), '15-5')}: A classes, then B at a time"
+            )
             raise SettingError(f"benchmark '{name}': '{rest}' is not a split", advice)
     names = [entry.name for entry in entries("benchmarks", extra)]
     raise UnknownNameError("benchmark", name, names, "any split A-B[s] of a family works too")
@@ -209,10 +224,16 @@ def load_class(reference: str, base: Path | None = None) -> type:
 
 
 def source_hash(cls: type) -> str:
-    """Hash of the file of a user's class, so that an edited one is another run; empty for ours and Avalanche's."""
+    """Hash of a user's class and what its file imports of his, so that an edit is another run; empty for ours."""
     if cls.__module__.startswith(("densecl.", "avalanche.")):
         return ""
-    return hashlib.sha256(Path(inspect.getfile(cls)).read_bytes()).hexdigest()[:12]
+    from densecl.settings.source import local_modules
+
+    own, *others = local_modules(Path(inspect.getfile(cls)))
+    digest = hashlib.sha256(own.read_bytes())
+    for path in others:
+        digest.update(f"\n{path.name}\n".encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 @cache

@@ -4,6 +4,7 @@ import ast
 import builtins
 import importlib.util
 import io
+import sysconfig
 import tokenize
 from collections.abc import Iterator
 from functools import cache
@@ -15,6 +16,10 @@ from densecl.errors import DenseCLError, UnknownNameError
 from densecl.settings.catalogue import file_of
 
 BASES = ("Strategy", "Plugin")  # what these classes define is not a method's own
+PLACES = ("stdlib", "platstdlib", "purelib", "platlib")
+INSTALLED = {Path(sysconfig.get_path(name)) for name in PLACES} | {
+    Path(__file__).parents[1]
+}  # Python's, packages, ours
 SILENT = ("noqa", "type:", "pyright:")  # comments for tools
 
 
@@ -139,6 +144,38 @@ def _module_file(module: str, level: int, path: Path) -> Path | None:
         places = list(specification.submodule_search_locations or ())
     origin = specification.origin if specification else None
     return Path(origin) if origin and origin.endswith(".py") else None
+
+
+def local_modules(path: Path) -> list[Path]:
+    """A Python file, and all modules that it imports, or those do, that are not installed packages, by their path."""
+    modules, waiting = [path], [path]
+    while waiting:
+        for name, level in _imported(file := waiting.pop()):
+            other = _module_file(name, level, file if level else path)
+            if other is not None and other not in modules and _is_local(other, path):
+                modules.append(other)
+                waiting.append(other)
+    return [path, *sorted(modules[1:])]
+
+
+def _imported(path: Path) -> Iterator[tuple[str, int]]:
+    """Name and level of each module that a file imports, packages before what is in them."""
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            names, level = [alias.name for alias in node.names], 0
+        elif isinstance(node, ast.ImportFrom):
+            base, level = f"{node.module}." if node.module else "", node.level
+            names = [base + alias.name for alias in node.names]  # what is imported may be a module itself
+        else:
+            continue
+        parts = [name.split(".") for name in names]
+        yield from {(".".join(each[:count]), level) for each in parts for count in range(1, len(each) + 1)}
+
+
+def _is_local(file: Path, path: Path) -> bool:
+    """True for a module that is neither ours nor installed, unless it is installed together with `path`."""
+    installed = any(file.is_relative_to(folder) for folder in INSTALLED)
+    return not installed or (file.is_relative_to(path.parent) and path.parent not in INSTALLED)
 
 
 @cache

@@ -251,6 +251,7 @@ class Plugin:
     first_step: ClassVar[Literal["own", "shared"]] = "own"  # "shared": it changes nothing in the training of step 0
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # as of `Strategy`
     needs_teacher: ClassVar[bool] = False  # True if `loss` looks at the teacher's output
+    rehearsed: ClassVar[bool] = True  # False: left out of the rehearsal before a run, since it takes long to prepare
 
     def __init__(self, **values: Any):
         for key, value in resolve(type(self), Plugin, values, type(self).__name__).items():

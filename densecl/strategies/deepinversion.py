@@ -51,7 +51,7 @@ class DeepInversion(Plugin, Synthesis):
     images are replayed as they are; of the others only the objects, laid on the real images of the batch.
     """
 
-    first_step = "shared"
+    first_step, rehearsed = "shared", False
     presets: ClassVar[dict[str, dict[str, Any]]] = {"published": PUBLISHED, "disalvo": DISALVO}
     preset: Literal["tuned", "published", "disalvo"] = "tuned"  # what is not given: ours, Yin et al., Di Salvo et al.
     source: Literal["inversion", "noise", "real"] = "inversion"  # controls: uniform noise, real images of old classes

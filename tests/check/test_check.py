@@ -153,6 +153,18 @@ FAULTS = {
         "def prepare_batch(self, batch, teacher_output):\n    batch.target[:] = 0\n    return batch",
         ["prepare_batch changed batch.target in place"],
     ),
+    "a value set before a step that is not kept": (
+        "def before_step(self, experience):\n    self.share = 0.5\n"
+        "def regulariser(self, output, batch, teacher_output):\n"
+        "    return self.share * distillation(output.logits, teacher_output.logits)",
+        ["going on after a stop in step 1: in mine.py:", "Mine.share was lost", "state_dict"],
+    ),
+    "a count that is not kept": (
+        "count = property(lambda self: vars(self).get('_count', 0))\n"
+        "def after_iteration(self):\n    self._count = self.count + 1\n"
+        "def regulariser(self, output, batch, teacher_output):\n    return 0.01 * self.count * output.logits.mean()",
+        ["going on after a stop in step 1 ends with other weights", "Mine._count was lost"],
+    ),
     "no task": ("kinds = frozenset()", ["Mine.kinds is empty"]),
 }
 
@@ -177,6 +189,12 @@ PLUGIN_FAULTS = {
         'first_step = "shared"\n'
         "def loss(self, strategy, output, batch, teacher_output):\n    return output.logits.square().mean()",
         ['Mine says first_step = "shared"'],
+    ),
+    "a memory that is not kept": (
+        "def after_step(self, strategy, experience):\n    self.sizes = [len(experience.images.indices)]\n"
+        "def loss(self, strategy, output, batch, teacher_output):\n"
+        "    return output.logits.mean() / self.sizes[-1] if strategy.step else None",
+        ["going on after a stop in step 1: in mine.py:", "Mine.sizes was lost"],
     ),
     "a state that cannot be saved": (
         "def state_dict(self):\n    return {'f': len}",

@@ -39,7 +39,12 @@ def refused_run(capsys, voc, named, *more, output=None, **which):
 @pytest.mark.parametrize(
     ("which", "more", "named"),
     [
-        ({"benchmark": "voc15-5x"}, [], ["unknown benchmark 'voc15-5x'", "did you mean 'voc15-5'"]),
+        (
+            {"benchmark": "voc15-5x"},
+            [],
+            ["benchmark 'voc15-5x': '15-5x' is not a split", "write A-B or A-Bs, such as voc"],
+        ),
+        ({"benchmark": "voc155"}, [], ["'155' is not a split"]),
         ({"benchmark": "vok15-5"}, [], ["unknown benchmark 'vok15-5'", "did you mean 'voc15-5'"]),
         ({"benchmark": "voc15-7"}, [], ["'15-7' does not sum to 20 classes"]),
         ({"benchmark": "voc15-5(epoch=2)"}, [], ["'epoch'", "did you mean 'epochs'"]),
@@ -53,7 +58,7 @@ def refused_run(capsys, voc, named, *more, output=None, **which):
         ({"strategy": "mib(distillation=much)"}, [], ["mib.distillation cannot be 'much'"]),
         ({"strategy": "mib+replay(ratio=-1)"}, [], ["replay.ratio cannot be -1", "greater than or equal to 0"]),
         ({"strategy": "mib+replay(memory=0)"}, [], ["replay.memory cannot be 0"]),
-        ({"strategy": "mib+si(si_lambda=much)"}, [], ["si has si_lambda='much'"]),
+        ({"strategy": "mib+si(si_lambda=much)"}, [], ["si has si_lambda='much'", "valid number"]),
         ({"strategy": "mib+si(lambda=1)"}, [], ["'lambda'", "did you mean 'si_lambda'"]),
         ({"strategy": "finetune+avalanche.training.plugins:EWCPlugi"}, [], ["'EWCPlugi'", "did you mean 'EWCPlugin'"]),
         ({"strategy": "torch.nn:Conv2d"}, [], ["torch.nn:Conv2d", "neither a strategy nor a plugin"]),
@@ -70,6 +75,7 @@ def refused_run(capsys, voc, named, *more, output=None, **which):
         ({}, ["--set", "stream.order=[1,2,3]"], ["stream.order [1, 2, 3]"]),
         ({}, ["--set", "data.name=vok"], ["unknown data set 'vok'", "did you mean 'voc'"]),
         ({}, ["--set", "lr=1"], ["'lr' names no section"]),
+        ({}, ["--set", "training.later={iterations=200}"], ["a value cannot be a table", "training.later.KEY=VALUE"]),
         ({}, ["--set", ""], ["expected key=value"]),
         ({}, ["--precision", "fp8"], ["'training.precision' cannot be 'fp8'"]),
         ({}, ["--precision", "fp16"], ["fp16 needs a CUDA device"]),

@@ -101,3 +101,23 @@ def test_a_folder_of_runs_is_no_run_and_one_of_them_is_named(tmp_path, capsys):
     folder = committed(tmp_path, 0)
     assert main(["evaluate", str(tmp_path)]) == 2
     assert f"such as {folder}" in capsys.readouterr().err
+
+
+def test_the_list_of_a_catalogue_names_recipes_that_cannot_be_used(tmp_path):
+    own, good = tmp_path / "own" / "benchmarks", 'summary = "one"\nclasses = 20\nsplits = ["15-5"]\nbackbone = "unet"\n'
+    own.mkdir(parents=True)
+    for name, text in {
+        "good": good,
+        "typo": f"{good}epoch = 3\n",
+        "torn": "family = ",
+        "bare": 'family = "bare"\n',
+    }.items():
+        (own / f"{name}.toml").write_text(f'family = "{name}"\n{text}' if "family" not in text else text)
+    code, out, said, slow = answer("list", "benchmarks", "--catalogue", str(tmp_path / "own"), cwd=tmp_path)
+    assert (code, slow) == (0, [])
+    assert "good15-5" in out
+    assert not {"typo15-5", "torn", "bare"} & set(out.split())
+    lines = said.splitlines()
+    assert [line.startswith("densecl: left out: ") for line in lines] == [True] * 3
+    for name, named in (("typo", "'epoch'"), ("torn", "cannot read"), ("bare", "'summary' is missing")):
+        assert any(str(own / f"{name}.toml") in line and named in line for line in lines), name

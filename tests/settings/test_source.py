@@ -1,6 +1,7 @@
 """Hyper-parameters read from source text are those of the imported class."""
 
 import ast
+import hashlib
 import inspect
 import subprocess
 import sys
@@ -11,8 +12,8 @@ import pytest
 from densecl.errors import DenseCLError, UnknownNameError
 from densecl.models import backbone_in
 from densecl.settings.arguments import hyperparameters
-from densecl.settings.catalogue import backbones, load_class, strategy_recipes
-from densecl.settings.source import Argument, read_arguments, read_hyperparameters
+from densecl.settings.catalogue import backbones, load_class, source_hash, strategy_recipes
+from densecl.settings.source import Argument, local_modules, read_arguments, read_hyperparameters
 from densecl.strategies.base import Plugin, Strategy
 
 RECIPES = strategy_recipes()
@@ -120,3 +121,43 @@ def test_a_recipe_with_a_byte_order_mark_is_read(tmp_path):
     text = '\ufeffname = "mine"\nclass = "mine.py:Mine"\nsummary = "own"\n'
     (tmp_path / "strategies" / "mine.toml").write_text(text, encoding="utf-8")
     assert strategy_recipes(tmp_path)["mine"].summary == "own"
+
+
+HELPERS = {
+    "mine.py": "import torch\nfrom helper import K\n\nclass Mine:\n    def late(self):\n        import parts.deep\n",
+    "helper.py": "import numpy\nfrom parts import other\nK = 1\n",
+    "parts/__init__.py": "",
+    "parts/deep.py": "from . import beside\nfrom ..stray import nothing\n",
+    "parts/beside.py": "import mine\n",
+    "parts/other.py": "",
+    "unused.py": "",
+}
+
+
+@pytest.fixture
+def helpers(tmp_path):
+    (tmp_path / "parts").mkdir()
+    for name, text in HELPERS.items():
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def test_local_modules_are_those_that_a_file_imports_however_deep(helpers):
+    found = {str(path.relative_to(helpers)) for path in local_modules(helpers / "mine.py")}
+    assert found == set(HELPERS) - {"unused.py"}
+
+
+@pytest.mark.parametrize("name", ["mine.py", "helper.py", "parts/deep.py", "parts/beside.py"])
+def test_an_edit_of_any_local_module_makes_another_source(helpers, name):
+    cls = load_class(f"{helpers}/mine.py:Mine")
+    before = source_hash(cls)
+    (helpers / "unused.py").write_text("x = 1\n")
+    assert source_hash(cls) == before
+    (helpers / name).write_text(HELPERS[name] + "# edited\n")
+    assert source_hash(cls) != before
+
+
+def test_a_file_without_local_modules_is_known_by_its_bytes_alone(tmp_path):
+    path = tmp_path / "alone.py"
+    path.write_text("import torch\n\nclass Alone:\n    pass\n")
+    assert source_hash(load_class(f"{path}:Alone")) == hashlib.sha256(path.read_bytes()).hexdigest()[:12]

@@ -4,7 +4,7 @@ import io
 import json
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -16,16 +16,10 @@ from densecl.errors import SettingError
 from densecl.settings.faults import first_fault
 from densecl.settings.task_recipe import TaskSettings, complete
 from densecl.tasks import Context, Picture, Prepared, Task
+from densecl.training.batch import Batch, unkeyed
 
 IMAGES, STEPS, RATE = 4, 40, 0.1  # of the descent on outputs
 WRITTEN = ("prepare", "loss", "picture")
-
-
-class Targets(NamedTuple):
-    """A batch as losses read it."""
-
-    target: Tensor
-    weight: Tensor | None = None
 
 
 def check_task(cls: type[Task], values: Mapping[str, Any] | None = None) -> list[str]:
@@ -107,8 +101,8 @@ def _losses(task: Task, logits: Tensor, target: Tensor) -> None:
     """Check the loss and the distance to a teacher: one finite number each, with a gradient."""
     output = logits.clone().requires_grad_()
     with trying("update_critic", type(task)):
-        task.update_critic(output, Targets(target))
-    for name, other in (("loss", Targets(target)), ("distillation", logits.flip(0))):
+        task.update_critic(output, _batch(target))
+    for name, other in (("loss", _batch(target)), ("distillation", logits.flip(0))):
         with trying(name, type(task)):
             value = getattr(task, name)(output, other)
         if not isinstance(value, Tensor) or value.numel() != 1:
@@ -119,8 +113,8 @@ def _losses(task: Task, logits: Tensor, target: Tensor) -> None:
         if not (torch.isfinite(value) and torch.isfinite(gradient).all() and gradient.any()):
             raise Finding(f"{name} is {value.item()}; it and its gradient must be finite, and the gradient not zero")
     with trying("loss of weighted samples", type(task)), torch.no_grad():
-        weighted = task.loss(logits, Targets(target, torch.tensor([1.0] * (IMAGES - 1) + [0.0])))
-        without = task.loss(logits[:-1], Targets(target[:-1]))
+        weighted = task.loss(logits, _batch(target)._replace(weight=torch.tensor([1.0] * (IMAGES - 1) + [0.0])))
+        without = task.loss(logits[:-1], _batch(target[:-1]))
     if not torch.allclose(weighted, without, rtol=1e-3):
         raise Finding("loss counts a sample whose weight is 0: divide the sum of w l by the sum of w (batch.weight)")
 
@@ -146,7 +140,7 @@ def _void(task: Task, logits: Tensor, image: Tensor, target: Tensor, void: Tenso
     """Check that outputs at void pixels count nowhere."""
     other = torch.where(void[:, None], -3 * logits.flip(0), logits)
     with torch.no_grad():
-        if not torch.allclose(task.loss(other, Targets(target)), task.loss(logits, Targets(target))):
+        if not torch.allclose(task.loss(other, _batch(target)), task.loss(logits, _batch(target))):
             raise Finding("loss depends on outputs at void pixels, where the mask is 255: leave them out")
     if _scores(task, other, image, target) != _scores(task, logits, image, target):
         raise Finding("metrics depend on outputs at void pixels, where the mask is 255: leave them out")
@@ -160,7 +154,7 @@ def _descent(task: Task, logits: Tensor, image: Tensor, target: Tensor) -> None:
     losses = []
     for _ in range(STEPS):
         optimizer.zero_grad()
-        loss = task.loss(output, Targets(target))
+        loss = task.loss(output, _batch(target))
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
@@ -170,3 +164,8 @@ def _descent(task: Task, logits: Tensor, image: Tensor, target: Tensor) -> None:
             f"{task.primary} went from {before:.4g} to {after:.4g} while the loss fell, and higher_is_better is "
             f"{task.higher_is_better}: does the loss fit the metric?"
         )
+
+
+def _batch(target: Tensor) -> Batch:
+    """A batch of which losses read the targets alone."""
+    return unkeyed(target, target)

@@ -121,3 +121,15 @@ def test_the_list_of_a_catalogue_names_recipes_that_cannot_be_used(tmp_path):
     assert [line.startswith("densecl: left out: ") for line in lines] == [True] * 3
     for name, named in (("typo", "'epoch'"), ("torn", "cannot read"), ("bare", "'summary' is missing")):
         assert any(str(own / f"{name}.toml") in line and named in line for line in lines), name
+
+
+def test_recipes_that_lie_in_the_working_folder_or_beside_results_are_not_read(tmp_path):
+    text = 'name = "gift"\nclass = "gift.py:Gift"\nsummary = "beside results"\n'
+    for folder in (tmp_path, tmp_path / "results"):
+        (folder / "strategies").mkdir(parents=True)
+        (folder / "strategies" / "gift.toml").write_text(text)
+        (folder / "gift.py").write_text("raise SystemExit('executed')\n")
+    assert "gift" not in answer("list", "strategies", cwd=tmp_path)[1]
+    code, _, said, slow = answer("run", "-b", "shapes15-5", "-s", "gift", cwd=tmp_path)
+    assert (code, slow) == (2, [])
+    assert "unknown strategy or plugin 'gift'" in said

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from densecl.metrics.iou import iou_from_confusion
+from densecl.metrics.iou import class_metrics
 from densecl.records.record import Evaluation, Record, StepRecord
 
 METHODS = ("finetune", "lwf", "ilt", "mib", "plop", "mib+replay", "mib+ewc", "joint")
@@ -43,8 +43,9 @@ def _scores(method: str, variant: int) -> dict[str, Any]:
         matrix = np.zeros((CLASSES, CLASSES), np.int64)
         matrix[:, seen] = rng.integers(0, 40, (CLASSES, len(seen)))
         matrix[seen, seen] += rng.integers(100, 3000, len(seen))
-        scores = [float(value) if label in seen else None for label, value in enumerate(iou_from_confusion(matrix))]
-        metrics = {"miou": {"all": 0.5}, "iou": scores, "forgetting": rng.random() / 5 if index else None}
+        earlier = [step.evaluations[0].metrics["iou"] for step in steps]
+        joint = method == "joint"
+        metrics = class_metrics(matrix, STEPS, index, earlier, joint=joint, has_background=True, labels="plop2021")
         evaluation = Evaluation(task="segmentation", metrics=metrics, confusion=matrix.tolist())
         step = StepRecord(
             step=index, task="segmentation", new_classes=list(new), iterations=100, seconds=60 * rng.random(),

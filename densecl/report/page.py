@@ -21,8 +21,8 @@ from densecl.tables.groupings import groupings
 
 # what makes a page in seconds, however many runs there are
 ROWS = 28  # of a benchmark that have figures and details: no two of them look alike
-ALL_ROWS = 72  # of all benchmarks together
-BENCHMARKS = 8  # with figures and details, those with the most runs; all others have their ranking
+ALL_ROWS = 72  # of all benchmarks together; half as many where some benchmarks have none
+BENCHMARKS = 6  # with figures and details, those with the most runs; all others have their ranking
 DETAILS = (
     "groupings", "steps", "step_table", "heat_maps", "scale", "leaks", "leak_table", "costs", "matrices", "strips",
     "bank_table", "galleries", "masks", "provenance",
@@ -83,7 +83,8 @@ def detailed(shown: Sequence[Benchmark], most: int | None = None) -> list[Benchm
     if most is not None:
         return [benchmark.best(most) for benchmark in shown]
     counts = sorted((len(benchmark.members) for benchmark in shown), reverse=True)[:BENCHMARKS]
-    fits = (count for count in range(ROWS, 0, -1) if sum(min(count, rows) for rows in counts) <= ALL_ROWS)
+    room = ALL_ROWS if len(shown) <= BENCHMARKS else ALL_ROWS // 2
+    fits = (count for count in range(ROWS, 0, -1) if sum(min(count, rows) for rows in counts) <= room)
     count = next(fits, 1)
     chosen = {benchmark.slug for benchmark in sorted(shown, key=lambda each: -len(each.records))[:BENCHMARKS]}
     return [benchmark.best(count) if benchmark.slug in chosen else None for benchmark in shown]

@@ -1,6 +1,7 @@
 """Losses: pure functions of tensors, mean-reduced, in float32 or float64 whatever the input's precision."""
 
-from densecl.losses.cross_entropy import cross_entropy, unbiased_cross_entropy
+from densecl.losses.binary import binary_cross_entropy, binary_distillation
+from densecl.losses.cross_entropy import cross_entropy, exemplar_cross_entropy, unbiased_cross_entropy
 from densecl.losses.distillation import distillation, unbiased_distillation
 from densecl.losses.features import feature_distillation, fold_new, local_pod
 from densecl.losses.images import (
@@ -16,11 +17,14 @@ from densecl.losses.images import (
 
 __all__ = [
     "absolute_error",
+    "binary_cross_entropy",
+    "binary_distillation",
     "content_distance",
     "critic_loss",
     "cross_entropy",
     "deception_loss",
     "distillation",
+    "exemplar_cross_entropy",
     "feature_distillation",
     "fold_new",
     "gram",

@@ -125,12 +125,77 @@ def test_the_pyramid_is_the_sum_of_its_parts_computed_one_by_one():
         torch.testing.assert_close(pyramid(x), (joined / (1 + 1e-5) ** 0.5).relu())
 
 
+MIB = {"act": "leaky", "joint_norm": True, "pooling": "added", "init": "xavier"}
+DKD = {"dropout": 0.1, "last": "3x3", "init": "kaiming", "momentum": 0.01}
+
+
+@pytest.mark.parametrize("options", [MIB, DKD, {"joint_norm": True}, {"pooling": "added"}])
+@pytest.mark.parametrize("encoder", ["mini", "resnet10t"])
+def test_every_form_gives_logits_and_gradients_reach_all(encoder, options):
+    net = Network(small(encoder=encoder, **options))
+    net.grow(4)
+    output = net(torch.randn(2, 3, 33, 47))
+    assert output.logits.shape == (2, 4, 33, 47)
+    output.logits.square().mean().backward()
+    assert [name for name, p in net.named_parameters() if p.grad is None] == []
+    assert net.backbone.nonnegative == (options is not MIB)
+    assert (output.decoded.min() >= 0) == net.backbone.nonnegative
+
+
+def test_the_options_of_the_papers_codes_have_their_layers_counted_by_hand():
+    """MiB: one BatchNorm of 1024, a pooled branch of two 1x1, a sum with BatchNorm; DKD: a 3x3 behind ASPP."""
+    kernels = 2048 * 256 + 3 * 9 * 2048 * 256
+    with torch.device("meta"):
+        mib, dkd = (DeepLabV3(weights="none", **options) for options in (MIB, DKD))
+    pooled = 2048 * 256 + 2 * 256 + 256 * 256
+    assert count(mib.pyramid) == kernels + 2 * 1024 + 1024 * 256 + pooled + 2 * 256
+    plain = 2 * 2048 * 256 + 3 * 9 * 2048 * 256 + 5 * 256 * 256 + 6 * 2 * 256
+    assert count(dkd.pyramid) == plain + 9 * 256 * 256 + 2 * 256
+    for net, kind in ((mib, torch.nn.LeakyReLU), (dkd, torch.nn.ReLU)):
+        activations = {type(m) for m in net.modules() if isinstance(m, torch.nn.ReLU | torch.nn.LeakyReLU)}
+        assert activations == {kind}
+    assert {m.momentum for m in dkd.encoder.modules() if isinstance(m, torch.nn.BatchNorm2d)} == {0.01}
+    assert {m.momentum for m in dkd.pyramid.modules() if isinstance(m, torch.nn.BatchNorm2d)} == {0.1}
+    assert [m.p for m in dkd.pyramid.modules() if isinstance(m, torch.nn.Dropout)] == [0.1]
+
+
+def test_the_pyramid_of_mib_is_the_sum_of_its_parts_computed_one_by_one():
+    torch.manual_seed(0)
+    pyramid = AtrousPyramid(3, 2, (1, 2), joint_norm=True, pooling="added").eval()
+    x, still = torch.randn(1, 3, 5, 7), (1 + 1e-5) ** 0.5  # BatchNorm as built: mean 0, variance 1
+    with torch.no_grad():
+        maps = [
+            torch.nn.functional.conv2d(x, branch.weight, padding=rate, dilation=max(rate, 1))
+            for branch, rate in zip(pyramid.branches, (0, 1, 2), strict=True)
+        ]
+        projected = torch.nn.functional.conv2d((torch.cat(maps, 1) / still).relu(), pyramid.project.weight)
+        mean = (pyramid.pooling[1][0].weight[:, :, 0, 0] @ x[0].mean((1, 2)) / still).relu()
+        mean = pyramid.pooling[2].weight[:, :, 0, 0] @ mean
+        torch.testing.assert_close(pyramid(x), ((projected + mean.view(1, -1, 1, 1)) / still).relu())
+
+
+def test_weights_start_as_asked():
+    """Deviation of normal weights: gain sqrt(2 / (in + out)) of Xavier, sqrt(2 / in) of Kaiming, by hand."""
+    torch.manual_seed(0)
+    inputs, outputs = 9 * 512, 9 * 64
+    gain = (2 / (1 + 0.01**2)) ** 0.5
+    for init, wanted in (("xavier", gain * (2 / (inputs + outputs)) ** 0.5), ("kaiming", (2 / inputs) ** 0.5)):
+        net = small(init=init, width=64)
+        assert net.pyramid.branches[1][0].weight.std().item() == pytest.approx(wanted, rel=0.02)
+        deviation = net.build_head(64, 500).weight.std().item()
+        bound = 64**-0.5 / 3**0.5  # torch's: uniform between +-1 / sqrt(in)
+        assert deviation == pytest.approx((2 / 64) ** 0.5 if init == "kaiming" else bound, rel=0.02)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"output_stride": 4}, "output_stride=4"),
         ({"width": 0}, "width=0"),
         ({"rates": ()}, r"rates=\(\)"),
+        ({"dropout": 1.0}, r"dropout=1\.0"),
+        ({"momentum": 0.0}, r"momentum=0\.0"),
+        ({"pooling": "none at all"}, "pooling='none at all'"),
         ({"encoder": "mini", "output_stride": 8}, "output stride 16, not 8"),
         ({"encoder": "vit_tiny_patch16_224", "weights": "none"}, "vit_tiny_patch16_224"),
     ],

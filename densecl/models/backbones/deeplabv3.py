@@ -1,5 +1,7 @@
 """DeepLabV3: dilated encoder of timm and atrous pyramid pooling (Chen et al., 2017)."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
@@ -8,24 +10,56 @@ from densecl.models.encoders import Encoder, build_encoder
 from densecl.models.network import Backbone, ConvNormReLU, Features
 
 RATES = {16: (6, 12, 18), 8: (12, 24, 36)}  # by output stride (section 3.3 of the paper)
+LEAK = 0.01  # slope of leaky ReLU below 0
+Pooling = Literal["concat", "added"]
+Last = Literal["none", "3x3"]
 
 
 class AtrousPyramid(nn.Module):
-    """ASPP: a 1x1 convolution, one with holes for each rate and the image's average, concatenated and projected."""
+    """ASPP: a 1x1 convolution, one with holes for each rate and the image's average, concatenated and projected.
 
-    def __init__(self, inputs: int, outputs: int, rates: tuple[int, ...]):
+    The other arguments are those of `DeepLabV3`.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        rates: tuple[int, ...],
+        joint_norm: bool = False,
+        pooling: Pooling = "concat",
+        dropout: float = 0.0,
+        last: Last = "none",
+    ):
         super().__init__()
-        dilated = (ConvNormReLU(inputs, outputs, dilation=rate) for rate in rates)
-        self.branches = nn.ModuleList([ConvNormReLU(inputs, outputs, 1), *dilated])
+        own = [(1, 1), *((3, rate) for rate in rates)]  # kernel and dilation
+        layers = [ConvNormReLU(inputs, outputs, kernel, dilation=rate) for kernel, rate in own]
         # its BatchNorm sees maps of one pixel, so a training batch needs at least two images
         self.pooling = nn.Sequential(nn.AdaptiveAvgPool2d(1), ConvNormReLU(inputs, outputs, 1))
-        self.project = ConvNormReLU((len(rates) + 2) * outputs, outputs, 1)
+        self.branches = nn.ModuleList([layer[0] for layer in layers] if joint_norm else layers)
+        width = len(own) * outputs
+        if joint_norm:
+            self.norm = nn.Sequential(nn.BatchNorm2d(width), nn.ReLU(inplace=True))
+        self.added = pooling == "added"
+        if self.added:
+            self.pooling.append(nn.Conv2d(outputs, outputs, 1, bias=False))
+            self.project: nn.Module = nn.Conv2d(width, outputs, 1, bias=False)
+            self.sum = nn.Sequential(nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+        else:
+            self.project = ConvNormReLU(width + outputs, outputs, 1)
+        self.tail = nn.Sequential(
+            *[nn.Dropout(dropout)] * (dropout > 0), *[ConvNormReLU(outputs, outputs)] * (last == "3x3")
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, h, w) to (B, outputs, h, w)."""
-        maps = [branch(x) for branch in self.branches]
-        average = self.pooling(x).expand_as(maps[0])  # bilinear growth of one pixel is that pixel everywhere
-        return self.project(torch.cat([*maps, average], 1))
+        maps = torch.cat([branch(x) for branch in self.branches], 1)
+        if hasattr(self, "norm"):
+            maps = self.norm(maps)
+        average = self.pooling(x)  # bilinear growth of one pixel is that pixel everywhere
+        if self.added:
+            return self.tail(self.sum(self.project(maps) + average))
+        return self.tail(self.project(torch.cat([maps, average.expand(-1, -1, *maps.shape[2:])], 1)))
 
 
 def dilate_first_convolutions(encoder: Encoder, name: str) -> None:
@@ -41,9 +75,10 @@ def dilate_first_convolutions(encoder: Encoder, name: str) -> None:
 class DeepLabV3(Backbone):
     """Encoder with holes instead of its last strides, then ASPP; features at the output stride.
 
-    The defaults are the network of MiB, PLOP and most since (ResNet-101, output stride 16, 256 channels), with
-    BatchNorm where their code has in-place activated BatchNorm with leaky ReLU. The head is a 1x1 convolution right
-    behind ASPP.
+    The defaults are the network of MiB, PLOP and most since (ResNet-101, output stride 16, 256 channels) with one
+    BatchNorm for each branch and ReLU; the head is a 1x1 convolution right behind ASPP. That of their code is
+    `deeplabv3(act=leaky, joint_norm=true, pooling=added, init=xavier, dilate_first=true)`, that of DKD
+    `deeplabv3(encoder=resnet101.tv_in1k, dropout=0.1, last=3x3, init=kaiming, momentum=0.01)`.
 
     Args:
         encoder: any of timm that knows `output_stride` (ResNet, ConvNeXt, EfficientNet, ...), or "mini", whose stride
@@ -55,10 +90,16 @@ class DeepLabV3(Backbone):
         encoder_widths: channels of encoder "mini".
         dilate_first: give the first 3x3 convolution of a stage with holes the holes of the others, as in MiB's code; in
             timm and torchvision it has those of the stage before. For ResNets.
+        act: "relu", or "leaky": slope 0.01 in place of every ReLU, and values below 0 in the features.
+        joint_norm: one BatchNorm over all branches with kernels.
+        pooling: "concat", or "added": the image's average joins after the projection.
+        dropout: share of values dropped after the projection.
+        last: "none", or "3x3": a further convolution with BatchNorm and activation.
+        init: of ASPP's weights: "torch"; "xavier": normal, with the gain of leaky ReLU; "kaiming": normal, heads too.
+        momentum: of the encoder's BatchNorm; none given: the encoder's own.
     """
 
     decoder_parts = ("pyramid",)
-    nonnegative = True
 
     def __init__(
         self,
@@ -69,8 +110,19 @@ class DeepLabV3(Backbone):
         rates: tuple[int, ...] | None = None,
         encoder_widths: tuple[int, ...] | None = None,
         dilate_first: bool = False,
+        act: Literal["relu", "leaky"] = "relu",
+        joint_norm: bool = False,
+        pooling: Pooling = "concat",
+        dropout: float = 0.0,
+        last: Last = "none",
+        init: Literal["torch", "xavier", "kaiming"] = "torch",
+        momentum: float | None = None,
     ):
         super().__init__()
+        if not (0 <= dropout < 1 and (momentum is None or 0 < momentum <= 1)):
+            raise SettingError(
+                f"deeplabv3(dropout={dropout}, momentum={momentum}) are no shares", "give numbers in 0..1"
+            )
         if output_stride not in RATES:
             raise SettingError(f"deeplabv3(output_stride={output_stride}) does not exist", "use 16 or 8")
         rates = RATES[output_stride] if rates is None else rates
@@ -79,10 +131,40 @@ class DeepLabV3(Backbone):
         self.encoder = build_encoder(encoder, weights, widths=encoder_widths, output_stride=output_stride)
         if dilate_first:
             dilate_first_convolutions(self.encoder, encoder)
-        self.pyramid = AtrousPyramid(self.encoder.channels[-1], width, rates)
-        self.channels = width
+        self.pyramid = AtrousPyramid(self.encoder.channels[-1], width, rates, joint_norm, pooling, dropout, last)
+        self.channels, self.init, self.nonnegative = width, init, act == "relu"
+        if act == "leaky":
+            _replace_relu(self)
+        for module in self.encoder.modules():
+            if isinstance(module, nn.BatchNorm2d) and momentum is not None:
+                module.momentum = momentum
+        for module in self.pyramid.modules():
+            if isinstance(module, nn.Conv2d):
+                self._start(module)
+
+    def _start(self, convolution: nn.Conv2d) -> None:
+        if self.init == "xavier":
+            nn.init.xavier_normal_(convolution.weight, nn.init.calculate_gain("leaky_relu", LEAK))
+        elif self.init == "kaiming":
+            nn.init.kaiming_normal_(convolution.weight)
+
+    def build_head(self, channels: int, outputs: int) -> nn.Module:
+        """A 1x1 convolution."""
+        head = nn.Conv2d(channels, outputs, 1)
+        if self.init == "kaiming":
+            self._start(head)
+        return head
 
     def forward(self, image: Tensor) -> Features:
         """Features of an image batch (B, 3, H, W) of any size; `encoded` are the encoder's stages from stride 4 on."""
         encoded = tuple(self.encoder(image))
         return Features(self.pyramid(encoded[-1]), encoded, raw=self.encoder.take_raw())
+
+
+def _replace_relu(module: nn.Module) -> None:
+    """Put leaky ReLU in place of every ReLU below a module."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.ReLU):
+            setattr(module, name, nn.LeakyReLU(LEAK, child.inplace))
+        else:
+            _replace_relu(child)

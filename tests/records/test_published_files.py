@@ -121,6 +121,7 @@ def test_marks_of_doubt_are_kept():
         ("PLOP", "voc15-5", "mib", {"grouping": "with-bg"}, (76.37, 49.97, 70.08)),
         ("SSUL", "voc15-1", "ssul-m", {}, (78.36, 49.01, 71.37)),
         ("DKD", "voc10-1", "dkd", {}, (72.4, 47.3, 60.43)),
+        ("DKD", "ade100-10", "dkd", {}, (None, None, 34.53)),
         ("STAR", "voc19-1", "star-m", {}, (None, None, 77.02)),
         ("RCIL", "voc15-1", "mib", {"setting": "disjoint"}, (None, None, 39.9)),
         ("SSUL", "voc10-1", "plop", {}, (None, None, 30.45)),

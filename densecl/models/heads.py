@@ -45,6 +45,11 @@ class Heads(nn.Module):
             for channels, place in zip(self.channels, self._places(), strict=True):
                 place.append((build_head or pointwise)(channels, outputs).to(device).train(self.training))
 
+    def earlier(self) -> list[nn.Module]:
+        """The modules of the steps before the newest, at all places."""
+        count = sum(outputs > 0 for outputs in self.outputs[:-1])
+        return [module for place in self._places() for module in place[:count]]
+
     def init_from_background(self) -> None:
         """Start the newest step's outputs from the background's (MiB: Cermelli et al., CVPR 2020, eq. 10).
 
@@ -119,6 +124,10 @@ class TaskHeads(nn.Module):
         assert self.active is not None
         self.of(self.active).grow(outputs, build_head, device)
 
+    def earlier(self) -> list[nn.Module]:
+        """The heads of all tasks but the active one."""
+        return [heads for key, heads in self.tasks.items() if key != f"{PREFIX}{self.active}"]
+
     def forward(self, decoded: Tensor, auxiliary: Sequence[Tensor] = ()) -> tuple[Tensor, ...]:
         """Logits of the active task; see `Heads.forward`."""
         assert self.active is not None
@@ -132,7 +141,7 @@ def _apply(place: nn.ModuleList, x: Tensor) -> Tensor:
     """Outputs of all steps; plain 1x1 convolutions are done as one, which reads the features once."""
     if len(place) == 0:
         raise ValueError("the network has no outputs yet; call grow first")
-    if len(place) > 1 and all(_is_pointwise(head) for head in place):
+    if len(place) > 1 and all(is_pointwise(head) for head in place):
         heads = [cast(nn.Conv2d, head) for head in place]
         bias = torch.cat([cast(Tensor, head.bias) for head in heads])
         return F.conv2d(x, torch.cat([head.weight for head in heads]), bias)
@@ -145,7 +154,7 @@ def _is_convolution(head: nn.Module) -> TypeGuard[nn.Conv2d]:
     return type(head) is nn.Conv2d and head.groups == 1 and head.bias is not None
 
 
-def _is_pointwise(head: nn.Module) -> bool:
+def is_pointwise(head: nn.Module) -> bool:
     """A bare 1x1 convolution with bias: no hook that going round `forward` would skip."""
     return (
         _is_convolution(head)

@@ -49,6 +49,17 @@ class Backbone(nn.Module):
         """Kinds of normalisation in it: batch, group, instance, layer; empty without any."""
         return frozenset(name for name, kind in NORMS.items() for part in self.modules() if isinstance(part, kind))
 
+    def require(self, needs: Iterable[str]) -> None:
+        """Refuse a method that needs a property which the backbone does not have."""
+        for name in needs:
+            if name != "nonnegative":
+                raise UnknownNameError("property of a backbone", name, ["nonnegative"])
+            if not self.nonnegative:
+                raise SettingError(
+                    f"the decoded map of {type(self).__name__} has values below 0, and the method needs one without",
+                    "use a backbone that ends with ReLU, such as bisenet or deeplabv3",
+                )
+
     def keep_raw(self) -> None:
         """Fill `Features.raw` from now on; refused where stages do not end with an activation."""
         keep: Any = getattr(getattr(self, "encoder", None), "keep_raw", None)

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from densecl.errors import SettingError, SpecError
+from densecl.models.network import Backbone
 from densecl.settings.arguments import check_arguments, resolve
+from densecl.settings.backbone import build_backbone
 from densecl.settings.catalogue import known, load_class, source_hash, strategy_recipes
 from densecl.settings.grammar import Call, parse
 from densecl.settings.recipe import RunSettings, SectionOverlay, StrategyRecipe
 from densecl.strategies.base import Plugin, Strategy
 from densecl.streams.stream import check_names
 from densecl.tasks import KINDS
+from densecl.training.by_part import differ
 
 T = TypeVar("T")
 
@@ -148,6 +151,11 @@ def check_fits(method: Method, settings: RunSettings) -> None:
     kind = "tasks" if settings.stream.kind == "tasks" else "classes"
     if kind == "tasks":
         check_names([task.name for task in tasks])
+    if method.told and differ(settings.training):
+        raise SettingError(
+            f"training.parts does not go with {method.strategy.name}, which decides itself what a task trains",
+            "leave it out",
+        )
     if method.told and settings.stream.kind == "domain":
         raise SettingError(
             f"{method.strategy.name} learns tasks, and all steps of {benchmark} are one task in images of other kinds",
@@ -176,3 +184,26 @@ def check_fits(method: Method, settings: RunSettings) -> None:
             f"{part.name} learns a sequence of tasks, and {benchmark} is one task whose classes arrive over time",
             "use a benchmark of several tasks, such as shapes-3tasks",
         )
+
+
+def check_network(method: Method, backbone: type[Backbone], values: Mapping[str, Any]) -> None:
+    """Refuse a backbone that lacks what the strategy needs of it, before any data is read.
+
+    It is built without memory or weights; a user's that cannot be is looked at when the run builds it.
+    """
+    strategy: Any = method.strategy.cls
+    if not strategy.needs and not strategy.maps:
+        return
+    import torch
+
+    try:
+        with torch.device("meta"):
+            built = build_backbone(backbone, {**values, **({"weights": "none"} if "weights" in values else {})})
+    except (NotImplementedError, RuntimeError):
+        return
+    try:
+        built.require(strategy.needs)
+        if strategy.maps:
+            built.keep_raw()
+    except SettingError as error:
+        raise SettingError(f"{method.strategy.name}: {error}") from None

@@ -17,7 +17,7 @@ from densecl.errors import SettingError, UnknownNameError
 from densecl.files import expanded
 from densecl.models.network import Backbone
 from densecl.models.weights import weights_place
-from densecl.runner.methods import Method, check_fits, parse_method
+from densecl.runner.methods import Method, check_fits, check_network, parse_method
 from densecl.settings.arguments import with_preset
 from densecl.settings.backbone import backbone_class, resolve_backbone
 from densecl.settings.catalogue import benchmark_recipe, source_hash
@@ -212,6 +212,7 @@ def make_plan(
     )
     settings = _anchored(settings)
     check_fits(method, settings)
+    check_network(method, body_class, backbone_values)
     steps = planned_steps(settings.stream, recipe.classes)
     return Plan(settings, method, steps, Path(output), body_class, trusted=True)
 

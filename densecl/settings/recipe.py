@@ -82,10 +82,35 @@ class StreamSettings(Settings):
         return {key: value for key, value in content.items() if key not in unused}
 
 
+class PartSettings(Settings):
+    """Training of one part of the network; None: as all of it is trained."""
+
+    lr_scale: Annotated[float, Field(ge=0)] | None = None  # the learning rate is multiplied by
+    weight_decay: Annotated[float, Field(ge=0)] | None = None
+    # frozen: statistics do not move; fixed: scale and shift neither
+    batchnorm: Literal["train", "frozen", "fixed"] | None = None
+    dropout: bool | None = None  # False: none
+
+
+class PartsSettings(Settings):
+    """What differs by part."""
+
+    backbone: PartSettings = PartSettings()  # all before the decoder
+    decoder: PartSettings = PartSettings()  # the backbone's `decoder_parts`
+    old_heads: PartSettings = PartSettings()  # of earlier steps
+    new_heads: PartSettings = PartSettings()  # of the step, and what heads have besides
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        given = {part: {k: v for k, v in values.items() if v is not None} for part, values in handler(self).items()}
+        return {part: values for part, values in given.items() if values}
+
+
 def _older_than(model: Settings, content: dict[str, Any], added: Sequence[str]) -> dict[str, Any]:
     """Leave out settings that were `added` later, at their defaults: runs from before keep their hash."""
-    defaults = type(model).model_fields
-    return {key: value for key, value in content.items() if key not in added or value != defaults[key].default}
+    defaults = {key: type(model).model_fields[key].default for key in added}
+    plain = {key: value.model_dump() if isinstance(value, BaseModel) else value for key, value in defaults.items()}
+    return {key: value for key, value in content.items() if key not in added or value != plain[key]}
 
 
 class LaterSettings(Settings):
@@ -94,6 +119,11 @@ class LaterSettings(Settings):
     lr: Positive | None = 0.001
     epochs: Lengths | None = None
     iterations: Lengths | None = None
+    parts: PartsSettings = PartsSettings()  # as `training.parts`, which they come before
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _older_than(self, handler(self), ("parts",))
 
 
 class TrainingSettings(Settings):
@@ -124,10 +154,11 @@ class TrainingSettings(Settings):
     drop_last: bool = False  # of each epoch, the last batch where it is smaller; MiB and PLOP drop it
     # what the supervised loss is divided by: labelled pixels, or all of them (the code of MiB and PLOP)
     mean_over: Literal["labelled", "all"] = "labelled"
+    parts: PartsSettings = PartsSettings()
 
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _older_than(self, handler(self), ("drop_last", "mean_over"))
+        return _older_than(self, handler(self), ("drop_last", "mean_over", "parts"))
 
     def length(self, step: int) -> tuple[int | None, int | None]:
         """(epochs, iterations) of a step; exactly one is not None."""
@@ -141,6 +172,12 @@ class TrainingSettings(Settings):
     def rate(self, step: int) -> float:
         """Learning rate at the start of a step."""
         return self.later.lr if step > 0 and self.later.lr is not None else self.lr
+
+    def part(self, name: str, step: int) -> PartSettings:
+        """The settings of a part of the network at a step."""
+        own: PartSettings = getattr(self.parts, name)
+        later = getattr(self.later.parts, name).model_dump(exclude_none=True) if step > 0 else {}
+        return own.model_copy(update=later)
 
     @model_validator(mode="after")
     def _consistent(self) -> "TrainingSettings":

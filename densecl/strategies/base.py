@@ -27,7 +27,6 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from densecl.models.heads import Heads, TaskHeads
 from densecl.models.network import Output
@@ -37,6 +36,7 @@ from densecl.streams.samples import SampleKey
 from densecl.streams.scenario import Experience
 from densecl.streams.stream import Step
 from densecl.training.batch import Batch
+from densecl.training.by_part import part_groups, set_modes
 from densecl.training.loop import Loop
 from densecl.training.schedule import make_optimizer
 
@@ -58,11 +58,16 @@ class Strategy:
 
     kinds: ClassVar[frozenset[str]] = frozenset({"segmentation"})  # tasks it can learn
     streams: ClassVar[frozenset[str]] = frozenset({"classes"})  # "tasks": a sequence of them, each with its own head
-    oracle: ClassVar[Literal["task"] | None] = None  # "task": must be told the task at test time
+    # "task": must be told the task at test time; "classes": knows from the first step how many classes will come
+    oracle: ClassVar[Literal["task", "classes"] | None] = None
     first_step: ClassVar[Literal["own", "shared"]] = "own"  # "shared": step 0 is plain supervised training
     joint: ClassVar[bool] = False  # train all steps as one, with all labels
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # the values that a hyper-parameter `preset` stands for
     maps: ClassVar[frozenset[str]] = frozenset()  # {"raw"}: outputs hold encoder stages before their last activation
+    sigmoid: ClassVar[bool] = False  # True: outputs say yes or no to each class, and none stands for background
+    # labels of replayed samples where these are asked for as published: of the trained step, or of all steps so far
+    published_labels: ClassVar[Literal["current", "all"]] = "all"
+    needs: ClassVar[frozenset[str]] = frozenset()  # properties of the backbone: {"nonnegative"}
     uses_teacher: ClassVar[bool] = True  # False: no teacher's pass although a hook that gets its output is overridden
     # how a part of a batch weighs the supervised term: by its labelled pixels, or by its images
     task_share: Literal["labelled", "images"] = "labelled"
@@ -133,7 +138,7 @@ class Strategy:
         A `factor`, a function of the step's iterations and the iteration, is what the rate is multiplied by instead of
         the settings' schedule.
         """
-        return [{"params": [p for p in self.network.parameters() if p.requires_grad]}]
+        return part_groups(self.network, self.settings, self.step)
 
     def make_optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         """The optimiser of a step for what `param_groups` gives: as the settings of training say."""
@@ -144,12 +149,9 @@ class Strategy:
         return 1.0
 
     def train_mode(self) -> None:
-        """Before each epoch: training mode, with BatchNorm's statistics fixed after step 0 when the setting says so."""
+        """Before each epoch: training mode, with BatchNorm and dropout as the settings say."""
         self.network.train()
-        if self.settings.batchnorm == "frozen" and self.step > 0:
-            for module in self.network.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
+        set_modes(self.network, self.settings, self.step)
 
     def prepare_batch(self, batch: Batch, teacher_output: Output | None) -> Batch:
         """Change targets or weights, such as for pseudo-labels; never the image. The targets must be copied."""
@@ -256,6 +258,9 @@ class Plugin:
     def __init__(self, **values: Any):
         for key, value in resolve(type(self), Plugin, values, type(self).__name__).items():
             setattr(self, key, value)
+
+    def configure(self, strategy: Strategy) -> None:
+        """Once a run, before the first step: refuse a strategy or network that it cannot work with."""
 
     def before_step(self, strategy: Strategy, experience: Experience) -> None:
         """Once a fresh step, after the strategy's, before the optimiser is made: it may freeze parameters."""

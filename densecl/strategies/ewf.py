@@ -25,8 +25,8 @@ class EWF(Plugin):
     def before_step(self, strategy: Strategy, experience: Experience) -> None:
         """Fix the heads of earlier steps, background's too."""
         if strategy.step > 0 and experience.new_classes:
-            for place in strategy.network.heads.places:
-                place[:-1].requires_grad_(False)
+            for head in strategy.network.heads.earlier():
+                head.requires_grad_(False)
 
     def after_step(self, strategy: Strategy, experience: Experience) -> None:
         """Fuse weights and statistics with those of the teacher."""

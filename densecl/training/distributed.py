@@ -179,7 +179,7 @@ def _barrier() -> None:
             dist.barrier()
 
 
-def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
+def sum_gradients(parameters: Iterable[Tensor]) -> None:
     """Add up the gradients of all processes, in buckets; a parameter without gradient on all of them stays without."""
     if world() == 1:
         return

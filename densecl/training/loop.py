@@ -103,7 +103,10 @@ class Loop:
         check_parts(settings, stock, stream.tasks, type(strategy), self.device)
         strategy.loop = self
         strategy.configure()
+        network.backbone.require(strategy.needs)
         network.collect(strategy.maps)
+        for plugin in self.plugins:
+            plugin.configure(strategy)
         if not network.n_outputs:  # else it has grown before
             network.make_heads(strategy.make_heads)  # type: ignore[arg-type]
         self.stock = None

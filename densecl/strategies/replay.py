@@ -1,16 +1,17 @@
 """Replay of real images of earlier steps, with the labels they had then."""
 
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from densecl.errors import SettingError
 from densecl.models.network import Output
 from densecl.seeding import generator
 from densecl.strategies.base import Plugin, Strategy
+from densecl.strategies.mib import MiB
+from densecl.strategies.tools.memory import Memory, Policy
 from densecl.streams.samples import SampleKey
 from densecl.streams.scenario import Experience
 from densecl.training.batch import Batch
@@ -18,7 +19,7 @@ from densecl.training.loader import collate
 
 
 class Replay(Plugin):
-    """Stores positions of images, balanced over the classes learnt so far; a share of them joins every batch.
+    """Stores positions of images; some of them are in every batch.
 
     A replayed sample carries its own step's labels and says so in `Batch.step`. On a sequence of tasks every earlier
     task has an equal share of the memory, and of each iteration's replayed images, which pass the network apart from
@@ -28,28 +29,50 @@ class Replay(Plugin):
     streams = frozenset({"classes", "tasks"})
     first_step = "shared"
     memory: Annotated[int, Field(ge=1)] = 200  # images in all
-    ratio: Annotated[float, Field(ge=0)] = 0.5  # replayed images for each image of the step
+    ratio: Annotated[float, Field(ge=0)] = 0.5  # replayed images for each image of the step, where they are appended
+    policy: Policy = "shares"  # which images are kept; see `densecl.strategies.tools.memory`
+    batch: Literal["appended", "half", "joined"] = "appended"  # to each batch; as half of it; to the images of the step
+    labels: Literal["stored", "published"] = "stored"  # of their own step; or as released codes have them, which leaks
+    replay_loss: Literal["strategy", "augmented"] = "strategy"  # augmented (mib): their background may be a new class
 
     def __init__(self, **values: object):
         super().__init__(**values)
-        self._stored: dict[int, list[tuple[int, int]]] = {}  # label -> (step, position), most wanted first
+        self.kept = Memory(self.memory, self.policy)
 
-    @property
-    def keys(self) -> list[tuple[int, int]]:
-        """The (step, position) pairs in memory, each once."""
-        return sorted({key for keys in self._stored.values() for key in keys})
+    def configure(self, strategy: Strategy) -> None:
+        """Refuse what the strategy or a sequence of tasks cannot have."""
+        if strategy.stream.by_task:
+            for name in ("policy", "batch", "labels"):
+                if getattr(self, name) != getattr(type(self), name):
+                    message = f"replay({name}={getattr(self, name)}) needs one head for all steps"
+                    raise SettingError(message, f"leave {name} out where each task has a head of its own")
+        if self.replay_loss == "augmented":
+            if not isinstance(strategy, MiB):
+                name = type(strategy).__name__.lower()
+                raise SettingError(f"replay(replay_loss=augmented) is a loss of mib, not of {name}", "leave it out")
+            strategy.augmented = True
 
     def extend_keys(self, strategy: Strategy, keys: list[SampleKey], epoch: int, iteration: int) -> list[SampleKey]:
-        """Append `ratio` replayed samples for each sample, drawn from the memory of earlier steps."""
+        """Bring samples of earlier steps into a batch."""
         if strategy.stream.by_task:  # they may be of other sizes and need another head: see `loss`
             return keys
-        stored = [key for key in self.keys if key[0] < keys[0].step]
-        count = round(self.ratio * len(keys))
+        step = keys[0].step
+        stored = [key for key in self.kept.keys if key[0] < step]
+        labels = "own" if self.labels == "stored" else strategy.published_labels
+        replayed = [SampleKey(*key, step, epoch, labels=labels) for key in stored]
+        if self.batch == "joined" and stored:
+            n = len(strategy.scenario.experiences[step].images.indices)
+            order = generator(strategy.seed, "joined", step, epoch).permutation(n + len(stored))
+            first = iteration * strategy.settings.batch
+            drawn = order[first : first + len(keys)].tolist()  # an epoch is as long as without the stored images
+            return [SampleKey(step, i, step, epoch) if i < n else replayed[i - n] for i in drawn]
+        count = len(keys) // 2 if self.batch == "half" else round(self.ratio * len(keys))
         if not stored or not count:
             return keys
-        rng = generator(strategy.seed, "replay", keys[0].step, epoch, iteration)
+        rng = generator(strategy.seed, "replay", step, epoch, iteration)
         chosen = rng.choice(len(stored), size=count, replace=count > len(stored))
-        return keys + [SampleKey(stored[i][0], stored[i][1], keys[0].step, epoch) for i in chosen]
+        own = keys[:-count] if self.batch == "half" else keys
+        return own + [replayed[i] for i in chosen]
 
     def loss(self, strategy: Strategy, output: Output, batch: Batch, teacher_output: Output | None) -> Tensor | None:
         """On a sequence of tasks the mean of the earlier tasks' losses on replayed images."""
@@ -59,7 +82,7 @@ class Replay(Plugin):
         rng = generator(strategy.seed, "replay", strategy.step, strategy.epoch, strategy.iterations)
         losses = []
         for source, task in enumerate(strategy.stream.tasks[: strategy.step]):
-            stored = [position for step, position in self.keys if step == source]
+            stored = [position for step, position in self.kept.keys if step == source]
             chosen = rng.choice(len(stored), size=count, replace=count > len(stored))
             keys = [SampleKey(source, stored[i], strategy.step, strategy.epoch) for i in chosen]
             loaded = collate([strategy.scenario.training[key] for key in keys])
@@ -71,29 +94,24 @@ class Replay(Plugin):
         return torch.stack(losses).mean() if self.ratio else None
 
     def after_step(self, strategy: Strategy, experience: Experience) -> None:
-        """Store images of the new classes and drop some of the old, so that each has an equal share."""
-        rng, step = generator(strategy.seed, "memory", experience.step), experience.step
-        groups = {label: np.flatnonzero(experience.presence[:, label]) for label in experience.new_classes}
-        if strategy.stream.by_task or not groups:  # another task or domain: its images are a share of their own
-            groups = {-step: np.arange(len(experience.presence))}
-        for label, positions in groups.items():
-            self._stored[label] = [(step, int(position)) for position in rng.permutation(positions)]
-        share = max(1, self.memory // len(self._stored))
-        first = list(self._stored.items())[: self.memory]  # a memory smaller than the classes holds the first ones
-        self._stored = {label: keys[:share] for label, keys in first}
+        """Choose what is kept."""
+        self.kept.update(strategy, experience)
 
     def stored_bytes(self, strategy: Strategy) -> int:
         """Bytes of the image and mask files in memory."""
-        samples, size = strategy.scenario.training, 0
-        for step, position in self.keys:
-            index, reader = int(samples.steps[step].indices[position]), samples.readers[step]
-            size += sum(Path(files[index]).stat().st_size for files in (reader.image_files, reader.mask_files))
-        return size
+        return self.kept.stored_bytes(strategy)
 
-    def state_dict(self) -> dict[str, object]:
+    def notes(self, strategy: Strategy) -> dict[str, Any]:
+        """What labels show that their own step does not."""
+        shown = {"current": "classes of the step in training", "all": "classes of all steps so far"}
+        if self.labels == "stored":
+            return {}
+        return {"leak": f"replayed images are labelled with {shown[strategy.published_labels]}, as published"}
+
+    def state_dict(self) -> dict[str, Any]:
         """The memory."""
-        return {"stored": {str(label): keys for label, keys in self._stored.items()}}
+        return self.kept.state_dict()
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the memory."""
-        self._stored = {int(label): [tuple(key) for key in keys] for label, keys in state["stored"].items()}
+        self.kept.load_state_dict(state)

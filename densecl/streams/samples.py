@@ -97,7 +97,8 @@ class TrainingSamples(Dataset[LoadedSample]):
         transforms = self.transforms[key.source]
         transform = transforms.augment if key.augmented else transforms.plain
         sample = draw(self.readers[key.source], index, self.table(key), transform, rng)
-        return LoadedSample(*sample, key.source, index if key.counts else UNCOUNTED)
+        step = key.step if key.labels == "current" else key.source
+        return LoadedSample(*sample, step, index if key.counts else UNCOUNTED)
 
     def table(self, key: SampleKey) -> Tensor:
         """(256,) uint8: original id -> label of a sample."""

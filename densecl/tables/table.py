@@ -165,6 +165,12 @@ def _place(row: Row, columns: Sequence[Column]) -> tuple[Any, ...]:
     return name == UPPER_BOUND, known, bool(row.progress), -1.0 if overall is None else overall, row.strategy, row.note
 
 
+def told(oracle: str) -> str:
+    """What a method knows that others do not, after its name."""
+    knows = {"classes": "knows from the first step how many classes will come"}
+    return knows.get(oracle, f"is told the {oracle} at test time")
+
+
 def _remarks(scored: Scored, groups: Sequence[Configuration], view: View) -> list[str]:
     """Footnotes about columns, rows that are not ranked, and runs that are left out."""
     records = [record for runs in groups for record in runs.runs]
@@ -177,7 +183,9 @@ def _remarks(scored: Scored, groups: Sequence[Configuration], view: View) -> lis
         oracles = sorted({clean(record.oracle) for record in records if record.oracle is not None})
         if any(main_name(record.strategy) == UPPER_BOUND for record in records):
             result.append("joint learns all classes at once and is not ranked")
-        result += [f"† is told the {oracle} at test time and is not ranked" for oracle in oracles]
+        result += [f"† {told(oracle)} and is not ranked" for oracle in oracles]
+        said = [(r, note) for r in records for step in r.steps[-1:] for note in step.notes.values() if "leak" in note]
+        result += dict.fromkeys(f"{clean(record.strategy)}: {clean(str(note['leak']))}" for record, note in said)
         if not view.per_step and any(step.shared for record in records for step in record.steps):
             result.append("time of a first step that was loaded is that of the run that trained it")
     copies = sum(len(runs.copies) for runs in groups)

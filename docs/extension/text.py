@@ -26,7 +26,7 @@ from densecl.streams import golden
 from densecl.tables.compare import table
 from densecl.tables.forms.markdown import escape
 from densecl.tables.forms.text import render
-from densecl.tables.table import Table
+from densecl.tables.table import Table, told
 from densecl.training.loader import step_length
 from densecl.training.loop import Loop
 
@@ -52,7 +52,7 @@ def strategy(recipe: StrategyRecipe) -> str:
     lines += [f"Class: `{recipe.class_}`", ""]
     cls = load_class(recipe.class_, recipe.source.parent)
     if issubclass(cls, Strategy) and cls.oracle:
-        lines += [f"It is told the {cls.oracle} at test time, so tables do not rank it with those that are not.", ""]
+        lines += [f"It {told(cls.oracle)}, so tables do not rank it with those that are not.", ""]
     if issubclass(cls, Strategy):
         lines += [f"Learns: {_streams(cls)}.", ""]
     lines += [_hyperparameters(cls, recipe), ""]
@@ -334,7 +334,7 @@ def _sections(sections: Mapping[str, Any]) -> list[str]:
 def _plain(value: Any) -> str:
     if value is inspect.Parameter.empty:
         return "required"
-    return "none" if value is None else str(value)
+    return "none" if value is None or isinstance(value, BaseModel) else str(value)
 
 
 def _sentence(text: str) -> str:

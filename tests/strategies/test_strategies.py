@@ -157,12 +157,12 @@ def test_replay_keeps_a_balanced_memory_and_draws_only_earlier_steps():
     replay.extend_keys = watch
     for experience in scenario.experiences:
         loop.train([experience])
-        assert len(replay.keys) <= 8
+        assert len(replay.kept.keys) <= 8
     assert all(not added for step, _, added in seen if step == 0)
     later = [(step, n, added) for step, n, added in seen if step > 0]
     assert all(len(added) == round(n / 2) for _, n, added in later)
     assert all(key.source < step and key.step == step for step, _, added in later for key in added)
-    per_class = [len(keys) for keys in replay._stored.values()]
+    per_class = [len(keys) for keys in replay.kept.stored.values()]
     assert per_class == [2, 2, 2, 2]
 
 

@@ -153,6 +153,24 @@ def test_joint_oracle_and_unfinished_runs_are_shown_but_never_ranked():
     assert "masks†" in text
 
 
+def test_a_method_that_knows_the_count_of_classes_is_marked_in_these_words():
+    (table,) = rows([make("finetune", 0.2), make("lwf", 0.3), make("dft", 0.9, oracle="classes")])
+    assert cells(table, "lwf")["all"].best
+    assert "† knows from the first step how many classes will come and is not ranked" in table.notes
+
+
+def test_labels_that_leak_into_a_memory_are_told_below_the_table():
+    def leaking(seed, leak):
+        record = make("mib+replay", 0.6, seed=seed)
+        steps = [step.model_copy(update={"notes": {"replay": {"leak": leak}}}) for step in record.steps]
+        return record.model_copy(update={"steps": steps})
+
+    (table,) = rows([make("mib"), leaking(0, "images show all"), leaking(1, "images show all")])
+    assert [note for note in table.notes if "show" in note] == ["mib+replay: images show all"]
+    (table,) = rows([leaking(0, ["\n", 1])])  # a record's notes may be anything
+    assert all("\n" not in note for note in table.notes)
+
+
 def held_out(record, share=0.2):
     return record.model_copy(update={"settings": record.settings | {"data": {"validation": share}}})
 

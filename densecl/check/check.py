@@ -180,7 +180,8 @@ def _shared(method: Method) -> list[str]:
 
     plain = replace(method.strategy, cls=Plain, values={}, recipe=None)
     claims = [(method.strategy, Method(method.strategy, ()))]
-    claims += [(part, Method(plain, (part,))) for part in method.plugins if not part.stock]
+    base = method.strategy if method.strategy.cls.first_step == "shared" else plain  # type: ignore[attr-defined]
+    claims += [(part, Method(base, (part,))) for part in method.plugins if not part.stock]
     claims = [(part, tried) for part, tried in claims if part.cls.first_step == "shared"]  # type: ignore[attr-defined]
     if not claims:
         return []

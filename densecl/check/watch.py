@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from densecl.check.findings import Finding, described
 from densecl.metrics.confusion import INTEGERS
-from densecl.models.network import Output
+from densecl.models.network import Network, Output
 from densecl.strategies.base import Plugin, Strategy
 from densecl.training.batch import Batch
 from densecl.training.loop import Loop
@@ -26,7 +26,7 @@ def watch(loop: Loop) -> None:
     for name in ("pixel_loss", "task_loss", *(["regulariser"] if strategy.overrides("regulariser") else [])):
         _wrap(strategy, name, functools.partial(look_at_loss, name))
     _wrap(strategy, "prepare_batch", _look_at_batch)
-    _wrap(strategy, "predict", _look_at_labels)
+    _wrap(strategy, "predict", functools.partial(_look_at_labels, strategy.network))
     _wrap(strategy, "build_head", _look_at_head)
     _wrap(strategy, "param_groups", _look_at_groups)
     for owner in (strategy, *loop.plugins):
@@ -55,13 +55,13 @@ def _look_at_batch(value: Any, batch: Batch, *_arguments: Any) -> None:
         raise Finding("prepare_batch changed the number or the type of the targets")
 
 
-def _look_at_labels(value: Any, output: Output) -> None:
+def _look_at_labels(network: Network, value: Any, output: Output) -> None:
     wanted = (output.logits.shape[0], *output.logits.shape[2:])
     if not isinstance(value, Tensor) or tuple(value.shape) != wanted:
         raise Finding(f"predict returned {described(value)}; it must return labels of shape (B, H, W) = {wanted}")
     if value.dtype not in INTEGERS:
         raise Finding(f"predict returned numbers of type {value.dtype}; labels are integers")
-    outputs, low, high = output.logits.shape[1], int(value.min()), int(value.max())
+    outputs, low, high = network.n_outputs, int(value.min()), int(value.max())
     if low < 0 or high >= outputs:
         wrong = low if low < 0 else high
         raise Finding(f"predict returned the label {wrong}; the network has outputs 0 to {outputs - 1}")

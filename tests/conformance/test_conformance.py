@@ -12,8 +12,11 @@ from conformance_runs import (
     CLASSES,
     NAMED,
     NETWORKS,
+    NONNEGATIVE,
     OWN_BACKBONE,
+    PREPARES,
     RAW,
+    ROWS,
     TASKS,
     is_stock,
     made,
@@ -24,12 +27,13 @@ from conformance_runs import (
     trained,
 )
 from densecl.check.check import check_method
+from densecl.check.tiny import TRAINING
 from densecl.runner.checkpoint import Checkpoints, find_point, go_on, load_weights, save_weights
 from densecl.runner.evaluation import evaluate
 from densecl.runner.methods import parse_method
 from densecl.settings.catalogue import entries
 from densecl.settings.recipe import RunSettings
-from two_processes import agree, seen_by, trained_by_two
+from two_processes import agree, seen_by, still, trained_by_two
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SETTINGS = RunSettings(benchmark="b", strategy="s", backbone="b")
@@ -70,10 +74,13 @@ def test_check_finds_nothing_wrong(method):
 def pairs():
     """Methods of class-incremental streams and the backbones that they can use."""
     for method in CLASSES:
-        name = parse_method(method).strategy.name
+        parsed = parse_method(method)
+        cls, name = parsed.strategy.cls, parsed.strategy.name
+        rows = {"dkd", "nest"} & {part.name for part in parsed.parts}
         for backbone in sorted(NETWORKS):
-            raw = parse_method(method).strategy.cls.maps
-            if OWN_BACKBONE.get(name, backbone) == backbone and (not raw or backbone in RAW):
+            usable = (not cls.maps or backbone in RAW) and (not cls.needs or backbone in NONNEGATIVE)
+            usable = usable and (not rows or backbone in ROWS)
+            if OWN_BACKBONE.get(name, backbone) == backbone and usable:
                 yield method, "classes", backbone
 
 
@@ -117,7 +124,8 @@ def test_a_method_changes_the_result_at_its_defaults_and_its_memory_is_not_empty
     ours, other = trained(method, kind), trained(base, kind, OWN_BACKBONE.get(parsed.strategy.name))
     assert not same(ours.last, other.last)
     for plugin in ours.loop.plugins:
-        assert plugin.stored_bytes(ours.loop.strategy) > 0 or ours.loop.needs_teacher
+        kept = plugin.stored_bytes(ours.loop.strategy) > 0 or ours.loop.needs_teacher
+        assert kept is (plugin.name not in PREPARES) or ours.loop.needs_teacher
     for part in (ours.loop.strategy, *ours.loop.plugins):
         for key, value in part.state_dict().items():
             memory = [leaf for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor)]
@@ -211,6 +219,26 @@ def test_killed_and_resumed_runs_end_with_the_same_weights(method, kind, tmp_pat
     assert same(resumed.network.state_dict(), whole.last)
     for head, wanted in enumerate(whole.logits[-1] if whole.logits else ()):
         assert torch.equal(outputs(resumed, head), wanted)
+
+
+def accumulates(method):
+    """True if a method may learn a batch in parts."""
+    parsed = parse_method(method)
+    return not (is_stock(method) or parsed.told or parsed.joint or parsed.strategy.cls.overrides("prepare_batch"))
+
+
+@pytest.mark.parametrize("method", [method for method in CLASSES if accumulates(method)])
+def test_a_batch_in_parts_teaches_what_the_whole_does(method):
+    """With all statistics fixed, for the first batches of the first two steps."""
+    states = []
+    for parts in (1, 3):
+        changes = {"accumulation": parts, "iterations": 2, "optimizer": "sgd", "lr": 0.02, "weight_decay": 0.0}
+        loop = made(method, "classes", training=TRAINING.model_copy(update=changes))
+        still(loop)
+        loop.train(loop.scenario.experiences[:2])
+        states.append(loop.network.state_dict())
+    for name, value in states[0].items():
+        torch.testing.assert_close(states[1][name], value, rtol=1e-3, atol=2e-5)
 
 
 SEVERAL = {kind: [m for m, k in CASES if k == kind and not is_stock(m)] for kind in ("classes", "tasks")}

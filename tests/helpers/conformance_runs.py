@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from densecl.check.tiny import tiny_backbone, tiny_loop, tiny_network, tiny_scenario, tiny_sequence
+from densecl.check.tiny import TRAINING, tiny_backbone, tiny_loop, tiny_network, tiny_scenario, tiny_sequence
 from densecl.runner.evaluation import evaluate
 from densecl.runner.methods import parse_method
 from densecl.settings.catalogue import entries
@@ -22,6 +22,9 @@ NETWORKS = {
 }
 OWN_BACKBONE = {"decoder": "unet", "resblock": "resblock"}  # of strategies that cannot use any
 RAW = {"bisenet", "deeplabv3", "fcn"}  # backbones with stages before their last activation
+NONNEGATIVE = {"bisenet", "deeplabv3", "fcn", "resblock"}  # backbones whose decoded map is never below 0
+ROWS = set(NETWORKS) - {"resblock"}  # backbones with heads that are 1x1 convolutions
+PREPARES = {"nest"}  # plugins that make a step's beginning and keep nothing
 NAMED = [entry.name if entry.kind == "strategy" else f"finetune+{entry.name}" for entry in entries("strategies")]
 
 
@@ -32,7 +35,19 @@ def learns(text, kind):
     return all(kind in getattr(part.cls, "streams", {"classes"}) for part in parts)
 
 
-CLASSES = [*(name for name in NAMED if learns(name, "classes")), "mib+replay", "mib+ewc+replay", "plop+ewf"]
+CLASSES = [
+    *(name for name in NAMED if learns(name, "classes")),
+    "mib+replay",
+    "mib+ewc+replay",
+    "mib+ewf",
+    "plop+ewf",
+    "mib+nest",
+    "plop+nest",
+    "mib+replay(memory=8,policy=greedy,batch=half,replay_loss=augmented)",
+    "mib+replay(memory=8,policy=balanced,replay_loss=augmented)",
+    "dkd+replay(memory=8,policy=balanced,batch=joined)",
+    "dkd+replay(memory=8,policy=random,labels=published)",
+]
 TASKS = [
     *(name for name in NAMED if learns(name, "tasks")),
     "piggyback(bn=trained,mask_lr=0.01)",
@@ -73,17 +88,17 @@ def plain(text, kind):
     return "classifier" if kind == "classes" and parse_method(text).told else "finetune"
 
 
-def made(text, kind, backbone=None, seed=0):
+def made(text, kind, backbone=None, seed=0, training=TRAINING):
     """The loop of a method on a tiny stream."""
     method = parse_method(text)
     if kind == "tasks":
         network = (
             tiny_backbone(method) if method.strategy.name == "resblock" else tiny_network("unet", **NETWORKS["unet"])
         )
-        return tiny_loop(method, tiny_sequence(), network, seed=seed)
+        return tiny_loop(method, tiny_sequence(), network, training, seed=seed)
     backbone = backbone or OWN_BACKBONE.get(method.strategy.name, "bisenet")
     scenario = tiny_scenario(joint=method.joint, by_task=method.told)
-    return tiny_loop(method, scenario, tiny_network(backbone, **NETWORKS[backbone]), seed=seed)
+    return tiny_loop(method, scenario, tiny_network(backbone, **NETWORKS[backbone]), training, seed=seed)
 
 
 @torch.no_grad()

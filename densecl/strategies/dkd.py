@@ -1,0 +1,134 @@
+"""DKD, decomposed knowledge distillation (Baek, Oh, Lee, Lee, Ham, NeurIPS 2022): a sigmoid for each class."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from densecl.losses import binary_cross_entropy, binary_distillation
+from densecl.losses.reduction import widen
+from densecl.models.heads import BuildHead, Heads, pointwise
+from densecl.models.network import Output, upsample
+from densecl.strategies.base import Strategy
+from densecl.strategies.tools.rows import require_rows
+from densecl.streams.scenario import Experience
+from densecl.training.batch import Batch
+
+Weight = Annotated[float, Field(ge=0)]
+
+
+class DKD(Strategy):
+    """Binary cross-entropy of new classes; distillation of old logits and of their positive and negative parts.
+
+    No output stands for background: a pixel that every class denies has label 0.
+    """
+
+    sigmoid = True
+    needs = frozenset({"nonnegative"})  # else a part of a logit has both signs
+    published_labels = "current"
+    task_share = "images"
+    distillation: Weight = 5.0  # of logits
+    decomposed: Weight = 5.0  # of the positive parts, and of the negative ones
+    positive_first: Weight = 2.0  # of a class's own pixels at step 0; 35 on ADE20K
+    positive: Weight = 1.0  # of them in later steps; 35 on ADE20K
+
+    def configure(self) -> None:
+        """Refuse heads whose weights cannot be decomposed."""
+        require_rows(self, "dkd")
+
+    def make_heads(self, channels: int, auxiliary_channels: tuple[int, ...]) -> Heads:
+        """Heads of classes beside the head that says no, from which new ones start."""
+        return ClassHeads(channels, auxiliary_channels)
+
+    def before_step(self, experience: Experience) -> None:
+        """Start new classes from the head that says no."""
+        if self.step > 0 and experience.new_classes:
+            self.network.heads.init_from_no()
+
+    def pixel_loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Binary cross-entropy, a mean over all pixels, of the classes that a sample's own step labels."""
+        loss = logits.new_zeros(())
+        for step in range(self.step + 1) if self.loop.plugins else (self.step,):  # plugins may replay samples
+            old = 0 if step == 0 else self.stream.steps[step - 1].n_outputs - 1
+            known = self.stream.steps[step].n_outputs - 1
+            first = 0 if self.stream.setting == "sequential" or old == known else old  # old classes stay labelled there
+            weight = (batch.step == step).to(logits.dtype).view(-1, 1, 1).expand(batch.target.shape)
+            if batch.weight is not None:
+                weight = weight * batch.weight.view(*batch.weight.shape, *[1] * (3 - batch.weight.ndim))
+            positive = self.positive if self.step > 0 else self.positive_first
+            term = binary_cross_entropy(
+                logits[:, first:known], batch.target, first=first + 1, positive=positive, void="negative", weight=weight
+            )
+            loss = loss + term * weight.mean()  # a sum over pixels of the step's samples, divided by all pixels
+        return loss
+
+    def task_loss(self, output: Output, batch: Batch, teacher_output: Output | None) -> Tensor:
+        """The loss of classes, and of the head that says no, which does not reach the features."""
+        assert output.decoded is not None
+        no = upsample(self.network.heads.no(widen(output.decoded.detach())), batch.image)
+        denied = binary_cross_entropy(no, torch.zeros_like(batch.target), first=1)
+        return super().task_loss(output, batch, teacher_output) + denied
+
+    def regulariser(self, output: Output, batch: Batch, teacher_output: Output) -> Tensor:
+        """Distillation of old logits at image size, and of their parts at the features' size."""
+        assert output.decoded is not None
+        assert teacher_output.decoded is not None
+        before = self.teacher.heads.places[0]
+        own = decompose(output.decoded, _rows(list(self.network.heads.places[0])[: len(before)]))
+        wanted = decompose(teacher_output.decoded, _rows(before))
+        parts = sum(binary_distillation(a, b) for a, b in zip(own, wanted, strict=True))
+        return self.distillation * binary_distillation(output.logits, teacher_output.logits) + self.decomposed * parts
+
+    def predict(self, output: Output) -> Tensor:
+        """The most probable class where one is above a half, else 0."""
+        return labels(output.logits)
+
+
+class ClassHeads(Heads):
+    """Heads without an output for background; at the main place one more, `no`, that denies every class everywhere."""
+
+    no: nn.Module
+
+    def grow(self, outputs: int, build_head: BuildHead | None = None, device: torch.device | str | None = None) -> None:
+        """Add a step's classes; the first of a stream's outputs is background's and gets no channel."""
+        first = not self.outputs
+        super().grow(outputs - first, build_head, device)
+        self.outputs[-1] += first
+        if first:
+            self.no = (build_head or pointwise)(self.channels[0], 1).to(device)
+
+    def init_from_no(self) -> None:
+        """Start the newest classes of the main place as copies of `no`."""
+        newest = self._places()[0][-1]
+        with torch.no_grad():
+            for name, value in self.no.named_parameters():
+                getattr(newest, name).copy_(value.expand_as(getattr(newest, name)))
+
+
+def _rows(heads: Sequence[nn.Module]) -> Tensor:
+    return torch.cat([head.get_parameter("weight") for head in heads])
+
+
+def decompose(features: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Positive and negative part of 1x1 logits without bias: sum_d max(w_d, 0) f_d, and sum_d min(w_d, 0) f_d.
+
+    Args:
+        features: (B, D, h, w), any floating type; computed in at least float32.
+        weight: (K, D) or (K, D, 1, 1).
+    """
+    features, weight = widen(features), widen(weight)
+    weight = weight.to(features.dtype).flatten(1)
+    positive = weight.relu()
+    with torch.autocast(features.device.type, enabled=False):
+        parts = [torch.einsum("kd,bdhw->bkhw", part, features) for part in (positive, weight - positive)]
+    return parts[0], parts[1]
+
+
+def labels(logits: Tensor, *, cut: float = 0.0) -> Tensor:
+    """(B, H, W) labels of sigmoid logits (B, C, H, W): 0 where none is above `cut`, else 1 + the largest one's."""
+    if not logits.shape[1]:
+        return torch.zeros_like(logits[:, :0].sum(1), dtype=torch.int64)
+    best, label = logits.max(1)
+    return torch.where(best > cut, label + 1, 0)

@@ -10,6 +10,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Container, Iterator, Mapping
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -151,9 +152,10 @@ def benchmark_recipe(name: str, extra: Path | None = None) -> tuple["BenchmarkRe
         if rest in recipe.splits or (recipe.stream.get("kind") != "tasks" and SPLIT.match(rest)):
             return recipe, rest
         if recipe.stream.get("kind") != "tasks" and rest[:1].isdigit():
-            advice = (
-                f"write A-B or A-Bs, such as {family}{next(iter(recipe.splits), '15-5')}: A classes, then B at a time"
-            )
+            first = next(iter(recipe.splits), "15-5")
+            near = get_close_matches(rest, recipe.splits, n=1, cutoff=0.8)
+            advice = f"did you mean '{family}{near[0]}'? " if near else ""
+            advice += f"write A-B or A-Bs, such as {family}{first}: A classes, then B at a time"
             raise SettingError(f"benchmark '{name}': '{rest}' is not a split", advice)
     names = [entry.name for entry in entries("benchmarks", extra)]
     raise UnknownNameError("benchmark", name, names, "any split A-B[s] of a family works too")

@@ -42,7 +42,11 @@ def refused_run(capsys, voc, named, *more, output=None, **which):
         (
             {"benchmark": "voc15-5x"},
             [],
-            ["benchmark 'voc15-5x': '15-5x' is not a split", "write A-B or A-Bs, such as voc"],
+            [
+                "benchmark 'voc15-5x': '15-5x' is not a split",
+                "did you mean 'voc15-5'",
+                "write A-B or A-Bs, such as voc",
+            ],
         ),
         ({"benchmark": "voc155"}, [], ["'155' is not a split"]),
         ({"benchmark": "vok15-5"}, [], ["unknown benchmark 'vok15-5'", "did you mean 'voc15-5'"]),

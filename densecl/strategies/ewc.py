@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from densecl.errors import SettingError
 from densecl.models.network import Output
 from densecl.seeding import generator
 from densecl.strategies.base import Plugin, Strategy, Weight
@@ -37,6 +38,20 @@ class EWC(Plugin):
     def __init__(self, **values: object):
         super().__init__(**values)
         self._remember({}, {})
+
+    def configure(self, strategy: Strategy) -> None:
+        """Refuse a weight that a step of SGD overshoots with: the curvature is twice the weight at importance 1."""
+        settings = strategy.settings
+        if self.form == "exact" or settings.optimizer != "sgd":
+            return
+        rate, momentum = settings.rate(1), settings.momentum
+        limit = (1 + momentum) / (1 + 2 * momentum) / rate  # of gradient descent with Nesterov's momentum
+        if self.weight > limit:
+            raise SettingError(
+                f"ewc(weight={self.weight:g}) diverges under SGD at the rate of {rate:g} after step 0",
+                f"give ewc a weight of at most {limit:.2g}, or set training.later.lr to at most "
+                f"{limit * rate / self.weight:.2g}",
+            )
 
     def loss(self, strategy: Strategy, output: Output, batch: Batch, teacher_output: Output | None) -> Tensor | None:
         """The weight times the sum of importance times squared distance to the previous step's last weights."""

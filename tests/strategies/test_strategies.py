@@ -7,7 +7,7 @@ from torch import nn
 
 from densecl import losses
 from densecl.check.tiny import TRAINING, tiny_loop, tiny_network, tiny_scenario
-from densecl.errors import RunError
+from densecl.errors import RunError, SettingError
 from densecl.runner.methods import parse_method
 from densecl.settings.recipe import LaterSettings, TrainingSettings
 from densecl.training.batch import Batch
@@ -213,6 +213,25 @@ def test_ewc_importance_of_the_published_form_is_a_running_average_of_batches_sc
     low, high = expected.min(), expected.max()
     np.testing.assert_allclose(ewc.scaled[name], (expected - low) / (high - low), rtol=1e-4, atol=1e-6)
     assert all(float(f.min()) >= 0 and float(f.max()) <= 1 for f in ewc.scaled.values())
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_ewc_refuses_a_weight_just_where_sgd_diverges(momentum):
+    """A parameter of importance 1 is driven by torch's SGD: below the limit it comes to rest, above it does not."""
+    rate = 0.01
+    sgd = {"optimizer": "sgd", "lr": rate, "momentum": momentum, "later": LaterSettings(lr=rate)}
+    training = TRAINING.model_copy(update=sgd)
+    limit = (1 + momentum) / (1 + 2 * momentum) / rate
+    with pytest.raises(SettingError, match=r"diverges under SGD at the rate of 0\.01"):
+        tiny_loop(parse_method(f"finetune+ewc(weight={1.01 * limit})"), tiny_scenario(), training=training)
+    tiny_loop(parse_method(f"finetune+ewc(weight={0.99 * limit})"), tiny_scenario(), training=training)
+    for share, rests in ((0.99, True), (1.01, False)):
+        value = torch.nn.Parameter(torch.ones(1, dtype=torch.float64))
+        sgd = torch.optim.SGD([value], lr=rate, momentum=momentum, nesterov=momentum > 0)
+        for _ in range(3000):
+            value.grad = 2 * share * limit * value.detach()
+            sgd.step()
+        assert (abs(float(value.detach())) < 1) is rests
 
 
 def test_ewc_holds_at_its_default_weight():

@@ -84,6 +84,7 @@ class Loop:
         self.strategy, self.network, self.stream, self._scenario = strategy, network, stream, scenario
         self.settings, self.seed, self.workers, self.events = settings, seed, workers, events
         self.device = torch.device(device)
+        self.compiles_losses = self.device.type != "cpu"  # there their own passes are faster than compiled ones
         self.plugins: list[Plugin] = [plugin for plugin in plugins if getattr(plugin, "dense", False)]
         self.precision = Precision(settings.precision, self.device)
         self.normalisation = Normalisation(*(part.to(device) for part in normalisation))
@@ -237,8 +238,7 @@ class Loop:
             whole = distributed.total(own) if whole is None else whole
             shares = own / whole.clamp(min=torch.finfo(torch.float32).tiny)
         share = 1.0 if shares is None else shares[1]
-        logits = self.output.logits.detach()
-        self.task.update_critic(logits, batch, share=share, reduce=distributed.sum_gradients)
+        self.task.update_critic(self.output.logits.detach(), batch, share=share, reduce=distributed.sum_gradients)
         terms = self.terms(self.output, batch, teacher_output)
         labelled = self.strategy.task_share == "labelled"
         if labelled and self.settings.mean_over == "all":
@@ -351,15 +351,10 @@ class Loop:
         for hook in ("task_loss", "regulariser") if self.compiles_losses else ():
             setattr(self.strategy, hook, torch.compile(getattr(type(self.strategy), hook).__get__(self.strategy)))
 
-    @property
-    def compiles_losses(self) -> bool:
-        """False on a CPU, where the losses' own passes are faster than compiled ones."""
-        return self.device.type != "cpu"
-
     def _watch(self, terms: dict[str, Tensor]) -> None:
         """Note the loss terms, of all processes, and stop where one is lost."""
-        names = ["task", "regulariser", *(plugin.name for plugin in self.plugins)]
-        terms = distributed.total_terms(terms, names, self.device)
+        plugins = (plugin.name for plugin in self.plugins)
+        terms = distributed.total_terms(terms, ["task", "regulariser", *plugins], self.device)
         shown = self.loss if distributed.world() == 1 else torch.stack(list(terms.values())).sum()
         self.guard.look(shown, terms, self.iterations)
         for name, term in terms.items():
@@ -379,8 +374,7 @@ class Loop:
 
     def notes(self) -> dict[str, Any]:
         """Plain values of the plugins for the record of the step, by name."""
-        notes = {plugin.name: plugin.notes(self.strategy) for plugin in self.plugins}
-        return {name: values for name, values in notes.items() if values}
+        return {plugin.name: values for plugin in self.plugins if (values := plugin.notes(self.strategy))}
 
     # ---- going on from the end of an epoch; see `densecl.training.state`
 

@@ -8,7 +8,6 @@ import torch
 from densecl.check.tiny import TRAINING, tiny_loop, tiny_network, tiny_scenario
 from densecl.errors import RunError, SettingError
 from densecl.runner.methods import parse_method
-from densecl.training.loop import Loop
 
 
 def weights(network=None, **changes):
@@ -86,13 +85,12 @@ def graphs(monkeypatch):
 
 
 @pytest.mark.parametrize("method", ["mib", "ilt"])
-def test_compiled_losses_are_the_same_as_those_that_are_not(monkeypatch, graphs, method):
+def test_compiled_losses_are_the_same_as_those_that_are_not(graphs, method):
     terms = []
     for compiled in (False, True):
-        monkeypatch.setattr(Loop, "compiles_losses", compiled)
         training = TRAINING.model_copy(update={"iterations": 2, "compile": compiled})
         loop = tiny_loop(parse_method(method), tiny_scenario(), small_network(), training)
-        loop.events = Terms()
+        loop.events, loop.compiles_losses = Terms(), compiled
         for experience in loop.scenario.experiences[:2]:
             loop.train([experience])
         terms.append(loop.events.heard)

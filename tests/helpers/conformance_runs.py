@@ -25,7 +25,11 @@ RAW = {"bisenet", "deeplabv3", "fcn"}  # backbones with stages before their last
 NONNEGATIVE = {"bisenet", "deeplabv3", "fcn", "resblock"}  # backbones whose decoded map is never below 0
 ROWS = set(NETWORKS) - {"resblock"}  # backbones with heads that are 1x1 convolutions
 PREPARES = {"nest"}  # plugins that make a step's beginning and keep nothing
-NAMED = [entry.name if entry.kind == "strategy" else f"finetune+{entry.name}" for entry in entries("strategies")]
+SHORT = {"deepinversion": "(iterations=20,images_per_class=4)"}  # of its default work, which only repeats itself
+NAMED = [
+    entry.name if entry.kind == "strategy" else f"finetune+{entry.name}{SHORT.get(entry.name, '')}"
+    for entry in entries("strategies")
+]
 
 
 def learns(text, kind):

@@ -26,10 +26,10 @@ demo: $(RUN) ## finetune and mib on the embedded benchmark, then the table (a fe
 	$(BIN)/densecl table demo
 
 test: $(DEV) ## the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)
 
 quick: $(DEV) ## the tests of the fast rooms, to run while working
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup $(addprefix tests/,$(QUICK)) $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(addprefix tests/,$(QUICK)) $(ARGS)
 
 check: $(DEV) ## all there is to check: format, lint, the arrows between the rooms, types, dead code, tests
 	$(BIN)/ruff format --check .
@@ -37,7 +37,7 @@ check: $(DEV) ## all there is to check: format, lint, the arrows between the roo
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/pyright
 	$(BIN)/vulture
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)
 
 bench: $(RUN) ## speed of losses, loop and class index against plain PyTorch (ARGS="losses --repeats 9")
 	PYTHONPATH=tools $(BIN)/python -m bench $(ARGS)

@@ -1,13 +1,36 @@
 """Fixtures of the tests that go through the command line."""
 
+import re
 import shutil
 
 import pytest
 import torch
+from xdist.scheduler import LoadScopeScheduling
 
 from data_trees import few_drawn
 from densecl.cli import main
 from tiny_runs import run_words, tiny_voc
+
+
+class Together(LoadScopeScheduling):
+    """Sends tests that share long work to one worker, which does it once: those of a method, those of the report.
+
+    (The marks of `--dist loadgroup` say the same, but pytest 9.2 does not let them into the names that are sent.)
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        if nodeid.startswith("tests/report/"):
+            return "report"
+        found = re.search(r"test_conformance\.py::(\w+)\[(.*)-(classes|tasks)", nodeid)
+        if found is None:
+            return nodeid
+        test, method, kind = found.groups()
+        return f"two processes, {kind}" if test.startswith("test_two_processes") else f"{method}, {kind}"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    return Together(config, log)
 
 
 @pytest.fixture

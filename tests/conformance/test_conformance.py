@@ -40,12 +40,7 @@ SETTINGS = RunSettings(benchmark="b", strategy="s", backbone="b")
 KEEPING = {"decoder", "piggyback", "packnet", "resblock", "scratch", "classifier"}  # what a task learnt is kept
 
 
-def grouped(cases):
-    """Cases of one method on one worker, which trains it once."""
-    return [pytest.param(*case, marks=pytest.mark.xdist_group("-".join(map(str, case[:2])))) for case in cases]
-
-
-each_method = pytest.mark.parametrize(("method", "kind"), grouped(CASES))
+each_method = pytest.mark.parametrize(("method", "kind"), CASES)
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +79,7 @@ def pairs():
                 yield method, "classes", backbone
 
 
-@pytest.mark.parametrize(("method", "kind", "backbone"), grouped(pairs()))
+@pytest.mark.parametrize(("method", "kind", "backbone"), pairs())
 def test_every_pixel_is_counted_and_heads_grow_on_every_backbone(method, kind, backbone):
     loop, _, _, evaluations, _ = trained(method, kind, backbone)
     counts = [sum(map(sum, after[0].confusion)) for after in evaluations]
@@ -97,7 +92,7 @@ def test_every_pixel_is_counted_and_heads_grow_on_every_backbone(method, kind, b
         assert loop.network.n_outputs == 5
 
 
-@pytest.mark.parametrize("method", [pytest.param(m, marks=pytest.mark.xdist_group(f"{m}-tasks")) for m in TASKS])
+@pytest.mark.parametrize("method", [pytest.param(m, id=f"{m}-tasks") for m in TASKS])
 def test_every_task_is_learnt_and_kept_to_the_bit_or_not(method):
     logits = trained(method, "tasks").logits
     assert [tuple(output.shape[1] for output in step) for step in logits] == [(5,), (5, 2), (5, 2, 5)]
@@ -259,12 +254,7 @@ def two_processes(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("method", "kind"),
-    [
-        pytest.param(method, kind, marks=pytest.mark.xdist_group(f"two-{kind}"))
-        for kind, methods in SEVERAL.items()
-        for method in methods
-    ],
+    ("method", "kind"), [(method, kind) for kind, several in SEVERAL.items() for method in several]
 )
 def test_two_processes_end_with_the_same_weights(method, kind, two_processes):
     folder = two_processes(kind)

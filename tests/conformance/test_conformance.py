@@ -79,7 +79,7 @@ def pairs():
                 yield method, "classes", backbone
 
 
-@pytest.mark.parametrize(("method", "kind", "backbone"), pairs())
+@pytest.mark.parametrize(("method", "kind", "backbone"), list(pairs()))
 def test_every_pixel_is_counted_and_heads_grow_on_every_backbone(method, kind, backbone):
     loop, _, _, evaluations, _ = trained(method, kind, backbone)
     counts = [sum(map(sum, after[0].confusion)) for after in evaluations]

@@ -21,7 +21,7 @@ from densecl.settings.recipe import LaterSettings
 from densecl.streams.samples import UNCOUNTED
 from densecl.training import distributed
 
-SETTINGS = TRAINING.model_copy(update={"optimizer": "sgd", "lr": 0.02, "later": LaterSettings(lr=0.001)})
+SETTINGS = TRAINING.model_copy(update={"epochs": 1, "optimizer": "sgd", "lr": 0.02, "later": LaterSettings(lr=0.001)})
 
 
 def trained_by_two(folder, kind, methods):

@@ -415,3 +415,10 @@ backbone = "bisenet(encoder=mini,weights=none,width=8,spatial=(8,8),spatial_widt
     ((_, record),), _ = find_records(tmp_path / "out2")
     assert len(record.steps) == cities
     assert [len(step.new_classes) for step in record.steps] == [19] + [0] * (cities - 1)
+
+
+@pytest.mark.parametrize("place", [2**31, -(10**9), 1e300, float("nan"), "6"])
+def test_a_polygon_far_outside_of_its_image_is_refused_before_memory_is_taken(place):
+    annotation = {"id": 1, "category_id": 3, "iscrowd": 0, "segmentation": [[1, 1, place, 1, 6, 6]]}
+    with pytest.raises(DataError, match="annotation 1 has a segmentation that cannot be read"):
+        semantic_mask([annotation], 8, 8)

@@ -149,6 +149,9 @@ def _region(annotation: Mapping[str, Any], height: int, width: int) -> Any:
         else:
             # pycocotools takes a list of four numbers for a box: two points are no polygon
             polygons = [polygon for polygon in region if len(polygon) >= 6]
+            reach = 2 * max(height, width)  # pycocotools takes memory for each pixel that an edge passes
+            if any(not -reach <= place <= reach for polygon in polygons for place in polygon):
+                raise ValueError("a polygon far outside of its image")
             region = run_lengths.merge(run_lengths.frPyObjects(polygons, height, width)) if polygons else None
             size = height, width
     except Exception as error:  # pycocotools raises many kinds for a broken region

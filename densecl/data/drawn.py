@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from filelock import FileLock
 from PIL import Image
 
 from densecl.data.dataset import Progress
@@ -14,7 +13,7 @@ from densecl.data.decode import write_mask
 from densecl.data.drawing import Drawing
 from densecl.data.places import cache_folder
 from densecl.data.sets.voc import LISTS, MASKS, VOC
-from densecl.files import write_error
+from densecl.files import locked, write_error
 
 MARK = "classes.txt"  # tells a drawn folder from other VOC trees
 
@@ -106,8 +105,7 @@ def write_whole(root: Path, fill: Callable[[Path], None]) -> Path:
     if root.is_dir():
         return root
     try:
-        root.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(root.parent / f".{root.name}.lock"):
+        with locked(root.parent / f".{root.name}.lock", lambda: None, f".{root.name}.*"):
             if not root.is_dir():
                 with tempfile.TemporaryDirectory(prefix=f".{root.name}.", dir=root.parent) as temporary:
                     folder = Path(temporary) / root.name

@@ -114,8 +114,6 @@ def remarks(rows: Sequence[Configuration], names: Sequence[str], over: Sequence[
             mixed.setdefault(f"{clash.trait.name} ({', '.join(clash.values)})", {})[name] = None
     texts = [f"mixed: {', '.join(who)} averages runs that differ by {what}" for what, who in mixed.items()]
     told = [text for key in TOLD if (text := _told(rows, key))]
-    edited = [name for row, name in zip(rows, names, strict=True) if any(record.edited for record in row.runs)]
-    texts += [f"records changed after the run: {', '.join(dict.fromkeys(edited))}"] if edited else []
     return [*texts, *([f"averaged runs differ by {', '.join(told)}"] if told else [])]
 
 

@@ -95,8 +95,12 @@ def table_of(scored: Scored, records: Sequence[Record], view: View, over: Sequen
     measured = measures(layout, records, view)
     lines = [_row(runs, note, measured, scored, view) for runs, note in zip(groups, notes(groups), strict=True)]
     remarks = _remarks(scored, groups, view)
-    if any(len(runs.runs) + len(runs.copies) > 1 or runs.runs[0].edited for runs in groups):
-        from densecl.tables import provenance  # a table of single runs as they were written needs none
+    edited = dict.fromkeys(
+        row.name for row, runs in zip(lines, groups, strict=True) if any(r.edited for r in runs.runs)
+    )
+    remarks += [f"records changed after the run: {', '.join(edited)}"] if edited else []
+    if any(len(runs.runs) + len(runs.copies) > 1 for runs in groups):
+        from densecl.tables import provenance  # a table of single runs needs none
 
         remarks += provenance.remarks(groups, [row.name for row in lines], over)
     if over:

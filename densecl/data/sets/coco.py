@@ -14,14 +14,13 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 
 from densecl.data.class_index import for_each
 from densecl.data.dataset import VOID, DenseDataset, Progress
 from densecl.data.decode import check_pixels, write_mask
 from densecl.data.places import cache_folder
 from densecl.errors import DataError
-from densecl.files import write_error, write_text
+from densecl.files import locked, write_error, write_text
 
 CATEGORIES = {
     1: "person", 2: "bicycle", 3: "car", 4: "motorcycle", 5: "airplane", 6: "bus", 7: "train", 8: "truck",
@@ -99,8 +98,7 @@ def paint(folder: Path, part: str, progress: Progress | None = None) -> Path:
     if (masks / _LIST).is_file():
         return masks
     try:
-        masks.mkdir(parents=True, exist_ok=True)
-        with FileLock(masks / ".lock"):
+        with locked(masks / ".lock", lambda: None):
             if not (masks / _LIST).is_file():
                 _paint(annotations, masks, progress)
     except OSError as error:

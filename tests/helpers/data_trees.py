@@ -73,3 +73,9 @@ def few_drawn(patch: pytest.MonkeyPatch, train: int, val: int, test: int) -> Non
 def drawn_sets() -> list[type[DrawnVOC]]:
     """All drawn data sets."""
     return [cls for name in names() if issubclass(cls := data_set(name), DrawnVOC)]
+
+
+def square(number: int, category: int, x: int, y: int, side: int, **more: object) -> dict:
+    """A square of `side` pixels with its upper left corner at (x, y), as an annotation of COCO."""
+    polygon = [x, y, x + side, y, x + side, y + side, x, y + side]
+    return {"id": number, "image_id": 1, "category_id": category, "iscrowd": 0, "segmentation": [polygon], **more}

@@ -72,3 +72,11 @@ def refused(capsys: pytest.CaptureFixture[str], words: Sequence[object], *named:
     assert shown.err.count("\n") == 1
     assert all(str(name) in shown.err for name in named), shown.err
     return shown.err
+
+
+def refused_run(capsys, voc, named, *more, output=None, **which):
+    """A run that must be refused and leave nothing behind."""
+    output = output or voc.parent / "results"
+    line = refused(capsys, run_words(voc, output, *more, **which), *named)
+    assert not output.exists() or not list(output.rglob("*"))
+    return line

@@ -8,9 +8,8 @@ from torch import nn
 
 from densecl.check.check import check_method
 from densecl.check.tiny import TRAINING, tiny_loop, tiny_network, tiny_scenario
-from densecl.errors import DenseCLError, SettingError
+from densecl.errors import DenseCLError
 from densecl.losses import distillation, unbiased_distillation
-from densecl.models.network import Network
 from densecl.runner.methods import parse_method
 from densecl.settings.recipe import LaterSettings
 from densecl.strategies.synthetic import (
@@ -397,9 +396,3 @@ def test_check_finds_nothing_wrong():
 def test_options_that_cannot_be_are_refused_by_name(options, message):
     with pytest.raises(DenseCLError, match=message):
         made(options, steps=0)
-
-
-def test_a_backbone_without_batchnorm_is_refused_when_the_run_is_built():
-    network: Network = tiny_network("unet", width=4, depth=2, norm="instance")
-    with pytest.raises(SettingError, match="BatchNorm"):
-        tiny_loop(parse_method(f"mib+deepinversion({QUICK})"), tiny_scenario(), network)

@@ -305,3 +305,9 @@ def test_joint_trains_all_labels_in_one_step():
     assert scenario.experiences[0].new_classes == (1, 2, 3, 4)
     assert scenario.stream.groups == ((1, 2), (3,), (4,))
     assert tiny_network().n_outputs == 0
+
+
+def test_deepinversion_refuses_a_backbone_without_batchnorm_when_the_run_is_built():
+    network = tiny_network("unet", width=4, depth=2, norm="instance")
+    with pytest.raises(SettingError, match="BatchNorm"):
+        tiny_loop(parse_method("mib+deepinversion(images_per_class=3,iterations=4)"), tiny_scenario(), network)

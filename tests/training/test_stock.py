@@ -26,29 +26,25 @@ PROJECTIONS = {
 }
 
 
-def trained(*stock_plugins, scenario=None, settings=SETTINGS):
-    """A loop after two steps."""
+def made(*stock_plugins, scenario=None, settings=SETTINGS):
+    """A loop before its first step."""
     torch.manual_seed(0)
     scenario = scenario or tiny_scenario()
-    loop = Loop(
-        Strategy(),
-        tiny_network(),
-        scenario.stream,
-        scenario.normalisation,
-        settings,
-        scenario=scenario,
-        plugins=stock_plugins,
-    )
-    states, losses = [], []
-    for experience in scenario.experiences[:2]:
+    stream, normalisation = scenario.stream, scenario.normalisation
+    return Loop(Strategy(), tiny_network(), stream, normalisation, settings, scenario=scenario, plugins=stock_plugins)
+
+
+def trained(*stock_plugins, scenario=None):
+    """A loop after two steps, and its weights after each."""
+    loop, states = made(*stock_plugins, scenario=scenario), []
+    for experience in loop.scenario.experiences[:2]:
         loop.train([experience])
         states.append({name: value.clone() for name, value in loop.network.state_dict().items()})
-        losses.append(loop.loss.detach().clone())
     return loop, states
 
 
 def moved(states):
-    """How far the backbone's weights went in step 1."""
+    """The squared distance that the backbone's weights went in step 1."""
     first, second = states
     return sum(
         float((second[name] - value).square().sum())
@@ -85,20 +81,10 @@ def test_early_stopping_ends_a_step_when_the_held_out_images_get_no_better(monke
     scores = iter([0.5, 0.4, 0.3, 0.2, *[0.1] * 20])
     monkeypatch.setattr(stock, "held_out_miou", lambda loop: next(scores))
     early = plugins.EarlyStoppingPlugin(patience=2, val_stream_name="validation", metric_name="mIoU")
-    settings = SETTINGS.model_copy(update={"epochs": 10})
-    scenario = tiny_scenario()
-    loop = Loop(
-        Strategy(),
-        tiny_network(),
-        scenario.stream,
-        scenario.normalisation,
-        settings,
-        scenario=scenario,
-        plugins=[early],
-    )
+    loop = made(early, settings=SETTINGS.model_copy(update={"epochs": 10}))
     epochs = []
     loop.after_epoch = lambda: epochs.append({k: v.clone() for k, v in loop.network.state_dict().items()})
-    loop.train(scenario.experiences[:1])
+    loop.train(loop.scenario.experiences[:1])
     assert len(epochs) == 3  # the best is the first; two more without a better one
     assert all(torch.equal(value, epochs[0][key]) for key, value in loop.network.state_dict().items())
 

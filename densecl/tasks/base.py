@@ -51,11 +51,12 @@ class Metrics(Protocol):
 
     def compute(self) -> dict[str, Any]:
         """The scores by name, as records keep them."""
+        ...
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a task is built from besides its own settings."""
+    """Facts that a task is built from besides its own settings."""
 
     class_names: tuple[str, ...] = ()  # of the data set, without background; empty for tasks without masks
     has_background: bool = True  # label 0 is a class of its own
@@ -67,7 +68,7 @@ class Context:
 
 
 class Task:
-    """What the network must output at a step.
+    """The output that the network must give at a step, with loss and scores.
 
     Annotated public class attributes of a subclass are its settings: keys of a task in a recipe, checked against their
     annotation. One without a value must be given in the recipe.

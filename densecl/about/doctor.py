@@ -104,7 +104,7 @@ def extras() -> Iterator[Finding]:
 
 
 def unmet(requirement: Requirement, installed: str | None) -> str:
-    """What is wrong with the installed version of a requirement; empty if nothing is."""
+    """Name the fault of the installed version of a requirement; empty if there is none."""
     if installed is None:
         return f"{requirement.name} is not installed"
     if requirement.specifier.contains(installed, prereleases=True):

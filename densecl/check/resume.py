@@ -17,7 +17,7 @@ from densecl.training.loop import Loop
 
 
 class Stop:
-    """What a run that is stopped in the middle of step 1 leaves behind."""
+    """The files, in memory, of a run that is stopped in the middle of step 1."""
 
     def __init__(self, loop: Loop):
         self.loop, self.point = loop, Point(0, None, None, None)

@@ -1,4 +1,4 @@
-"""What each mask of a data set holds: scanned once, in parallel, and kept."""
+"""Labels and digests of the masks of a data set: scanned once, in parallel, and kept."""
 
 import hashlib
 import os
@@ -20,7 +20,7 @@ _CHUNK = 32  # masks a task: few enough for progress, enough that the queue cost
 
 
 class Contents(NamedTuple):
-    """What the N masks of a data set hold."""
+    """Labels and digests of the N masks of a data set."""
 
     labels: np.ndarray  # (N, 256) bool, 0 and 255 included
     digests: np.ndarray  # (N, 16) uint8, of the ids of all pixels
@@ -124,7 +124,7 @@ def _place(dataset: DenseDataset, folder: Path | None) -> Path:
 
 
 def _load(path: Path, count: int) -> Contents | None:
-    """What was kept; None when there is nothing or it is broken (the zip format carries a check sum)."""
+    """Read what was kept; None when there is nothing or it is broken (the zip format carries a check sum)."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             packed, digests = content["labels"], content["digests"]

@@ -96,7 +96,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _no_weights(head: bytes) -> str:
-    """What a file is that begins like this, if it cannot hold weights."""
+    """Name the kind of a file that cannot hold weights, from its first bytes."""
     text = head.decode("utf-8", "ignore")
     if not head:
         return "it is empty"

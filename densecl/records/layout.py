@@ -42,7 +42,7 @@ class Layout:
 
 
 class Scored(NamedTuple):
-    """What the runs of one table share."""
+    """The benchmark, layout and kind of scores that the runs of one table share."""
 
     benchmark: str
     layout: Layout

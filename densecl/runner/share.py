@@ -109,7 +109,7 @@ def source_hash() -> str:
 
 
 def _bound(path: Path) -> dict[str, str]:
-    """What a shared first step is, as its file says."""
+    """The metadata of a shared first step's file."""
     return {"densecl": "1", "kind": "first step", "key": path.stem}
 
 

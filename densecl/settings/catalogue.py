@@ -60,7 +60,7 @@ def published_files(extra: Path | None = None) -> list[Path]:
 
 
 def faults(kind: str, extra: Path | None = None) -> dict[Path, str]:
-    """What is wrong with a user's recipes, by file; ours are read by the tests."""
+    """Find the faults of a user's recipes, by file; ours are read by the tests."""
     from densecl.settings.recipe import BenchmarkRecipe, StrategyRecipe, read_recipe
 
     result = {}

@@ -93,7 +93,7 @@ class PartSettings(Settings):
 
 
 class PartsSettings(Settings):
-    """What differs by part."""
+    """Settings that differ by part of the network."""
 
     backbone: PartSettings = PartSettings()  # all before the decoder
     decoder: PartSettings = PartSettings()  # the backbone's `decoder_parts`

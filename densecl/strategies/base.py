@@ -133,7 +133,7 @@ class Strategy:
         """Once a fresh step, before the optimiser is made. What it computes must be in the network or `state_dict`."""
 
     def param_groups(self) -> list[dict[str, Any]]:
-        """What is trained: dictionaries with `params` and, if they differ, `lr` or `lr_scale`, `weight_decay`.
+        """Groups to train: dictionaries with `params` and, if they differ, `lr` or `lr_scale`, `weight_decay`.
 
         A `factor`, a function of the step's iterations and the iteration, is what the rate is multiplied by instead of
         the settings' schedule.
@@ -145,7 +145,7 @@ class Strategy:
         return make_optimizer(groups, self.settings, self.step)
 
     def length_factor(self, step: int) -> float:
-        """How many times the settings' length a step takes; 0: nothing is trained by gradients."""
+        """Factor on the settings' length of a step; 0: nothing is trained by gradients."""
         return 1.0
 
     def train_mode(self) -> None:
@@ -190,7 +190,7 @@ class Strategy:
             self.network.task_heads.select(self.stream.tasks[index].name)
 
     def state_dict(self) -> dict[str, Any]:
-        """What the method must remember between steps, besides the network: tensors, numbers, strings, containers."""
+        """State to remember between steps, besides the network: tensors, numbers, strings, containers."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -288,7 +288,7 @@ class Plugin:
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """What it must remember between steps: tensors, numbers, strings, containers of them."""
+        """State to remember between steps: tensors, numbers, strings, containers of them."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

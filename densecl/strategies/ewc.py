@@ -85,7 +85,7 @@ class EWC(Plugin):
         self._remember(new, {name: p.detach().clone() for name, p in parameters.items()})
 
     def _batches(self, strategy: Strategy, experience: Experience) -> tuple[Iterable[Batch], int]:
-        """What the importance is measured on, and the number of batches; each process sees all of it."""
+        """Batches that the importance is measured on, and their number; each process sees all of them."""
         if self.form == "published":
             count = -(-min(self.images, len(experience.dataset)) // strategy.settings.batch)
             return islice(strategy.batches("fisher", augment=False, whole=True), count), count

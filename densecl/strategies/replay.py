@@ -102,7 +102,7 @@ class Replay(Plugin):
         return self.kept.stored_bytes(strategy)
 
     def notes(self, strategy: Strategy) -> dict[str, Any]:
-        """What labels show that their own step does not."""
+        """Say which classes the labels leak, if they do."""
         shown = {"current": "classes of the step in training", "all": "classes of all steps so far"}
         if self.labels == "stored":
             return {}

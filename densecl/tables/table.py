@@ -170,7 +170,7 @@ def _place(row: Row, columns: Sequence[Column]) -> tuple[Any, ...]:
 
 
 def told(oracle: str) -> str:
-    """What a method knows that others do not, after its name."""
+    """Say what a method knows that others do not; the words follow its name."""
     knows = {"classes": "knows from the first step how many classes will come"}
     return knows.get(oracle, f"is told the {oracle} at test time")
 

@@ -169,7 +169,7 @@ class StyleTransfer(Task):
 
 
 def _loss_weights(values: dict[str, Any], context: Context) -> str | None:
-    """What the loss network is filled with."""
+    """Weights that the loss network is filled with."""
     return None if values["loss_network"] == "random" else values["loss_weights"] or context.weights
 
 

@@ -62,7 +62,7 @@ def explained(error: Exception, settings: RunSettings, making: bool = False) -> 
 
 
 def _smaller(settings: RunSettings) -> Iterator[str]:
-    """What needs less memory in training, and in evaluation."""
+    """Settings that need less memory in training, and in evaluation."""
     training, evaluated = settings.training, settings.evaluation.batch
     batch, parts = training.batch, training.accumulation
     less = []

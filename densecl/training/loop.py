@@ -302,7 +302,7 @@ class Loop:
 
     @property
     def task(self) -> Task:
-        """What the network must output at this step."""
+        """The task of this step."""
         return self.stream.tasks[max(self.step, 0)]
 
     @property
@@ -392,7 +392,7 @@ class Loop:
         return self._resumed is not None
 
     def method_state(self) -> dict[str, Any]:
-        """What strategy and plugins must remember, by name."""
+        """The state of strategy and plugins, by name."""
         return state.of_method(self)
 
     def load_method_state(self, saved: dict[str, Any]) -> None:

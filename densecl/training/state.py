@@ -41,7 +41,7 @@ def restore(loop: "Loop", saved: dict[str, Any]) -> None:
 
 
 def of_method(loop: "Loop") -> dict[str, Any]:
-    """What strategy and plugins must remember, by name, and the names of frozen parameters."""
+    """The state of strategy and plugins, by name, and the names of frozen parameters."""
     frozen = [name for name, p in loop.network.named_parameters() if not p.requires_grad]
     plugins = {f"plugin:{plugin.name}": plugin.state_dict() for plugin in loop.plugins}
     return {"strategy": loop.strategy.state_dict(), "frozen": frozen, **plugins}

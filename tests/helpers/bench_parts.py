@@ -1,4 +1,4 @@
-"""What the tests of the bench share: work on a clock that is told what to show, and a row."""
+"""Shared parts of the bench's tests: work on a clock that is told what to show, and a row."""
 
 from bench import rows
 from bench.rows import SPEED, Row, Spent

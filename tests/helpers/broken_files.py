@@ -59,7 +59,7 @@ def messages(
     damage: Callable[[bytes, random.Random], bytes] = damaged,
     seconds: float = SECONDS,
 ) -> Iterator[str]:
-    """What is said of a file in many damaged states; any exception but a `DenseCLError` goes through."""
+    """Collect the messages about a file in many damaged states; any exception but a `DenseCLError` goes through."""
     good, rng, end = path.read_bytes(), random.Random(path.name), time.monotonic() + seconds
     try:
         while time.monotonic() < end:

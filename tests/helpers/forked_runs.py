@@ -45,7 +45,7 @@ class Fork:
 
 
 def _run(launch: Launch):
-    """What a launched process does, in this one; never returns."""
+    """Do the work of a launched process in this one; never returns."""
     code = 70
     try:
         os.setsid()

@@ -1,4 +1,4 @@
-"""What methods may rely on: coarse logits, stages before their activation, heads of their own, signs and norms."""
+"""The promises to methods: coarse logits, stages before their activation, heads of their own, signs and norms."""
 
 import copy
 import functools

@@ -35,7 +35,7 @@ def report(folder, *words):
 
 
 def ranks(page):
-    """How many rows the first table of each section has."""
+    """The number of rows of each section's first table."""
     sections = page.split("<h2 id=")[1:-1]
     return [section.partition("</table>")[0].count("<tr") - 1 for section in sections]
 

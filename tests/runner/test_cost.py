@@ -1,4 +1,4 @@
-"""What a preview says of a run, and what a shared first step depends on."""
+"""The preview of a run, and the key of a shared first step."""
 
 import re
 import shutil

@@ -80,7 +80,7 @@ def test_a_random_memory_is_a_uniform_sample_of_all_images_so_far():
 
 
 def told(presence, step=0):
-    """What `Memory.update` asks of a strategy and an experience, for images with these labels."""
+    """A strategy and an experience as `Memory.update` needs them, for images with these labels."""
 
     class Experience:
         new_classes = tuple(sorted({label for labels in presence for label in labels}))

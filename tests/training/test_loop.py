@@ -167,7 +167,7 @@ def test_a_stock_plugin_hears_avalanches_callbacks_in_avalanches_order():
 
 
 def test_batches_for_a_purpose_show_each_image_once_and_disturb_no_draw():
-    """What a method measures before a step leaves the training as it would be."""
+    """A measurement before a step leaves the training as it would be."""
     seen = []
 
     class Measuring(Strategy):

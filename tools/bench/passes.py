@@ -13,7 +13,7 @@ from bench.rows import Spent
 
 @contextlib.contextmanager
 def passes() -> Iterator[list[tuple[Spent, Spent]]]:
-    """What each pass that ends inside took: waiting for batches, and all of it.
+    """Seconds of each pass that ends inside: waiting for batches, and all of it.
 
     Both count from the first batch on: starting the workers is no part of them.
     """

@@ -100,7 +100,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Bench:
-    """How everything is measured."""
+    """Settings of the measurements."""
 
     repeats: int = 5  # turns of each form
     device: torch.device = torch.device("cpu")  # noqa: RUF009

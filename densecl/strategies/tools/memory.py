@@ -107,7 +107,7 @@ class Memory:
         return size
 
     def state_dict(self) -> dict[str, Any]:
-        """What is stored."""
+        """The stored images by class, and their labels."""
         labels = [[*key, *labels] for key, labels in self.of.items()]
         return {"stored": {str(label): keys for label, keys in self.stored.items()}, "labels": labels}
 

@@ -32,6 +32,7 @@ from densecl.streams.scenario import (
 )
 from densecl.streams.stream import Stream, class_stream, task_stream
 from densecl.tasks import Context
+from densecl.training.failures import worded
 from densecl.training.loader import choose_workers
 from densecl.training.loop import Events, Loop
 
@@ -136,10 +137,12 @@ def recorded_stream(plan: Plan, record: Record) -> Stream:
 def build_network(settings: RunSettings, backbone: type[Backbone] | None = None) -> Network:
     """The network before step 0, initialised from the run's seed; on the CPU, so that all devices start alike.
 
-    Without the class of a plan, the backbone is one of ours by its name, which may then come from a record.
+    Without the class of a plan, the backbone is one of ours by its name, which may then come from a record. RunError
+    where there is no memory for it.
     """
     torch.manual_seed(derive(settings.seed, "network"))
-    return Network(build_backbone(backbone or settings.backbone, settings.backbone_values))
+    with worded(settings, making=True):
+        return Network(build_backbone(backbone or settings.backbone, settings.backbone_values))
 
 
 def build_loop(

@@ -29,7 +29,7 @@ from densecl.settings.catalogue import line_of
 from densecl.streams.samples import SampleKey, StepImages
 from densecl.streams.scenario import Experience, Scenario, StepData, assembled
 from densecl.training import distributed
-from densecl.training.failures import explained
+from densecl.training.failures import worded
 from densecl.training.loop import Loop
 
 PIXELS = 2**19  # of a batch on a CPU, about
@@ -50,16 +50,11 @@ def check_tests(scenario: Scenario, progress: Callable[[int, int], None] | None 
 
 def rehearse(plan: Plan, scenario: Scenario, network: Network) -> None:
     """Go through a run in small, with copies; a DenseCLError says what would end it."""
-    with _undisturbed(), warnings.catch_warnings():
+    with _undisturbed(), warnings.catch_warnings(), worded(plan.settings):
         warnings.simplefilter("ignore")
-        try:
-            few = _few(plan, scenario)
-            _try_sizes(plan, few, copy.deepcopy(network))
-            _go_through(build_loop(_shortened(plan, few), few, copy.deepcopy(network)), plan.settings.evaluation.batch)
-        except Exception as error:
-            if (shown := explained(error, plan.settings)) is error:
-                raise
-            raise shown from error
+        few = _few(plan, scenario)
+        _try_sizes(plan, few, copy.deepcopy(network))
+        _go_through(build_loop(_shortened(plan, few), few, copy.deepcopy(network)), plan.settings.evaluation.batch)
 
 
 def _go_through(loop: Loop, batch: int) -> None:

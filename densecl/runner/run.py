@@ -92,11 +92,10 @@ def execute(
     with distributed.first_on_each_host():
         scenario, workers = build_scenario(plan, events.scan("scanning masks"))
         check_tests(scenario, events.scan("decoding test images"))
-    with worded(plan.settings):
-        network = build_network(plan.settings, plan.backbone)
+    network = build_network(plan.settings, plan.backbone)
     if fresh or not from_main(result.is_file):
         rehearse(plan, scenario, network)
-    with worded(plan.settings):
+    with worded(plan.settings, making=True):
         loop = build_loop(plan, scenario, network, workers, events)
     steps = len(scenario.experiences)
     check_space(folder, network, steps)

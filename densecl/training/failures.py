@@ -13,12 +13,12 @@ MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # of C
 
 
 @contextmanager
-def worded(settings: RunSettings) -> Iterator[None]:
-    """Raise what the body raises as `explained` words it, when the network is made."""
+def worded(settings: RunSettings, making: bool = False) -> Iterator[None]:
+    """Raise what the body raises as `explained` words it."""
     try:
         yield
     except Exception as error:
-        shown = explained(error, settings, making=True)
+        shown = explained(error, settings, making)
         if shown is error:
             raise
         raise shown from error

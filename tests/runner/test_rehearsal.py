@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from data_trees import few_drawn
 from densecl.cli import main
 from densecl.records.record import read_record
-from densecl.runner import cost, rehearsal, run
+from densecl.runner import build, cost, rehearsal, run
 from tiny_runs import refused, run_words
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -160,3 +160,13 @@ def test_a_rehearsal_leaves_network_tasks_and_random_numbers_alone(voc, tmp_path
     assert torch.equal(states[0], torch.get_rng_state())
     assert (states[1] == np.random.get_state()[1]).all()  # noqa: NPY002
     assert cost.rehearse is rehearsal.rehearse
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_a_network_that_memory_does_not_hold_is_refused_in_one_line(capsys, voc, tmp_path, monkeypatch, more):
+    def too_large(*_arguments):
+        return torch.empty(1 << 52)
+
+    monkeypatch.setattr(build, "build_backbone", too_large)
+    refused(capsys, run_words(voc, tmp_path / "out", *more), "there is no memory for the network bisenet(")
+    assert not (tmp_path / "out").exists()

@@ -37,7 +37,10 @@ def test_other_errors_stay_what_they_are():
 
 
 def test_a_network_that_does_not_fit_into_memory_is_named():
-    with pytest.raises(RunError, match=r"no memory for the network bisenet\(encoder=swin_t\)"), worded(SETTINGS):
+    with (
+        pytest.raises(RunError, match=r"no memory for the network bisenet\(encoder=swin_t\)"),
+        worded(SETTINGS, making=True),
+    ):
         torch.empty(1 << 52)
 
 

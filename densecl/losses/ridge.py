@@ -46,7 +46,8 @@ def ridge(gram: Tensor, cross: Tensor, *, gamma: float) -> Tensor:
     """W = (gram + gamma I)^-1 cross, (E, classes): the least of ||phi W - Y||^2 + gamma ||W||^2.
 
     Args:
-        gram, cross: sums of `gram`, computed in float64.
+        gram: sum of phi' phi (E, E).
+        cross: sum of phi' Y (E, classes).
         gamma: > 0; a constant added to every square.
     """
     if not gamma > 0:

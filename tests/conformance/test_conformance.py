@@ -211,7 +211,7 @@ def test_killed_and_resumed_runs_end_with_the_same_weights(method, kind, tmp_pat
         return loop, epochs
 
     lengths = [whole.loop.length(experience)[0] for experience in whole.loop.scenario.experiences]
-    kills = [kill for kill in KILLS if kill[0] < len(lengths)]
+    kills = [(step, epoch) for step, epoch in KILLS if step < len(lengths) and epoch <= lengths[step]]
     before = [sum(lengths[:step]) + epoch for step, epoch in kills]
     for kill, done, since in zip([*kills, None], [*before, sum(lengths)], [0, *before], strict=True):
         resumed, epochs = attempt(kill)

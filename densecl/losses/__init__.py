@@ -3,7 +3,7 @@
 from densecl.losses.binary import binary_cross_entropy, binary_distillation
 from densecl.losses.cross_entropy import cross_entropy, exemplar_cross_entropy, unbiased_cross_entropy
 from densecl.losses.distillation import distillation, unbiased_distillation
-from densecl.losses.features import feature_distillation, fold_new, local_pod
+from densecl.losses.features import feature_distillation, fold_new, local_pod, masked_feature_distillation
 from densecl.losses.images import (
     absolute_error,
     content_distance,
@@ -14,6 +14,7 @@ from densecl.losses.images import (
     squared_error,
     style_distance,
 )
+from densecl.losses.prototypes import prototype_repulsion
 
 __all__ = [
     "absolute_error",
@@ -29,6 +30,8 @@ __all__ = [
     "fold_new",
     "gram",
     "local_pod",
+    "masked_feature_distillation",
+    "prototype_repulsion",
     "sample_mean",
     "squared_error",
     "style_distance",

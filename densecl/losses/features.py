@@ -1,4 +1,4 @@
-"""Distances between feature maps: squared error (ILT), and Local POD of PLOP (Douillard et al., CVPR 2021, eq. 4-7)."""
+"""Distances between feature maps: squared error (ILT), masked (STAR), and Local POD of PLOP (CVPR 2021, eq. 4-7)."""
 
 from collections.abc import Sequence
 
@@ -15,6 +15,23 @@ def feature_distillation(features: Tensor, teacher_features: Tensor) -> Tensor:
     Any shape and floating type, computed in at least float32; the teacher's features are a constant.
     """
     return F.mse_loss(*pair(features, teacher_features, "features", "teacher's"))
+
+
+def masked_feature_distillation(features: Tensor, teacher_features: Tensor, mask: Tensor) -> Tensor:
+    """Mean squared error over the places of a mask and over channels (STAR: Chen et al., NeurIPS 2023, OCFM).
+
+    sum m (f - f_t)^2 / (D sum m); 0 where the mask is empty.
+
+    Args:
+        features: (B, D, h, w), any floating type; computed in at least float32.
+        teacher_features: the teacher's, of the same shape; a constant.
+        mask: (B, H, W) bool, brought to the features bilinearly; or weights of any floating type.
+    """
+    features, teacher = pair(features, teacher_features, "features", "teacher's")
+    weight = mask.detach().unsqueeze(1).to(features.dtype)
+    weight = F.interpolate(weight, features.shape[-2:], mode="bilinear", align_corners=False)
+    total = weight.sum() * features.shape[1]
+    return (weight * (features - teacher).square()).sum() / torch.where(total == 0, 1, total)
 
 
 def local_pod(features: Tensor, teacher_features: Tensor, *, cells: Sequence[int] = (1, 2, 4)) -> Tensor:

@@ -64,10 +64,11 @@ class Strategy:
     joint: ClassVar[bool] = False  # train all steps as one, with all labels
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # the values that a hyper-parameter `preset` stands for
     maps: ClassVar[frozenset[str]] = frozenset()  # {"raw"}: outputs hold encoder stages before their last activation
-    sigmoid: ClassVar[bool] = False  # True: outputs say yes or no to each class, and none stands for background
+    sigmoid: ClassVar[bool] = False  # True: outputs say yes or no to each label, not one among all
     # labels of replayed samples where these are asked for as published: of the trained step, or of all steps so far
     published_labels: ClassVar[Literal["current", "all"]] = "all"
     needs: ClassVar[frozenset[str]] = frozenset()  # properties of the backbone: {"nonnegative"}
+    whole_batches: ClassVar[bool] = False  # True: a loss term needs all of a batch at once, so no accumulation
     uses_teacher: ClassVar[bool] = True  # False: no teacher's pass although a hook that gets its output is overridden
     # how a part of a batch weighs the supervised term: by its labelled pixels, or by its images
     task_share: Literal["labelled", "images"] = "labelled"
@@ -183,6 +184,10 @@ class Strategy:
     def predict(self, output: Output) -> Tensor:
         """(B, H, W) labels from an output."""
         return output.logits.argmax(1)
+
+    def class_probabilities(self, logits: Tensor) -> Tensor:
+        """(B, classes, *) probabilities of label 1 on, from the logits (B, C, *) of an evaluated network."""
+        return logits.sigmoid() if self.sigmoid else logits.softmax(1)[:, 1:]
 
     def select_task(self, index: int) -> None:
         """Make the network that of a step which has a head of its own; called before its task is evaluated."""

@@ -98,12 +98,14 @@ class DeepInversion(Plugin, Synthesis):
     # ---- hooks
 
     def configure(self, strategy: Strategy) -> None:
-        """Refuse a backbone without statistics of its data, and a strategy without an output for background."""
+        """Refuse a backbone without statistics of its data, and a strategy whose outputs are no softmax."""
         if self.source == "inversion":
             matched_layers(strategy.network)
         if strategy.sigmoid:
             name = type(strategy).__name__.lower()
-            raise SettingError(f"deepinversion needs an output for background, and {name} has none", "use mib")
+            raise SettingError(
+                f"deepinversion needs a softmax over background and classes, and {name} has none", "use mib"
+            )
 
     def before_epoch(self, strategy: Strategy) -> None:
         """Make or load the images: at the start of a step, and where a killed one goes on."""

@@ -12,6 +12,8 @@ from densecl.losses.reduction import widen
 from densecl.models.heads import BuildHead, Heads, pointwise
 from densecl.models.network import Output, upsample
 from densecl.strategies.base import Strategy
+from densecl.strategies.tools.heads import ClassHeads, start_from
+from densecl.strategies.tools.own_classes import own_classes_loss
 from densecl.strategies.tools.rows import require_rows
 from densecl.streams.scenario import Experience
 from densecl.training.batch import Batch
@@ -40,29 +42,17 @@ class DKD(Strategy):
 
     def make_heads(self, channels: int, auxiliary_channels: tuple[int, ...]) -> Heads:
         """Heads of classes beside the head that says no, from which new ones start."""
-        return ClassHeads(channels, auxiliary_channels)
+        return DenyingHeads(channels, auxiliary_channels)
 
     def before_step(self, experience: Experience) -> None:
         """Start new classes from the head that says no."""
         if self.step > 0 and experience.new_classes:
-            self.network.heads.init_from_no()
+            heads = self.network.heads
+            start_from(heads.places[0][-1], heads.no)
 
     def pixel_loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Binary cross-entropy, a mean over all pixels, of the classes that a sample's own step labels."""
-        loss = logits.new_zeros(())
-        for step in range(self.step + 1) if self.loop.plugins else (self.step,):  # plugins may replay samples
-            old = 0 if step == 0 else self.stream.steps[step - 1].n_outputs - 1
-            known = self.stream.steps[step].n_outputs - 1
-            first = 0 if self.stream.setting == "sequential" or old == known else old  # old classes stay labelled there
-            weight = (batch.step == step).to(logits.dtype).view(-1, 1, 1).expand(batch.target.shape)
-            if batch.weight is not None:
-                weight = weight * batch.weight.view(*batch.weight.shape, *[1] * (3 - batch.weight.ndim))
-            positive = self.positive if self.step > 0 else self.positive_first
-            term = binary_cross_entropy(
-                logits[:, first:known], batch.target, first=first + 1, positive=positive, void="negative", weight=weight
-            )
-            loss = loss + term * weight.mean()  # a sum over pixels of the step's samples, divided by all pixels
-        return loss
+        return own_classes_loss(self, logits, batch, positive=self.positive if self.step > 0 else self.positive_first)
 
     def task_loss(self, output: Output, batch: Batch, teacher_output: Output | None) -> Tensor:
         """The loss of classes, and of the head that says no, which does not reach the features."""
@@ -86,25 +76,17 @@ class DKD(Strategy):
         return labels(output.logits)
 
 
-class ClassHeads(Heads):
-    """Heads without an output for background; at the main place one more, `no`, that denies every class everywhere."""
+class DenyingHeads(ClassHeads):
+    """Heads of classes; at the main place one more, `no`, that denies every class everywhere."""
 
     no: nn.Module
 
     def grow(self, outputs: int, build_head: BuildHead | None = None, device: torch.device | str | None = None) -> None:
-        """Add a step's classes; the first of a stream's outputs is background's and gets no channel."""
+        """Add a step's classes, and at the first step `no`."""
         first = not self.outputs
-        super().grow(outputs - first, build_head, device)
-        self.outputs[-1] += first
+        super().grow(outputs, build_head, device)
         if first:
             self.no = (build_head or pointwise)(self.channels[0], 1).to(device)
-
-    def init_from_no(self) -> None:
-        """Start the newest classes of the main place as copies of `no`."""
-        newest = self._places()[0][-1]
-        with torch.no_grad():
-            for name, value in self.no.named_parameters():
-                getattr(newest, name).copy_(value.expand_as(getattr(newest, name)))
 
 
 def _rows(heads: Sequence[nn.Module]) -> Tensor:

@@ -131,6 +131,21 @@ def total(value: Tensor) -> Tensor:
     return value
 
 
+def gather(value: Tensor) -> Tensor:
+    """Join the rows (B, ...) of all processes in their order; those of this one keep their gradient."""
+    if world() == 1:
+        return value
+    counts = from_all(len(value))
+    padded = value.new_zeros(max(counts), *value.shape[1:])
+    padded[: len(value)] = value.detach()
+    parts = [torch.empty_like(padded) for _ in counts]
+    with _peers():
+        dist.all_gather(parts, padded)
+    rows = [part[:count] for part, count in zip(parts, counts, strict=True)]
+    rows[rank()] = value
+    return torch.cat(rows)
+
+
 def total_terms(terms: dict[str, Tensor], names: Iterable[str], device: torch.device) -> dict[str, Tensor]:
     """Sum loss terms over processes, of which one may lack a term that another has; `names` are all possible ones."""
     if world() == 1:

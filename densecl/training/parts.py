@@ -23,6 +23,8 @@ def check_parts(
         reason = "a stock Avalanche plugin: its penalty would count once a part"
     elif any(task.state_dict() for task in tasks):
         reason = "an adversarial loss: its critic would learn once a part"
+    elif strategy.whole_batches:
+        reason = f"{strategy.__name__}: a term of its loss needs all of a batch at once"
     elif strategy.overrides("prepare_batch"):
         reason = (
             f"{strategy.__name__}: it changes targets or weights of a batch, and the shares of its parts would be "

@@ -71,7 +71,7 @@ def pairs():
     for method in CLASSES:
         parsed = parse_method(method)
         cls, name = parsed.strategy.cls, parsed.strategy.name
-        rows = {"dkd", "nest"} & {part.name for part in parsed.parts}
+        rows = {"dkd", "nest", "star"} & {part.name for part in parsed.parts}
         usable = [
             backbone
             for backbone in sorted(NETWORKS)
@@ -224,7 +224,9 @@ def test_killed_and_resumed_runs_end_with_the_same_weights(method, kind, tmp_pat
 def accumulates(method):
     """True if a method may learn a batch in parts."""
     parsed = parse_method(method)
-    return not (is_stock(method) or parsed.told or parsed.joint or parsed.strategy.cls.overrides("prepare_batch"))
+    cls = parsed.strategy.cls
+    in_parts = not (cls.overrides("prepare_batch") or cls.whole_batches)
+    return in_parts and not (is_stock(method) or parsed.told or parsed.joint)
 
 
 @pytest.mark.parametrize("method", [method for method in CLASSES if accumulates(method)])

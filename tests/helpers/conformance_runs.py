@@ -51,6 +51,7 @@ CLASSES = [
     "mib+replay(memory=8,policy=balanced,replay_loss=augmented)",
     "dkd+replay(memory=8,policy=balanced,batch=joined)",
     "dkd+replay(memory=8,policy=random,labels=published)",
+    "star+replay(memory=8,policy=balanced,batch=joined)",
 ]
 TASKS = [
     *(name for name in NAMED if learns(name, "tasks")),

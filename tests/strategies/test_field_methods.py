@@ -145,7 +145,7 @@ def test_a_backbone_of_ones_own_is_refused_by_the_loop_too():
 
 
 def test_synthesis_is_refused_where_no_output_stands_for_background():
-    with pytest.raises(SettingError, match="an output for background, and dkd has none"):
+    with pytest.raises(SettingError, match="a softmax over background and classes, and dkd has none"):
         made("dkd+deepinversion", steps=0)
 
 

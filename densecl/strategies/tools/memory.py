@@ -127,8 +127,7 @@ def _sure_labels(strategy: Strategy, experience: Experience, least: float) -> di
     for batch in strategy.batches("memory", augment=False):
         with strategy.loop.precision.autocast():
             logits = strategy.teacher(batch.image).logits.float()
-        classes = logits.sigmoid() if strategy.sigmoid else logits.softmax(1)[:, 1:]
-        probability, label = classes.max(1)
+        probability, label = strategy.class_probabilities(logits).max(1)
         sure = (probability >= least) & (batch.target == 0)
         for index, labels, places in zip(batch.index.tolist(), label + 1, sure, strict=True):
             found[position_of[index]] = set(labels[places].unique().tolist())

@@ -1,5 +1,6 @@
 """`densecl table`: compare runs."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -52,6 +53,12 @@ def table(
     layout: Annotated[
         str | None, typer.Option(help="paper: task sequences as in Matsumoto and Yanai's tables, rounded rows added.")
     ] = None,
+    honest: Annotated[
+        bool, typer.Option("--honest", help="What a referee asks of each row, and what it lacks.")
+    ] = False,
+    stability: Annotated[
+        bool, typer.Option("--stability", help="How the order of methods changes with the rules: Kendall's tau, flips.")
+    ] = False,
     catalogue: Catalogue = None,
     format: Annotated[
         str | None,
@@ -66,33 +73,61 @@ def table(
     it. Unfinished runs, methods that are told the task at test time, and joint
     are shown but not ranked.
     """
-    from densecl.files import write_text
+    from densecl.terminal import columns_and_colour
+
+    width, colour = columns_and_colour()
+    form = format or (SUFFIXES.get(output.suffix.lower(), "terminal") if output else "terminal")
+    if output is not None:
+        width, colour = None, False
+    common = {"benchmark": benchmark or (), "filter": filter or (), "group": group, "mix": mix, "complain": _complain}
+    if honest or stability:
+        from densecl.tables.forms.listing import render as lay_out
+        from densecl.tables.referee import referee
+
+        view = "honest" if honest else "stability"
+        others = {"--per-step": per_step, "--labels": labels, "--against": against, "--sort": sort, "--over": over}
+        others |= {"--columns": columns, "--layout": layout, "--group": group if honest else None}
+        _refuse_beside(f"--{view}", others | {"--stability": honest and stability})
+        _show(lay_out(referee(folder, view, **common), form, width=width), output)
+        return
     from densecl.tables.compare import table as compare
     from densecl.tables.forms.text import render
-    from densecl.terminal import columns_and_colour
 
     tables = compare(
         folder,
-        benchmark=benchmark or (),
-        filter=filter or (),
+        **common,
         per_step=per_step,
-        group=group,
         labels=labels,
         layout=layout,
         against=() if against is None else _published(against, catalogue),
         over=over or (),
-        mix=mix,
         sort=sort,
         columns=columns or (),
-        complain=lambda message: typer.echo(f"densecl: {message}", err=True),
     )
-    form = format or (SUFFIXES.get(output.suffix.lower(), "terminal") if output else "terminal")
-    if output is not None:
-        write_text(output, render(tables, form, spread=spread))
-        typer.echo(f"wrote {output}", err=True)
+    _show(render(tables, form, width=width, colour=colour, spread=spread), output)
+
+
+def _show(text: str, output: Path | None) -> None:
+    """Write the text to a file, or to the screen."""
+    if output is None:
+        typer.echo(text, nl=False)
         return
-    width, colour = columns_and_colour()
-    typer.echo(render(tables, form, width=width, colour=colour, spread=spread), nl=False)
+    from densecl.files import write_text
+
+    write_text(output, text)
+    typer.echo(f"wrote {output}", err=True)
+
+
+def _complain(message: str) -> None:
+    typer.echo(f"densecl: {message}", err=True)
+
+
+def _refuse_beside(view: str, options: Mapping[str, object]) -> None:
+    """Refuse options that say nothing about a view."""
+    if named := [name for name, value in options.items() if value]:
+        from densecl.errors import SettingError
+
+        raise SettingError(f"{view} takes no {', '.join(named)}", f"leave out {', '.join(named)}")
 
 
 def _published(name: str, catalogue: Path | None) -> list[Path]:

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from densecl.tables.listing import letter
+
 # Okabe and Ito's colours for all kinds of colour vision, without yellow (lost on white); black follows the text
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 DASHES = ("", "5 2", "1.5 1.5", "6 2 1.5 2")  # as in SVG, in units of the line
@@ -41,8 +43,3 @@ def style(index: int) -> Style:
     """The look of the row at a position."""
     again, colour = divmod(index, len(COLOURS))
     return Style(letter(index), colour, list(DRAWN)[(colour + again) % len(DRAWN)], DASHES[again % len(DASHES)])
-
-
-def letter(index: int) -> str:
-    """A, B, ..., Z, AA, AB, ..."""
-    return (letter(index // 26 - 1) if index >= 26 else "") + chr(ord("A") + index % 26)

@@ -17,12 +17,12 @@ def write(tables: Sequence[Table], spread: str = "std") -> str:  # always with b
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     names = ["benchmark", "strategy", "settings", "backbone", "seeds", "progress", "oracle", *own]
-    writer.writerow(names + [_inert(f"{heading}{ending}") for heading in headings for ending in endings])
+    writer.writerow(names + [inert(f"{heading}{ending}") for heading in headings for ending in endings])
     for table in tables:
         for row in table.rows:
             seeds = " ".join(map(str, row.seeds))
             line = [table.benchmark, row.strategy, row.note, row.backbone, seeds, row.progress, row.oracle or ""]
-            line = [_inert(text) for text in (*line, *([row.source] if compared else []))]
+            line = [inert(text) for text in (*line, *([row.source] if compared else []))]
             cells = {column.heading: cell for column, cell in zip(table.columns, row.cells, strict=True)}
             for heading in headings:
                 cell = cells.get(heading, Cell(None))
@@ -32,6 +32,6 @@ def write(tables: Sequence[Table], spread: str = "std") -> str:  # always with b
     return stream.getvalue()
 
 
-def _inert(text: str) -> str:
+def inert(text: str) -> str:
     """`text` as spreadsheets do not run it: they take a cell that begins with one of these signs for a formula."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text

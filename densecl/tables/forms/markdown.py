@@ -1,12 +1,12 @@
 """Tables as Markdown that a README can take: pipes escaped, columns in line, footnotes below."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from densecl.tables.forms.cells import footnotes, lines, remarks
 from densecl.tables.table import Table
 
-NAMES = 2  # left-aligned columns: strategy and backbone
+NAMES = (0, 1)  # left-aligned columns: strategy and backbone
 
 
 def write(tables: Sequence[Table], spread: str = "std") -> str:
@@ -19,19 +19,19 @@ def _section(table: Table, spread: str) -> str:
     cells = lines(table, numbers, spread, backbones=True, escape=escape, reference=_reference, best="**{}**".format)
     below = ["; ".join(escape(remark) for remark in remarks(table, "best in bold", spread))]
     below += [f"{_reference(number)} {escape(note)}" for note, number in numbers.items()]
-    return "\n".join([f"### {escape(table.benchmark)}", "", *_aligned(cells), "", "<br>\n".join(below), ""])
+    return "\n".join([f"### {escape(table.benchmark)}", "", *aligned(cells), "", "<br>\n".join(below), ""])
 
 
 def _reference(number: int) -> str:
     return f"<sup>{number}</sup>"
 
 
-def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a pipe table, all cells of a column equally wide."""
+def aligned(cells: Sequence[Sequence[str]], words: Container[int] = NAMES) -> list[str]:
+    """The lines of a pipe table, all cells of a column equally wide; those with words are left-aligned."""
     columns = []
     for index, column in enumerate(zip(*cells, strict=True)):
         width = max(3, *map(len, column))
-        left = index < NAMES
+        left = index in words
         heading, *values = (text.ljust(width) if left else text.rjust(width) for text in column)
         columns.append([heading, "-" * width if left else "-" * (width - 1) + ":", *values])
     return [f"| {' | '.join(line)} |" for line in zip(*columns, strict=True)]

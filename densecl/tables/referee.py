@@ -1,0 +1,52 @@
+"""A folder of runs -> what a referee asks: `densecl table --honest` and `--stability`."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from densecl.errors import SettingError
+from densecl.records.record import Record
+from densecl.tables import honest, stability
+from densecl.tables.choose import chosen
+from densecl.tables.compare import read_runs
+from densecl.tables.listing import Listing
+from densecl.tables.provenance import refuse
+
+
+def referee(
+    folder: Path,
+    view: str,
+    *,
+    benchmark: Sequence[str] = (),
+    filter: Sequence[str] = (),
+    group: str | None = None,
+    mix: bool = False,
+    complain: Callable[[str], None] | None = None,
+) -> list[Listing]:
+    """A listing for each benchmark of classes that arrive over time.
+
+    `view` is honest, what each row has and lacks, or stability, how the order of methods changes with the rules; for
+    the other options see `densecl.tables.compare.table`.
+
+    Raises:
+        SettingError: only sequences of tasks were run.
+        RecordError: see `stability`.
+    """
+    tell = complain or warnings.warn
+    files = read_runs(folder, lambda fault: tell(f"left out: {fault}"), benchmark)
+    folders = {id(record): str(path.parent) for path, record in files}
+    records = [record for record in chosen([run.record for run in files], filter) if not record.tasks]
+    if not records:
+        raise SettingError(
+            f"--{view} is for classes that arrive over time",
+            f"{folder} holds no run of them, or --filter leaves none",
+        )
+
+    def where(record: Record) -> str:
+        return folders[id(record)]
+
+    if not mix:
+        refuse(records, where, stability.OVER if view == "stability" else (honest.ORDER,))
+    if view == "honest":
+        return [honest.listing(*examined) for examined in honest.examine(records)]
+    return [stability.listing(found) for found in stability.stability(records, where, group)]

@@ -45,7 +45,7 @@ def masks_of(folder: Path) -> tuple[Record, dict[str, dict[str, Tensor]]]:
         return record, dict(zip(tasks, shares, strict=True))
     masks = {task: load_masks(files[task], shapes, run=record.hash, note=task) for task in tasks if task in files}
     if not masks:
-        raise RecordError(f"{folder} has no masks", f"{record.strategy} keeps none; piggyback and packnet do")
+        raise RecordError(f"{folder} has no masks", f"{record.strategy} keeps none; piggyback, packnet and wsn do")
     return record, masks
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from safetensors.torch import save
 
-from densecl.masking import binary, packnet
+from densecl.masking import binary, packnet, wsn
 from densecl.masking.store import save_masks
 from densecl.records.record import Stored
 from densecl.training.loop import Loop
@@ -23,5 +23,7 @@ def keep_masks(loop: Loop, folder: Path, step: int, run: str) -> None:
     network, name = loop.network, loop.stream.tasks[step].name
     if name in binary.tasks(network):
         save_masks(binary.masks(network, name), folder / "masks" / f"{name}.safetensors", name, run=run)
+    if chosen := wsn.masks(network, name):
+        save_masks(chosen, folder / "masks" / f"{name}.safetensors", name, run=run)
     if owners := packnet.owners(network):
         save_masks(owners, folder / "masks" / "owners.safetensors", "owners", run=run)

@@ -30,11 +30,16 @@ def mask_bytes(weights: int, bits: int = 1) -> float:
     return weights * bits / 8
 
 
-def sequence_bytes(method: str, counts: Counts, heads: Sequence[int], block: int = 0, bits: int = 1) -> float:
+OWN_NORMS = ("piggyback", "packnet", "norms", "adapter", "lora", "taps", "wsn")  # of each task
+
+
+def sequence_bytes(
+    method: str, counts: Counts, heads: Sequence[int], block: int = 0, bits: int = 1, added: int = 0
+) -> float:
     """Bytes that are stored after a sequence of tasks whose heads have so many parameters.
 
     `counts` are those of the backbone, for resblock without blocks; `block` is the number of parameters of one task's
-    blocks, `bits` that of a Piggyback mask.
+    blocks, `bits` that of a Piggyback mask, `added` the numbers that all tasks together add to the first one's weights.
     """
     tasks = len(heads)
     own = {  # beside the first task's network, the heads and normalisation of each task's own
@@ -44,8 +49,11 @@ def sequence_bytes(method: str, counts: Counts, heads: Sequence[int], block: int
         "piggyback": (tasks - 1) * mask_bytes(counts.weights, bits),
         "packnet": mask_bytes(counts.weights, max(1, tasks.bit_length())),  # owners
         "resblock": FLOAT * tasks * block,  # one autoencoder, blocks for each task
+        "norms": 0,
+        **dict.fromkeys(("adapter", "lora", "taps"), FLOAT * added),
+        "wsn": tasks * mask_bytes(counts.weights),
     }
-    norms = (tasks - 1) * counts.norm if method in ("piggyback", "packnet") else 0
+    norms = (tasks - 1) * counts.norm if method in OWN_NORMS else 0
     return FLOAT * (counts.backbone + sum(heads) + norms) + own[method]
 
 
@@ -75,6 +83,7 @@ def formula_bytes(
     norms: Sequence[str] = (),
     bits: int = 1,
     masked_first: bool = False,
+    added: int = 0,
 ) -> int:
     """Bytes that a method keeps after some tasks, by `sequence_bytes`; `norms` as for `counts`.
 
@@ -85,5 +94,5 @@ def formula_bytes(
     if method == "resblock":
         block = sum(numbers(network.backbone.get_submodule("blocks")).values())
         backbone = backbone._replace(decoder=backbone.decoder - block)
-    size = sequence_bytes(method, backbone, heads, block, bits)
+    size = sequence_bytes(method, backbone, heads, block, bits, added)
     return round(size + (mask_bytes(backbone.weights, bits) if masked_first else 0))

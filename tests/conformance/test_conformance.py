@@ -37,7 +37,10 @@ from two_processes import agree, seen_by, still, trained_by_two
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SETTINGS = RunSettings(benchmark="b", strategy="s", backbone="b")
-KEEPING = {"decoder", "piggyback", "packnet", "resblock", "scratch", "classifier"}  # what a task learnt is kept
+KEEPING = {  # what a task learnt is kept
+    *("decoder", "piggyback", "packnet", "resblock", "scratch", "classifier"),
+    *("norms", "adapter", "lora", "taps", "wsn"),
+}
 
 
 each_method = pytest.mark.parametrize(("method", "kind"), CASES)

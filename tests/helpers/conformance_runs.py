@@ -60,6 +60,8 @@ TASKS = [
     "piggyback(mask_first=True,bn=trained)",
     "resblock(training=sequential)",
     "resblock(training=alternating,blocks=2)",
+    "wsn(mask=last_batch,sparsity=0.8)",
+    "taps(from_epoch=0,weight=20,initial=0.11)",
 ]
 CASES = [*((name, "classes") for name in CLASSES), *((name, "tasks") for name in TASKS)]
 

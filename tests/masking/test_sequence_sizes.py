@@ -20,7 +20,19 @@ def _one_thread(one_thread):
 
 @pytest.mark.parametrize(
     "name",
-    ["scratch", "decoder", "piggyback", "piggyback(masks=ternary)", "packnet", "resblock", "classifier", "finetune"],
+    [
+        *(
+            "scratch",
+            "decoder",
+            "piggyback",
+            "piggyback(masks=ternary)",
+            "packnet",
+            "resblock",
+            "classifier",
+            "finetune",
+        ),
+        *("norms", "adapter", "lora(rank=3)", "taps", "taps(from_epoch=0,weight=100,initial=0.101)", "wsn"),
+    ],
 )
 def test_formula_tensors_and_file_agree(name):
     method = parse_method(name)

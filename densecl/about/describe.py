@@ -75,6 +75,7 @@ def _arguments(arguments: Iterable[Argument]) -> list[str]:
 
 def _benchmark(recipe: BenchmarkRecipe, split: str, data: Path | None, images: bool) -> str:
     from densecl.streams import protocol
+    from densecl.streams.groups import without_groups
 
     tree = merge(recipe.sections(), recipe.split[split].sections() if split in recipe.split else {})
     settings = build_sections(merge(tree, {"stream": {"split": split}}), recipe.own_kinds)
@@ -88,7 +89,8 @@ def _benchmark(recipe: BenchmarkRecipe, split: str, data: Path | None, images: b
     if settings.stream.kind == "tasks":
         shown = _tasks(settings)
     else:
-        steps = protocol.steps(split, recipe.classes)
+        stream = without_groups(settings.stream, settings.data.name)
+        steps = protocol.ordered(protocol.steps(stream.split, recipe.classes), stream.order)
         unit = "cities" if settings.stream.kind == "domain" else "classes"
         shown = [f"step {k}: {unit} {', '.join(map(str, step))}" for k, step in enumerate(steps)]
         shown += ["", "--images opens the data set: names, images of each step, cost"]

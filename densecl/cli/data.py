@@ -1,4 +1,4 @@
-"""`densecl data`: make, get, verify and find data sets."""
+"""`densecl data`: make, get, verify, find and describe data sets."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +7,9 @@ import typer
 
 from densecl.cli import completion
 
-app = typer.Typer(name="data", add_completion=False, help="Make, get, verify and find data sets.", no_args_is_help=True)
+app = typer.Typer(
+    name="data", add_completion=False, help="Make, get, verify, find and describe data sets.", no_args_is_help=True
+)
 
 
 def _known(name: str) -> str:
@@ -21,7 +23,7 @@ def _known(name: str) -> str:
 Name = Annotated[
     str,
     typer.Argument(
-        help="shapes, figures, tints, voc2012, camvid, ade20k, cityscapes, coco, folder; file.py:Class for your own.",
+        help="Such as shapes, voc2012, camvid, ade20k, cityscapes, coco, folder; file.py:Class for your own.",
         autocompletion=completion.data_sets,
         callback=_known,
     ),
@@ -72,3 +74,28 @@ def verify(name: Name, data: Folder = None) -> None:
         typer.echo(finding)
     if any(finding.level == "error" for finding in findings):
         raise typer.Exit(2)
+
+
+@app.command("describe")
+def describe(
+    folder: Annotated[Path, typer.Argument(help="The folder of a data set of your own.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the recipe there, such as mine/benchmarks/mine.toml.")
+    ] = None,
+) -> None:
+    """Propose a recipe for a folder of images and masks: classes, ids or colours, lists, splits."""
+    from densecl.data.describe import describe as propose
+    from densecl.errors import DataError
+    from densecl.files import write_text
+    from densecl.listeners.progress import Progress
+    from densecl.settings.catalogue import benchmark_recipes
+
+    if output is not None and output.exists():
+        raise DataError(f"{output} exists already", "name another file, or remove it")
+    with Progress().scan("masks") as scan:
+        text = propose(folder, benchmark_recipes(), scan)
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        write_text(output, text)
+        typer.echo(output)

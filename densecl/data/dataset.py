@@ -94,11 +94,8 @@ class DenseDataset:
             layout = f"no {type(self).__name__} layout ({', '.join(self.layout)}) in {root}"
             raise DataError(layout if self.layout else f"there is no folder {root}", self.hint())
         self.root, self.split, self.source = folder, split, split
-        if settings:
-            from densecl.settings.arguments import resolve
-
-            vars(self).update(resolve(type(self), DenseDataset, settings, self.name))
         self.settings = settings
+        self.configure(settings)
         listed = list(self.files(split))
         if wrong := [entry for entry in listed if not isinstance(entry, tuple | list) or len(entry) != 3]:
             fault = f"{type(self).__name__}.files gives {str(wrong[0])[:60]!r}"
@@ -119,6 +116,18 @@ class DenseDataset:
         places.check_files(f"images of {self.source}", self.image_files, self.hint())
         self._samples: list[Sample | None] | None = None
         self._set_labels(self.label_of)
+
+    def configure(self, settings: Mapping[str, Any]) -> None:
+        """Take the settings that a name gives, by default as attributes; files are listed after it."""
+        if settings:
+            from densecl.settings.arguments import resolve
+
+            vars(self).update(resolve(type(self), DenseDataset, dict(settings), self.name))
+
+    @classmethod
+    def names_with(cls, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        """The class names that it has with settings."""
+        return cls.class_names
 
     def files(self, split: str) -> Iterable[tuple[str, File, File | None]]:
         """Give (id, image, mask) of each image of a split in a fixed order; the mask is None where there are none."""

@@ -54,6 +54,31 @@ def read_indices(path: Location) -> np.ndarray:
     )
 
 
+def read_values(path: Location, *, colours: bool) -> np.ndarray:
+    """Decode a mask of any kind to numbers, (H, W) int64, exactly: ids of up to 32 bits, or colours 0xRRGGBB.
+
+    DataError for a mask with shades of transparency or of floating-point numbers, and, without `colours`, in colour.
+    """
+    with _opened("mask", path) as image:
+        raw_mode = image.tile[0][3] if image.tile else image.mode
+        if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") and np.asarray(image)[..., -1].min() < 255:
+            raise DataError(f"mask {os.fspath(path)} is transparent in places", "save it without an alpha channel")
+        if not colours and image.mode in ("P", "1", "I", "I;16", "I;16B", "I;16L"):
+            return np.array(image).astype(np.int64)
+        if not colours and image.mode == "L" and raw_mode in ("L;2", "L;4"):  # PIL has stretched them to 0..255
+            return np.array(image).astype(np.int64) // {"L;2": 85, "L;4": 17}[raw_mode]
+        if image.mode in ("F", "CMYK", "YCbCr", "LAB", "HSV") or (colours and image.mode.startswith("I")):
+            raise DataError(f"mask {os.fspath(path)} is an image of kind {image.mode}", "save it as PNG")
+        pixels = np.array(image.convert("RGB")).astype(np.int64)
+    if not colours:
+        if (pixels != pixels[..., :1]).any():
+            raise DataError(
+                f"mask {os.fspath(path)} is in colour, not of class ids", "name the colour of each class: `colours`"
+            )
+        return pixels[..., 0]
+    return (pixels[..., 0] << 16) + (pixels[..., 1] << 8) + pixels[..., 2]
+
+
 def write_mask(mask: np.ndarray, path: Location) -> None:
     """Write labels (H, W) uint8 as a palette PNG in VOC's colours."""
     image = Image.fromarray(mask)

@@ -24,6 +24,7 @@ from densecl.settings.catalogue import benchmark_recipe, source_hash
 from densecl.settings.grammar import Call, parse_assignment, parse_one
 from densecl.settings.recipe import SECTIONS, RunSettings, StreamSettings, build, build_sections, merge
 from densecl.streams import protocol
+from densecl.streams.groups import without_groups
 from densecl.tasks import Context
 
 EXCLUDED: Any = {"data": {"root"}, "loader": True, "device": True}  # must not change the numbers
@@ -210,7 +211,8 @@ def make_plan(
             **sections._asdict(),
         },
     )
-    settings = _anchored(settings)
+    stream = without_groups(settings.stream, settings.data.name)
+    settings = _anchored(settings.model_copy(update={"stream": stream}))
     check_fits(method, settings)
     check_network(method, body_class, backbone_values)
     steps = planned_steps(settings.stream, recipe.classes)

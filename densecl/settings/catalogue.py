@@ -6,7 +6,6 @@ import importlib
 import importlib.util
 import inspect
 import os
-import re
 import sys
 import tomllib
 from collections.abc import Container, Iterator, Mapping
@@ -19,11 +18,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from densecl.errors import DenseCLError, RecipeError, SettingError, UnknownNameError
 from densecl.files import expanded
 from densecl.settings.grammar import parse, parse_one
+from densecl.settings.splits import FORMS, SPLIT
 
 if TYPE_CHECKING:
     from densecl.settings.recipe import BenchmarkRecipe, Settings, StrategyRecipe
 
-SPLIT = re.compile(r"\d+-\d+s?$")
 Recipe = TypeVar("Recipe", bound="Settings")
 
 
@@ -155,10 +154,10 @@ def benchmark_recipe(name: str, extra: Path | None = None) -> tuple["BenchmarkRe
             first = next(iter(recipe.splits), "15-5")
             near = get_close_matches(rest, recipe.splits, n=1, cutoff=0.8)
             advice = f"did you mean '{family}{near[0]}'? " if near else ""
-            advice += f"write A-B or A-Bs, such as {family}{first}: A classes, then B at a time"
+            advice += f"{FORMS}, such as {family}{first}"
             raise SettingError(f"benchmark '{name}': '{rest}' is not a split", advice)
     names = [entry.name for entry in entries("benchmarks", extra)]
-    raise UnknownNameError("benchmark", name, names, "any split A-B[s] of a family works too")
+    raise UnknownNameError("benchmark", name, names, "any split of a family works too, such as 15-5, 15-5s or 10-6-4")
 
 
 def own_kinds(benchmark: str, extra: Path | None = None) -> dict[str, Path]:

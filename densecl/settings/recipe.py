@@ -8,7 +8,6 @@ import contextlib
 import copy
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
@@ -24,8 +23,8 @@ from pydantic import (
 )
 
 from densecl.errors import RecipeError, SettingError, SpecError
+from densecl.settings.data_recipe import anchor_data, count_classes, folded
 from densecl.settings.faults import first_fault, word_none
-from densecl.settings.grammar import format_call, parse_one
 from densecl.settings.task_recipe import AnyTask, Count, Positive, Side, Size, is_own
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -67,6 +66,8 @@ class StreamSettings(Settings):
     setting: Literal["overlapped", "disjoint", "sequential", "partitioned"] = "overlapped"
     labels: Literal["plop2021", "mib2020", "strict"] = "plop2021"
     order: tuple[int, ...] | int | None = None  # class ids in order of arrival, or the seed of a shuffle
+    # class names of each step, instead of split and order, which a run makes of them
+    groups: dict[str, Annotated[tuple[str, ...], BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)]] = {}
     # of the ties of `partitioned`; not the run's seed, so that runs with other seeds see the same data
     partition_seed: Annotated[int, Field(ge=0)] = 0
 
@@ -74,6 +75,8 @@ class StreamSettings(Settings):
     def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out settings that decide nothing, so that runs do not differ by them."""
         content = handler(self)
+        if not self.groups:
+            content.pop("groups")
         if self.kind == "tasks":
             judged = any(getattr(task, "loss_network", "random") != "random" for task in self.tasks)
             unused = ["setting", "labels", "order", "partition_seed", *([] if judged else ["loss_weights"])]
@@ -246,6 +249,7 @@ SECTIONS: dict[str, type[Settings]] = dict(Sections.__annotations__)
 
 def build_sections(tree: Mapping[str, Any], own: Mapping[str, Path] | None = None) -> Sections:
     """All sections from plain values; raises as `build`."""
+    tree = {**tree, "data": folded(tree.get("data", {}), DataSettings.model_fields)}
     return Sections(**{name: build(model, tree.get(name, {}), name, own) for name, model in SECTIONS.items()})  # type: ignore[arg-type]
 
 
@@ -270,7 +274,7 @@ class BenchmarkRecipe(SectionOverlay):
     family: str
     summary: str
     classes: Count  # without background; of a domain-incremental stream, the domains; of a sequence, the tasks at most
-    splits: tuple[str, ...]  # those that `list` shows; any A-B[s] that fits the classes works
+    splits: tuple[str, ...]  # those that `list` shows; any that fits the classes works, see `splits.FORMS`
     backbone: str
     notes: str = ""
     paper: str = ""
@@ -312,7 +316,8 @@ def read_recipe(path: Path, model: type[Model]) -> Model:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RecipeError(f"cannot read the recipe {path}: {error}") from error
     try:
-        _anchor_data(content, path.parent)
+        anchor_data(content, path.parent)
+        count_classes(content)
         recipe = build(model, {**content, "source": path})
         overlays = [recipe] if isinstance(recipe, SectionOverlay) else []
         for group in ("split", "backbones", "benchmarks"):
@@ -321,31 +326,13 @@ def read_recipe(path: Path, model: type[Model]) -> Model:
             for section, values in overlay.sections().items():
                 if section in SECTIONS and isinstance(values.get("tasks"), list):  # a user's are imported when needed
                     values = {**values, "tasks": [task for task in values["tasks"] if not is_own(task)]}
+                if section == "data":
+                    values = folded({**getattr(recipe, "data", {}), **values}, DataSettings.model_fields)
                 if section in SECTIONS:
                     build(SECTIONS[section], values, section)
     except (SpecError, SettingError) as error:
         raise RecipeError(f"{path}: {error}") from error
     return recipe
-
-
-def _anchor_data(tree: Overlay, folder: Path) -> None:
-    """Make paths of a user's data sets absolute: a recipe names `file.py:Class` relative to its own folder."""
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            if key == "data" and isinstance(value.get("name"), str):
-                value["name"] = anchored(value["name"], folder)
-            _anchor_data(value, folder)
-        for task in value if key == "tasks" and isinstance(value, list) else ():
-            if isinstance(task, dict) and isinstance(task.get("data"), str):
-                task["data"] = anchored(task["data"], folder)
-
-
-def anchored(name: str, folder: Path) -> str:
-    """`file.py:Class(...)` with an absolute path, that of `file.py` in `folder`; any other name as it is."""
-    if ".py:" not in name:
-        return name
-    call = parse_one(name, "name")
-    return format_call(replace(call, name=str((folder / Path(call.name).expanduser()).resolve())))
 
 
 def build(

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from densecl.errors import DenseCLError, UnknownNameError
 from densecl.settings.catalogue import file_of
 
-BASES = ("Strategy", "Plugin")  # what these classes define is not a method's own
+BASES = ("Strategy", "Plugin", "DenseDataset")  # what these classes define is not a method's own
 PLACES = ("stdlib", "platstdlib", "purelib", "platlib")
 INSTALLED = {Path(sysconfig.get_path(name)) for name in PLACES} | {
     Path(__file__).parents[1]

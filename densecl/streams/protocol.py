@@ -4,13 +4,13 @@ Names follow the field: `15-5s` (Cermelli et al., CVPR 2020) is what later paper
 """
 
 import itertools
-import re
 from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 import numpy as np
 
 from densecl.errors import SettingError, UnknownNameError
+from densecl.settings.splits import FORMS, SPLIT
 
 VOID = 255
 Setting = Literal["overlapped", "disjoint", "sequential", "partitioned"]
@@ -18,31 +18,37 @@ SETTINGS: tuple[str, ...] = get_args(Setting)
 Labels = Literal["plop2021", "mib2020", "strict"]
 LABELS: tuple[str, ...] = get_args(Labels)
 Steps = tuple[tuple[int, ...], ...]
-NAME = re.compile(r"(\d+)-(\d+)(s?)$")
 
 
 def steps(name: str, n_classes: int = 20) -> Steps:
     """The classes of each step of a split, background excluded.
 
     `A-B`: the first A classes, then B at a time until all are learnt (`15-5`, `15-1`, `10-10`, `5-3`);
-    `A-Bs`: the first A, then B more, one at a time (`15-5s` is `15-1`).
+    `A-Bs`: the first A, then B more, one at a time (`15-5s` is `15-1`);
+    `A-B-C`: the first A, then B, then C, and so on (`10-6-4`).
 
     SettingError for another form, or numbers that do not sum to `n_classes`, those of the data set without background.
     """
-    match = NAME.match(name)
-    if match is None:
-        raise SettingError(f"'{name}' is not a split", "write A-B or A-Bs, such as 15-5 or 15-5s")
-    first, more, single = int(match[1]), int(match[2]), bool(match[3])
+    if SPLIT.fullmatch(name) is None:
+        raise SettingError(f"'{name}' is not a split", FORMS)
+    single = name.endswith("s")
+    sizes = [int(size) for size in name.rstrip("s").split("-")]
+    first, more = sizes[:2]
     rest = n_classes - first
-    if first < 1 or more < 1 or rest < 1:
+    if min(sizes) < 1 or rest < 1:
         message = f"the split '{name}' does not fit {n_classes} classes"
-        raise SettingError(message, "the first number must leave some for later")
-    message, size = f"the split '{name}' does not sum to {n_classes} classes", 1 if single else more
-    if single and more != rest:
-        raise SettingError(message, f"did you mean {first}-{rest}s?")
-    if rest % size:
-        raise SettingError(message, f"{rest} classes are left, not a multiple of {size}")
-    bounds = [0, *range(first, n_classes + 1, size)]
+        raise SettingError(message, f"each number is 1 or more, and the first leaves some for later: {FORMS}")
+    message = f"the split '{name}' does not sum to {n_classes} classes"
+    if len(sizes) == 2:
+        if single and more != rest:
+            raise SettingError(message, f"did you mean {first}-{rest}s? {FORMS}")
+        size = 1 if single else more
+        if rest % size:
+            raise SettingError(message, f"{rest} classes are left, not a multiple of {size}. {FORMS}")
+        sizes = [first] + [size] * (rest // size)
+    elif sum(sizes) != n_classes:
+        raise SettingError(message, f"{' + '.join(map(str, sizes))} is {sum(sizes)}: {FORMS}")
+    bounds = [0, *itertools.accumulate(sizes)]
     return tuple(tuple(range(a + 1, b + 1)) for a, b in itertools.pairwise(bounds))
 
 

@@ -50,14 +50,17 @@ def test_later_sources_win_over_earlier_ones():
     assert plan("shapes15-5(lr=0.5)", assignments=["training.lr=0.25"]).settings.training.lr == 0.25
 
 
-@pytest.mark.parametrize("name", ["shapes10-6-4", "voc15_5", "shapes15-5x"])
+@pytest.mark.parametrize("name", ["shapes10-6-4s", "voc15_5", "shapes15-5x"])
 def test_a_split_that_is_none_is_answered_with_the_grammar(name):
-    with pytest.raises(SettingError, match=rf"benchmark '{name}': '.*' is not a split\. .*write A-B or A-Bs, such as "):
+    with pytest.raises(
+        SettingError, match=rf"benchmark '{name}': '.*' is not a split\. .*write A-B .* or A-B-C .*, such as "
+    ):
         benchmark_recipe(name)
 
 
 def test_any_split_of_a_family_works():
     assert [len(step) for step in plan("shapes4-8").steps] == [4, 8, 8]
+    assert [len(step) for step in plan("shapes10-6-4").steps] == [10, 6, 4]
 
 
 def test_values_reach_strategy_plugins_and_backbone():

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from data_trees import presence
-from densecl.errors import SettingError, UnknownNameError
+from densecl.errors import DenseCLError, SettingError, UnknownNameError
+from densecl.settings.splits import grouped
 from densecl.streams import protocol
 
 
@@ -19,6 +20,8 @@ from densecl.streams import protocol
         ("6-5", 11, [6, 5]),
         ("6-1", 11, [6] + [1] * 5),
         ("100-10", 150, [100] + [10] * 5),
+        ("10-6-4", 20, [10, 6, 4]),
+        ("1-2-1", 4, [1, 2, 1]),
     ],
 )
 def test_a_split_has_the_steps_the_field_gives_it(name, classes, expected):
@@ -27,10 +30,33 @@ def test_a_split_has_the_steps_the_field_gives_it(name, classes, expected):
     assert [c for step in steps for c in step] == list(range(1, classes + 1))
 
 
-@pytest.mark.parametrize("name", ["15-4", "20-1", "0-5", "15-0", "15-4s", "fifteen", "15-5x", "", "15-6s"])
+@pytest.mark.parametrize(
+    "name", ["15-4", "20-1", "0-5", "15-0", "15-4s", "fifteen", "15-5x", "", "15-6s", "10-6-5", "10-6-4s", "10-0-10"]
+)
 def test_a_split_that_does_not_sum_to_the_classes_is_refused_by_name(name):
     with pytest.raises(SettingError, match=name if name else "not a split"):
         protocol.steps(name, 20)
+
+
+def test_groups_of_names_are_a_split_and_an_order():
+    groups = {"animals": ["cat", "dog"], "others": ["bus"], "last": ["sky"]}
+    assert grouped(groups, ("bus", "cat", "sky", "dog")) == ("2-1-1", (2, 4, 1, 3))
+
+
+@pytest.mark.parametrize(
+    ("groups", "words"),
+    [
+        ({"a": ["bus"], "b": []}, "the group 'b' is empty"),
+        ({"a": ["bus", "cat"], "b": ["cat"]}, "the class 'cat' is in 'a' and in 'b'"),
+        ({"a": ["bus", "bus"], "b": ["cat"]}, "'bus' is twice in 'a'"),
+        ({"a": ["buss"], "b": ["cat"]}, r"class in stream\.groups\.a 'buss'.*did you mean 'bus'"),
+        ({"a": ["bus"], "b": ["cat"]}, "no group has sky"),
+        ({"a": ["bus", "cat", "sky"]}, "one group"),
+    ],
+)
+def test_groups_that_are_no_stream_are_refused(groups, words):
+    with pytest.raises(DenseCLError, match=words):
+        grouped(groups, ("bus", "cat", "sky"))
 
 
 IMAGES = presence([[1, 2], [2, 3, 0, 255], [3], [1, 4], [4], [2], [0, 255], [1, 2, 3, 4]])

@@ -1,6 +1,12 @@
-"""VOC's colours of classes."""
+"""VOC's colours of classes, and a scale of colours for numbers."""
 
 import functools
+
+# of matplotlib's viridis, an eighth of the scale apart: brightness rises evenly, for all kinds of colour vision
+_SCALE = (
+    (68, 1, 84), (71, 44, 122), (59, 81, 139), (44, 113, 142), (33, 144, 141), (39, 173, 129), (92, 200, 99),
+    (170, 220, 50), (253, 231, 37),
+)  # fmt: skip
 
 
 @functools.cache
@@ -14,3 +20,15 @@ def palette() -> bytes:
         for label in range(256)
         for channel in range(3)
     )
+
+
+@functools.cache
+def scale() -> bytes:
+    """The colours of the numbers 0..255 from dark violet to yellow: 768 bytes, red, green, blue."""
+    result, last = [], len(_SCALE) - 1
+    for number in range(256):
+        place = number / 255 * last
+        index = min(int(place), last - 1)
+        pairs = zip(_SCALE[index], _SCALE[index + 1], strict=True)
+        result += [round(low + (high - low) * (place - index)) for low, high in pairs]
+    return bytes(result)

@@ -51,16 +51,19 @@ def _try(task: Task) -> None:
     """Ask a task for all that a run asks of it; the first fault is raised."""
     reader = TinyImages(IMAGES, seed=1)
     image, mask = (torch.stack(parts) for parts in zip(*map(reader.read, range(IMAGES)), strict=True))
-    if not task.needs_masks:
+    if not task.needs_masks and task.truth is None:
         mask = torch.zeros_like(mask)
     if not isinstance(task.outputs, int) or task.outputs < 1:
         raise Finding(f"outputs is {task.outputs!r}; it must be the number of the head's channels")
+    void = mask == 255
+    if task.truth is not None:
+        mask = _tiny_truth(task, mask, void)
     target = _prepared(task, image, mask)
     logits = torch.randn(IMAGES, task.outputs, *image.shape[2:], generator=torch.Generator().manual_seed(0))
     _losses(task, logits, target)
     _scores(task, logits, image, target)
-    if task.needs_masks:
-        _void(task, logits, image, target, mask == 255)
+    if task.needs_masks or task.truth is not None:
+        _void(task, logits, image, target, void)
     _descent(task, logits, image, target)
     with trying("picture", type(task)):
         picture: Picture = task.picture(image[0], logits[0], mask[0])
@@ -76,6 +79,16 @@ def _try(task: Task) -> None:
         task.load_state_dict(torch.load(file, weights_only=True))
 
 
+def _tiny_truth(task: Task, mask: Tensor, void: Tensor) -> Tensor:
+    """Depth of a mask's squares, or unit vectors, unknown where the mask is void; of other truths any numbers."""
+    if task.truth == "depth":
+        return (1.0 + mask[:, None]).masked_fill(void[:, None], 0)
+    channels = 3 if task.truth == "normals" else task.outputs
+    assert channels is not None
+    vectors = torch.randn(len(mask), channels, *mask.shape[1:], generator=torch.Generator().manual_seed(1))
+    return torch.nn.functional.normalize(vectors, dim=1).masked_fill(void[:, None], 0)
+
+
 def _prepared(task: Task, image: Tensor, mask: Tensor) -> Tensor:
     """Make the target of a batch."""
     before = image.clone(), mask.clone()
@@ -89,7 +102,7 @@ def _prepared(task: Task, image: Tensor, mask: Tensor) -> Tensor:
         )
     labels = prepared.target.ndim == 3 and prepared.target.dtype == torch.int64
     values = prepared.target.ndim == 4 and prepared.target.dtype == torch.float32
-    if not (labels or values) or prepared.target.shape[:1] + prepared.target.shape[-2:] != mask.shape:
+    if not (labels or values) or prepared.target.shape[:1] + prepared.target.shape[-2:] != image[:, 0].shape:
         raise Finding(
             f"prepare returned the target as {described(prepared.target)}; "
             "it must be int64 labels (B, H, W) or float32 values (B, C, H, W)"

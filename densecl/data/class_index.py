@@ -113,6 +113,7 @@ def usable_cores() -> int:
 def _place(dataset: DenseDataset, folder: Path | None) -> Path:
     """The file of an index, named by a hash of all that it is made of."""
     content = hashlib.sha256(f"{_VERSION}\n{dataset.name}\n{sorted(dataset.labels.items())}\n{dataset.code}".encode())
+    content.update(b"" if dataset.truth == "labels" else dataset.truth.encode())
     for mask, image in zip(dataset.mask_files, dataset.image_files, strict=True):
         for path in (mask, image):
             try:

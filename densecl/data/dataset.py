@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -28,7 +28,9 @@ class Sample(NamedTuple):
     """An image and its mask, as they are in the files."""
 
     image: "Tensor"  # (3, H, W) uint8 RGB
-    mask: "Tensor"  # (H, W) uint8: 0 background, 1..n classes in the data set's official order, 255 void
+    # (H, W) uint8: 0 background, 1..n classes in the data set's official order, 255 void; or another truth, see
+    # `DenseDataset.of`: (C, H, W) float32
+    mask: "Tensor"
 
 
 class DenseDataset:
@@ -68,6 +70,7 @@ class DenseDataset:
     counts: Mapping[str, int] = MappingProxyType({})  # images of each split in the published data
     paper: str = ""
     licence: str = ""
+    truths: tuple[str, ...] = ()  # beside labels: "depth" and "normals", see `truth_files` and `read_truth`
     made: str = ""  # what `densecl data make` makes: "all", "masks" or nothing
 
     # An instance has, beside its `root`, `split` and `settings`:
@@ -77,6 +80,7 @@ class DenseDataset:
     mask_files: tuple[str, ...]  # without masks, the images again
     has_masks: bool  # False: every mask is background throughout
     labels: dict[int, int]  # `label_of`, in full
+    truth: str = "labels"  # what `read` gives beside the image
 
     def __init_subclass__(cls) -> None:
         cls.name = vars(cls).get("name", cls.__name__)
@@ -133,6 +137,18 @@ class DenseDataset:
         """Give (id, image, mask) of each image of a split in a fixed order; the mask is None where there are none."""
         advice = "write one that gives (id, image, mask) of each image of a split"
         raise SettingError(f"{type(self).__name__} has no method files(split)", advice)
+
+    def truth_files(self, truth: str) -> Sequence[File]:
+        """The files of one of `truths`, one for each of `ids`."""
+        raise SettingError(f"{type(self).__name__} has no method truth_files(truth)", "write one for its `truths`")
+
+    def read_truth(self, i: int) -> np.ndarray:
+        """Decode the map `i` of `truth`, from `mask_files`: (C, H, W) float32, 0 throughout where nothing is known.
+
+        Depth, (1, H, W), is in metres along the optical axis. Normals, (3, H, W), are unit vectors: x to the right, y
+        up, z to the viewer. Those of other names are as their task wants them.
+        """
+        raise SettingError(f"{type(self).__name__} has no method read_truth(i)", "write one for its `truths`")
 
     def domains(self) -> dict[str, np.ndarray]:
         """Sorted indices of the images of each domain, in the order of arrival; empty where there are no domains."""
@@ -232,9 +248,9 @@ class DenseDataset:
             return sample
         import torch
 
-        mask = self.read_mask(i)  # (H, W)
+        mask = self.read_mask(i) if self.truth == "labels" else self.read_truth(i)  # (H, W) or (C, H, W)
         image = self.read_image(i)  # (H, W, 3)
-        self._check_size(i, image.shape[:2], mask.shape)
+        self._check_size(i, image.shape[:2], mask.shape[-2:])
         sample = Sample(torch.from_numpy(image).permute(2, 0, 1).contiguous(), torch.from_numpy(mask))
         if self._samples is not None:
             self._samples[i] = sample
@@ -266,16 +282,34 @@ class DenseDataset:
         return self.read_contents(i)[0]
 
     def read_contents(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        """As `read_labels`, and a digest of the ids of all pixels, (16,) uint8; 0 where there are no masks."""
+        """As `read_labels`, and a digest of the ids of all pixels, (16,) uint8; 0 where there are no masks.
+
+        Of another truth than labels the digest is that of all its numbers.
+        """
         size = self.image_size(i)
         if not self.has_masks:
             return np.arange(256) == 0, np.zeros(16, np.uint8)
+        if self.truth != "labels":
+            values = self.read_truth(i)
+            self._check_size(i, size, values.shape[1:])
+            return np.arange(256) == 0, _digest(values)
         ids, occurring = self._legal_ids(i)
         self._check_size(i, size, ids.shape)
         labels = np.zeros(256, dtype=bool)
         labels[self._table[occurring]] = True
-        digest = hashlib.blake2b(ids.tobytes(), digest_size=16, key=repr(ids.shape).encode())
-        return labels, np.frombuffer(digest.digest(), np.uint8)
+        return labels, _digest(ids)
+
+    def of(self, truth: str) -> Self:
+        """The same images with another truth than labels; DataError if the data set has none, or files are missing."""
+        if truth not in self.truths:
+            has = f"beside labels it has: {', '.join(self.truths) or 'nothing'}"
+            raise DataError(f"the data set '{self.name}' has no {truth} ({self.source})", has)
+        other = copy.copy(self)
+        other.truth, other.has_masks, other.class_names, other.has_background = truth, True, (), True
+        other.mask_files = tuple(map(os.fspath, self.truth_files(truth)))
+        places.check_files(f"files of {truth} of {self.source}", other.mask_files, self.hint())
+        other._set_labels({})
+        return other
 
     def without_masks(self) -> Self:
         """The same images for tasks that do not look at masks, which are then not read."""
@@ -290,7 +324,8 @@ class DenseDataset:
         if not len(self):
             return True
         height, width = self.image_size(0)
-        return len(self) * 4 * height * width <= limit_bytes  # 3 bytes of image and 1 of mask for each pixel
+        of_truth = height * width if self.truth == "labels" else self.read_truth(0).nbytes
+        return len(self) * (3 * height * width + of_truth) <= limit_bytes
 
     def cached(self) -> Self:
         """A copy that keeps samples in memory once read (change none in place)."""
@@ -331,6 +366,12 @@ class DenseDataset:
                 f"its image {self.image_files[i]} is {image[1]}x{image[0]}",
                 "a mask has the width and height of its image",
             )
+
+
+def _digest(values: np.ndarray) -> np.ndarray:
+    """(16,) uint8 of the shape and all numbers of an array."""
+    digest = hashlib.blake2b(values.tobytes(), digest_size=16, key=repr(values.shape).encode())
+    return np.frombuffer(digest.digest(), np.uint8)
 
 
 def _ranges(ids: Iterable[int]) -> str:

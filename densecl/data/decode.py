@@ -41,7 +41,7 @@ def read_indices(path: Location) -> np.ndarray:
             pixels = _plain_png(file.read(), path)
         if pixels is not None:
             return pixels
-        with _opened("mask", path) as image:
+        with opened("mask", path) as image:
             # PIL stretches grey values of fewer than 8 bits to 0..255; only the raw mode tells, not the mode "L"
             raw_mode = image.tile[0][3] if image.tile else image.mode
             stretched = image.mode == "L" and isinstance(raw_mode, str) and raw_mode != "L"
@@ -59,7 +59,7 @@ def read_values(path: Location, *, colours: bool) -> np.ndarray:
 
     DataError for a mask with shades of transparency or of floating-point numbers, and, without `colours`, in colour.
     """
-    with _opened("mask", path) as image:
+    with opened("mask", path) as image:
         raw_mode = image.tile[0][3] if image.tile else image.mode
         if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") and np.asarray(image)[..., -1].min() < 255:
             raise DataError(f"mask {os.fspath(path)} is transparent in places", "save it without an alpha channel")
@@ -98,13 +98,13 @@ def read_rgb(path: Location, *, upright: bool | None = True) -> np.ndarray:
 
     `upright=False` leaves its pixels as they are stored, None refuses an image that has to be turned.
     """
-    with _opened("image", path) as image:
+    with opened("image", path) as image:
         return _pixels(image, path, upright)
 
 
 def read_photo(path: Location) -> Photo:
     """Decode an image file that a person hands in, silently; errors as `read_rgb`."""
-    with warnings.catch_warnings(), _opened("image", path) as image:
+    with warnings.catch_warnings(), opened("image", path) as image:
         warnings.simplefilter("ignore")  # of large images and of odd metadata
         frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # MPO: a photograph with previews
         return Photo(_pixels(image, path, upright=True), f"first of {frames} frames" if frames > 1 else "")
@@ -143,7 +143,7 @@ def image_size(path: Location, *, upright: bool | None = False) -> tuple[int, in
             if size is not None:  # a fifth of the time of PIL, for each image of a class index
                 check_pixels("image", path, *size)
                 return size
-        with _opened("image", path) as image:
+        with opened("image", path) as image:
             lying = _turn(image, path, upright) >= 5
             return (image.width, image.height) if lying else (image.height, image.width)
 
@@ -183,7 +183,7 @@ def max_pixels() -> int:
 
 
 @contextlib.contextmanager
-def _opened(kind: str, path: Location) -> Iterator[ImageFile.ImageFile]:
+def opened(kind: str, path: Location) -> Iterator[ImageFile.ImageFile]:
     """An image file; what is wrong with it is a DataError that names it."""
     with _named(kind, path):
         own = Image.MAX_IMAGE_PIXELS  # PIL refuses twice that, and warns from there on

@@ -5,12 +5,12 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from PIL import Image
 
 from densecl.data.dataset import Progress
 from densecl.data.decode import write_mask
-from densecl.data.drawing import Drawing
 from densecl.data.places import cache_folder
 from densecl.data.sets.voc import LISTS, MASKS, VOC
 from densecl.files import locked, write_error
@@ -23,6 +23,7 @@ class DrawnVOC(VOC):
 
     version: str  # first digits of the hash of all pixels (pinned in a test): a changed pixel is a new folder
     seeds: Mapping[str, int]  # of each split that is drawn; `counts` says how many images
+    content_folders: tuple[str, ...] = ("JPEGImages", MASKS)
     aliases = ()
     counts = MappingProxyType({"train": 2000, "val": 250, "test": 500})
     paper = "densecl"
@@ -30,8 +31,8 @@ class DrawnVOC(VOC):
     made = "all"
 
     @staticmethod
-    def draw(n: int, seed: int) -> Drawing:
-        """Draw `n` images; from a seed they are the same pixels on every machine."""
+    def draw(n: int, seed: int) -> Any:
+        """Draw `n` images, a `Drawing` or one with more; from a seed they are the same pixels on every machine."""
         raise NotImplementedError
 
     @property
@@ -80,21 +81,26 @@ class DrawnVOC(VOC):
 
     @classmethod
     def _fill(cls, root: Path) -> None:
-        images, masks, lists = root / "JPEGImages", root / MASKS, root / LISTS
-        for folder in (images, masks, lists):
+        lists = root / LISTS
+        for folder in (lists, *(root / name for name in cls.content_folders)):
             folder.mkdir(parents=True)
         trainval: list[str] = []
         for split, seed in cls.seeds.items():
             drawing = cls.draw(cls.counts[split], seed)
             ids = [f"{split}_{i:04d}" for i in range(len(drawing.images))]
             for i, name in enumerate(ids):
-                # light compression: half the time, and the files are small
-                Image.fromarray(drawing.images[i]).save(f"{images}{os.sep}{name}.png", compress_level=1)
-                write_mask(drawing.masks[i], f"{masks}{os.sep}{name}.png")
+                cls.write_sample(root, f"{name}.png", drawing, i)
             _write_lines(lists / f"{split}.txt", ids)
             trainval += ids if split != "test" else []
         _write_lines(lists / "trainval.txt", trainval)
         _write_lines(root / MARK, cls.class_names)
+
+    @classmethod
+    def write_sample(cls, root: Path, name: str, drawing: Any, i: int) -> None:
+        """Write image and mask `i` of a drawing."""
+        # light compression: half the time, and the files are small
+        Image.fromarray(drawing.images[i]).save(f"{root}{os.sep}JPEGImages{os.sep}{name}", compress_level=1)
+        write_mask(drawing.masks[i], f"{root}{os.sep}{MASKS}{os.sep}{name}")
 
 
 def write_whole(root: Path, fill: Callable[[Path], None]) -> Path:

@@ -1,9 +1,9 @@
 """Augmentation of image and mask together; all randomness comes from the generator that is passed in.
 
 A transform is called as `(image, mask, rng) -> (image, mask)` with (3, H, W) uint8 and (H, W) uint8 tensors, and
-changes neither in place. Images are resized bilinearly with antialiasing. Masks take the pixel whose centre is
-nearest, as PIL does: torchvision's plain `nearest` takes the one above and to the left, which shifts masks against
-their images by up to half a pixel.
+changes neither in place. A mask may be a map of numbers instead, (C, H, W) float32, of a `Geometry` of its own. Images
+are resized bilinearly with antialiasing. Masks take the pixel whose centre is nearest, as PIL does: torchvision's plain
+`nearest` takes the one above and to the left, which shifts masks against their images by up to half a pixel.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from densecl.data.dataset import VOID
+from densecl.data.geometry import LABELS, Geometry
 from densecl.errors import SettingError, UnknownNameError
 
 Transform = Callable[[Tensor, Tensor, np.random.Generator], tuple[Tensor, Tensor]]
@@ -53,12 +53,13 @@ class HorizontalFlip:
     """Mirror left to right with probability `p`."""
 
     p: float = 0.5
+    geometry: Geometry = LABELS
 
     def __call__(self, image: Tensor, mask: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Flip both or none."""
         if rng.random() >= self.p:
             return image, mask
-        return F.horizontal_flip_image(image), F.horizontal_flip_mask(mask)
+        return F.horizontal_flip_image(image), self.geometry.mirrored(F.horizontal_flip_mask(mask))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,11 +74,14 @@ class RandomResizedCrop:
     size: Size
     scale: tuple[float, float] = (0.5, 2.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    geometry: Geometry = LABELS
 
     def __call__(self, image: Tensor, mask: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Crop both at the same box and resize."""
-        box = self.draw(image.shape[-2], image.shape[-1], rng)
-        return _crop_and_resize(image, mask, box, _pair(self.size))
+        height, width = image.shape[-2:]
+        box = self.draw(height, width, rng)
+        image, mask = _crop_and_resize(image, mask, box, _pair(self.size))
+        return image, self.geometry.enlarged(mask, math.sqrt(height * width / (box.height * box.width)))
 
     def draw(self, height: int, width: int, rng: np.random.Generator) -> Box:
         """The box for an image of this height and width."""
@@ -104,16 +108,19 @@ class RandomRescaleCrop:
 
     size: Size
     scale: tuple[float, float] = (0.5, 2.0)
+    geometry: Geometry = LABELS
 
     def __call__(self, image: Tensor, mask: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Rescale and cut both alike."""
         crop = _pair(self.size)
         box, seen, (top, left) = self.draw(image.shape[-2], image.shape[-1], rng)
         image, mask = _crop_and_resize(image, mask, box, seen)
+        # of what is seen, whose sides are whole pixels, and not the factor that was drawn
+        mask = self.geometry.enlarged(mask, math.sqrt(seen[0] * seen[1] / (box.height * box.width)))
         if seen == crop:
             return image, mask
         padding = [left, top, crop[1] - left - seen[1], crop[0] - top - seen[0]]
-        labels = F.pad_mask(mask[None], padding, fill=VOID)[0]
+        labels = F.pad_mask(mask[None], padding, fill=self.geometry.fill)[0]
         return F.pad_image(image, padding, fill=list(IMAGENET_MEAN)), labels
 
     def draw(self, height: int, width: int, rng: np.random.Generator) -> tuple[Box, tuple[int, int], tuple[int, int]]:
@@ -131,13 +138,15 @@ class RandomRotation:
     """Turn about the centre by an angle drawn from -degrees..degrees; corners that come into view are padding."""
 
     degrees: float = 15.0
+    geometry: Geometry = LABELS
 
     def __call__(self, image: Tensor, mask: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Turn both by the same angle."""
         angle = rng.uniform(-self.degrees, self.degrees)
         turned = F.rotate_image(image, angle, interpolation=InterpolationMode.BILINEAR, fill=list(IMAGENET_MEAN))
-        labels = F.rotate_image(mask[None], angle, interpolation=InterpolationMode.NEAREST, fill=[VOID])[0]
-        return turned, labels
+        fill = [self.geometry.fill]
+        labels = F.rotate_image(mask[None], angle, interpolation=InterpolationMode.NEAREST, fill=fill)[0]
+        return turned, self.geometry.turned(labels, angle)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,11 +192,13 @@ class ResizeCenterCrop:
             image, mask = F.resize_image(image, full), F.resize_image(mask[None], full, interpolation=_NEAREST)[0]
         top, left = round((full[0] - h) / 2), round((full[1] - w) / 2)
         rows, columns = slice(top, top + h), slice(left, left + w)
-        return image[:, rows, columns].contiguous(), mask[rows, columns].contiguous()
+        return image[:, rows, columns].contiguous(), mask[..., rows, columns].contiguous()
 
 
-def augmentation(name: str, crop: Size | None, scale: tuple[float, float] | None = None) -> Transform:
-    """Build the training transform that a setting names.
+def augmentation(
+    name: str, crop: Size | None, scale: tuple[float, float] | None = None, geometry: Geometry = LABELS
+) -> Transform:
+    """Build the training transform that a setting names, for truths of a geometry.
 
     It is `none` (resize and centre crop), `flip` (and random flips), `reference` (MiB's and PLOP's RandomResizedCrop
     and flips) or `rescale` (true rescaling, random crop, flips). The four of Table 1 of Di Salvo et al. (2021): `crop`
@@ -204,16 +215,16 @@ def augmentation(name: str, crop: Size | None, scale: tuple[float, float] | None
         raise SettingError(f"scale ({low}, {high}) is no range", "give two positive numbers, the smaller one first")
     if name in ("none", "flip"):
         keep: tuple[Transform, ...] = () if crop is None else (ResizeCenterCrop(crop),)
-        return Compose(keep if name == "none" else (*keep, HorizontalFlip()))
+        return Compose(keep if name == "none" else (*keep, HorizontalFlip(geometry=geometry)))
     if crop is None:
         raise SettingError(f"augmentation '{name}' needs a crop size", "set training.crop")
     if name == "rescale":
-        return Compose((RandomRescaleCrop(crop, (low, high)), HorizontalFlip()))
-    cut = RandomResizedCrop(crop, (low, high))
+        return Compose((RandomRescaleCrop(crop, (low, high), geometry), HorizontalFlip(geometry=geometry)))
+    cut = RandomResizedCrop(crop, (low, high), geometry=geometry)
     if name == "reference":
-        return Compose((cut, HorizontalFlip()))
+        return Compose((cut, HorizontalFlip(geometry=geometry)))
     # turned before it is cut: most of the padding falls outside, and whole images are smaller than crops of 512
-    turn = (RandomRotation(),) if "rotation" in name else ()
+    turn = (RandomRotation(geometry=geometry),) if "rotation" in name else ()
     return Compose((*turn, cut, *((ColorJitter(),) if "jitter" in name else ())))
 
 

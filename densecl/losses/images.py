@@ -20,9 +20,26 @@ def squared_error(prediction: Tensor, target: Tensor, *, weight: Tensor | None =
     return _mean(_difference(prediction, target).square(), weight)
 
 
-def absolute_error(prediction: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
-    """Mean absolute error (L1); arguments as `squared_error`."""
-    return _mean(_difference(prediction, target).abs(), weight)
+def absolute_error(
+    prediction: Tensor, target: Tensor, *, weight: Tensor | None = None, valid: Tensor | None = None
+) -> Tensor:
+    """Mean absolute error (L1), 0 where none of the pixels `valid`, (B, H, W) bool, counts; else as `squared_error`."""
+    return _mean(_difference(prediction, target).abs(), weight, valid)
+
+
+def cosine_distance(prediction: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
+    """1 - mean dot product of unit vectors (B, C, H, W) where the target is known; 0 where it is nowhere.
+
+    `weight` as for `squared_error`. Vectors are taken as they are: nothing is made unit here.
+    """
+    prediction, target = pair(prediction, target, "prediction", "target")
+    losses = 1 - (prediction * target).sum(1)  # (B, H, W)
+    return (losses * pixel_weights(weight, known(target), losses.dtype)).sum()
+
+
+def known(target: Tensor) -> Tensor:
+    """(B, H, W) bool: where a map (B, C, H, W) of depth or normals holds a value, that is, is not 0 throughout."""
+    return (target != 0).any(1)
 
 
 def sample_mean(losses: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -88,9 +105,10 @@ def _difference(prediction: Tensor, target: Tensor) -> Tensor:
     return prediction - target
 
 
-def _mean(losses: Tensor, weight: Tensor | None) -> Tensor:
+def _mean(losses: Tensor, weight: Tensor | None, valid: Tensor | None = None) -> Tensor:
     """The mean of losses (B, C, H, W)."""
-    if weight is None:
+    if weight is None and valid is None:
         return losses.mean()
     pixels = losses.mean(1)  # (B, H, W)
-    return (pixels * pixel_weights(weight, torch.ones_like(pixels, dtype=torch.bool), pixels.dtype)).sum()
+    valid = torch.ones_like(pixels, dtype=torch.bool) if valid is None else valid
+    return (pixels * pixel_weights(weight, valid, pixels.dtype)).sum()

@@ -1,5 +1,6 @@
 """Metrics. The functions of confusion matrices (`iou`) load no torch, so tables are made without it."""
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from densecl.metrics.iou import (
@@ -14,22 +15,26 @@ from densecl.metrics.iou import (
 
 if TYPE_CHECKING:
     from densecl.metrics.confusion import ConfusionMatrix
+    from densecl.metrics.geometry import depth_errors, normal_angles
 
 __all__ = [
     "ConfusionMatrix",
+    "depth_errors",
     "fold_unseen",
     "foreground_mean",
     "forgetting",
     "harmonic_mean",
     "iou_from_confusion",
+    "normal_angles",
     "step_metrics",
     "unseen_under",
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "ConfusionMatrix":
-        from densecl.metrics.confusion import ConfusionMatrix
+_WITH_TORCH = {"ConfusionMatrix": "confusion", "depth_errors": "geometry", "normal_angles": "geometry"}
 
-        return ConfusionMatrix
+
+def __getattr__(name: str) -> Any:
+    if name in _WITH_TORCH:
+        return getattr(importlib.import_module(f"{__name__}.{_WITH_TORCH[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,6 +11,7 @@ import torch
 from densecl.data import transforms
 from densecl.data.class_index import class_index
 from densecl.data.dataset import DenseDataset
+from densecl.data.geometry import LABELS, Geometry
 from densecl.errors import RecordError, SettingError
 from densecl.models.network import Backbone, Network
 from densecl.records.record import Record
@@ -46,7 +47,7 @@ def build_scenario(plan: Plan, progress: Callable[[int, int], None] | None = Non
     a run at its first evaluation.
     """
     s, readers = plan.settings, plan.readers
-    fit = (reader.fits_in_memory(MEMORY // len(readers)) for pair in readers for reader in pair)
+    fit = (reader.fits_in_memory(MEMORY // len(readers)) for pair in plan.labelled for reader in pair)
     in_memory = s.loader.workers in (None, 0) and all(fit)
     common: dict[str, Any] = {key: getattr(s.data, key) for key in ("validation", "validation_seed", "mean", "std")}
     common["seed"] = s.seed
@@ -73,22 +74,26 @@ def _sources(plan: Plan, in_memory: bool, progress: Callable[[int, int], None] |
     s, sources = plan.settings, []
     for task, pair in zip(s.stream.tasks, plan.labelled, strict=True):
         context = task_context(s)
-        if task.cls.needs_masks:
+        if task.cls.needs_masks or task.cls.truth:
             for reader in pair:
                 class_index(reader, progress=progress)
+        if task.cls.needs_masks:
             context = replace(context, class_names=pair[0].class_names, has_background=pair[0].has_background)
         built = task.cls.build(task.name, task.values, context)
         train, test = (reader.cached() if in_memory else reader for reader in pair)
         crop = s.training.crop if task.crop is None else task.crop
         size = s.evaluation.size if task.size is None else task.size
-        sources.append(TaskSource(built, train, test, _transforms(s.training, crop, size)))
+        moved = _transforms(s.training, crop, size, built.geometry())
+        sources.append(TaskSource(built, train, test, moved, task.images or (1, 1)))
     return sources
 
 
-def _transforms(training: TrainingSettings, crop: Any, evaluated: int | Literal["full"]) -> Transforms:
+def _transforms(
+    training: TrainingSettings, crop: Any, evaluated: int | Literal["full"], geometry: Geometry = LABELS
+) -> Transforms:
     size = None if crop == "full" else crop
     return Transforms(
-        augment=transforms.augmentation(training.augmentation, size, training.scale),
+        augment=transforms.augmentation(training.augmentation, size, training.scale, geometry),
         plain=None if size is None else transforms.ResizeCenterCrop(size),
         evaluate=None if evaluated == "full" else transforms.ResizeCenterCrop(evaluated),
     )

@@ -49,7 +49,7 @@ def by_size(samples: list[LoadedSample]) -> list[Group]:
     """(image, target) batches of equal size: whole images come in many sizes and must not be padded."""
     groups: dict[tuple[int, ...], tuple[list[Tensor], list[Tensor]]] = defaultdict(lambda: ([], []))
     for sample in samples:
-        images, targets = groups[tuple(sample.target.shape)]
+        images, targets = groups[tuple(sample.image.shape)]
         images.append(sample.image)
         targets.append(sample.target)
     return [(torch.stack(images), torch.stack(targets)) for images, targets in groups.values()]

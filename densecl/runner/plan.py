@@ -59,10 +59,11 @@ class Plan:
 
     @cached_property
     def labelled(self) -> list[tuple[DenseDataset, DenseDataset]]:
-        """The readers, without masks where a task does not look at them."""
-        looks = [task.cls.needs_masks for task in self.settings.stream.tasks] or [True]
-        pairs = zip(self.readers, looks, strict=True)
-        return [pair if masks else (pair[0].without_masks(), pair[1].without_masks()) for pair, masks in pairs]
+        """The readers with the truth that each task looks at; without masks where it looks at none."""
+        tasks = [task.cls for task in self.settings.stream.tasks] or [None]
+        return [
+            (_seen(train, task), _seen(test, task)) for (train, test), task in zip(self.readers, tasks, strict=True)
+        ]
 
     def scan(self, progress: Progress | None = None) -> None:
         """Read what the masks hold, which the hash covers; it is kept, and `progress` hears (done, total)."""
@@ -254,6 +255,13 @@ def task_context(settings: RunSettings) -> Context:
 def tasks_by_content(settings: RunSettings) -> list[dict[str, Any]]:
     """The tasks for the hash: files and a user's classes by what they hold, not by their path."""
     return [task.by_content(task_context(settings)) for task in settings.stream.tasks]
+
+
+def _seen(reader: DenseDataset, task: Any) -> DenseDataset:
+    """A reader with what the class of a task looks at; without one, with labels."""
+    if task is None or task.needs_masks:
+        return reader
+    return reader.without_masks() if task.truth is None else reader.of(task.truth)
 
 
 def _without_folder(reference: str) -> str:

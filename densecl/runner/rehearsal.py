@@ -104,7 +104,7 @@ def _few(plan: Plan, scenario: Scenario) -> Scenario:
     for experience, reader, transforms in zip(scenario.experiences, samples.readers, samples.transforms, strict=True):
         if transforms.plain is None:
             _check_one_size(reader, experience.images.indices)
-        count = _batch(plan, samples[SampleKey(experience.step, 0, experience.step, 0)].target.shape)
+        count = _batch(plan, samples[SampleKey(experience.step, 0, experience.step, 0)].image.shape[1:])
         images = StepImages(experience.images.indices[:count], experience.images.table)
         data.append(StepData(reader, images, experience.presence[:count], transforms))
     tests = [replace(own, indices=_different(own.reader, own.indices, own.transform is None)) for own in scenario.tests]
@@ -156,11 +156,11 @@ def _try_sizes(plan: Plan, few: Scenario, network: Network) -> None:
     """Refuse a backbone that fails on images as large as those in training or evaluation."""
     device, tried = torch.device(plan.settings.device), dict[tuple[Size, bool], str]()
     for experience in few.experiences:
-        height, width = few.training[SampleKey(experience.step, 0, experience.step, 0)].target.shape
+        height, width = few.training[SampleKey(experience.step, 0, experience.step, 0)].image.shape[1:]
         tried[(height, width), True] = "training.crop"
     for samples in few.tests:
         for position in range(len(samples)):
-            height, width = samples[position].target.shape
+            height, width = samples[position].image.shape[1:]
             tried[(height, width), False] = "evaluation.size"
     backbone = network.to(device).backbone
     for (size, training), setting in tried.items():

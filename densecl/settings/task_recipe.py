@@ -4,7 +4,7 @@ import importlib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -13,9 +13,12 @@ from pydantic import (
     Field,
     PydanticUserError,
     SerializeAsAny,
+    SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
     create_model,
+    model_serializer,
+    model_validator,
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
@@ -44,6 +47,20 @@ class TaskSettings(BaseModel):
     split: Literal["train", "trainval"] = "train"
     crop: Size | Literal["full"] | None = None
     size: Side | Literal["full"] | None = None  # of evaluated images
+    # the k-th of n consecutive parts of the training images, [k, n], so that tasks share none; None: all of them
+    images: tuple[Count, Count] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.images is not None and self.images[0] > self.images[1]:
+            raise ValueError(f"images [{self.images[0]}, {self.images[1]}] is no part: write [k, n], part k of n")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what came later, at its default: runs from before keep their hash."""
+        content = handler(self)
+        return content if self.images else {key: value for key, value in content.items() if key != "images"}
 
     @property
     def values(self) -> dict[str, Any]:

@@ -49,7 +49,10 @@ class SampleKey(NamedTuple):
 
 
 class LoadedSample(NamedTuple):
-    """image (3, H, W) uint8; target (H, W) uint8; the step of its labels; its position in the data set or UNCOUNTED."""
+    """An image (3, H, W) uint8; labels (H, W) uint8, or a map (C, H, W) float32 of another truth.
+
+    Then the step of its labels, and its position in the data set or UNCOUNTED.
+    """
 
     image: Tensor
     target: Tensor
@@ -74,9 +77,12 @@ def remap(mask: Tensor, table: Tensor) -> Tensor:
 def draw(
     reader: DenseDataset, index: int, table: Tensor, transform: Transform | None, rng: np.random.Generator
 ) -> Sample:
-    """Image and labels of a data set, transformed: padding is void, also where void itself is trained (`mib2020`)."""
+    """Image and labels of a data set, transformed: padding is void, also where void itself is trained (`mib2020`).
+
+    Numbers, (C, H, W), take the place of labels where the reader is of another truth.
+    """
     image, mask = reader.read(index)
-    labels = remap(mask, table)
+    labels = mask if mask.is_floating_point() else remap(mask, table)
     if transform is not None:
         image, labels = transform(image, labels, rng)
     return Sample(image, labels if reader.has_masks else torch.zeros_like(labels))
@@ -128,7 +134,7 @@ class PlainSamples(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, position: int) -> tuple[Tensor, Tensor]:
         indices, table = self.images.indices, self.images.table
         sample = draw(self.reader, int(indices[position]), table, self.transform, np.random.default_rng(0))
-        image, target = (part[0] for part in self.task.prepare(*(part[None] for part in sample)))
+        image, target = (part[0] for part in self.task.prepare(*(part[None] for part in sample))[:2])
         mean, std = self.normalisation
         return image.float().div(255).sub(mean).div(std), target
 

@@ -234,6 +234,7 @@ class TaskSource:
     train: DenseDataset
     test: DenseDataset
     transforms: Transforms = AS_THEY_ARE
+    part: tuple[int, int] = (1, 1)  # (k, n): the k-th of n consecutive parts of the training images
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -257,7 +258,7 @@ def task_sequence(
     std: Sequence[float] = STD,
     seed: int = 0,
 ) -> Scenario:
-    """Tasks learnt one after another, each on all images of its source; options are those of `class_incremental`.
+    """Tasks learnt one after another, each on its part of the images; options are those of `class_incremental`.
 
     Labels are those of the data set, in every task from 0; all classes of a task arrive at its step. SettingError for
     no task, a name used twice or with other characters than letters, digits, - and _, a task without a number of
@@ -267,6 +268,12 @@ def task_sequence(
     data, tests, hashed = [], [], []
     for source, names in zip(sources, stream.names, strict=True):
         used, held = hold_out(len(source.train), validation, validation_seed)
+        own, of = source.part
+        used = np.array_split(used, of)[own - 1]
+        if not len(used):
+            raise SettingError(
+                f"task '{source.task.name}' has no training image", f"cut them into fewer than {of} parts"
+            )
         fill = VOID if names else 0
         table = torch.from_numpy(protocol.lookup_table({n: n for n in range(len(names))}, fill, void=fill))
         unknown = np.zeros((len(used), 256), dtype=bool)  # not balanced by label, so not scanned

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self, get_origin, get_type_hints
 
+from densecl.data.geometry import LABELS, Geometry
 from densecl.errors import SettingError
 from densecl.settings.catalogue import source_hash
 
@@ -26,6 +27,7 @@ class Prepared(NamedTuple):
 
     image: "Tensor"  # (B, 3, H, W) in 0..255, uint8 or floating: what the network sees, to be normalised
     target: "Tensor"  # (B, H, W) int64 labels, 255 void, or (B, C, H, W) float32 in the unit of the outputs
+    weight: "Tensor | None" = None  # (B, H, W) float32 of pixels in the loss, 0 where nothing is known; None: all 1
 
 
 class Picture(NamedTuple):
@@ -79,6 +81,8 @@ class Task:
     higher_is_better: ClassVar[bool] = True  # its direction
     measures: ClassVar[tuple[str, ...]] = ()  # the names of `scores`
     needs_masks: ClassVar[bool] = False  # `prepare` reads the masks; images without masks do for all other tasks
+    # what `prepare` reads instead of masks: one of the `truths` of its data set, such as "depth" or "normals"
+    truth: ClassVar[str | None] = None
     name: str  # in records, such as `voc`
     outputs: int | None = None  # channels of the head; None where classes arrive over time and the stream knows
     has_background: bool = True  # output 0 is a class of its own; False: it is "something of another step"
@@ -129,7 +133,8 @@ class Task:
     def prepare(self, image: "Tensor", mask: "Tensor") -> Prepared:
         """Input and target from an image (B, 3, H, W) uint8 RGB and its mask (B, H, W): labels, 255 void.
 
-        The mask is zero where the task needs none.
+        The mask is zero where the task needs none. Of a task with a `truth` it is that, (B, C, H, W) float32, 0 where
+        nothing is known; where an image alone is predicted, it is a mask of zeros (`truth_or_nothing`).
         """
         raise NotImplementedError
 
@@ -146,6 +151,14 @@ class Task:
         raise NotImplementedError
 
     # ---- changed where a kind needs it
+
+    def geometry(self) -> Geometry:
+        """How the values of the truth change when an image is mirrored, enlarged or turned."""
+        return LABELS
+
+    def predicted(self, logits: "Tensor") -> "Tensor":
+        """What outputs (B, C, H, W) say, in the form of the target; differentiable. Labels stay logits."""
+        return logits
 
     def metrics(self) -> Metrics:
         """An empty gathering of scores: averages of `scores` over images, unless a kind counts otherwise."""
@@ -186,6 +199,11 @@ class Task:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
+
+
+def truth_or_nothing(mask: "Tensor", channels: int) -> "Tensor":
+    """A truth (B, C, H, W); zeros of so many channels for the mask (B, H, W) of an image without one."""
+    return mask if mask.ndim == 4 else mask.new_zeros(len(mask), channels, *mask.shape[1:]).float()
 
 
 def number(value: float | None) -> float:

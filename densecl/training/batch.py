@@ -45,7 +45,7 @@ def normalise(image: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 
 def sizes(batch: Batch, void: int = 255) -> Tensor:
-    """(2,) float32: the weight of a batch's labelled pixels (of its images, for image targets), and its images.
+    """(2,) float32: the weight of a batch's labelled pixels, and its images; see `labelled_share` for image targets.
 
     The supervised loss is a mean over the first, all other terms over the second; so a batch in parts, here or in
     several processes, weighs the terms of each part by its shares of the whole. Uncounted samples have no weight.
@@ -58,9 +58,13 @@ def sizes(batch: Batch, void: int = 255) -> Tensor:
 
 
 def labelled_share(batch: Batch) -> Tensor:
-    """The weight of a batch's labelled pixels over the number of all its pixels; 1 for image targets."""
+    """The weight of a batch's labelled pixels over the number of all its pixels.
+
+    Image targets have pixels where their task weights those (depth, normals); else images count, and the share is 1.
+    """
     labelled, images = sizes(batch)
-    pixels = batch.target[0].numel() if batch.target.ndim == 3 else 1
+    of_pixels = batch.target if batch.target.ndim == 3 else batch.weight
+    pixels = of_pixels[0].numel() if of_pixels is not None else 1
     return labelled / (images * pixels).clamp(min=1)
 
 

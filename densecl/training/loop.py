@@ -323,11 +323,11 @@ class Loop:
 
     def prepared(self, batch: Batch, task: Task) -> Batch:
         """A batch as the loader gives it (image uint8, labels) as a task sees it: input normalised, its own target."""
-        image, target = task.prepare(batch.image, batch.target)
+        image, target, weight = task.prepare(batch.image, batch.target)
         image = normalise(image, *self.normalisation)
         if self.settings.channels_last:
             image = image.contiguous(memory_format=torch.channels_last)
-        return batch._replace(image=image, target=target)
+        return batch._replace(image=image, target=target, weight=weight)
 
     def order(self, extend: Extend, **share: Any) -> EpochBatches:
         """Batches of the keys of this step's samples; their order derives from seed, step and epoch."""

@@ -1,6 +1,7 @@
 """Sequences of tasks: streams, settings, what is refused, training."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -64,6 +65,30 @@ def test_held_out_images_are_evaluated_and_not_trained_on():
     for experience, tests in zip(scenario.experiences, scenario.tests, strict=True):
         assert not set(experience.images.indices) & set(tests.indices)
     assert [len(tests) for tests in scenario.tests] == [2, 4]
+
+
+def test_parts_of_the_training_images_are_consecutive_and_disjoint():
+    """As in HAD: tasks on one data set share no training image, and held-out ones are no task's."""
+    sources = [replace(source(Colorization(name), 11), part=(k, 3)) for k, name in enumerate("abc", 1)]
+    scenario = task_sequence(sources)
+    assert [e.images.indices.tolist() for e in scenario.experiences] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10]]
+    held = task_sequence(sources, validation=0.2)
+    parts = [set(e.images.indices.tolist()) for e in held.experiences]
+    (tests,) = {tuple(tests.indices.tolist()) for tests in held.tests}
+    assert sorted(set.union(*parts) | set(tests)) == list(range(11))
+    assert sum(map(len, parts)) + len(tests) == 11
+    with pytest.raises(SettingError, match="'a' has no training image"):
+        task_sequence([replace(source(Colorization("a"), 2), part=(3, 3))])
+
+
+def test_a_part_of_the_images_is_a_setting_that_older_runs_lack():
+    content = {"kind": "tasks", "tasks": [COLOURS]}
+    assert "images" not in build(StreamSettings, content, "stream").model_dump()["tasks"][0]
+    (task,) = build(StreamSettings, {"kind": "tasks", "tasks": [{**COLOURS, "images": [2, 3]}]}, "stream").tasks
+    assert task.images == (2, 3)
+    assert task.model_dump(mode="json")["images"] == [2, 3]
+    with pytest.raises(SettingError, match=r"images \[4, 3\] is no part"):
+        build(StreamSettings, {"kind": "tasks", "tasks": [{**COLOURS, "images": [4, 3]}]}, "stream")
 
 
 def test_the_fingerprint_follows_tasks_and_images():

@@ -100,7 +100,7 @@ def stream(**changes):
 
 
 def test_every_file_of_tasks_is_a_kind_with_a_class_of_that_kind():
-    assert set(KINDS) == {"segmentation", "colorization", "style_transfer", "autoencoding"}
+    assert set(KINDS) == {"segmentation", "colorization", "style_transfer", "autoencoding", "depth", "normals"}
     for kind in KINDS:
         cls = kind_class(kind)
         assert issubclass(cls, Task)

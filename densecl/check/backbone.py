@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from densecl.check.findings import Finding, added_to, trying
 from densecl.errors import DenseCLError
 from densecl.models.network import Backbone, Features, Network
-from densecl.settings.backbone import resolve_backbone
+from densecl.settings.backbone import check_backbone, resolve_backbone
 
 SIZES = ((64, 64), (64, 96), (49, 67))  # square, longer, divided by no stride
 LARGEST = 512  # side of an image that is tried for a decoded map as high as it has channels
@@ -21,7 +21,7 @@ LARGEST = 512  # side of an image that is tried for a decoded map as high as it 
 def check_backbone_class(cls: type[Backbone], values: Mapping[str, Any]) -> list[str]:
     """Find what is wrong with a backbone, in words; its encoder starts from random weights."""
     values = {"weights": "none", **values} if "weights" in inspect.signature(cls).parameters else values
-    arguments, findings = resolve_backbone(cls, values), list[str]()
+    arguments, findings = check_backbone(cls, resolve_backbone(cls, values)), list[str]()
     with added_to(findings):
         backbone, same = _built(cls, arguments), _built(cls, arguments)
         for check in (_attributes, _weights, _maps, _gradients, _growth, _copies):

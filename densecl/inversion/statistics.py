@@ -62,8 +62,8 @@ def matched_layers(network: nn.Module) -> list[_BatchNorm]:
     layers = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
     if not layers:
         raise SettingError(
-            "DeepInversion matches the running statistics of BatchNorm, and this backbone has no such layer",
-            "use one with BatchNorm: bisenet, deeplabv3, or unet(norm=batch)",
+            "DeepInversion matches the running statistics of BatchNorm, and the backbone's encoder has no such layer",
+            "use one with BatchNorm: bisenet or deeplabv3 on a ResNet, or unet(norm=batch)",
         )
     return layers
 

@@ -1,14 +1,15 @@
-"""Encoders: image to maps of growing stride. Any encoder of timm, and a small one for small images."""
+"""Encoders: image to maps of growing stride. Any encoder of timm, and small ones for small images."""
 
 import contextlib
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densecl.errors import DataError, SettingError, UnknownNameError
@@ -17,6 +18,37 @@ from densecl.models.weights import first_line, load_weights, quiet_hub, weights_
 
 FINEST = 4  # strides below are left out: their maps are large and no method here reads them
 ACTIVATIONS = ("torch.nn.modules.activation", "timm.layers.activations")  # modules that define them
+# what a user may say of an encoder of timm: sizes, rates and shapes, nothing that reads a file
+OPTIONS = (
+    "attn_drop_rate",
+    "class_token",
+    "depth",
+    "depths",
+    "dims",
+    "drop_path_rate",
+    "embed_dim",
+    "embed_dims",
+    "img_size",
+    "mlp_ratio",
+    "mlp_ratios",
+    "num_heads",
+    "patch_size",
+    "proj_drop_rate",
+    "reg_tokens",
+    "window_size",
+)
+ANY_SIZE = ({"dynamic_img_size": True}, {"strict_img_size": False})  # in timm; Swin of versions before 1.0.31
+Options = Mapping[str, Any]
+EMBEDDED: dict[str, tuple[str, Options]] = {  # transformers for images of some 48 pixels, from random weights
+    "mini_swin": (
+        "swin_tiny_patch4_window7_224",
+        {"img_size": 48, "window_size": 6, "embed_dim": 32, "depths": (2, 2, 2), "num_heads": (1, 2, 4)},
+    ),
+    "mini_vit": (
+        "vit_tiny_patch16_224",
+        {"img_size": 48, "patch_size": 4, "embed_dim": 96, "depth": 4, "num_heads": 3},
+    ),
+}
 
 
 class Encoder(nn.Module):
@@ -25,16 +57,24 @@ class Encoder(nn.Module):
     channels: tuple[int, ...]
     strides: tuple[int, ...]
     raw_names: tuple[str, ...] = ()  # activations whose inputs are kept
+    raw_maps: bool = False  # True: a map itself is what `take_raw` gives
+    normalised: bool = True  # False: maps leave their stage as plain sums, and decoders normalise them first
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """The maps."""
         raise NotImplementedError
 
     def keep_raw(self) -> None:
-        """Keep each map as it is before its activation, for `take_raw`; refused where there is none."""
-        if self.raw_names:
+        """Keep each map as it is before its activation, for `take_raw`; refused where there is none.
+
+        The stages of transformers and of ConvNeXt end with a sum, whose values have both signs: their maps are raw.
+        """
+        if self.raw_names or self.raw_maps:
             return
         names = last_activations(self)
+        if not any(names) and any(isinstance(module, nn.LayerNorm) for module in self.modules()):
+            self.raw_maps = True
+            return
         if "" in names or len(set(names)) < len(names):
             raise SettingError(
                 "the encoder has no activation at the end of each stage, and the method needs the maps before it",
@@ -45,8 +85,10 @@ class Encoder(nn.Module):
             setattr(self.get_submodule(parent), child, KeptInput(self.get_submodule(name)))
         self.raw_names = tuple(names)
 
-    def take_raw(self) -> tuple[Tensor, ...]:
-        """The maps of the last forward pass before their activations; none without `keep_raw`."""
+    def take_raw(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """What `maps`, those of the last forward pass, were before their activations; none without `keep_raw`."""
+        if self.raw_maps:
+            return tuple(maps)
         return tuple(cast(KeptInput, self.get_submodule(name)).take() for name in self.raw_names)
 
 
@@ -86,17 +128,35 @@ def last_activations(encoder: Encoder) -> list[str]:
 
 
 class TimmEncoder(Encoder):
-    """An encoder of timm cut into stages by `features_only`."""
+    """An encoder of timm cut into stages by `features_only`; images are brought to sides that `multiple` divides."""
 
-    def __init__(self, net: nn.Module, channels: Sequence[int], strides: Sequence[int]):
+    def __init__(self, net: nn.Module, channels: Sequence[int], strides: Sequence[int], multiple: int = 1):
         super().__init__()
-        self.net, self.channels, self.strides = net, tuple(channels), tuple(strides)
-        self.channels_behind = getattr(net, "output_fmt", "NCHW") == "NHWC"  # some transformers
+        self.net, self.channels, self.strides, self.multiple = net, tuple(channels), tuple(strides), multiple
+        self.channels_behind = getattr(net, "output_fmt", "NCHW") == "NHWC"  # Swin
+        self.normalised = not self.channels_behind
+        size: Any = getattr(net, "_traits", {}).get("img_size") or getattr(net, "default_cfg", {}).get("input_size")
+        self.side: int | None = None if size is None else size[-1]  # of the images that it was made for
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """See `Encoder`."""
-        maps = self.net(image)
+        maps = self.net(to_multiple(image, self.multiple))
         return [x.permute(0, 3, 1, 2) for x in maps] if self.channels_behind else maps
+
+
+def to_multiple(image: Tensor, multiple: int) -> Tensor:
+    """The image with its sides brought bilinearly to the next ones that `multiple` divides; the same if they are."""
+    size = [side + -side % multiple for side in image.shape[-2:]]
+    if size == list(image.shape[-2:]):
+        return image
+    return F.interpolate(image, size=size, mode="bilinear", align_corners=False)
+
+
+def map_norm(encoder: Encoder, index: int) -> nn.Module:
+    """LayerNorm over the channels of a map that its stage left without one, as Swin does; else nothing."""
+    from timm.layers import LayerNorm2d
+
+    return nn.Identity() if encoder.normalised else LayerNorm2d(encoder.channels[index])
 
 
 class MiniBlock(nn.Module):
@@ -135,56 +195,99 @@ class Mini(Encoder):
 
 
 def build_encoder(
-    name: str, weights: str = "timm", *, widths: Sequence[int] | None = None, output_stride: int | None = None
+    name: str,
+    weights: str = "timm",
+    *,
+    widths: Sequence[int] | None = None,
+    output_stride: int | None = None,
+    or_own_stride: bool = False,
+    options: Options | None = None,
 ) -> Encoder:
     """An encoder by name.
 
     Args:
-        name: "mini" or any encoder of timm that knows `features_only`.
-        weights: "timm" (pretrained as timm has it; "mini" starts from random weights), "none" (random) or a file:
-            .safetensors, or .pth read with `weights_only=True`. A file may hold more than the encoder (its classifier),
-            and `module.` before its names.
+        name: "mini", "mini_swin", "mini_vit" or any encoder of timm that knows `features_only`.
+        weights: "timm" (pretrained as timm has it; the small ones start from random weights), "none" (random) or a
+            file: .safetensors, or .pth read with `weights_only=True`. A file may hold more than the encoder (its
+            classifier), and `module.` before its names.
         widths: channels of the stem and of the three blocks of "mini".
         output_stride: of the deepest maps: stages that would go below are dilated instead (Chen et al., 2017), and all
             stages of stride 4 and more are returned, several of them with the same stride.
+        or_own_stride: an encoder of timm that cannot have holes, such as Swin, keeps its strides.
+        options: of an encoder of timm, of `OPTIONS`: `img_size` where its layers have the size of an image,
+            `drop_path_rate`, `window_size`, ... In a backbone's call they are `encoder.drop_path_rate=0.3`.
 
-    UnknownNameError or SettingError if timm has no such encoder or stages; DataError as `load_weights`.
+    UnknownNameError or SettingError if timm has no such encoder, stages or option; DataError as `load_weights`.
     """
     if name == "mini":
+        if options:
+            raise SettingError("encoder 'mini' has no options", "give its channels by encoder_widths")
         if output_stride not in (None, 16):
             raise SettingError(f"encoder 'mini' has output stride 16, not {output_stride}", "choose one of timm")
         encoder = net = Mini() if widths is None else Mini(widths)
     else:
         if widths is not None:
             raise SettingError(f"encoder '{name}' has its own widths", "encoder_widths is for encoder=mini")
-        channels, strides, options = _stages(name, output_stride)
-        net, weights = create_timm(name, weights, features_only=True, **options)
-        encoder = TimmEncoder(net, channels, strides)
+        made, weights, given = embedded(name, weights, options)
+        channels, strides, multiple, chosen = _stages(made, output_stride, or_own_stride, given)
+        net, weights = create_timm(made, weights, **chosen)
+        encoder = TimmEncoder(net, channels, strides, multiple)
     if weights not in ("timm", "none"):
         load_weights(net, Path(weights))
     return encoder
 
 
-def _stages(name: str, output_stride: int | None) -> tuple[list[int], list[int], dict[str, Any]]:
-    """Channels and strides of the wanted stages of timm's encoder, and the options that cut it into these."""
-    import timm
+def embedded(name: str, weights: str, options: Options | None) -> tuple[str, str, dict[str, Any]]:
+    """Name, weights and options for timm: those of a small encoder of ours below what is given; checked."""
+    given = dict(options or {})
+    for key in given:
+        if key not in OPTIONS:
+            raise UnknownNameError(f"option of encoder {name}", key, OPTIONS)
+    if name in EMBEDDED:
+        name, own = EMBEDDED[name]
+        return name, "none" if weights == "timm" else weights, {**own, **given}
+    return name, weights, given
 
-    base = known_encoder(name)
-    options: dict[str, Any] = {} if output_stride is None else {"output_stride": output_stride}
+
+def _stages(
+    name: str, output_stride: int | None, or_own_stride: bool, given: Options
+) -> tuple[list[int], list[int], int, dict[str, Any]]:
+    """Channels and strides of the wanted stages of timm's encoder, what must divide an image's sides, all options."""
+    options: dict[str, Any] = {**given, **({} if output_stride is None else {"output_stride": output_stride})}
     try:
-        with torch.device("meta"):  # its shape alone: no memory, no random numbers
-            info: Any = timm.create_model(base, features_only=True, pretrained=False, **options).feature_info
-        strides, channels = list(info.reduction()), list(info.channels())
-    except (RuntimeError, AttributeError, NotImplementedError, AssertionError, TypeError) as error:
-        what = f"have output stride {output_stride}" if options else "be cut into stages"
+        net, options = on_meta(name, features_only=True, **options)
+        info = cast(Any, net).feature_info
+        strides, channels, numbers = list(info.reduction()), list(info.channels()), list(info.out_indices)
+    except (RuntimeError, AttributeError, NotImplementedError, AssertionError, TypeError, ValueError) as error:
+        if or_own_stride and isinstance(error, TypeError):  # it does not know `output_stride`
+            return _stages(name, None, False, given)
+        what = f"have output stride {output_stride}" if output_stride else "be cut into stages"
+        what += f" with {', '.join(f'encoder.{key}={value}' for key, value in given.items())}" if given else ""
         message = f"encoder '{name}' cannot {what}: {first_line(error)}"
         raise SettingError(message, "choose a convolutional one such as resnet50") from error
     if output_stride not in (None, strides[-1]):
         raise SettingError(f"encoder '{name}' ends at stride {strides[-1]}, not {output_stride}", "choose another one")
+    multiple = strides[0] if any(key in options for each in ANY_SIZE for key in each) else 1
     indices = [i for i, stride in enumerate(strides) if stride >= FINEST]
     if output_stride is None:  # the deepest stage of each stride
         indices = [i for i in indices if strides[i] not in strides[i + 1 :]]
-    return [channels[i] for i in indices], [strides[i] for i in indices], {**options, "out_indices": tuple(indices)}
+    options["out_indices"] = tuple(
+        numbers[i] for i in indices
+    )  # of a plain transformer only the last blocks are listed
+    return [channels[i] for i in indices], [strides[i] for i in indices], multiple, options
+
+
+def on_meta(name: str, **options: Any) -> tuple[nn.Module, dict[str, Any]]:
+    """A network of timm without memory or random numbers, and its options, with that for any size where it has it."""
+    import timm
+
+    base = known_encoder(name)
+    with torch.device("meta"):
+        for any_size in ANY_SIZE:
+            with contextlib.suppress(TypeError):  # it takes any size as it is, or calls this otherwise
+                chosen = {**options, **any_size}
+                return timm.create_model(base, pretrained=False, **chosen), chosen
+        return timm.create_model(base, pretrained=False, **options), options
 
 
 def known_encoder(name: str) -> str:
@@ -193,7 +296,7 @@ def known_encoder(name: str) -> str:
 
     base = name.partition(".")[0]
     if not timm.is_model(base):
-        known = ["mini", *timm.list_models()]
+        known = ["mini", *EMBEDDED, *timm.list_models()]
         near = get_close_matches(base, known, n=5, cutoff=0.4) or ["mini", "resnet18", "resnet50"]
         raise UnknownNameError("encoder", name, near, "timm.list_models() has all")
     return base

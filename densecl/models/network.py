@@ -1,6 +1,6 @@
 """Backbone and heads joined: image in, logits at input resolution out, growing with the steps."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Literal, NamedTuple, cast
 
 import torch
@@ -42,6 +42,7 @@ class Backbone(nn.Module):
     channels: int  # D of `Features.decoded`
     auxiliary_channels: tuple[int, ...] = ()  # A_j of `Features.auxiliary`, one for each auxiliary head
     decoder_parts: ClassVar[tuple[str, ...]] = ()  # children behind the encoder, which a task may have of its own
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # arguments by name, for `preset=NAME` in its call
     nonnegative: bool = False  # True: no value of `Features.decoded` is ever below 0
 
     @property

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from densecl.data.class_index import decode_images
 from densecl.data.dataset import DenseDataset
@@ -176,10 +177,30 @@ def _try_sizes(plan: Plan, few: Scenario, network: Network) -> None:
             own = Path(plan.settings.backbone.rpartition(":")[0])
             line = f" ({own.name}{line_of(error, own.resolve())})" if own.suffix else ""
             reason = " ".join(str(error).split())[:200]
+            taken = _sides_taken(backbone, max(size))
+            advice = f"choose another {'encoder' if encoder else 'backbone'} or {setting}"
             raise SettingError(
                 f"the backbone {name} fails on images of {_pixels(size)} pixels{line}" + (f": {reason}" * bool(reason)),
-                f"choose another {'encoder' if encoder else 'backbone'} or {setting}",
+                f"it takes squares of {', '.join(map(str, taken))}: {advice}" if taken else advice,
             ) from error
+
+
+def _sides_taken(backbone: nn.Module, near: int) -> list[int]:
+    """Sides of square images that a backbone takes, of some near the refused ones and those of its pretrained encoder.
+
+    Nothing is computed.
+    """
+    own = getattr(getattr(backbone, "encoder", None), "side", None) or STRIDE
+    first = -(-near // STRIDE)
+    sides = {STRIDE * (first + k) for k in range(4)} | {own * k for k in range(1, 4)}
+    taken = list[int]()
+    with contextlib.suppress(Exception):  # one that cannot be copied or moved says nothing
+        traced = copy.deepcopy(backbone).to("meta").eval()
+        for side in sorted(sides - {near}):
+            with contextlib.suppress(Exception), torch.no_grad():
+                traced(torch.empty(2, 3, side, side, device="meta"))
+                taken.append(side)
+    return taken
 
 
 @contextlib.contextmanager

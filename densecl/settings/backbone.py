@@ -11,6 +11,8 @@ from densecl.models.network import Backbone
 from densecl.settings.arguments import check_arguments
 from densecl.settings.catalogue import backbones, load_class
 
+ENCODER = "encoder."  # begins the keys that are options of an encoder
+
 
 def backbone_class(reference: str, folder: Path | None = None) -> type[Backbone]:
     """The class of a backbone that a person names: `unet`, or `small.py:Small`, relative to `folder`.
@@ -41,9 +43,32 @@ def build_backbone(backbone: str | type[Backbone], arguments: Mapping[str, Any] 
 
 
 def check_backbone(backbone: str | type[Backbone], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments, with lists as tuples, compared with the signature of the class."""
+    """The arguments, with lists as tuples, compared with the signature of the class.
+
+    `preset=NAME` stands for arguments of the class's `presets`, `encoder.KEY=VALUE` for an entry of `encoder_options`.
+    """
     cls, name = _class_and_name(backbone)
-    return check_arguments(cls, arguments, f"backbone {name}")
+    given = _without_preset(cls, arguments, name)
+    plain = {key: value for key, value in given.items() if not _is_option(cls, key)}
+    checked = check_arguments(cls, plain, f"backbone {name}")
+    options = {key.removeprefix(ENCODER): value for key, value in given.items() if _is_option(cls, key)}
+    return {**checked, **({"encoder_options": options} if options else {})}
+
+
+def _without_preset(cls: type[Backbone], arguments: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The arguments, with those that their `preset` stands for where they do not say it."""
+    if not cls.presets or "preset" not in arguments:
+        return dict(arguments)
+    given = {key: value for key, value in arguments.items() if key != "preset"}
+    preset = arguments["preset"]
+    if preset not in (None, *cls.presets):
+        raise UnknownNameError(f"preset of backbone {name}", str(preset), cls.presets)
+    return {**cls.presets.get(preset, {}), **given}
+
+
+def _is_option(cls: type[Backbone], key: str) -> bool:
+    """True for `encoder.KEY` of a class that takes options of its encoder."""
+    return key.startswith(ENCODER) and "encoder_options" in inspect.signature(cls).parameters
 
 
 def resolve_backbone(
@@ -58,6 +83,8 @@ def resolve_backbone(
         arguments = {**arguments, **({"weights": weights} if "weights" in parameters else {})}
     defaults = {key: p.default for key, p in parameters.items() if p.default is not p.empty}
     values = {**defaults, **check_backbone(backbone, arguments)}
+    options = values.pop("encoder_options", None) or {}
+    values |= {f"{ENCODER}{key}": value for key, value in options.items()}
     for key, value in values.items():
         if not _is_plain(value):
             advice = "a record holds numbers, texts, true, false, none and tuples of them"

@@ -100,7 +100,8 @@ class DeepInversion(Plugin, Synthesis):
     def configure(self, strategy: Strategy) -> None:
         """Refuse a backbone without statistics of its data, and a strategy whose outputs are no softmax."""
         if self.source == "inversion":
-            matched_layers(strategy.network)
+            backbone = strategy.network.backbone  # a decoder's statistics alone say little of an image
+            matched_layers(getattr(backbone, "encoder", backbone))  # type: ignore[arg-type]
         if strategy.sigmoid:
             name = type(strategy).__name__.lower()
             raise SettingError(

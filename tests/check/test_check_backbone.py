@@ -15,11 +15,13 @@ from densecl.settings.catalogue import backbones
 torch.set_num_threads(1)
 
 TINY = {
+    "allmlp": {"encoder": "mini_swin", "width": 8},
     "bisenet": {"encoder": "mini", "width": 16, "spatial": (8, 8), "spatial_width": 8},
     "deeplabv3": {"encoder": "resnet18", "width": 8},
     "fcn": {"encoder": "mini", "upsampling": "learned"},
     "resblock": {"width": 4, "blocks": 1},
     "unet": {"width": 4, "depth": 2},
+    "vit": {"encoder": "mini_vit", "width": 8, "maps": 2, "encoder.embed_dim": 24},
 }
 
 

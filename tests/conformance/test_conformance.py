@@ -18,6 +18,7 @@ from conformance_runs import (
     RAW,
     ROWS,
     TASKS,
+    TRANSFORMERS,
     is_stock,
     made,
     outputs,
@@ -79,6 +80,7 @@ def pairs():
             backbone
             for backbone in sorted(NETWORKS)
             if OWN_BACKBONE.get(name, backbone) == backbone
+            and method in TRANSFORMERS.get(backbone, {method})
             and (not cls.maps or backbone in RAW)
             and (not cls.needs or backbone in NONNEGATIVE)
             and (not rows or backbone in ROWS)

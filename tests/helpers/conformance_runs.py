@@ -13,16 +13,33 @@ from densecl.settings.catalogue import entries
 from densecl.training.batch import normalise
 from densecl.training.loop import Loop
 
+SWIN = {"embed_dim": 8, "depths": (1, 2), "num_heads": (1, 2), "window_size": 4, "img_size": 32}
+VIT = {"embed_dim": 16, "depth": 3, "num_heads": 2, "patch_size": 8, "img_size": 32}
 NETWORKS = {
+    "allmlp": {"encoder": "swin_tiny_patch4_window7_224", "weights": "none", "width": 8}
+    | {f"encoder.{key}": value for key, value in SWIN.items()},
     "bisenet": {"encoder": "mini", "weights": "none", "width": 16, "spatial": (8, 8), "spatial_width": 8},
     "deeplabv3": {"encoder": "mini", "weights": "none", "width": 8, "encoder_widths": (8, 8, 12, 16)},
     "fcn": {"encoder": "mini", "weights": "none", "encoder_widths": (8, 8, 12, 16)},
     "resblock": {"width": 4, "blocks": 1, "norm": "batch"},
     "unet": {"width": 4, "depth": 2, "norm": "batch"},
+    "vit": {"encoder": "vit_tiny_patch16_224", "weights": "none", "width": 8, "maps": 3}
+    | {f"encoder.{key}": value for key, value in VIT.items()},
+}
+TRANSFORMERS = {  # backbones that cost more than they tell, and the methods that they are tried with
+    "allmlp": {"dkd", "mib", "piggyback", "plop"},
+    "vit": {"finetune+ewf", "plop"},
 }
 OWN_BACKBONE = {"decoder": "unet", "resblock": "resblock"}  # of strategies that cannot use any
-RAW = {"bisenet", "deeplabv3", "fcn"}  # backbones with stages before their last activation
-NONNEGATIVE = {"bisenet", "deeplabv3", "fcn", "resblock"}  # backbones whose decoded map is never below 0
+RAW = {"allmlp", "bisenet", "deeplabv3", "fcn", "vit"}  # backbones with stages before their last activation
+NONNEGATIVE = {
+    "allmlp",
+    "bisenet",
+    "deeplabv3",
+    "fcn",
+    "resblock",
+    "vit",
+}  # backbones whose decoded map is never below 0
 ROWS = set(NETWORKS) - {"resblock"}  # backbones with heads that are 1x1 convolutions
 PREPARES = {"nest"}  # plugins that make a step's beginning and keep nothing
 SHORT = {"deepinversion": "(iterations=20,images_per_class=4)"}  # of its default work, which only repeats itself

@@ -24,6 +24,10 @@ KINDS = {
     "deeplabv3": ("deeplabv3", {"encoder": "resnet18", "weights": "none", "width": 16}),
     "fcn convnext": ("fcn", {"encoder": "convnext_atto", "weights": "none"}),
     "fcn vgg": ("fcn", {"encoder": "vgg11", "weights": "none"}),
+    "allmlp swin": ("allmlp", {"encoder": "mini_swin", "width": 8}),
+    "vit": ("vit", {"encoder": "mini_vit", "encoder.embed_dim": 24, "width": 8}),
+    "vit linear": ("vit", {"encoder": "mini_vit", "encoder.embed_dim": 24, "decoder": "linear"}),
+    "vit mlp": ("vit", {"encoder": "mini_vit", "encoder.embed_dim": 24, "decoder": "mlp", "width": 8}),
 }
 RAW = ("bisenet wide", "bisenet resnet", "deeplabv3", "fcn", "fcn learned")
 
@@ -108,11 +112,20 @@ def test_a_network_that_collects_is_copied_compiled_and_keeps_no_map():
     torch.compiler.reset()
 
 
-@pytest.mark.parametrize("kind", ["unet batch", "resblock", "fcn convnext", "fcn vgg"])
+@pytest.mark.parametrize("kind", ["unet batch", "resblock", "fcn vgg"])
 def test_stages_without_an_activation_at_their_end_are_refused_in_one_line(kind):
     with pytest.raises(SettingError, match=r"activation.*\buse\b") as caught:
         network(kind, collect=("raw",))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["fcn convnext", "allmlp swin", "vit"])
+def test_stages_that_end_with_a_sum_are_raw_themselves(kind):
+    net = moved(network(kind, collect=("raw",)))
+    output = net(image())
+    assert len(output.raw) == len(output.encoded) > 1
+    assert all(raw is encoded and raw.min() < 0 for raw, encoded in zip(output.raw, output.encoded, strict=True))
+    assert network(kind)(image()).raw == ()
 
 
 def test_unknown_maps_are_refused():

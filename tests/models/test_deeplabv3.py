@@ -8,7 +8,8 @@ from densecl.errors import SettingError, UnknownNameError
 from densecl.models import DeepLabV3, Network
 from densecl.models.backbones.deeplabv3 import AtrousPyramid
 from densecl.runner.plan import make_plan
-from densecl.settings.backbone import build_backbone
+from densecl.settings.backbone import build_backbone, resolve_backbone
+from densecl.settings.grammar import Call, format_call, parse_one
 
 torch.set_num_threads(1)
 
@@ -125,8 +126,8 @@ def test_the_pyramid_is_the_sum_of_its_parts_computed_one_by_one():
         torch.testing.assert_close(pyramid(x), (joined / (1 + 1e-5) ** 0.5).relu())
 
 
-MIB = {"act": "leaky", "joint_norm": True, "pooling": "added", "init": "xavier"}
-DKD = {"dropout": 0.1, "last": "3x3", "init": "kaiming", "momentum": 0.01}
+MIB = {key: value for key, value in DeepLabV3.presets["mib"].items() if key not in ("encoder", "dilate_first")}
+DKD = {key: value for key, value in DeepLabV3.presets["dkd"].items() if key != "encoder"}
 
 
 @pytest.mark.parametrize("options", [MIB, DKD, {"joint_norm": True}, {"pooling": "added"}])
@@ -157,6 +158,67 @@ def test_the_options_of_the_papers_codes_have_their_layers_counted_by_hand():
     assert {m.momentum for m in dkd.encoder.modules() if isinstance(m, torch.nn.BatchNorm2d)} == {0.01}
     assert {m.momentum for m in dkd.pyramid.modules() if isinstance(m, torch.nn.BatchNorm2d)} == {0.1}
     assert [m.p for m in dkd.pyramid.modules() if isinstance(m, torch.nn.Dropout)] == [0.1]
+
+
+RESNET = 42_500_160  # without its classifier
+PLAIN = 2 * 2048 * 256 + 3 * 9 * 2048 * 256 + 5 * 256 * 256 + 6 * 2 * 256  # ASPP as in the paper
+NETWORKS = {  # encoder and ASPP, and a head of C outputs, counted from the layers of each code
+    "mib": (
+        RESNET + 2048 * 256 + 3 * 9 * 2048 * 256 + 2 * 1024 + 1024 * 256 + 2048 * 256 + 2 * 256 + 256 * 256 + 2 * 256,
+        lambda c: 256 * c + c,
+    ),
+    "dkd": (RESNET + PLAIN + 9 * 256 * 256 + 2 * 256, lambda c: 256 * c + c),
+    "ssul": (RESNET + PLAIN, lambda c: 9 * 256 * 256 + 2 * 256 + 256 * c + c),
+}
+
+
+@pytest.mark.parametrize("preset", NETWORKS)
+def test_the_networks_of_the_papers_have_their_layers_counted_by_hand(preset):
+    body, head = NETWORKS[preset]
+    with torch.device("meta"):
+        net = Network(build_backbone("deeplabv3", {"preset": preset, "weights": "none"}))
+        for outputs in (16, 5):
+            net.grow(outputs)
+    assert set(DeepLabV3.presets) == set(NETWORKS)
+    assert count(net) == body + head(16) + head(5)
+    torchvision = resolve_backbone("deeplabv3", {"preset": preset})["encoder"] == "resnet101.tv_in1k"
+    assert torchvision == (preset != "mib")
+
+
+def test_what_is_given_beside_a_preset_comes_before_it_and_records_hold_its_values():
+    values = resolve_backbone("deeplabv3", {"preset": "dkd", "encoder": "mini", "dropout": 0.3}, "none")
+    assert (values["encoder"], values["dropout"], values["last"]) == ("mini", 0.3, "3x3")
+    assert "preset" not in values
+    assert resolve_backbone("deeplabv3", values) == values
+    values = resolve_backbone("deeplabv3", {"encoder": "swin_tiny_patch4_window7_224", "encoder.drop_path_rate": 0.3})
+    assert values["encoder.drop_path_rate"] == 0.3
+    assert resolve_backbone("deeplabv3", values) == values
+    assert parse_one(format_call(Call("deeplabv3", values)), "backbone").arguments == values
+    with pytest.raises(UnknownNameError, match=r"key of backbone unet 'encoder\.depth'"):
+        resolve_backbone("unet", {"encoder.depth": 3})
+
+
+def test_heads_of_three_by_three_belong_to_each_step():
+    net = Network(small(encoder="mini", head="3x3", init="kaiming"))
+    net.grow(3)
+    net.grow(2)
+    assert [len(head) for head in net.heads.places[0]] == [2, 2]
+    assert net(torch.randn(2, 3, 40, 56)).logits.shape == (2, 5, 40, 56)
+    assert not torch.equal(net.heads.places[0][0][0][0].weight, net.heads.places[0][1][0][0].weight)
+
+
+def test_swin_keeps_its_stride_of_32_behind_a_layer_norm():
+    tiny = {"embed_dim": 16, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 1, 1), "window_size": 4}
+    arguments = {"encoder": "swin_tiny_patch4_window7_224", "weights": "none", "width": 8}
+    backbone = build_backbone("deeplabv3", arguments | {f"encoder.{key}": value for key, value in tiny.items()})
+    features = backbone.train()(torch.randn(2, 3, 64, 96))
+    assert backbone.encoder.strides == (4, 8, 16, 32)
+    assert features.decoded.shape == (2, 8, 2, 3)
+    assert backbone.norm(features.encoded[-1]).mean(1).abs().max() < 1e-5
+    assert [branch[0].dilation[0] for branch in backbone.pyramid.branches] == [1, 6, 12, 18]
+    assert small().norm(features.decoded) is features.decoded  # nothing, of encoders that normalise
+    with pytest.raises(SettingError, match="cannot have output stride 16"):
+        build_backbone("deeplabv3", arguments | {"output_stride": 16})
 
 
 def test_the_pyramid_of_mib_is_the_sum_of_its_parts_computed_one_by_one():
@@ -197,11 +259,13 @@ def test_weights_start_as_asked():
         ({"momentum": 0.0}, r"momentum=0\.0"),
         ({"pooling": "none at all"}, "pooling='none at all'"),
         ({"encoder": "mini", "output_stride": 8}, "output stride 16, not 8"),
-        ({"encoder": "vit_tiny_patch16_224", "weights": "none"}, "vit_tiny_patch16_224"),
+        ({"encoder": "vit_tiny_patch16_224", "weights": "none", "output_stride": 16}, "vit_tiny_patch16_224"),
+        ({"preset": "dkt"}, "unknown preset of backbone deeplabv3 'dkt'. did you mean 'dkd'"),
+        ({"preset": "mib", "encoder": "mini"}, "or dilate_first=false"),
     ],
 )
 def test_what_makes_no_network_is_refused_by_name(arguments, message):
-    with pytest.raises(SettingError, match=message):
+    with pytest.raises((SettingError, UnknownNameError), match=message):
         build_backbone("deeplabv3", arguments)
     with pytest.raises(UnknownNameError, match="did you mean 'output_stride'"):
         build_backbone("deeplabv3", {"output_strid": 16})
@@ -217,7 +281,7 @@ def test_voc_with_deeplabv3_is_the_recipe_of_mib():
     assert (training.augmentation, training.crop, training.scale) == ("reference", 512, (0.5, 2.0))
     assert plan.settings.evaluation.size == 512
     assert plan.settings.stream.labels == "mib2020"
-    assert (values["encoder"], values["output_stride"], values["width"]) == ("resnet101", 16, 256)
+    assert (values["encoder"], values["output_stride"], values["width"]) == ("resnet101", None, 256)
     assert values["weights"] == "timm"
     assert plan.settings.strategy_values == {"distillation": 10.0}  # MiBv2's 100 on 15-1 is not the paper's
     assert plan.steps == (tuple(range(1, 16)), (16,), (17,), (18,), (19,), (20,))

@@ -33,6 +33,99 @@ def test_maps_have_the_promised_strides_and_channels(name, strides, channels):
     assert [tuple(x.shape) for x in maps] == [(1, c, 64 // s, 96 // s) for c, s in zip(channels, strides, strict=True)]
 
 
+TINY_SWIN = {"embed_dim": 16, "depths": (2, 2), "num_heads": (1, 2), "window_size": 4}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "channels", "stride"),
+    [
+        ("swin_tiny_patch4_window7_224", {}, 96, 4),
+        ("swin_base_patch4_window12_384", {"depths": (2, 2)}, 128, 4),
+        ("swinv2_tiny_window8_256", {"depths": (2, 2)}, 96, 4),
+        ("pvt_v2_b0", {}, 32, 4),
+        ("convnext_atto", {}, 40, 4),
+        ("vit_tiny_patch16_224", {"embed_dim": 24, "num_heads": 1, "depth": 3}, 24, 16),
+        ("mini_swin", {}, 32, 4),
+        ("mini_vit", {}, 96, 4),
+    ],
+)
+def test_a_map_as_high_as_it_has_channels_is_not_transposed(name, options, channels, stride):
+    with torch.device("meta"):
+        encoder = build_encoder(name, "none", options=options).eval()
+        shallow = encoder(torch.empty(1, 3, channels * stride, (channels + 3) * stride))[0]
+    assert shallow.shape == (1, channels, channels, channels + 3)
+
+
+@pytest.mark.parametrize("size", [(64, 96), (49, 67), (20, 33)])
+def test_maps_of_a_transformer_are_those_of_timm_at_any_size(size):
+    torch.manual_seed(0)
+    encoder = build_encoder("swin_tiny_patch4_window7_224", "none", options=TINY_SWIN).eval()
+    whole = timm.create_model("swin_tiny_patch4_window7_224", strict_img_size=False, **TINY_SWIN).eval()
+    names = {key.replace("layers_", "layers.", 1): value for key, value in encoder.net.state_dict().items()}
+    whole.load_state_dict(names, strict=False)
+    image = torch.randn(1, 3, *size)
+    sides = [-(-side // 4) * 4 for side in size]
+    grown = torch.nn.functional.interpolate(image, size=sides, mode="bilinear", align_corners=False)
+    with torch.no_grad():
+        for own, expected in zip(
+            encoder(image), whole.forward_intermediates(grown, intermediates_only=True), strict=True
+        ):
+            assert own.equal(expected)
+            assert own.shape[1] in (16, 32)
+
+
+def test_the_map_of_a_plain_transformer_is_that_of_its_last_block():
+    encoder = build_encoder("mini_vit").eval()
+    image = torch.randn(1, 3, 48, 48)
+    with torch.no_grad():
+        (expected,) = encoder.net.model.forward_intermediates(image, 1, intermediates_only=True)
+        (own,) = encoder(image)
+    assert len(encoder.net.model.blocks) == 4
+    assert own.equal(expected)
+
+
+def test_options_reach_the_layers_of_an_encoder():
+    with torch.device("meta"):
+        encoder = build_encoder("swin_tiny_patch4_window7_224", "none", options={"drop_path_rate": 0.3, "img_size": 56})
+    rates = [m.drop_prob for m in encoder.modules() if type(m).__name__ == "DropPath"]
+    assert max(rates) == pytest.approx(0.3)
+    assert encoder.side == 56
+    with torch.device("meta"):
+        wider = build_encoder("mini_vit", "none", options={"embed_dim": 48})
+    assert wider.channels == (48,)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        (
+            "swin_tiny_patch4_window7_224",
+            {"drop_path": 0.1},
+            "option of encoder swin_tiny.*did you mean 'drop_path_rate'",
+        ),
+        ("resnet18", {"checkpoint_path": "x.pth"}, "option of encoder resnet18 'checkpoint_path'"),
+        ("resnet18", {"img_size": 64}, "cannot be cut into stages with encoder.img_size=64"),
+        ("mini", {"img_size": 64}, "'mini' has no options"),
+    ],
+)
+def test_options_that_an_encoder_does_not_have_are_refused(name, options, message):
+    with pytest.raises((SettingError, UnknownNameError), match=message) as caught:
+        build_encoder(name, "none", options=options)
+    assert "\n" not in str(caught.value)
+
+
+def test_small_transformers_have_a_few_hundred_thousand_parameters():
+    counts = {name: sum(p.numel() for p in build_encoder(name).parameters()) for name in ("mini_swin", "mini_vit")}
+    # a block of width d: 12 d^2 + 13 d, of Swin besides (2w - 1)^2 biases a head; see the options of both
+    block = {d: 12 * d * d + 13 * d for d in (32, 64, 96, 128)}
+    swin = sum(2 * block[d] for d in (32, 64, 128)) + 2 * 121 * (1 + 2) + 2 * 25 * 4  # windows of 6, 6 and 3 pixels
+    merging = sum(4 * d * 2 * d + 2 * 4 * d for d in (32, 64))
+    assert counts["mini_swin"] == 3 * 16 * 32 + 32 + 2 * 32 + swin + merging
+    assert (
+        counts["mini_vit"] == 3 * 16 * 96 + 96 + 4 * block[96] + (144 + 1) * 96 + 96
+    )  # without the last normalisation
+
+
 def test_mini_takes_widths():
     assert build_encoder("mini", widths=(8, 8, 16, 24)).channels == (8, 16, 24)
     with pytest.raises(SettingError, match="four positive numbers"):

@@ -60,10 +60,22 @@ def rejected(capsys, voc, named, *more, backbone=None, **which):
         assert not list((voc.parent / "results").rglob("result.json"))
 
 
-@pytest.mark.parametrize("encoder", ["levit_128s", "dla34"])
-def test_an_encoder_that_fails_on_the_images_is_refused(capsys, voc, encoder):
-    named = [f"bisenet(encoder={encoder}) fails on images of 32x32 pixels", "choose another encoder"]
-    backbone = f"bisenet(encoder={encoder},weights=none,width=8)"
+SMALL = "encoder.embed_dim=(32,32,32,32),encoder.depths=(1,1,1,1)"
+
+
+@pytest.mark.parametrize(
+    ("encoder", "options", "taken"),
+    [
+        ("levit_128s", "", "it takes squares of 224: "),
+        ("maxvit_rmlp_pico_rw_256", SMALL, "it takes squares of 256, 512, 768: "),
+        ("coatnet_pico_rw_224", SMALL, "it takes squares of 224: "),
+    ],
+)
+def test_an_encoder_that_fails_on_the_images_is_refused_with_the_sizes_that_it_takes(
+    capsys, voc, encoder, options, taken
+):
+    named = [f"bisenet(encoder={encoder}) fails on images of 32x32 pixels", f"{taken}choose another encoder"]
+    backbone = f"bisenet(encoder={encoder},weights=none,width=8,{options})"
     rejected(capsys, voc, named, backbone=backbone)
 
 

@@ -3,6 +3,9 @@
 In the form of Di Salvo et al. (2021): all classifiers outside the backbone.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -108,6 +111,7 @@ class BiSeNet(Backbone):
             to that many channels and sums from deep to shallow.
         auxiliary: supervise the context by two auxiliary heads in training.
         encoder_widths: channels of encoder "mini".
+        encoder_options: of the encoder, each written as `encoder.drop_path_rate=0.3`; see `build_encoder`.
     """
 
     decoder_parts = ("context", "fusion")
@@ -124,6 +128,7 @@ class BiSeNet(Backbone):
         context_width: int = 0,
         auxiliary: bool = True,
         encoder_widths: tuple[int, ...] | None = None,
+        encoder_options: Mapping[str, Any] | None = None,
     ):
         super().__init__()
         if width < 1 or spatial_width < 0 or context_width < 0 or not spatial or min(spatial) < 1:
@@ -131,7 +136,7 @@ class BiSeNet(Backbone):
             raise SettingError(f"bisenet({widths}) has a width that is no number of channels", "give positive numbers")
         if fusion < 1 or fusion % 2 == 0:
             raise SettingError(f"bisenet(fusion={fusion}): the kernel must be odd", "use 3 or 1")
-        self.encoder = build_encoder(encoder, weights, widths=encoder_widths)
+        self.encoder = build_encoder(encoder, weights, widths=encoder_widths, options=encoder_options)
         if len(self.encoder.channels) < 2:
             raise SettingError(
                 f"encoder '{encoder}' has maps of stride {self.encoder.strides} only, bisenet needs two",
@@ -150,4 +155,4 @@ class BiSeNet(Backbone):
         spatial = self.spatial(image)
         context, maps = self.context(encoded[-2], encoded[-1], like=spatial)
         auxiliary = maps if self.training and self.auxiliary_channels else ()
-        return Features(self.fusion(spatial, context), encoded, auxiliary, self.encoder.take_raw())
+        return Features(self.fusion(spatial, context), encoded, auxiliary, self.encoder.take_raw(encoded))

@@ -1,15 +1,16 @@
 """DeepLabV3: dilated encoder of timm and atrous pyramid pooling (Chen et al., 2017)."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from densecl.errors import SettingError
-from densecl.models.encoders import Encoder, build_encoder
+from densecl.models.encoders import Encoder, build_encoder, map_norm
 from densecl.models.network import Backbone, ConvNormReLU, Features
 
-RATES = {16: (6, 12, 18), 8: (12, 24, 36)}  # by output stride (section 3.3 of the paper)
+RATES = {16: (6, 12, 18), 8: (12, 24, 36)}  # by output stride (section 3.3 of the paper); else as at 16
 LEAK = 0.01  # slope of leaky ReLU below 0
 Pooling = Literal["concat", "added"]
 Last = Literal["none", "3x3"]
@@ -66,7 +67,10 @@ def dilate_first_convolutions(encoder: Encoder, name: str) -> None:
     """Give the first 3x3 convolution of each stage of a ResNet the dilation of the stage's others."""
     stages = [module for part, module in encoder.named_modules() if part in ("net.layer3", "net.layer4")]
     if not stages:
-        raise SettingError(f"deeplabv3(dilate_first=true): encoder '{name}' is no ResNet", "use one such as resnet101")
+        raise SettingError(
+            f"deeplabv3(dilate_first=true): encoder '{name}' is no ResNet",
+            "use one such as resnet101, or dilate_first=false",
+        )
     for stage in stages:
         kernels = [m for m in stage.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)]
         kernels[0].dilation = kernels[0].padding = kernels[-1].dilation
@@ -76,17 +80,18 @@ class DeepLabV3(Backbone):
     """Encoder with holes instead of its last strides, then ASPP; features at the output stride.
 
     The defaults are the network of MiB, PLOP and most since (ResNet-101, output stride 16, 256 channels) with one
-    BatchNorm for each branch and ReLU; the head is a 1x1 convolution right behind ASPP. That of their code is
-    `deeplabv3(act=leaky, joint_norm=true, pooling=added, init=xavier, dilate_first=true)`, that of DKD
-    `deeplabv3(encoder=resnet101.tv_in1k, dropout=0.1, last=3x3, init=kaiming, momentum=0.01)`.
+    BatchNorm for each branch and ReLU; the head is a 1x1 convolution right behind ASPP. `preset=mib` is the network in
+    the code of MiB, PLOP and most after them, `preset=dkd` that of DKD and STAR, `preset=ssul` that of SSUL and BARM;
+    arguments given beside a preset come before it. Swin cannot have holes: its stride is 32, and a LayerNorm stands
+    before ASPP, as in CoinSeg and NeST.
 
     Args:
-        encoder: any of timm that knows `output_stride` (ResNet, ConvNeXt, EfficientNet, ...), or "mini", whose stride
-            is 16 as it is.
+        encoder: any of timm with stages, or "mini", whose stride is 16 as it is.
         weights: "timm", "none" or a file; see `densecl.models.encoders.build_encoder`.
-        output_stride: 16 or 8.
+        output_stride: 16 or 8, of encoders that can have holes (ResNet, ConvNeXt, ...); none given: 16, or
+            that of the encoder where it cannot.
         width: channels of each branch of ASPP and of the features.
-        rates: of ASPP; none given: 6, 12, 18 at output stride 16, twice that at 8.
+        rates: of ASPP; none given: 6, 12, 18, and twice that at output stride 8.
         encoder_widths: channels of encoder "mini".
         dilate_first: give the first 3x3 convolution of a stage with holes the holes of the others, as in MiB's code; in
             timm and torchvision it has those of the stage before. For ResNets.
@@ -95,17 +100,31 @@ class DeepLabV3(Backbone):
         pooling: "concat", or "added": the image's average joins after the projection.
         dropout: share of values dropped after the projection.
         last: "none", or "3x3": a further convolution with BatchNorm and activation.
+        head: of each step: "1x1", or "3x3": a 3x3 convolution with BatchNorm and ReLU before it.
         init: of ASPP's weights: "torch"; "xavier": normal, with the gain of leaky ReLU; "kaiming": normal, heads too.
         momentum: of the encoder's BatchNorm; none given: the encoder's own.
+        encoder_options: of the encoder, each written as `encoder.drop_path_rate=0.3`; see `build_encoder`.
     """
 
     decoder_parts = ("pyramid",)
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "mib": {
+            "encoder": "resnet101",
+            "dilate_first": True,
+            "act": "leaky",
+            "joint_norm": True,
+            "pooling": "added",
+            "init": "xavier",
+        },
+        "dkd": {"encoder": "resnet101.tv_in1k", "dropout": 0.1, "last": "3x3", "init": "kaiming", "momentum": 0.01},
+        "ssul": {"encoder": "resnet101.tv_in1k", "dropout": 0.1, "head": "3x3", "init": "kaiming", "momentum": 0.01},
+    }
 
     def __init__(
         self,
         encoder: str = "resnet101",
         weights: str = "timm",
-        output_stride: int = 16,
+        output_stride: int | None = None,
         width: int = 256,
         rates: tuple[int, ...] | None = None,
         encoder_widths: tuple[int, ...] | None = None,
@@ -115,24 +134,35 @@ class DeepLabV3(Backbone):
         pooling: Pooling = "concat",
         dropout: float = 0.0,
         last: Last = "none",
+        head: Literal["1x1", "3x3"] = "1x1",
         init: Literal["torch", "xavier", "kaiming"] = "torch",
         momentum: float | None = None,
+        encoder_options: Mapping[str, Any] | None = None,
     ):
         super().__init__()
         if not (0 <= dropout < 1 and (momentum is None or 0 < momentum <= 1)):
             raise SettingError(
                 f"deeplabv3(dropout={dropout}, momentum={momentum}) are no shares", "give numbers in 0..1"
             )
-        if output_stride not in RATES:
+        if output_stride not in (None, *RATES):
             raise SettingError(f"deeplabv3(output_stride={output_stride}) does not exist", "use 16 or 8")
-        rates = RATES[output_stride] if rates is None else rates
+        rates = RATES[output_stride or 16] if rates is None else rates
         if width < 1 or not rates or min(rates) < 1:
             raise SettingError(f"deeplabv3(width={width}, rates={rates}) makes no network", "give positive numbers")
-        self.encoder = build_encoder(encoder, weights, widths=encoder_widths, output_stride=output_stride)
+        self.encoder = build_encoder(
+            encoder,
+            weights,
+            widths=encoder_widths,
+            output_stride=output_stride or 16,
+            or_own_stride=output_stride is None,
+            options=encoder_options,
+        )
         if dilate_first:
             dilate_first_convolutions(self.encoder, encoder)
+        self.norm = map_norm(self.encoder, -1)
         self.pyramid = AtrousPyramid(self.encoder.channels[-1], width, rates, joint_norm, pooling, dropout, last)
         self.channels, self.init, self.nonnegative = width, init, act == "relu"
+        self.deep_head = head == "3x3"
         if act == "leaky":
             _replace_relu(self)
         for module in self.encoder.modules():
@@ -149,16 +179,18 @@ class DeepLabV3(Backbone):
             nn.init.kaiming_normal_(convolution.weight)
 
     def build_head(self, channels: int, outputs: int) -> nn.Module:
-        """A 1x1 convolution."""
-        head = nn.Conv2d(channels, outputs, 1)
-        if self.init == "kaiming":
-            self._start(head)
+        """A 1x1 convolution, with `head=3x3` behind a 3x3 one with BatchNorm and ReLU."""
+        last = nn.Conv2d(channels, outputs, 1)
+        head = nn.Sequential(ConvNormReLU(channels, channels), last) if self.deep_head else last
+        for module in head.modules() if self.init == "kaiming" else ():
+            if isinstance(module, nn.Conv2d):
+                self._start(module)
         return head
 
     def forward(self, image: Tensor) -> Features:
         """Features of an image batch (B, 3, H, W) of any size; `encoded` are the encoder's stages from stride 4 on."""
         encoded = tuple(self.encoder(image))
-        return Features(self.pyramid(encoded[-1]), encoded, raw=self.encoder.take_raw())
+        return Features(self.pyramid(self.norm(encoded[-1])), encoded, raw=self.encoder.take_raw(encoded))
 
 
 def _replace_relu(module: nn.Module) -> None:

@@ -1,7 +1,8 @@
 """FCN-32s: fully convolutional VGG-16, or any timm encoder (Long et al., CVPR 2015)."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -98,6 +99,7 @@ class FCN(Backbone):
             a step, which starts as bilinear.
         dropout: behind fc6 and fc7 of a VGG.
         encoder_widths: channels of encoder "mini".
+        encoder_options: of the encoder, each written as `encoder.drop_path_rate=0.3`; see `build_encoder`.
     """
 
     def __init__(
@@ -107,6 +109,7 @@ class FCN(Backbone):
         upsampling: Upsampling = "bilinear",
         dropout: float = 0.5,
         encoder_widths: tuple[int, ...] | None = None,
+        encoder_options: Mapping[str, Any] | None = None,
     ):
         super().__init__()
         if not 0 <= dropout < 1:
@@ -115,10 +118,12 @@ class FCN(Backbone):
             raise SettingError(f"fcn(upsampling={upsampling}) does not exist", "use bilinear or learned")
         if encoder.startswith("vgg") and encoder_widths is None:
             known_encoder(encoder)
+            if encoder_options:
+                raise SettingError(f"fcn(encoder={encoder}) has no options of its encoder", "leave out encoder.*")
             self.encoder: Encoder = FullyConvolutionalVGG(encoder, weights, dropout)
             self.nonnegative = True
         else:
-            self.encoder = build_encoder(encoder, weights, widths=encoder_widths)
+            self.encoder = build_encoder(encoder, weights, widths=encoder_widths, options=encoder_options)
             last = last_activations(self.encoder)[-1]
             self.nonnegative = bool(last) and isinstance(self.encoder.get_submodule(last), nn.ReLU | nn.ReLU6)
         self.channels, self.stride = self.encoder.channels[-1], self.encoder.strides[-1]
@@ -131,4 +136,4 @@ class FCN(Backbone):
     def forward(self, image: Tensor) -> Features:
         """Features of an image batch (B, 3, H, W) of any size; `encoded` are the encoder's maps from stride 4 on."""
         encoded = tuple(self.encoder(image))
-        return Features(encoded[-1], encoded, raw=self.encoder.take_raw())
+        return Features(encoded[-1], encoded, raw=self.encoder.take_raw(encoded))

@@ -23,7 +23,7 @@ def _known(name: str) -> str:
 Name = Annotated[
     str,
     typer.Argument(
-        help="Such as shapes, voc2012, camvid, ade20k, cityscapes, coco, folder; file.py:Class for your own.",
+        help="Such as shapes, scenes, voc2012, cityscapes, coco, nyuv2, taskonomy, folder; file.py:Class for your own.",
         autocompletion=completion.data_sets,
         callback=_known,
     ),

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from densecl.data import data_set, open_dataset
-from densecl.data.class_index import empty_contents, for_each, keep
+from densecl.data.class_index import Contents, empty_contents, for_each, keep
 from densecl.data.dataset import VOID, DenseDataset, Progress
 from densecl.errors import DataError, RunError
 
@@ -58,15 +58,48 @@ def verify(
             continue
         seen[dataset.source] = split
         findings += verify_split(dataset, progress=progress, inspect=inspect)
+        for truth in dataset.truths:
+            findings += verify_truth(dataset, truth, progress=progress)
     return findings
+
+
+def verify_truth(dataset: DenseDataset, truth: str, *, progress: Progress | None = None) -> list[Finding]:
+    """As `verify_split`, of another truth than labels; that it is not there is a note."""
+    try:
+        other = dataset.of(truth)
+    except DataError as error:
+        return [Finding("note", dataset.split, f"without {truth}: {error}")]
+    contents, errors = _read(other, progress)
+    if errors:
+        return errors
+    with contextlib.suppress(RunError):
+        keep(other, contents)
+    return [Finding("ok", dataset.split, f"{truth} of {len(other):,} images")]
 
 
 def verify_split(
     dataset: DenseDataset, *, progress: Progress | None = None, inspect: Inspect | None = None
 ) -> list[Finding]:
     """As `verify`, for one split: its errors, its size against the published one, and the images of each class."""
-    contents = empty_contents(len(dataset))
-    labels, digests = contents
+    contents, errors = _read(dataset, progress)
+    labels = contents.labels
+    findings = [*errors, _size(dataset)]
+    counts = dict(zip(dataset.class_names, labels.sum(axis=0)[1:].tolist(), strict=False))
+    names = ", ".join(f"{name} {count}" for name, count in counts.items())
+    findings.append(Finding("ok", dataset.split, f"images of each class: {names}; with void {labels[:, VOID].sum()}"))
+    absent = [name for name, count in counts.items() if not count]
+    if absent:
+        findings.append(Finding("note", dataset.split, f"no image has {', '.join(absent)}"))
+    if not errors:
+        with contextlib.suppress(RunError):  # a cache that cannot be written is no fault of the data
+            keep(dataset, contents)
+        findings += inspect(dataset, labels) if inspect is not None else []
+    return findings
+
+
+def _read(dataset: DenseDataset, progress: Progress | None) -> tuple[Contents, list[Finding]]:
+    """The contents of all masks, and an error for each that is broken."""
+    labels, digests = contents = empty_contents(len(dataset))
     errors: dict[int, str] = {}
 
     def read(i: int) -> None:
@@ -79,18 +112,7 @@ def verify_split(
     findings = [Finding("error", dataset.split, errors[i]) for i in sorted(errors)[:_ERRORS_SHOWN]]
     if len(errors) > _ERRORS_SHOWN:
         findings.append(Finding("error", dataset.split, f"and {len(errors) - _ERRORS_SHOWN} more broken files"))
-    findings.append(_size(dataset))
-    counts = dict(zip(dataset.class_names, labels.sum(axis=0)[1:].tolist(), strict=False))
-    names = ", ".join(f"{name} {count}" for name, count in counts.items())
-    findings.append(Finding("ok", dataset.split, f"images of each class: {names}; with void {labels[:, VOID].sum()}"))
-    absent = [name for name, count in counts.items() if not count]
-    if absent:
-        findings.append(Finding("note", dataset.split, f"no image has {', '.join(absent)}"))
-    if not errors:
-        with contextlib.suppress(RunError):  # a cache that cannot be written is no fault of the data
-            keep(dataset, contents)
-        findings += inspect(dataset, labels) if inspect is not None else []
-    return findings
+    return contents, findings
 
 
 def _size(dataset: DenseDataset) -> Finding:

@@ -94,7 +94,8 @@ def predictions(
     step = finished_step(folder, record, step)
     index = _task_index(plan, record, step, task)
     usual = plan.settings.stream.tasks[index].size if record.tasks else None
-    seen = parse_size(size) if size is not None else usual or plan.settings.evaluation.size
+    usual = usual or plan.settings.evaluation.size
+    seen = parse_size(size) if size is not None else min(usual) if isinstance(usual, tuple) else usual
     _check_weights(folder, record, step)
     files = find_photos([images] if isinstance(images, str | os.PathLike) else images)
     if not files:

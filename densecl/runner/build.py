@@ -21,6 +21,7 @@ from densecl.runner.plan import Plan, task_context
 from densecl.seeding import derive
 from densecl.settings.backbone import build_backbone
 from densecl.settings.recipe import RunSettings, TrainingSettings
+from densecl.settings.task_recipe import Size
 from densecl.streams.protocol import Steps
 from densecl.streams.scenario import (
     Scenario,
@@ -89,7 +90,7 @@ def _sources(plan: Plan, in_memory: bool, progress: Callable[[int, int], None] |
 
 
 def _transforms(
-    training: TrainingSettings, crop: Any, evaluated: int | Literal["full"], geometry: Geometry = LABELS
+    training: TrainingSettings, crop: Any, evaluated: Size | Literal["full"], geometry: Geometry = LABELS
 ) -> Transforms:
     size = None if crop == "full" else crop
     return Transforms(

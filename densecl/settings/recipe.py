@@ -25,7 +25,7 @@ from pydantic import (
 from densecl.errors import RecipeError, SettingError, SpecError
 from densecl.settings.data_recipe import anchor_data, count_classes, folded
 from densecl.settings.faults import first_fault, word_none
-from densecl.settings.task_recipe import AnyTask, Count, Positive, Side, Size, is_own
+from densecl.settings.task_recipe import AnyTask, Count, Positive, Size, is_own
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Lengths = Count | Annotated[tuple[Count, ...], Field(min_length=1)]
@@ -198,7 +198,8 @@ def _at(length: int | tuple[int, ...], step: int) -> int:
 class EvaluationSettings(Settings):
     """Scoring of the test stream."""
 
-    size: Side | Literal["full"] = 512  # shorter side to `size`, then centre crop; full: the whole image as it is
+    # shorter side to `size`, then centre crop; (height, width): covered, then cropped; full: the whole image as it is
+    size: Size | Literal["full"] = 512
     batch: Count = 16
     # between steps of a class-incremental stream: all test images, or those that show a class learnt so far (MiB, PLOP)
     images: Literal["all", "seen"] = "all"

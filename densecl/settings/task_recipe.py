@@ -46,7 +46,7 @@ class TaskSettings(BaseModel):
     data: str  # data set
     split: Literal["train", "trainval"] = "train"
     crop: Size | Literal["full"] | None = None
-    size: Side | Literal["full"] | None = None  # of evaluated images
+    size: Size | Literal["full"] | None = None  # of evaluated images
     # the k-th of n consecutive parts of the training images, [k, n], so that tasks share none; None: all of them
     images: tuple[Count, Count] | None = None
 

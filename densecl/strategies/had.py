@@ -47,9 +47,9 @@ class HAD(Strategy):
                 return cross_entropy(logits, labels)
             return segmentation(widen(logits).log_softmax(1), labels)
         form = {"depth": depth, "normals": normals}.get(task.kind) if self.distance == "had" else None
-        return (
-            task.distillation(logits, teacher_logits) if form is None else form(logits, teacher_logits, form=self.form)
-        )
+        if form is None:
+            return task.distillation(logits, teacher_logits)
+        return form(task.predicted(logits), task.predicted(teacher_logits), form=self.form)
 
 
 def segmentation(log_probabilities: Tensor, labels: Tensor, *, above: float = 0.9) -> Tensor:

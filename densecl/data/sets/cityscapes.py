@@ -1,12 +1,15 @@
 """Cityscapes with fine annotations: 19 classes, 2,975 training and 500 validation images of 21 cities."""
 
+import json
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 
 from densecl.data.dataset import VOID, DenseDataset
+from densecl.data.maps import read_depth
 from densecl.data.places import names_in
-from densecl.errors import UnknownNameError
+from densecl.errors import DataError, UnknownNameError
 
 # id in the files -> class; the order is that of the train ids 0..18
 CLASSES = {
@@ -23,13 +26,15 @@ CITIES = (
 
 _IDS = 34  # ids 0..33 occur in the files
 _IMAGE, _MASK = "_leftImg8bit.png", "_gtFine_labelIds.png"
+BASELINE, FOCAL = 0.209313, 2262.52  # metres and pixels, of nearly all cities; used where a camera's file is not there
 
 
 class Cityscapes(DenseDataset):
     """Cityscapes (Cordts et al., CVPR 2016): {leftImg8bit,gtFine}/{train,val}/CITY, masks of label ids.
 
     The 19 classes that are scored are the labels 1..19; every other id is void, so no pixel is background. `test` is
-    `val`: the real test masks are not public. `trainval` is train, then val.
+    `val`: the real test masks are not public. `trainval` is train, then val. Depth is made from disparity/ (of stereo
+    matching, with holes) and, where it is there, camera/.
     """
 
     name = "cityscapes"
@@ -43,9 +48,10 @@ class Cityscapes(DenseDataset):
     folders = ("cityscapes", "Cityscapes")
     inside = ("", "cityscapes")
     layout = ("leftImg8bit/train", "gtFine/train")
+    truths = ("depth",)
     get_it = (
         "get leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip from https://www.cityscapes-dataset.com (after "
-        "registration), extract both in {place}"
+        "registration), for depth also disparity_trainvaltest.zip and camera_trainvaltest.zip, extract them in {place}"
     )
     counts = MappingProxyType({"train": 2975, "val": 500, "test": 500})
     paper = "Cordts et al., The Cityscapes Dataset for Semantic Urban Scene Understanding, CVPR 2016"
@@ -71,6 +77,30 @@ class Cityscapes(DenseDataset):
         if absent := [city for city in self.cities if city not in there]:
             raise UnknownNameError(f"city of {split}", absent[0], there)
         return files
+
+    def truth_files(self, truth: str) -> list[str]:
+        """The disparity of each image."""
+        return [self._beside(i, "disparity", ".png") for i in range(len(self))]
+
+    def read_truth(self, i: int) -> np.ndarray:
+        """Depth, baseline * focal length / disparity; a file has 0 where matching failed, else 256 disparity + 1."""
+        stored = read_depth(self.mask_files[i], 1.0)
+        camera, baseline, focal = Path(self._beside(i, "camera", ".json")), BASELINE, FOCAL
+        if camera.is_file():
+            try:
+                content = json.loads(camera.read_text(encoding="utf-8"))
+                baseline, focal = float(content["extrinsic"]["baseline"]), float(content["intrinsic"]["fx"])
+            except (ValueError, KeyError, TypeError, OSError) as error:
+                raise DataError(
+                    f"the camera {camera} has no baseline and fx", "get camera_trainvaltest.zip again"
+                ) from error
+        disparity = np.where(stored > 1, (stored - 1) / 256, np.float32(np.inf))
+        return (baseline * focal / disparity).astype(np.float32)
+
+    def _beside(self, i: int, kind: str, suffix: str) -> str:
+        """The file of image `i` in another folder of the tree."""
+        image = Path(self.image_files[i])
+        return str(self.root / kind / image.parts[-3] / image.parts[-2] / f"{self.ids[i]}_{kind}{suffix}")
 
     def domains(self) -> dict[str, np.ndarray]:
         """The images of each city, in the order of `CITIES`; cities that are not there are left out.

@@ -11,6 +11,12 @@ class DenseCLError(Exception):
         super().__init__(f"{message}. {hint}" if hint else _own_words(message))
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, without a full stop; in words where it has none."""
+    text = str(error).strip().splitlines()
+    return (text[0] if text else "no reason is given").rstrip(".")
+
+
 def _own_words(message: str) -> str:
     """The message alone: a worker of a data loader hands over its whole traceback, which ends with it."""
     if not (message.startswith("Caught ") and "DataLoader worker" in message):

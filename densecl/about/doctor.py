@@ -17,7 +17,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from densecl import __version__
-from densecl.errors import DenseCLError
+from densecl.errors import DenseCLError, first_line
 
 ESSENTIAL = ("torch", "torchvision", "timm", "avalanche.core")  # packages with binaries that may not fit
 SHOWN = ("torch", "torchvision", "timm", "avalanche-lib", "numpy", "pillow", "safetensors", "pydantic", "typer", "rich")
@@ -53,7 +53,7 @@ def examine(data: Path | None = None, catalogue: Path | None = None) -> list[Fin
             try:  # whatever is broken here, the other parts can still be examined
                 findings += [finding._replace(part=part) for finding in look(*arguments)]
             except Exception as error:
-                text = f"cannot be looked at: {type(error).__name__}: {_first_line(error)}"
+                text = f"cannot be looked at: {type(error).__name__}: {first_line(error)}"
                 findings.append(Finding("problem", text, "see what is said of the other parts", part))
     return findings
 
@@ -79,7 +79,7 @@ def packages() -> Iterator[Finding]:
             importlib.import_module(name)
         except Exception as error:  # an extension that does not fit raises OSError or RuntimeError
             advice = f"pip install --force-reinstall {name.partition('.')[0].replace('avalanche', 'avalanche-lib')}"
-            yield Finding("error", f"import {name} fails: {_first_line(error)}", advice)
+            yield Finding("error", f"import {name} fails: {first_line(error)}", advice)
 
 
 def pair(torch: str | None, torchvision: str | None, requirements: list[Requirement]) -> Iterator[Finding]:
@@ -122,11 +122,6 @@ def _requirements(name: str) -> list[Requirement]:
     """Requirements of a distribution without its extras; none if it is not installed, as in a checkout."""
     parsed = map(Requirement, metadata.requires(name) or [] if _version(name) else [])
     return [each for each in parsed if each.marker is None or each.marker.evaluate({"extra": ""})]
-
-
-def _first_line(error: BaseException) -> str:
-    """The first line of an error's text, or its type."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 # ---- the machine
@@ -202,7 +197,7 @@ def recipes(catalogue: Path | None = None) -> Iterator[Finding]:
         text = f"{len(families)} benchmark families, {len(methods)} strategies and plugins"
         yield Finding("ok", f"{text} in {', '.join(map(str, recipe_folders.folders(catalogue)))}")
     except DenseCLError as error:  # every command needs them
-        yield Finding("error", _first_line(error), "mend the file, or leave out --catalogue")
+        yield Finding("error", first_line(error), "mend the file, or leave out --catalogue")
 
 
 def data_sets(root: Path | None = None, catalogue: Path | None = None) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from densecl.errors import first_line
 from densecl.records.record import Record, StepRecord
 
 LOOK = 0.5  # seconds between looks at the loss on an accelerator, each of which waits for it
@@ -203,11 +204,6 @@ def scores(step: StepRecord, record: Record) -> dict[str, float]:
             else:
                 numbers[prefix + key] = value
     return {key.replace(" ", "_"): float(value) for key, value in numbers.items() if value is not None}
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's message, as a phrase."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _numbers(terms: Mapping[str, Any]) -> dict[str, float]:

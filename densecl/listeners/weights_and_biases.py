@@ -8,8 +8,8 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from densecl.errors import RunError
-from densecl.listeners.events import Listener, Look, Start, first_line, scores
+from densecl.errors import RunError, first_line
+from densecl.listeners.events import Listener, Look, Start, scores
 from densecl.records.record import StepRecord
 
 PROJECT = "densecl"

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from densecl.errors import DataError, SettingError, UnknownNameError
+from densecl.errors import DataError, SettingError, UnknownNameError, first_line
 from densecl.models.network import ConvNormReLU
-from densecl.models.weights import first_line, load_weights, quiet_hub, weights_place
+from densecl.models.weights import load_weights, quiet_hub, weights_place
 
 FINEST = 4  # strides below are left out: their maps are large and no method here reads them
 ACTIVATIONS = ("torch.nn.modules.activation", "timm.layers.activations")  # modules that define them

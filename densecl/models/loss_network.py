@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from densecl.errors import DataError, UnknownNameError
-from densecl.models.weights import first_line, load_weights, reach, weights_place
+from densecl.errors import DataError, UnknownNameError, first_line
+from densecl.models.weights import load_weights, reach, weights_place
 
 # Channels of the convolutions of each stage; a map is what the last ReLU of a stage gives.
 STAGES = {

@@ -107,9 +107,3 @@ def _no_weights(head: bytes) -> str:
     if head.startswith(b"densecl checkpoint"):
         return "it is a checkpoint of a run"
     return "it is a text file" if text.isascii() and "".join(text.split()).isprintable() else ""
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's text, without a full stop; in words where it has none."""
-    text = str(error).strip().splitlines()
-    return (text[0] if text else "no reason is given").rstrip(".")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from densecl.data.class_index import usable_cores
 from densecl.errors import UnknownNameError
 from densecl.files import locked
 from densecl.listeners.progress import Progress
@@ -119,7 +120,9 @@ def prepare(
     with Progress(quiet).scan("scanning masks") as scan:
         checked = {job.number: job for job in check(open_jobs, read.source, threads, scan, remote=remote)}
     devices = [] if remote else _gpus(open_jobs)
-    slots = read.slurm.array_parallelism if remote else jobs or read.local.jobs or len(devices) or _cores() // threads
+    slots = (
+        read.slurm.array_parallelism if remote else jobs or read.local.jobs or len(devices) or usable_cores() // threads
+    )
     slots = max(1, min(slots, len(open_jobs)))
     return Sweep(
         read, [checked.get(job.number, job) for job in resolved], where.output, engine, threads, slots, devices
@@ -155,11 +158,6 @@ def carry_out(prepared: Sweep, *, quiet: bool = True) -> Result:
                 display.line(engine.stop())
                 raise
     return Result([record for job in jobs if (record := job.record()) is not None], failed)
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _gpus(jobs: Sequence[Job]) -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from densecl.errors import DenseCLError, RunError, SettingError
+from densecl.errors import DenseCLError, RunError, SettingError, first_line
 from densecl.settings.grammar import Call, format_call
 from densecl.settings.recipe import RunSettings
 
@@ -51,11 +51,10 @@ def explained(error: Exception, settings: RunSettings, making: bool = False) -> 
         )
     places = [Path(frame.filename).parts for frame in traceback.extract_tb(error.__traceback__)]
     if not making and any("timm" in parts for parts in places):
-        reason = (text.strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         encoder = settings.backbone_values.get("encoder", settings.backbone)
         return SettingError(
             f"the encoder {encoder} refuses images of training.crop={settings.training.crop}, "
-            f"evaluation.size={settings.evaluation.size}: {reason}",
+            f"evaluation.size={settings.evaluation.size}: {first_line(error)}",
             "give sizes that it takes, or a convolutional encoder such as resnet50",
         )
     return error

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from densecl.errors import DenseCLError, RunError, SettingError
+from densecl.errors import DenseCLError, RunError, SettingError, first_line
 from densecl.metrics import ConfusionMatrix
 from densecl.models.network import Network
 from densecl.training.batch import unkeyed
@@ -95,9 +95,9 @@ class StockPlugins:
             except DenseCLError:
                 raise
             except Exception as error:
-                text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                place = f"{callback} at step {self.loop.step}"
                 raise RunError(
-                    f"the stock plugin {type(plugin).__name__} failed in {callback} at step {self.loop.step}: {text}",
+                    f"the stock plugin {type(plugin).__name__} failed in {place}: {first_line(error)}",
                     "leave it out, or use one of densecl's own (densecl list strategies)",
                 ) from error
             if type(plugin).__name__ == SI and callback in ("before_training_exp", "before_training_iteration"):

@@ -65,6 +65,12 @@ def test_real_data_has_no_errors(name):
     assert [f for f in verify(name) if f.level == "error"] == []
 
 
-def test_index_costs_little_more_than_decoding():
-    for row in measure_index(Bench(7), open_dataset("voc", "trainval")):
-        assert row.met
+def test_index_costs_less_than_decoding_twice():
+    scanned, kept = measure_index(Bench(5), open_dataset("voc", "trainval"))
+    assert least(scanned) < 1.6
+    assert least(kept) < 0.2
+
+
+def least(row):
+    """The least time of the processor, ours over the reference's: other programs disturb neither."""
+    return min(ours.processor for ours, _ in row.turns) / min(reference.processor for _, reference in row.turns)

@@ -13,6 +13,7 @@ from torch import Tensor
 from densecl.check.findings import Finding, added_to, described, trying
 from densecl.check.tiny import TinyImages
 from densecl.errors import SettingError
+from densecl.optimizers import Adam
 from densecl.settings.faults import first_fault
 from densecl.settings.task_recipe import TaskSettings, complete
 from densecl.tasks import Context, Picture, Prepared, Task
@@ -162,7 +163,7 @@ def _void(task: Task, logits: Tensor, image: Tensor, target: Tensor, void: Tenso
 def _descent(task: Task, logits: Tensor, image: Tensor, target: Tensor) -> None:
     """Check that the primary metric gets better where the loss falls."""
     output = logits.clone().requires_grad_()
-    optimizer = torch.optim.Adam([output], lr=RATE)
+    optimizer = Adam([output], lr=RATE)
     before = task.score(_scores(task, logits, image, target))
     losses = []
     for _ in range(STEPS):

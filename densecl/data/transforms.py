@@ -9,12 +9,10 @@ are resized bilinearly with antialiasing. Masks take the pixel whose centre is n
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional as F
 
 from densecl.data.geometry import LABELS, Geometry
 from densecl.errors import SettingError, UnknownNameError
@@ -23,7 +21,6 @@ Transform = Callable[[Tensor, Tensor, np.random.Generator], tuple[Tensor, Tensor
 Size = int | tuple[int, int]  # side of a square, or (height, width), in pixels
 AUGMENTATIONS = ("none", "flip", "reference", "rescale", "crop", "jitter", "rotation", "rotation+jitter")
 IMAGENET_MEAN = (124, 116, 104)  # of padding, whose mask is void: zero after normalisation
-_NEAREST = InterpolationMode.NEAREST_EXACT
 
 
 class Box(NamedTuple):
@@ -59,7 +56,7 @@ class HorizontalFlip:
         """Flip both or none."""
         if rng.random() >= self.p:
             return image, mask
-        return F.horizontal_flip_image(image), self.geometry.mirrored(F.horizontal_flip_mask(mask))
+        return image.flip(-1), self.geometry.mirrored(mask.flip(-1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +117,7 @@ class RandomRescaleCrop:
         if seen == crop:
             return image, mask
         padding = [left, top, crop[1] - left - seen[1], crop[0] - top - seen[0]]
+        F, _ = _torchvision()
         labels = F.pad_mask(mask[None], padding, fill=self.geometry.fill)[0]
         return F.pad_image(image, padding, fill=list(IMAGENET_MEAN)), labels
 
@@ -143,9 +141,9 @@ class RandomRotation:
     def __call__(self, image: Tensor, mask: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Turn both by the same angle."""
         angle = rng.uniform(-self.degrees, self.degrees)
-        turned = F.rotate_image(image, angle, interpolation=InterpolationMode.BILINEAR, fill=list(IMAGENET_MEAN))
-        fill = [self.geometry.fill]
-        labels = F.rotate_image(mask[None], angle, interpolation=InterpolationMode.NEAREST, fill=fill)[0]
+        F, modes = _torchvision()
+        turned = F.rotate_image(image, angle, interpolation=modes.BILINEAR, fill=list(IMAGENET_MEAN))
+        labels = F.rotate_image(mask[None], angle, interpolation=modes.NEAREST, fill=[self.geometry.fill])[0]
         return turned, self.geometry.turned(labels, angle)
 
 
@@ -159,6 +157,7 @@ class ColorJitter:
 
     def __call__(self, image: Tensor, mask: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Change the image's colours; the mask stays."""
+        F, _ = _torchvision()
         steps = (
             (F.adjust_brightness_image, self.brightness),
             (F.adjust_contrast_image, self.contrast),
@@ -189,7 +188,9 @@ class ResizeCenterCrop:
         # the longer side is rounded down, as torchvision's Resize does; integers, so that no side falls one short
         full = [h, max(w, width * h // height)] if height * w <= width * h else [max(h, height * w // width), w]
         if [height, width] != full:
-            image, mask = F.resize_image(image, full), F.resize_image(mask[None], full, interpolation=_NEAREST)[0]
+            F, modes = _torchvision()
+            labels = F.resize_image(mask[None], full, interpolation=modes.NEAREST_EXACT)
+            image, mask = F.resize_image(image, full), labels[0]
         top, left = round((full[0] - h) / 2), round((full[1] - w) / 2)
         rows, columns = slice(top, top + h), slice(left, left + w)
         return image[:, rows, columns].contiguous(), mask[..., rows, columns].contiguous()
@@ -228,13 +229,22 @@ def augmentation(
     return Compose((*turn, cut, *((ColorJitter(),) if "jitter" in name else ())))
 
 
+def _torchvision() -> tuple[Any, Any]:
+    """Functions of images and interpolations of torchvision, imported late: that takes seconds, and flips need none."""
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.v2 import functional
+
+    return functional, InterpolationMode
+
+
 def _pair(size: Size) -> tuple[int, int]:
     """(height, width)."""
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
 def _crop_and_resize(image: Tensor, mask: Tensor, box: Box, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    labels = F.resized_crop_image(mask[None], *box, size=list(size), interpolation=_NEAREST)[0]
+    F, modes = _torchvision()
+    labels = F.resized_crop_image(mask[None], *box, size=list(size), interpolation=modes.NEAREST_EXACT)[0]
     return F.resized_crop_image(image, *box, size=list(size)), labels
 
 

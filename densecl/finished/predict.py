@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2 import functional as transform
 
 from densecl.data.decode import find_photos, read_photo
 from densecl.errors import RunError, SettingError, UnknownNameError
@@ -166,7 +165,11 @@ def seen_size(height: int, width: int, size: Size) -> tuple[int, int]:
 
 def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
     """(3, H, W) uint8 at another size, resized like images of the test stream."""
-    return image if tuple(image.shape[1:]) == size else transform.resize_image(image, list(size))
+    if tuple(image.shape[1:]) == size:
+        return image
+    from torchvision.transforms.v2 import functional  # takes seconds to import
+
+    return functional.resize_image(image, list(size))
 
 
 def labels_of(loop: Loop, output: Output, size: tuple[int, int] | None = None) -> np.ndarray:

@@ -25,6 +25,7 @@ from densecl.inversion.priors import l2_norm, total_variation_l1, variation_ener
 from densecl.inversion.settings import Inversion
 from densecl.inversion.statistics import BatchStatistics, Reduce
 from densecl.models.network import Network
+from densecl.optimizers import Adam
 from densecl.seeding import derive, generator
 
 TINY = 1e-12  # below it a square root has no gradient
@@ -125,7 +126,7 @@ def synthesise(
         done, kept_at = 0, time.monotonic()
         for factor, iterations in settings.stages():
             x.requires_grad_()
-            optimizer = torch.optim.Adam([x], lr=settings.lr, betas=settings.betas)
+            optimizer = Adam([x], lr=settings.lr, betas=settings.betas)
             scaler = torch.amp.GradScaler("cuda") if settings.precision == "fp16" else None
             if kept is not None and done + iterations <= int(kept["done"]):
                 done += iterations

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
+from densecl.optimizers import SGD, AdamW
 from densecl.settings.recipe import TrainingSettings
 
 Factor = Callable[[int, int], float]
@@ -18,10 +19,10 @@ def make_optimizer(groups: list[dict[str, Any]], settings: TrainingSettings, ste
     groups = [{**group, "lr": group.get("lr", rate * group.pop("lr_scale", 1.0))} for group in map(dict, groups)]
     # fused kernels update all parameters in one call: a third of the time of a small network's iteration otherwise
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=rate, weight_decay=settings.weight_decay, fused=True)
+        return AdamW(groups, lr=rate, weight_decay=settings.weight_decay, fused=True)
     momentum = settings.momentum
     options = {"nesterov": momentum > 0, "weight_decay": settings.weight_decay, "fused": True}
-    optimizer = torch.optim.SGD(groups, rate, momentum, **options)
+    optimizer = SGD(groups, rate, momentum, **options)
     # The fused kernel fails when some parameters have had a gradient before and others have their first one now, as in
     # training by turns. Zeros give the same first step: 0 * momentum + gradient.
     for parameter in (p for group in optimizer.param_groups for p in group["params"] if momentum):

@@ -16,7 +16,7 @@ from densecl.tasks import Segmentation
 from densecl.tasks.colorization import Colorization
 from densecl.training.loop import Loop
 
-SIZE, IMAGES = 32, 24
+SIZE, IMAGES = 32, 12
 TRAINING = TrainingSettings(
     epochs=2, batch=6, optimizer="adamw", lr=1e-3, later=LaterSettings(lr=1e-3), augmentation="flip", crop="full"
 )

@@ -17,7 +17,7 @@ from densecl.training.loop import Loop
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 EPOCHS, BATCHES = 2, (2, 1)  # batches of an epoch at each step
-SETTINGS = TRAINING.model_copy(update={"epochs": EPOCHS, "batch": 12, "later": LaterSettings(lr=1e-3)})
+SETTINGS = TRAINING.model_copy(update={"epochs": EPOCHS, "batch": 6, "later": LaterSettings(lr=1e-3)})
 STRATEGY = (
     "configure build before_step param_groups train_mode prepare_batch task_loss regulariser after_iteration after_step"
 )
@@ -104,7 +104,7 @@ def test_a_batch_in_parts_calls_the_losses_once_a_part_and_the_optimiser_once():
     loop.train(scenario.experiences[:1])
     counted = [number for name, number in InParts.calls if name == "after_iteration"]
     assert counted == [*range(1, BATCHES[0] + 1)]
-    assert InParts.calls[:4] == [*[("task_loss", 4)] * 3, ("after_iteration", 1)]
+    assert InParts.calls[:4] == [*[("task_loss", 2)] * 3, ("after_iteration", 1)]
 
 
 @pytest.mark.parametrize(("step", "epoch"), [(0, 1), (1, 1), (1, 2)])

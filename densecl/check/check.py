@@ -2,7 +2,6 @@
 
 import inspect
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -11,18 +10,17 @@ import torch
 from torch import Tensor
 
 from densecl.check.findings import added_to, described, trying
+from densecl.check.plain import WEIGHTED, equal, plain_part
 from densecl.check.resume import Stop, check_resume
-from densecl.check.tiny import TRAINING, tiny_loop, tiny_stream
+from densecl.check.tiny import tiny_loop, tiny_stream
 from densecl.check.watch import watch
 from densecl.errors import DenseCLError, SettingError
-from densecl.losses import cross_entropy
 from densecl.runner.cost import computing_with
 from densecl.runner.evaluation import evaluate
 from densecl.runner.methods import Method, Part, parse_method
 from densecl.settings.arguments import hyperparameters, resolve
 from densecl.strategies.base import Plugin, Strategy
 from densecl.streams.scenario import Experience
-from densecl.training.batch import Batch
 from densecl.training.loop import Loop
 
 VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -171,14 +169,7 @@ def _unsafe(value: Any) -> str:
 
 def _shared(method: Method) -> list[str]:
     """Compare step 0 with plain cross-entropy training, which `first_step = "shared"` promises."""
-
-    class Plain(Strategy):
-        oracle = method.strategy.cls.oracle  # type: ignore[attr-defined]  # on the same stream
-
-        def pixel_loss(self, logits: Tensor, batch: Batch) -> Tensor:
-            return cross_entropy(logits, batch.target, weight=batch.weight)
-
-    plain = replace(method.strategy, cls=Plain, values={}, recipe=None)
+    plain = plain_part(method.strategy)
     claims = [(method.strategy, Method(method.strategy, ()))]
     base = method.strategy if method.strategy.cls.first_step == "shared" else plain  # type: ignore[attr-defined]
     claims += [(part, Method(base, (part,))) for part in method.plugins if not part.stock]
@@ -191,18 +182,13 @@ def _shared(method: Method) -> list[str]:
         f'{part.name} says first_step = "shared", but its step 0 is not plain cross-entropy training: '
         'its weights differ from it; let step 0 be plain, or write first_step = "own"'
         for part, tried in claims
-        if not _equal(_after_step_0(tried, kind), wanted)
+        if not equal(_after_step_0(tried, kind), wanted)
     ]
 
 
 def _after_step_0(method: Method, kind: str) -> dict[str, Tensor]:
     scenario = tiny_stream(method, kind)
-    # with weighted classes: a loss that forgets them would otherwise look plain
-    loop = tiny_loop(method, scenario, training=TRAINING.model_copy(update={"class_weights": 0.5}))
+    loop = tiny_loop(method, scenario, training=WEIGHTED)
     with _trying("step 0", method):
         loop.train(scenario.experiences[:1])
     return loop.network.state_dict()
-
-
-def _equal(mine: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    return mine.keys() == other.keys() and all(torch.equal(mine[key], other[key]) for key in other)

@@ -35,6 +35,7 @@ COMMANDS = {  # name -> file and function, or application of several commands
     "check": "check:check",
     "inspect": "inspect_:inspect",
     "data": "data:app",
+    "first": "first:app",
     "doctor": "doctor:doctor",
 }
 

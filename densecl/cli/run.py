@@ -25,6 +25,12 @@ def run(
     data: Data = None,
     output: Output = Path("results"),
     weights: Annotated[str | None, typer.Option(help="Weights of the encoder: timm (download), file, none.")] = None,
+    first: Annotated[
+        Path | None, typer.Option(help="A trained network as the first step: an exported one, or a file of weights.")
+    ] = None,
+    first_map: Annotated[
+        Path | None, typer.Option(help="TOML with the names and classes of a --first of another code base.")
+    ] = None,
     device: Device = None,
     precision: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16.")] = None,
     validation: Annotated[
@@ -74,6 +80,8 @@ def run(
         validation=validation,
         workers=workers,
         catalogue=catalogue,
+        first=first,
+        first_map=first_map,
     )
     if dry_run:
         if not main:

@@ -55,7 +55,7 @@ def load_weights(
     Raises:
         DataError: the file is missing or unreadable, lacks a name or has it in another shape; the first one is named.
     """
-    stored = _read(path) if rename is None else rename(_read(path))
+    stored = read_weights_file(path) if rename is None else rename(read_weights_file(path))
     state = net.state_dict()
     # files of old torch versions lack num_batches_tracked, which only momentum=None reads
     candidates = {key: tensor for key, tensor in state.items() if key.endswith("num_batches_tracked")}
@@ -70,7 +70,7 @@ def load_weights(
     net.load_state_dict({key: candidates[key] for key in state})
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read_weights_file(path: Path) -> dict[str, Tensor]:
     """The tensors of a file, by name; what the file is decides how it is read, not what it is called."""
     if not path.is_file():
         raise DataError(f"no weights file {path}", "give --weights a file, 'timm' or 'none'")

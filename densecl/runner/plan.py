@@ -17,6 +17,7 @@ from densecl.errors import SettingError, UnknownNameError
 from densecl.files import expanded
 from densecl.models.network import Backbone
 from densecl.models.weights import weights_place
+from densecl.runner.given import Given, given
 from densecl.runner.methods import Method, check_fits, check_network, parse_method
 from densecl.settings.arguments import with_preset
 from densecl.settings.backbone import backbone_class, resolve_backbone
@@ -27,7 +28,7 @@ from densecl.streams import protocol
 from densecl.streams.groups import without_groups
 from densecl.tasks import Context
 
-EXCLUDED: Any = {"data": {"root"}, "loader": True, "device": True}  # must not change the numbers
+EXCLUDED: Any = {"data": {"root"}, "loader": True, "device": True, "first": {"file"}}  # must not change the numbers
 HASH_VERSION = 1  # raised when the code changes what the same settings compute
 
 
@@ -39,6 +40,7 @@ class Plan:
         steps: class ids (or numbers of domains, or of tasks) of each step of the benchmark, in the order of arrival.
         output: the folder of all results.
         backbone: the class of the backbone; None: one of ours, by its name in the settings.
+        first: a first step that is given; None: it is trained, or shared.
         trusted: the names of data sets come from the user's command, so classes in files of the user's are imported.
     """
 
@@ -48,6 +50,7 @@ class Plan:
     output: Path
     backbone: type[Backbone] | None = None
     trusted: bool = False
+    first: Given | None = None
 
     @cached_property
     def readers(self) -> tuple[tuple[DenseDataset, DenseDataset], ...]:
@@ -141,12 +144,17 @@ def make_plan(
     validation: float | None = None,
     workers: int | None = None,
     catalogue: Path | None = None,
+    first: Path | None = None,
+    first_map: Path | None = None,
 ) -> Plan:
     """Resolve names and settings, later sources over earlier ones.
 
     Code defaults, the benchmark's recipe, its split's part, the backbone's part, the strategies' recipes, the
     benchmark's arguments, `assignments` ("training.epochs=2"), then the other arguments.
     """
+    if first is None and first_map is not None:
+        raise SettingError("--first-map without --first", "name the file of weights too")
+    start = None if first is None else given(first, first_map)
     call = parse_one(benchmark, "benchmark")
     recipe, split = benchmark_recipe(call.name, catalogue)
     name = recipe.family + split
@@ -189,10 +197,10 @@ def make_plan(
 
     sections = build_sections(tree, recipe.own_kinds)
     # arguments written in the method's own text win over recipes and `--set`
-    given = [values["strategy"], *(values[part.name] for part in method.plugins)]
+    written = [values["strategy"], *(values[part.name] for part in method.plugins)]
     strategy_part, *plugins = (
         replace(part, values={**below, **with_preset(part.cls, part.values)})
-        for part, below in zip(method.parts, given, strict=True)
+        for part, below in zip(method.parts, written, strict=True)
     )
     method = Method(strategy_part, tuple(plugins))
     backbone_values = resolve_backbone(body_class, {**body.arguments, **values["backbone"]}, weights)
@@ -209,6 +217,7 @@ def make_plan(
             "backbone_values": backbone_values,
             "seed": seed,
             "device": usable_device(device),
+            "first": start and start.settings,
             **sections._asdict(),
         },
     )
@@ -217,7 +226,7 @@ def make_plan(
     check_fits(method, settings)
     check_network(method, body_class, backbone_values)
     steps = planned_steps(settings.stream, recipe.classes)
-    return Plan(settings, method, steps, Path(output), body_class, trusted=True)
+    return Plan(settings, method, steps, Path(output), body_class, trusted=True, first=start)
 
 
 def _anchored(settings: RunSettings) -> RunSettings:

@@ -20,14 +20,15 @@ from densecl.files import locked
 from densecl.listeners import lengths, listeners
 from densecl.listeners.events import Listeners, Start
 from densecl.records.record import APART, FILE_NAME, Record, StepRecord, plain, read_record
-from densecl.runner import pictures
+from densecl.runner import pictures, proof
 from densecl.runner.build import build_loop, build_network, build_scenario, restored
 from densecl.runner.checkpoint import Checkpoints, find_point, go_on, save_weights
 from densecl.runner.environment import check_space, new_record, peak_memory
 from densecl.runner.evaluation import evaluate
+from densecl.runner.given import check_score
 from densecl.runner.plan import Plan, make_plan
 from densecl.runner.rehearsal import check_tests, rehearse
-from densecl.runner.share import FirstStep, may_share, train_or_load
+from densecl.runner.share import FirstStep, check_given, may_share, source_hash, take, train_or_load
 from densecl.streams.scenario import Experience
 from densecl.training import distributed
 from densecl.training.distributed import from_main, is_main
@@ -86,6 +87,7 @@ def execute(
         plan.scan(events.scan("scanning masks"))
     share, folder, result = share and may_share(plan), plan.folder, plan.folder / FILE_NAME
     _check_alike(plan)
+    check_given(plan)
     if not fresh and (done := from_main(lambda: _finished(result, events))):
         return done
     # all that bad input can break comes before the folder is made
@@ -208,6 +210,11 @@ class Work:
         self.loop.after_epoch = keep if self.plan.method.resumable else None
         self.loop.train([experience])
 
+    def tell_why(self) -> None:
+        """Say why step 0 of a method of the user's own is not that of other methods."""
+        if reason := proof.advice(self.plan.method, source_hash()):
+            self.events.line(reason)
+
     def step(self, experience: Experience, record: Record, *, share: bool, spent: float) -> Record:
         """Train, evaluate and keep one step; the record with it."""
         plan, loop, number = self.plan, self.loop, experience.step
@@ -215,14 +222,22 @@ class Work:
             torch.cuda.reset_peak_memory_stats(loop.device)
 
         start = time.perf_counter()
-        if number == 0 and share:
+        first = plan.first if number == 0 else None
+        if first is not None:
+            trained = take(first, self.loop)
+        elif number == 0 and share:
+            self.tell_why()
             trained = train_or_load(plan, loop, lambda: self.train(experience, spent), self.events.line)
         else:
+            if number == 0:
+                self.tell_why()
             self.train(experience, spent)
             trained = FirstStep(loop.iterations, time.perf_counter() - start, loaded=False)
         self.events.evaluating(number)
         settings = plan.settings.evaluation
         evaluations = evaluate(loop, number, settings.batch, self.workers, record.steps, settings)
+        if first is not None:
+            self.events.line(check_score(first, evaluations[0].metrics["iou"], len(experience.new_classes)))
         size = None
         if loop.stream.kind == "tasks" or loop.stream.by_task:
             from densecl.runner.keep import keep_masks, stored

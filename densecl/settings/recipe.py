@@ -217,6 +217,13 @@ class LoaderSettings(Settings):
     workers: Annotated[int, Field(ge=0)] | None = None  # None: 0 for small data kept in memory, else up to 4
 
 
+class GivenFirst(Settings):
+    """A first step that was not trained but given as a file."""
+
+    file: str  # its name; not hashed
+    sha256: str  # of the file and of its map
+
+
 class RunSettings(Settings):
     """All settings of a run."""
 
@@ -233,6 +240,11 @@ class RunSettings(Settings):
     evaluation: EvaluationSettings = EvaluationSettings()
     loader: LoaderSettings = LoaderSettings()
     device: str = "cpu"
+    first: GivenFirst | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _older_than(self, handler(self), ("first",))
 
 
 class Sections(NamedTuple):

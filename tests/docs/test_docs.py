@@ -13,6 +13,7 @@ import pytest
 import densecl
 from data_trees import few_drawn
 from densecl.cli import main
+from densecl.runner.given import given
 from densecl.runner.methods import parse_method
 from densecl.runner.plan import make_plan
 from densecl.settings.catalogue import benchmark_recipe, entries, strategy_recipes
@@ -201,6 +202,8 @@ def test_the_toml_of_a_page_is_read_and_resolves(page, page_folder):
             name = read_recipe(path, StrategyRecipe).name
             assert parse_method(name, path.parents[1]).name == name
             assert make_plan("shapes15-5s", name, catalogue=path.parents[1], device="cpu").settings.strategy_values
+        elif path.name == "map.toml":
+            assert given(path, path).mapped.classes[0] == "background"
         else:
             assert check_plan(path) > 1
 

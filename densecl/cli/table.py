@@ -51,7 +51,8 @@ def table(
         bool, typer.Option("--mix", help="Average runs of differing versions, data or devices, with a footnote.")
     ] = False,
     layout: Annotated[
-        str | None, typer.Option(help="paper: task sequences as in Matsumoto and Yanai's tables, rounded rows added.")
+        str | None,
+        typer.Option(help="paper: task sequences as Matsumoto and Yanai, with depth or normals as HAD, print them."),
     ] = None,
     honest: Annotated[
         bool, typer.Option("--honest", help="What a referee asks of each row, and what it lacks.")

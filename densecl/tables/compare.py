@@ -45,7 +45,7 @@ def table(
         per_step: mIoU of all classes seen, after each step.
         group: how classes are averaged: a name such as `fg-only`, or `file.py:Class` of one's own.
         labels: label preset by which classes not learnt yet are scored.
-        layout: `paper` prints sequences of tasks as Matsumoto and Yanai do.
+        layout: `paper` prints sequences of tasks as Matsumoto and Yanai do, with depth or normals as HAD does.
         against: TOML files of published numbers that are set beside ours.
         over: settings to average over as over seeds, such as `stream.order`.
         mix: average runs that are refused otherwise.

@@ -9,18 +9,32 @@ from typing import Any, NamedTuple
 
 from densecl.records.layout import Layout, clean, ranges
 from densecl.records.record import Record, TaskRecord
+from densecl.tables import relative
 from densecl.tables.columns import Column
 from densecl.tables.groupings import Grouping, Means
 from densecl.tables.scores import Scores, segmentation
 
-METRIC_NAMES = {"miou": "mIoU", "mse": "MSE", "total_loss": "loss", "ssim": "SSIM"}
+METRIC_NAMES = {
+    "miou": "mIoU", "mse": "MSE", "total_loss": "loss", "ssim": "SSIM", "absolute": "abs", "relative": "rel",
+    "rmse": "RMSE", "delta1": "< 1.25", "delta2": "< 1.25^2", "delta3": "< 1.25^3", "within_11.25": "< 11.25",
+    "within_22.5": "< 22.5", "within_30": "< 30",
+}  # fmt: skip
 PAPERS_NAMES = {
     "miou": "mIoU %",
     "mse": "MSE",
     "total_loss": "total loss",
     "ssim": "SSIM",
 }  # in files of published numbers
-SECOND = {"colorization": "ssim", "style_transfer": "ssim", "autoencoding": "ssim"}  # beside the primary metric
+SECOND = {
+    "colorization": "ssim", "style_transfer": "ssim", "autoencoding": "ssim", "depth": "relative", "normals": "median",
+}  # fmt: skip  # beside the primary metric
+HIGHER = {"ssim"}  # of these, those of which more is better
+# what HAD and the papers on several tasks print of a kind, after the primary metric
+FURTHER = {
+    "depth": ("relative", "rmse", "delta1", "delta2", "delta3"),
+    "normals": ("median", "within_11.25", "within_22.5", "within_30"),
+}
+SHARES = {"miou", "delta1", "delta2", "delta3", "within_11.25", "within_22.5", "within_30"}  # more is better
 
 
 class View(NamedTuple):
@@ -29,7 +43,9 @@ class View(NamedTuple):
     grouping: Grouping  # how classes are averaged
     labels: str | None = None  # label preset by which classes not learnt yet are scored; None: as recorded
     per_step: bool = False  # scores after each step, instead of all scores after the last one
-    paper: bool = False  # sequences of tasks in the layout of Matsumoto and Yanai's tables
+    paper: bool = (
+        False  # sequences of tasks in the layout of papers: Matsumoto and Yanai's; HAD's, of depth and normals
+    )
 
 
 class BothMeans(Grouping):
@@ -58,9 +74,10 @@ def measures(layout: Layout, records: Sequence[Record], view: View) -> list[Meas
     if view.per_step:
         return _classes_after_steps(layout, records, view)
     if view.paper and tasks:
-        return _paper(tasks)
+        return _had(tasks, records) if _in_rooms(tasks) else _paper(tasks)
     if tasks:
-        scores = [measure for own in range(len(tasks)) for measure in _own_scores(tasks, own)]
+        scores = _in_one_number(tasks, records)
+        scores += [measure for own in range(len(tasks)) for measure in _own_scores(tasks, own)]
         scores += [_score(tasks, own, "forgetting", "forgetting", better="lower") for own in range(len(tasks) - 1)]
     else:
         others = dict.fromkeys(column for record in records for column in Scores(record).of_others)
@@ -80,15 +97,22 @@ def measures(layout: Layout, records: Sequence[Record], view: View) -> list[Meas
 
 def counting(layout: Layout, records: Sequence[Record], view: View) -> list[str]:
     """Footnotes about what the columns of a benchmark's table count."""
-    if records[0].tasks and view.paper:
+    tasks = max((record.tasks for record in records), key=len)
+    if tasks and view.paper and _in_rooms(tasks):
+        return [
+            "after the last task: mIoU in %, depth errors in metres, shares of pixels in %, angles in degrees, as HAD",
+            *_about_delta(tasks, records),
+        ]
+    if tasks and view.paper:
         return [
             "a task's score after its own step, then after later ones, as Matsumoto and Yanai have them",
             "size: MiB by formula; the total adds the rows after rounding, as the papers do",
         ]
-    if records[0].tasks:
+    if tasks:
         return [
+            *([] if view.per_step else _about_delta(tasks, records)),
             "mIoU in % of all classes of a task; every method is told the task, for which it has a head",
-            "forgetting: the score when learnt against the last one, positive is worse",
+            "a task's forgetting: the score when learnt against the last one, positive is worse",
             "size in MiB of all that performs the tasks: by formula from counts of numbers, and of a file of it",
         ]
     if view.labels is None:
@@ -143,10 +167,32 @@ def _counted_classes(layout: Layout, view: View) -> str:
 # ---- tasks that follow each other
 
 
+def _in_one_number(tasks: Sequence[TaskRecord], records: Sequence[Record]) -> list[Measure]:
+    """The change against networks that learn a task alone, and forgetting, over all tasks."""
+    delta = partial(relative.delta, tasks=tasks, reference=relative.alone(tasks, records))
+    measures = [Measure(Column("Δm", "share", "higher"), delta)]
+    if len(tasks) > 1:
+        measures.append(Measure(Column("forgetting", "share", "lower"), partial(relative.forgotten, tasks=tasks)))
+    return measures
+
+
+def _about_delta(tasks: Sequence[TaskRecord], records: Sequence[Record]) -> list[str]:
+    """Footnotes about the columns in one number."""
+    forgetting = (
+        "forgetting: mean over earlier tasks of the relative loss since a task was learnt, in %, positive is worse"
+    )
+    if not relative.alone(tasks, records):
+        return [f"no run of {relative.ALONE}, so no Δm", forgetting]
+    return [
+        f"Δm: mean over tasks of the relative change against {relative.ALONE}, in %, positive is better",
+        forgetting,
+    ]
+
+
 def _score(tasks: Sequence[TaskRecord], own: int, heading: str, metric: str, step: int = -1, **changes: Any) -> Measure:
     """A task's score after a step, by default the last one, in a column of its primary metric but for the `changes`."""
     task = tasks[own]
-    kind = "share" if task.primary == "miou" else "number"
+    kind = "share" if (task.primary if metric == "forgetting" else metric) in SHARES else "number"
     score = (own + 1, PAPERS_NAMES.get(metric), range(len(tasks))[step] + 1)
     better = "higher" if task.higher_is_better else "lower"
     column = Column(f"{clean(task.name)} {heading}", kind, better, score=score)
@@ -159,8 +205,25 @@ def _own_scores(tasks: Sequence[TaskRecord], own: int, step: int = -1) -> list[M
     scores = [_score(tasks, own, METRIC_NAMES.get(task.primary, clean(task.primary)), task.primary, step)]
     if task.kind in SECOND:
         metric = SECOND[task.kind]
-        scores.append(_score(tasks, own, METRIC_NAMES[metric], metric, step, kind="number", better="higher"))
+        better = "higher" if metric in HIGHER else "lower"
+        scores.append(_score(tasks, own, METRIC_NAMES.get(metric, metric), metric, step, kind="number", better=better))
     return scores
+
+
+def _in_rooms(tasks: Sequence[TaskRecord]) -> bool:
+    """True if a task is one of those that HAD has beside segmentation."""
+    return any(task.kind in FURTHER for task in tasks)
+
+
+def _had(tasks: Sequence[TaskRecord], records: Sequence[Record]) -> list[Measure]:
+    """All scores of each task after the last step, then the numbers over all tasks."""
+    scores = []
+    for own, task in enumerate(tasks):
+        scores.append(_own_scores(tasks, own)[0])
+        for metric in FURTHER.get(task.kind, ()):
+            better = "higher" if metric in SHARES else "lower"
+            scores.append(_score(tasks, own, METRIC_NAMES.get(metric, metric), metric, better=better))
+    return [*scores, *_in_one_number(tasks, records)]
 
 
 def _after(tasks: Sequence[TaskRecord], own: int, step: int) -> Measure:

@@ -163,7 +163,7 @@ def _place(row: Row, columns: Sequence[Column]) -> tuple[Any, ...]:
     name = main_name(row.strategy)
     plain = "+" not in row.strategy
     means = {column.heading: cell.mean for column, cell in zip(columns, row.cells, strict=True)}
-    overall = means.get("all")
+    overall = means.get("all", means.get("Δm"))
     overall = row.cells[-1].mean if overall is None and row.cells else overall
     known = ORDER.index(name) if plain and name in ORDER else len(ORDER)
     return name == UPPER_BOUND, known, bool(row.progress), -1.0 if overall is None else overall, row.strategy, row.note

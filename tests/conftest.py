@@ -7,7 +7,7 @@ import pytest
 import torch
 from xdist.scheduler import LoadScopeScheduling
 
-from data_trees import few_drawn
+from data_trees import camvid_tree, few_drawn
 from densecl.cli import main
 from tiny_runs import run_words, tiny_voc
 
@@ -88,3 +88,11 @@ def report_runs(tmp_path_factory):
         make_runs(root)
     torch.set_num_threads(threads)
     return root
+
+
+@pytest.fixture
+def camvid(tmp_path, monkeypatch):
+    """A folder with a tiny CamVid tree, and caches of its own."""
+    monkeypatch.setenv("DENSECL_CACHE", str(tmp_path / "cache"))
+    camvid_tree(tmp_path / "camvid")
+    return tmp_path / "camvid"

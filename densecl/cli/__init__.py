@@ -31,6 +31,8 @@ COMMANDS = {  # name -> file and function, or application of several commands
     "cite": "show:cite",
     "evaluate": "evaluate:evaluate",
     "predict": "predict:predict",
+    "score": "score:score",
+    "export": "export:export",
     "bank": "bank:bank",
     "check": "check:check",
     "inspect": "inspect_:inspect",

@@ -1,1 +1,1 @@
-"""Work on a finished run: evaluate, predict, inspect."""
+"""Work on a finished run: evaluate, predict, inspect, export; and scores of other code."""

@@ -52,6 +52,8 @@ def plan_of(
 ) -> tuple[Plan, Record]:
     """The plan of the run in a folder, and its record; `own` are classes outside the catalogue: `trusted_settings`."""
     record, path = read_run(folder), folder / FILE_NAME
+    if record.foreign is not None:
+        raise RecordError(f"{folder} has scores of another code's predictions, and no network")
     tree = trusted_settings(record, folder, **own)
     with _in_record(path):
         settings = build(RunSettings, tree, "settings", own_kinds(record.benchmark, catalogue))

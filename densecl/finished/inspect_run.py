@@ -119,6 +119,7 @@ def _settings(record: Record) -> Block:
     sections = {"run": plain, **own, **plugins, **sections}
     versions = {key: record.environment.get(key) for key in ("git", "torch", "gpu", "threads", "world")}
     sections["environment"] = {"densecl": record.densecl, **versions}
+    sections |= {} if record.foreign is None else {"foreign": record.foreign.model_dump()}
     for name, values in sections.items():
         shown = [f"{key}={_value(value)}" for key, value in flatten(values).items() if value not in (None, "", {}, [])]
         if shown:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from densecl.errors import RecordError, SettingError
 from densecl.files import write_text
+from densecl.records.foreign import Foreign
 from densecl.settings.faults import first_fault, one_line, shown
 
 SCHEMA = 1
@@ -133,6 +134,7 @@ class Record(_Model):
     status: Literal["running", "finished", "interrupted", "failed"]
     resumable: bool = True
     oracle: str | None = None  # what the strategy is told at test time, such as "task"
+    foreign: Foreign | None = None  # of predictions that another code made
     settings: Tree
     environment: Tree
     class_names: list[str]
@@ -144,7 +146,8 @@ class Record(_Model):
 
     def write(self, path: Path) -> None:
         """Write the record atomically, with a digest of its content."""
-        content = plain(self.model_dump(mode="json", by_alias=True))
+        own = {"foreign"} if self.foreign is None else None
+        content = plain(self.model_dump(mode="json", by_alias=True, exclude=own))
         content |= {"digest": _digest(content)}
         write_text(path, json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
@@ -318,9 +321,10 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def facts(record: Record) -> dict[str, Any]:
-    """Values under dotted keys: settings (`training.lr`), `environment.torch`, and the names in `OWN`."""
+    """Values under dotted keys: settings (`training.lr`), `environment.torch`, `foreign.digest`, the names in `OWN`."""
     own = {key: getattr(record, key) for key in OWN}
-    return flatten(record.settings) | flatten(record.environment, ENVIRONMENT) | own
+    foreign = {} if record.foreign is None else flatten(record.foreign.model_dump(), "foreign.")
+    return flatten(record.settings) | flatten(record.environment, ENVIRONMENT) | foreign | own
 
 
 def resolve(name: str, known: set[str], option: str) -> str:

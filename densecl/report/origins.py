@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from densecl.records.record import Found, flatten
+from densecl.records.record import Found, Record, flatten
 from densecl.report.gather import Member
 from densecl.terminal import humanise
 
@@ -34,8 +34,13 @@ class Provenance(NamedTuple):
 def provenance(member: Member) -> Provenance:
     """Where the numbers of a row come from."""
     settings = [(r.seed, {k: v for k, v in flatten(r.settings).items() if k != "seed"}) for r in member.records]
-    environment = [(r.seed, {"densecl": r.densecl, **flatten(r.environment)}) for r in member.records]
+    environment = [(r.seed, {"densecl": r.densecl, **flatten(r.environment), **_foreign(r)}) for r in member.records]
     return Provenance(member, tuple(map(_run, member.runs)), _merged(settings), _merged(environment))
+
+
+def _foreign(record: Record) -> dict[str, Any]:
+    """What the author of another code declares."""
+    return {} if record.foreign is None else flatten(record.foreign.model_dump(), "foreign.")
 
 
 def _run(run: Found) -> Run:

@@ -113,7 +113,7 @@ def costs(benchmark: Benchmark) -> list[Plot]:
     seconds, stored = [], []
     for member in benchmark.members:
         cell = benchmark.table.cell(member.row, "all")
-        runs = [record for record in member.records if record.steps]
+        runs = [record for record in member.records if record.steps and record.foreign is None]  # its cost is not known
         if cell.mean is None or member.row.progress or not runs:
             continue
         times = statistics.fmean(sum(step.seconds for step in record.steps) for record in runs)

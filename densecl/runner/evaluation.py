@@ -15,6 +15,7 @@ from densecl.models.network import Output
 from densecl.records.record import Evaluation, StepRecord, plain
 from densecl.settings.recipe import EvaluationSettings
 from densecl.streams.samples import LoadedSample, TestSamples
+from densecl.streams.scenario import Scenario
 from densecl.streams.stream import Stream
 from densecl.tasks import Metrics, Prepared, Task
 from densecl.training import distributed
@@ -60,6 +61,12 @@ def see(loop: Loop, task: Task, images: Tensor, masks: Tensor) -> tuple[Output, 
     prepared = task.prepare(images.to(loop.device), masks.to(loop.device))
     with torch.no_grad(), loop.precision.autocast():
         return loop.network.eval()(normalise(prepared.image, *loop.normalisation)), prepared
+
+
+def scored_positions(scenario: Scenario, step: int, settings: EvaluationSettings) -> Sequence[int]:
+    """Positions of the test samples of a stream with one head that are scored after a step."""
+    samples = scenario.tests[0]
+    return range(len(samples)) if settings.images == "all" else showing(samples, scenario.stream, step)
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ import inspect
 import os
 import sys
 import tomllib
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -205,6 +205,13 @@ def file_of(reference: str, base: Path | None = None) -> Path | None:
 
 def load_class(reference: str, base: Path | None = None) -> type:
     """The class behind `package.module:Class` or `file.py:Class` (relative to `base`, else the working folder)."""
+    value = load_object(reference, base, lambda value: isinstance(value, type))
+    assert isinstance(value, type)
+    return value
+
+
+def load_object(reference: str, base: Path | None = None, fits: Callable[[Any], bool] = callable) -> Any:
+    """As `load_class`, a function or class; or whatever `fits`."""
     place, _, name = reference.rpartition(":")
     if not place:
         raise DenseCLError(f"'{reference}' names no class", "write module:Class or file.py:Class")
@@ -216,12 +223,12 @@ def load_class(reference: str, base: Path | None = None) -> type:
             module = importlib.import_module(place)
         except ImportError as error:
             raise DenseCLError(f"cannot import {place}: {error}", f"needed by '{reference}'") from error
-    cls = getattr(module, name, None)
-    if not isinstance(cls, type):
-        classes = {key: value for key, value in vars(module).items() if isinstance(value, type)}
-        own = [key for key, value in classes.items() if f"{value.__module__}.".startswith(f"{module.__name__}.")]
+    value = getattr(module, name, None)
+    if not fits(value):
+        fitting = {key: value for key, value in vars(module).items() if fits(value) and hasattr(value, "__module__")}
+        own = [key for key, value in fitting.items() if f"{value.__module__}.".startswith(f"{module.__name__}.")]
         raise UnknownNameError(f"class in {place}", name, own)
-    return cls
+    return value
 
 
 def source_hash(cls: type) -> str:

@@ -54,12 +54,13 @@ def mismatches(record: Record, reported: Reported, group: str | None = None) -> 
     usual = {} if record.tasks else USUAL
     expected = {**usual, **{f"strategy_values.{key}": value for key, value in reported.strategy.items()}, **theirs}
     for key, wanted in expected.items():
-        value = ours.get(key, BEFORE.get(key))
+        value = ours.get(key, BEFORE.get(key) if record.foreign is None else {**usual, **BEFORE}.get(key))
         if key == "training.later.lr" and value is None:  # then it is the first learning rate
             value = ours.get("training.lr")
         if key not in LENGTHS and plain(value) != plain(wanted):
             name = key.removeprefix("training.").removeprefix("strategy_values.")
-            faults.append(f"{name} {format_value(value)} (there {format_value(wanted)})")
+            own = "not declared" if value is None and record.foreign is not None else format_value(value)
+            faults.append(f"{name} {own} (there {format_value(wanted)})")
     if reported.variant:
         faults.append(f"there {reported.variant}")
     return [clean(fault) for fault in faults]
@@ -108,6 +109,8 @@ def _backbone(record: Record, reported: Reported, ours: Mapping[str, Any]) -> li
         encoder = ours.get("backbone_values.encoder")
         shown = mine if record.backbone == theirs.name else {"encoder": encoder} if encoder else {}
         faults.append(f"backbone {Call(record.backbone, shown)} (there {theirs})")
+    if record.foreign is not None and "backbone_values.weights" not in ours:
+        return [*faults, *(["pretrained weights not declared"] if reported.pretrained is not None else [])]
     pretrained = ours.get("backbone_values.weights") not in (None, "none")
     if reported.pretrained is not None and reported.pretrained != pretrained:
         faults.append("pretrained weights" if pretrained else "no pretrained weights")
@@ -115,7 +118,7 @@ def _backbone(record: Record, reported: Reported, ours: Mapping[str, Any]) -> li
 
 
 def _lengths_differ(ours: str | None, theirs: str | None, when: str = "") -> list[str]:
-    return [] if theirs in (None, ours) else [f"{ours}{when} (there {theirs})"]
+    return [] if theirs in (None, ours) else [f"{ours or 'length not declared'}{when} (there {theirs})"]
 
 
 def _length(settings: Mapping[str, Any], prefix: str, place: int = -1) -> str | None:

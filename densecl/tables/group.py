@@ -34,12 +34,16 @@ class Configuration:
 
 
 def configurations(records: Sequence[Record], over: Sequence[str] = ()) -> list[Configuration]:
-    """Rows of a benchmark's table in order of appearance; settings `over` may differ. An unfinished run has its own."""
+    """Rows of a benchmark's table in order of appearance; settings `over` may differ. An unfinished run has its own.
+
+    Foreign predictions have rows of their own, one for each declaration.
+    """
     rows: dict[tuple[str, ...], list[Record]] = {}
     for record in records:
         settings = json.dumps(identity(record, (*UNHASHED, *over)), sort_keys=True)
         alone = "" if record.status == "finished" else f"{record.seed} {record.hash}"
-        rows.setdefault((record.strategy, record.backbone, settings, alone), []).append(record)
+        foreign = "" if record.foreign is None else record.foreign.declared.model_dump_json()
+        rows.setdefault((record.strategy, record.backbone, settings, foreign, alone), []).append(record)
     return [_configuration(members, over) for members in rows.values()]
 
 

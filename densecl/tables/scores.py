@@ -62,6 +62,20 @@ class Scores:
                 return _whole(evaluation.metrics.get(metric))
         return None
 
+    def of_class(self, name: str) -> float | None:
+        """IoU of a class after the last step, by its name."""
+        names = self.record.class_names
+        return self.by_step[-1].get(names.index(name)) if self.by_step and name in names else None
+
+    def of_task_class(self, task: TaskRecord, label: int) -> float | None:
+        """IoU of a class of a task of a sequence after the last step."""
+        last = self.record.steps[-1].evaluations if self.record.steps else []
+        for own, evaluation in zip(self.record.tasks, last, strict=False):
+            iou = evaluation.metrics.get("iou", [])
+            if own.name == task.name and label < len(iou):
+                return iou[label]
+        return None
+
     @cached_property
     def of_others(self) -> dict[Column, float]:
         """Scores of other tasks after the last step. Not ranked: the record does not say which way is better."""
@@ -75,7 +89,9 @@ class Scores:
         return scores
 
     def seconds(self) -> float | None:
-        """Time of training."""
+        """Time of training; of foreign predictions nobody knows it."""
+        if self.record.foreign is not None:
+            return None
         return sum(step.seconds for step in self.record.steps) if self.record.steps else None
 
     @cached_property

@@ -15,6 +15,9 @@ SUFFIXES = {".md": "markdown", ".csv": "csv", ".tex": "latex"}
 def table(
     folder: Runs = Path("results"),
     per_step: Annotated[bool, typer.Option("--per-step", help="mIoU of all classes seen, after each step.")] = False,
+    per_class: Annotated[
+        bool, typer.Option("--per-class", help="IoU of each class after the last step, by method.")
+    ] = False,
     group: Annotated[
         str | None,
         typer.Option(
@@ -52,13 +55,16 @@ def table(
     ] = False,
     layout: Annotated[
         str | None,
-        typer.Option(help="paper: task sequences as Matsumoto and Yanai, with depth or normals as HAD, print them."),
+        typer.Option(help="paper: benchmarks side by side; task sequences as Matsumoto and Yanai, or HAD, print them."),
     ] = None,
     honest: Annotated[
         bool, typer.Option("--honest", help="What a referee asks of each row, and what it lacks.")
     ] = False,
     stability: Annotated[
         bool, typer.Option("--stability", help="How the order of methods changes with the rules: Kendall's tau, flips.")
+    ] = False,
+    cite: Annotated[
+        bool, typer.Option("--cite", help="With --layout paper in LaTeX: \\cite keys behind names.")
     ] = False,
     catalogue: Catalogue = None,
     format: Annotated[
@@ -88,24 +94,31 @@ def table(
         view = "honest" if honest else "stability"
         others = {"--per-step": per_step, "--labels": labels, "--against": against, "--sort": sort, "--over": over}
         others |= {"--columns": columns, "--layout": layout, "--group": group if honest else None}
+        others |= {"--per-class": per_class, "--cite": cite}
         _refuse_beside(f"--{view}", others | {"--stability": honest and stability})
         _show(lay_out(referee(folder, view, **common), form, width=width), output)
         return
     from densecl.tables.compare import table as compare
     from densecl.tables.forms.text import render
 
+    if cite and layout != "paper":
+        from densecl.errors import SettingError
+
+        raise SettingError("--cite names the sources of --layout paper", "add it, or leave out --cite")
     tables = compare(
         folder,
         **common,
         per_step=per_step,
+        per_class=per_class,
         labels=labels,
         layout=layout,
         against=() if against is None else _published(against, catalogue),
         over=over or (),
+        catalogue=catalogue,
         sort=sort,
         columns=columns or (),
     )
-    _show(render(tables, form, width=width, colour=colour, spread=spread), output)
+    _show(render(tables, form, width=width, colour=colour, spread=spread, cite=cite), output)
 
 
 def _show(text: str, output: Path | None) -> None:

@@ -16,6 +16,7 @@ from densecl.report.comparison import compare
 from densecl.report.gather import Benchmark, benchmarks
 from densecl.report.masks import MasksOf, masks
 from densecl.report.origins import provenance
+from densecl.report.per_class import per_class
 from densecl.report.style import COLOURS, DRAWN, GAIN, GREY, LOSS
 from densecl.tables.groupings import groupings
 
@@ -24,8 +25,8 @@ ROWS = 28  # of a benchmark that have figures and details: no two of them look a
 ALL_ROWS = 72  # of all benchmarks together; half as many where some benchmarks have none
 BENCHMARKS = 6  # with figures and details, those with the most runs; all others have their ranking
 DETAILS = (
-    "groupings", "steps", "step_table", "heat_maps", "scale", "leaks", "leak_table", "costs", "matrices", "strips",
-    "bank_table", "galleries", "masks", "provenance",
+    "groupings", "steps", "step_table", "classes", "heat_maps", "scale", "leaks", "leak_table", "costs", "matrices",
+    "strips", "bank_table", "galleries", "masks", "provenance",
 )  # fmt: skip
 
 
@@ -115,6 +116,7 @@ def _section(
         "groupings": [(of.name, of.summary, grids.ranking(detail, of.name)) for of in columns],
         "steps": steps,
         "step_table": grids.after_steps(detail) if steps else None,
+        "classes": per_class(detail),
         "heat_maps": heat_maps,
         "scale": scale,
         "leaks": leaks,

@@ -309,6 +309,7 @@ class StrategyRecipe(Settings):
     name: str
     kind: Literal["strategy", "plugin"] = "strategy"
     class_: str = Field(alias="class")
+    display: str = ""  # its name in papers, by default that of the class
     summary: str
     paper: str = ""
     bibtex: str = ""

@@ -15,6 +15,7 @@ class Column(NamedTuple):
     better: Literal["higher", "lower", ""] = ""
     labels: tuple[int, ...] = ()  # whose IoU is averaged; empty for other measures
     part: Literal["base", "added", "all", ""] = ""  # the column of papers that it compares to
+    over: str = ""  # the split that it belongs to, where benchmarks stand side by side
     score: tuple[Any, ...] = ()  # of a sequence, as papers' numbers have it: task, name of the score, task learnt last
 
 
@@ -28,6 +29,7 @@ class Cell(NamedTuple):
     values: tuple[float | None, ...] = ()  # of each run of the row, in the order of its seeds
     p: float | None = None  # of the paired t-test against the best; None for too few common seeds, and for the best
     close: bool = False  # the test cannot tell the row from the best
+    second: bool = False  # the second-best value of the column; only where benchmarks stand side by side
 
     @property
     def half(self) -> float | None:

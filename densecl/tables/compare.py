@@ -20,12 +20,14 @@ def table(
     benchmark: Sequence[str] = (),
     filter: Sequence[str] = (),
     per_step: bool = False,
+    per_class: bool = False,
     group: str | None = None,
     labels: str | None = None,
     layout: str | None = None,
     against: Sequence[Path] = (),
     over: Sequence[str] = (),
     mix: bool = False,
+    catalogue: Path | None = None,
     sort: str | None = None,
     columns: Sequence[str] = (),
     complain: Callable[[str], None] | None = None,
@@ -43,12 +45,15 @@ def table(
         benchmark: show these alone.
         filter: conditions that runs must meet, such as `setting=disjoint` or `training.lr<0.01`.
         per_step: mIoU of all classes seen, after each step.
+        per_class: IoU of each class after the last step, by method.
         group: how classes are averaged: a name such as `fg-only`, or `file.py:Class` of one's own.
         labels: label preset by which classes not learnt yet are scored.
-        layout: `paper` prints sequences of tasks as Matsumoto and Yanai do, with depth or normals as HAD does.
+        layout: `paper` puts the benchmarks of a data set side by side, as papers on class-incremental streams do, and
+            prints sequences of tasks as Matsumoto and Yanai do, with depth or normals as HAD does.
         against: TOML files of published numbers that are set beside ours.
         over: settings to average over as over seeds, such as `stream.order`.
         mix: average runs that are refused otherwise.
+        catalogue: a folder of one's own whose recipes name methods in the paper's layout.
         sort: a heading, with `:asc` or `:desc`.
         columns: the headings to show, in order.
         complain: told of each record that cannot be read; None warns.
@@ -57,20 +62,20 @@ def table(
         raise SettingError(f"unknown layout '{layout}'", "known: paper")
     if against and per_step:
         raise SettingError("--against compares after the last step", "leave out --per-step")
+    others = {"per-step": per_step, "group": group, "layout": layout, "against": against}
+    if per_class and (other := next((name for name, given in others.items() if given), "")):
+        raise SettingError(f"--per-class shows single classes, and --{other} means of them", "leave out one of them")
     tell = complain or warnings.warn
     files = read_runs(Path(folder), lambda fault: tell(f"left out: {fault}"), benchmark)
     folders = {id(record): str(path.parent) for path, record in files}
     records = chosen([record for _, record in files], filter)
-    if layout == "paper":
-        records = [record for record in records if record.tasks]
-        if not records or per_step:
-            raise SettingError(
-                "--layout paper is for the last step of task sequences",
-                "leave out --per-step" if per_step else f"{folder} holds no run of one",
-            )
+    if layout == "paper" and per_step:
+        raise SettingError("--layout paper is for scores after the last step", "leave out --per-step")
     if not mix:
         refuse(records, lambda record: folders[id(record)], averaged_keys(records, over))
-    tables = rows(records, per_step, group=group, labels=labels, paper=layout == "paper", over=over)
+    tables = rows(
+        records, per_step, group=group, labels=labels, paper=layout == "paper", per_class=per_class, over=over
+    )
     if sort is not None:
         tables = sort_rows(tables, sort)
     if against:  # below rows that are in order, and in columns that are all there
@@ -78,6 +83,11 @@ def table(
         from densecl.tables.against import against as beside
 
         tables = beside(tables, read_all(against), group)
+    if layout == "paper":
+        from densecl.tables.paper import side_by_side
+
+        classes = [table for table in tables if table.layout and not table.is_sequence]
+        tables = [*side_by_side(classes, catalogue), *(table for table in tables if table not in classes)]
     return choose_columns(tables, columns) if columns else tables
 
 

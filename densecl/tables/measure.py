@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from densecl.records.layout import Layout, clean, ranges
 from densecl.records.record import Record, TaskRecord
-from densecl.tables import relative
+from densecl.tables import per_class, relative
 from densecl.tables.columns import Column
 from densecl.tables.groupings import Grouping, Means
 from densecl.tables.scores import Scores, segmentation
@@ -46,6 +46,7 @@ class View(NamedTuple):
     paper: bool = (
         False  # sequences of tasks in the layout of papers: Matsumoto and Yanai's; HAD's, of depth and normals
     )
+    per_class: bool = False  # IoU of each class after the last step, instead of all scores
 
 
 class BothMeans(Grouping):
@@ -69,6 +70,9 @@ class Measure(NamedTuple):
 def measures(layout: Layout, records: Sequence[Record], view: View) -> list[Measure]:
     """The columns of a benchmark's table: all scores, the scores after each step, or a paper's layout."""
     tasks = max((record.tasks for record in records), key=len)
+    if view.per_class:
+        pairs = per_class.of_tasks(tasks) if tasks else per_class.of_classes(layout, records)
+        return [Measure(*pair) for pair in pairs]
     if view.per_step and tasks:
         return [_after(tasks, own, step) for own in range(len(tasks)) for step in range(own, len(tasks))]
     if view.per_step:
@@ -97,6 +101,8 @@ def measures(layout: Layout, records: Sequence[Record], view: View) -> list[Meas
 
 def counting(layout: Layout, records: Sequence[Record], view: View) -> list[str]:
     """Footnotes about what the columns of a benchmark's table count."""
+    if view.per_class:
+        return [per_class.about(layout, records)]
     tasks = max((record.tasks for record in records), key=len)
     if tasks and view.paper and _in_rooms(tasks):
         return [

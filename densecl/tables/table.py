@@ -14,6 +14,7 @@ from densecl.tables.groupings import grouping
 from densecl.tables.measure import BothMeans, Measure, View, counting, measures
 from densecl.tables.scores import Scores
 
+FOREIGN = "§"  # marks predictions of another code
 ORDER = ("finetune", "lwf", "ilt", "mib")  # then all others by their mean, then joint
 
 
@@ -31,6 +32,7 @@ class Row:
     source: str = ""  # "MiB, Table 1": published numbers
     held_out: bool = False  # scored on held-out training images
     has_fewer_seeds: bool = False  # than another row of its table
+    cites: tuple[str, ...] = ()  # keys of BibTeX entries; only where benchmarks stand side by side
     runs: tuple[Record, ...] = field(default=(), repr=False, compare=False)
     units: tuple[Unit, ...] = field(default=(), repr=False, compare=False)  # seed and averaged settings of each run
 
@@ -40,9 +42,14 @@ class Row:
         return f"{self.strategy} {self.note}".strip()
 
     @property
+    def foreign(self) -> bool:
+        """True if another code made its predictions."""
+        return bool(self.runs) and self.runs[0].foreign is not None
+
+    @property
     def ranked(self) -> bool:
         """True if the row takes part in the search for the best."""
-        apart = self.progress or self.source or self.held_out or self.oracle is not None
+        apart = self.progress or self.source or self.held_out or self.oracle is not None or _chosen(self.runs)
         return not apart and main_name(self.strategy) != UPPER_BOUND
 
 
@@ -55,6 +62,12 @@ class Table:
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
     layout: Layout | None = field(default=None, repr=False, compare=False)
+    by_class: bool = False  # its columns are classes; texts show them as lines, and the rows as columns
+
+    @property
+    def is_sequence(self) -> bool:
+        """True if its rows are of a sequence of tasks."""
+        return any(record.tasks for row in self.rows for record in row.runs)
 
     def cell(self, row: Row, heading: str) -> Cell:
         """The cell of a row in a column; an empty one if there is no such column."""
@@ -74,6 +87,7 @@ def rows(
     group: str | None = None,
     labels: str | None = None,
     paper: bool = False,
+    per_class: bool = False,
     over: Sequence[str] = (),
 ) -> list[Table]:
     """One table for each benchmark, in order of name.
@@ -84,7 +98,7 @@ def rows(
     """
     if labels is not None:
         unseen_under(labels)  # refuses unknown ones
-    view = View(BothMeans() if group is None else grouping(group), labels, per_step, paper)
+    view = View(BothMeans() if group is None else grouping(group), labels, per_step, paper, per_class)
     keys = averaged_keys(records, over)
     return [table_of(scored, members, view, keys) for scored, members in by_benchmark(records).items()]
 
@@ -107,7 +121,7 @@ def table_of(scored: Scored, records: Sequence[Record], view: View, over: Sequen
         values = [{unit[1 + index] for runs in groups for unit in runs.units} for index in range(len(over))]
         listed = ", ".join(f"{key} ({len(of_key)} values)" for key, of_key in zip(over, values, strict=True))
         remarks.append(f"averaged over {listed} too: such runs count as further seeds")
-    lines.sort(key=lambda row: _place(row, [measure.column for measure in measured]))
+    lines.sort(key=lambda row: _place(row, [measure.column for measure in measured], view.per_class))
     units, takes_part = [row.units for row in lines], [row.ranked for row in lines]
     filled = [k for k in range(len(measured)) if any(row.cells[k].mean is not None for row in lines)]
     columns = tuple(measured[k].column for k in filled)
@@ -121,7 +135,7 @@ def table_of(scored: Scored, records: Sequence[Record], view: View, over: Sequen
         )
         for index, row in enumerate(lines)
     ]
-    return Table(scored.name, columns, tuple(complete), tuple(remarks), layout)
+    return Table(scored.name, columns, tuple(complete), tuple(remarks), layout, view.per_class)
 
 
 def _row(runs: Configuration, note: str, measured: Sequence[Measure], scored: Scored, view: View) -> Row:
@@ -158,21 +172,48 @@ def _cell(values: Sequence[float | None]) -> Cell:
     return Cell(statistics.fmean(known), std, values=tuple(values))
 
 
-def _place(row: Row, columns: Sequence[Column]) -> tuple[Any, ...]:
+def _place(row: Row, columns: Sequence[Column], per_class: bool) -> tuple[Any, ...]:
     """Key that puts the strategies of `ORDER` first, then all others by their mean of all classes, then joint."""
     name = main_name(row.strategy)
     plain = "+" not in row.strategy
     means = {column.heading: cell.mean for column, cell in zip(columns, row.cells, strict=True)}
     overall = means.get("all", means.get("Δm"))
     overall = row.cells[-1].mean if overall is None and row.cells else overall
-    known = ORDER.index(name) if plain and name in ORDER else len(ORDER)
-    return name == UPPER_BOUND, known, bool(row.progress), -1.0 if overall is None else overall, row.strategy, row.note
+    known = [cell.mean for cell in row.cells if cell.mean is not None]
+    overall = statistics.fmean(known) if per_class and known else overall
+    position = ORDER.index(name) if plain and name in ORDER else len(ORDER)
+    return (
+        name == UPPER_BOUND,
+        position,
+        bool(row.progress),
+        -1.0 if overall is None else overall,
+        row.strategy,
+        row.note,
+    )
 
 
 def told(oracle: str) -> str:
     """Say what a method knows that others do not; the words follow its name."""
     knows = {"classes": "knows from the first step how many classes will come"}
     return knows.get(oracle, f"is told the {oracle} at test time")
+
+
+def _chosen(runs: Sequence[Record]) -> bool:
+    """True if the weights of foreign predictions were chosen by the test images, as their author declares."""
+    return any(run.foreign is not None and run.foreign.declared.checkpoint == "test" for run in runs)
+
+
+def _foreign(groups: Sequence[Configuration]) -> list[str]:
+    """Footnotes about predictions of other codes: what their authors declare."""
+    result = []
+    for runs in groups:
+        if (foreign := runs.runs[0].foreign) is not None:
+            name = clean(runs.strategy)
+            resized = sum(run.foreign.resized for run in runs.runs if run.foreign is not None)
+            result.append(f"{FOREIGN} {name} is foreign, self-declared: {clean(foreign.words)}")
+            result += [f"{name}: {resized} label maps were resized"] if resized else []
+            result += [f"{name} chose its weights by the test images and is not ranked"] if _chosen(runs.runs) else []
+    return result
 
 
 def _remarks(scored: Scored, groups: Sequence[Configuration], view: View) -> list[str]:
@@ -190,7 +231,8 @@ def _remarks(scored: Scored, groups: Sequence[Configuration], view: View) -> lis
         result += [f"† {told(oracle)} and is not ranked" for oracle in oracles]
         said = [(r, note) for r in records for step in r.steps[-1:] for note in step.notes.values() if "leak" in note]
         result += dict.fromkeys(f"{clean(record.strategy)}: {clean(str(note['leak']))}" for record, note in said)
-        if not view.per_step and any(step.shared for record in records for step in record.steps):
+        if not (view.per_step or view.per_class) and any(step.shared for record in records for step in record.steps):
             result.append("time of a first step that was loaded is that of the run that trained it")
     copies = sum(len(runs.copies) for runs in groups)
+    result += _foreign(groups)
     return [*result, *([f"{copies} further runs of the same set-up and seed left out"] if copies else [])]

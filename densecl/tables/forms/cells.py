@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from densecl.tables.columns import FEWEST, LEVEL, Cell, Column, rounded
-from densecl.tables.table import Table
+from densecl.tables.table import FOREIGN, Table
 from densecl.terminal import humanise
 
 SPREADS: Mapping[str, str] = {
@@ -57,14 +57,18 @@ def lines(
     escape: Callable[[str], str],  # writes text so that the form shows it literally
     reference: Callable[[int], str],  # writes the number of a footnote
     best: Callable[[str], str],  # marks the best value of a column
+    second: Callable[[str], str] = str,  # marks the second-best one, where it is to be
 ) -> list[list[str]]:
-    """The text of all cells, line by line, headings first; `numbers` are those of footnotes, by the note of a row."""
+    """The text of all cells, line by line, headings first; `numbers` are those of footnotes, by the note of a row.
+
+    Of a table by class the lines are its columns, below those of names.
+    """
     names = ["strategy", *(["backbone"] if backbones else []), "seeds"]
     result = [[escape(text) for text in (*names, *(column.heading for column in table.columns))]]
     for row in table.rows:
         number = numbers.get(row.note)
         own = [
-            row.strategy + ("†" if row.oracle is not None else ""),
+            row.strategy + ("†" if row.oracle is not None else "") + (FOREIGN if row.foreign else ""),
             row.note if number is None else "",
             f"({row.progress})" if row.progress else "",
         ]
@@ -74,13 +78,18 @@ def lines(
         line.append("" if row.source else escape(f"{len(row.seeds)}{FEWER if row.has_fewer_seeds else ''}"))
         for column, cell in zip(table.columns, row.cells, strict=True):
             text = escape(cell_text(column, cell, spread))
-            line.append(best(text) if cell.best else text)
+            line.append(best(text) if cell.best else second(text) if cell.second else text)
         result.append(line)
-    return result
+    return [list(line) for line in zip(*result, strict=True)] if table.by_class else result
 
 
-def remarks(table: Table, best: str, spread: str | None = "std") -> list[str]:
-    """The lines below a table; `best` says how the best values are marked."""
+def words(table: Table, backbones: bool) -> int:
+    """The columns of words at the left of the `lines` of a table."""
+    return 1 if table.by_class else 1 + backbones
+
+
+def remarks(table: Table, best: str, spread: str | None = "std", second: str = "second underlined") -> list[str]:
+    """The lines below a table; `best` and `second` say how such values are marked."""
     result = list(table.notes)
     cells = [cell for row in table.rows for cell in row.cells]
     if any(cell.std is not None for cell in cells):
@@ -89,6 +98,8 @@ def remarks(table: Table, best: str, spread: str | None = "std") -> list[str]:
         result.append(f"{FEWER} {FEWER_SEEDS}")
     if any(cell.best for cell in cells):
         result.append(best)
+    if any(cell.second for cell in cells):
+        result.append(second)
     if any(cell.close for cell in cells):
         result.append(
             f"{CLOSE} cannot be told from the best: paired t-test over at least {FEWEST} common seeds, "

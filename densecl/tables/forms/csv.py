@@ -13,7 +13,8 @@ def write(tables: Sequence[Table], spread: str = "std") -> str:  # always with b
     headings = list(dict.fromkeys(column.heading for table in tables for column in table.columns))
     compared = any(row.source for table in tables for row in table.rows)
     endings = ("", " std", " interval", " p", *([" difference"] if compared else []))
-    own = ["source"] if compared else []
+    foreign = any(row.foreign for table in tables for row in table.rows)
+    own = [*(["source"] if compared else []), *(["foreign"] if foreign else [])]
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     names = ["benchmark", "strategy", "settings", "backbone", "seeds", "progress", "oracle", *own]
@@ -22,7 +23,8 @@ def write(tables: Sequence[Table], spread: str = "std") -> str:  # always with b
         for row in table.rows:
             seeds = " ".join(map(str, row.seeds))
             line = [table.benchmark, row.strategy, row.note, row.backbone, seeds, row.progress, row.oracle or ""]
-            line = [inert(text) for text in (*line, *([row.source] if compared else []))]
+            line += [*([row.source] if compared else []), *(["self-declared" * row.foreign] if foreign else [])]
+            line = [inert(text) for text in line]
             cells = {column.heading: cell for column, cell in zip(table.columns, row.cells, strict=True)}
             for heading in headings:
                 cell = cells.get(heading, Cell(None))

@@ -1,4 +1,4 @@
-r"""Tables as LaTeX that pdflatex takes: booktabs, nothing else.
+r"""Tables as LaTeX that pdflatex takes: with booktabs, and for benchmarks side by side what `paper.py` says.
 
 Characters that LaTeX reads as commands are escaped, and those that its fonts do not hold are written by name, in plain
 ASCII where there is no name, since an unknown character stops pdflatex.
@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 
-from densecl.tables.forms.cells import footnotes, lines, remarks, shared_backbone
+from densecl.tables.forms.cells import footnotes, lines, remarks, shared_backbone, words
 from densecl.tables.table import Table
 
 NAMED = {
@@ -26,6 +26,7 @@ NAMED = {
     "·": r"$\cdot$",
     "†": r"\textsuperscript{\dag}",
     "‡": r"\textsuperscript{\ddag}",
+    "§": r"\textsuperscript{\S}",
     "–": "--",
     "—": "---",
     "…": r"\dots{}",
@@ -36,9 +37,20 @@ PAGE = 110  # characters of LaTeX in a line of a table, above which notes go bel
 ACCENTED = re.compile("[À-ÖØ-öø-ÿ]")  # letters that LaTeX's own fonts compose
 
 
-def write(tables: Sequence[Table], spread: str = "std") -> str:
-    r"""All tables, one `table` environment each, for a document that uses `booktabs`."""
-    return "\n".join(["% \\usepackage{booktabs}", *(_environment(table, spread) for table in tables)])
+def write(tables: Sequence[Table], spread: str = "std", cite: bool = False) -> str:
+    r"""All tables, one environment each, for a document that uses the packages of the first line.
+
+    `cite` puts a \cite behind names, where benchmarks stand side by side.
+    """
+    from densecl.tables.forms import paper  # which escapes as this file does
+
+    wide = [any(column.over for column in table.columns) for table in tables]
+    packages = "booktabs,graphicx,xcolor" if any(wide) else "booktabs"
+    texts = [
+        paper.environment(table, spread, cite) if several else _environment(table, spread)
+        for table, several in zip(tables, wide, strict=True)
+    ]
+    return "\n".join([f"% \\usepackage{{{packages}}}", *texts])
 
 
 def _environment(table: Table, spread: str) -> str:
@@ -48,7 +60,7 @@ def _environment(table: Table, spread: str) -> str:
     if max(sum(map(len, line)) for line in body) > PAGE:
         numbers = footnotes(table, 0)
         body = _body(table, spread, numbers)
-    left = "l" if backbone is not None else "ll"
+    left = "l" * words(table, backbone is None)
     notes = ["; ".join(escape(remark) for remark in remarks(table, "best in bold", spread)) + "."]
     notes += [f"{_reference(number)} {escape(note)}" for note, number in numbers.items()]
     text = [
@@ -80,16 +92,27 @@ def _body(table: Table, spread: str, numbers: Mapping[str, int]) -> list[list[st
     cells = lines(
         table, numbers, spread, backbones=backbones, escape=escape, reference=_reference, best="\\textbf{{{}}}".format
     )
-    first = 3 if backbones else 2  # column of numbers
-    headings = [re.sub(r"(?<=[0-9])-(?=[0-9])", "--", name) for name in cells[0]]
-    return [headings, *(line[:first] + [_number(text) for text in line[first:]] for line in cells[1:])]
+    first = 1 if table.by_class else 3 if backbones else 2  # column of numbers
+    headings = [heading(name) for name in cells[0]]
+    named = 1 + table.by_class * (backbones + 1)  # lines
+    return [
+        headings,
+        *cells[1:named],
+        *(line[:first] + [number(text) for text in line[first:]] for line in cells[named:]),
+    ]
 
 
 def _reference(number: int) -> str:
     return f"\\textsuperscript{{{number}}}"
 
 
-def _number(text: str) -> str:
+def heading(text: str) -> str:
+    """A heading with dashes between the ends of ranges."""
+    return re.sub(r"(?<=[0-9])-(?=[0-9])", "--", text)
+
+
+def number(text: str) -> str:
+    """The text of a cell with minus signs and dashes as LaTeX sets them."""
     return "--" if text == "-" else re.sub(r"-(?=[0-9.])", "$-$", text)
 
 

@@ -1,14 +1,14 @@
-"""Trains methods on the tiny stream and writes what each process saw; run by torchrun, and by one process to compare.
+"""Trains methods on the tiny stream in two processes, then in one to compare, and writes what each process saw.
 
-torchrun --nproc-per-node=2 tests/helpers/two_processes.py FOLDER (classes|tasks) METHOD...
+They are forks of a server that imports everything once: each process would spend more on that than on its methods.
 """
 
 import hashlib
 import json
+import multiprocessing
 import os
-import subprocess
+import socket
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -26,13 +26,37 @@ SETTINGS = TRAINING.model_copy(update={"epochs": 1, "optimizer": "sgd", "lr": 0.
 
 def trained_by_two(folder, kind, methods):
     """Train methods in two processes, then in one; `folder`, where they wrote what they saw."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "DENSECL_CACHE": str(folder / "cache")}
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    for launcher in (torchrun, [sys.executable]):
-        command = [*launcher, __file__, str(folder), kind, *methods]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
-        assert done.returncode == 0, done.stderr[-3000:]
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["two_processes"])
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    for world in (2, 1):
+        processes = [
+            context.Process(target=trained, args=(rank, world, port, folder, kind, methods)) for rank in range(world)
+        ]
+        for process in processes:
+            process.start()
+        for rank, process in enumerate(processes):
+            process.join(900)
+            process.kill()
+            assert process.exitcode == 0, (folder / f"{rank}of{world}.log").read_text()[-3000:]
     return folder
+
+
+def trained(rank, world, port, folder, kind, methods):
+    """Train methods as one of `world` processes."""
+    with (folder / f"{rank}of{world}.log").open("w") as log:
+        os.dup2(log.fileno(), sys.stderr.fileno())
+    os.environ |= {"DENSECL_CACHE": str(folder / "cache")}
+    if world > 1:  # as torchrun sets them
+        place = {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "RANK": rank, "WORLD_SIZE": world, "LOCAL_RANK": rank}
+        os.environ |= {name: str(value) for name, value in {**place, "LOCAL_WORLD_SIZE": world}.items()}
+    torch.set_num_threads(1)
+    distributed.join()
+    for method in methods:
+        train(method, kind, folder)
+    distributed.leave()
 
 
 def seen_by(folder, method):
@@ -132,11 +156,3 @@ def counted(loop, step):
     if loop.scenario.stream.kind == "tasks":
         return [list(found.metrics.values()) for found in evaluate(loop, step, 3)]
     return evaluate(loop, step, 3)[0].confusion
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    distributed.join()
-    for each in sys.argv[3:]:
-        train(each, sys.argv[2], Path(sys.argv[1]))
-    distributed.leave()

@@ -2,8 +2,15 @@
 
 from densecl.losses.binary import binary_cross_entropy, binary_distillation
 from densecl.losses.cross_entropy import cross_entropy, exemplar_cross_entropy, unbiased_cross_entropy
-from densecl.losses.distillation import distillation, unbiased_distillation
-from densecl.losses.features import feature_distillation, fold_new, local_pod, masked_feature_distillation
+from densecl.losses.distillation import distillation, similarity_distillation, unbiased_distillation
+from densecl.losses.features import (
+    feature_distillation,
+    fold_new,
+    local_pod,
+    masked_feature_distillation,
+    pooled_channel_distillation,
+    pooled_spatial_distillation,
+)
 from densecl.losses.images import (
     absolute_error,
     content_distance,
@@ -15,6 +22,12 @@ from densecl.losses.images import (
     sample_mean,
     squared_error,
     style_distance,
+)
+from densecl.losses.latent import (
+    feature_sparsity,
+    prototype_attraction,
+    prototype_matching,
+    prototype_separation,
 )
 from densecl.losses.prototypes import prototype_repulsion
 
@@ -30,13 +43,20 @@ __all__ = [
     "distillation",
     "exemplar_cross_entropy",
     "feature_distillation",
+    "feature_sparsity",
     "fold_new",
     "gram",
     "known",
     "local_pod",
     "masked_feature_distillation",
+    "pooled_channel_distillation",
+    "pooled_spatial_distillation",
+    "prototype_attraction",
+    "prototype_matching",
     "prototype_repulsion",
+    "prototype_separation",
     "sample_mean",
+    "similarity_distillation",
     "squared_error",
     "style_distance",
     "unbiased_cross_entropy",

@@ -1,4 +1,6 @@
-"""Distillation of a teacher's class probabilities, plain (LwF) and with the new classes inside the background (MiB)."""
+"""Distillation of a teacher's class probabilities: plain (LwF), with new classes in the background (MiB), weighed by
+how similar old classes are to the new one of a pixel (REMINDER).
+"""
 
 import torch
 from torch import Tensor
@@ -43,6 +45,29 @@ def unbiased_distillation(logits: Tensor, teacher_logits: Tensor, *, weight: Ten
     if torch.compiler.is_compiling():  # of the formula a compiler makes one pass
         return _formula(logits, teacher, w)
     return with_gradient(_loss, logits, teacher, w)
+
+
+def similarity_distillation(
+    logits: Tensor, teacher_logits: Tensor, target: Tensor, similarity: Tensor, *, temperature: float = 3.0
+) -> Tensor:
+    """Distillation on pixels of new classes, old ones weighed by their similarity (REMINDER: Phan et al., CVPR 2022).
+
+    T^2 mean over pixels of new classes of -sum_k (w_yk q_k + 1e-7) log p_k, with q and p the softmax of the old logits
+    over T; 0 without such a pixel.
+
+    Args:
+        logits: (B, C, H, W), any floating type; computed in at least float32.
+        teacher_logits: (B, C_old, H, W) with C_old <= C; a constant.
+        target: (B, H, W) int64, new classes from C_old on, 255 void; never changed.
+        similarity: w (C_new, C_old), of which row i is label C_old + i; a constant.
+        temperature: T > 0.
+    """
+    n_old = _check(logits, teacher_logits)
+    new = (target >= n_old) & (target < n_old + len(similarity))
+    z = (widen(logits)[:, :n_old] / temperature).movedim(1, -1)[new]  # (n, C_old)
+    q = (widen(teacher_logits.detach()).to(z.dtype) / temperature).movedim(1, -1)[new].softmax(1)
+    wanted = similarity.detach().to(z.dtype)[target[new] - n_old] * q + 1e-7
+    return -(wanted * z.log_softmax(1)).sum() * (temperature**2 / max(1, len(z)))
 
 
 def _formula(logits: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:

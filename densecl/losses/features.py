@@ -1,4 +1,4 @@
-"""Distances between feature maps: squared error (ILT), masked (STAR), and Local POD of PLOP (CVPR 2021, eq. 4-7)."""
+"""Distances of feature maps: squared error (ILT), masked (STAR), Local POD (PLOP, eq. 4-7), pooled (RCIL)."""
 
 from collections.abc import Sequence
 
@@ -40,8 +40,7 @@ def local_pod(features: Tensor, teacher_features: Tensor, *, cells: Sequence[int
     Phi cuts a map into n x n cells for every n of `cells` and joins the means of each cell's rows and columns. A cell
     has height // n by width // n pixels; what is left of a side is not used, and an n larger than a side is left out.
     """
-    features, teacher = pair(features, teacher_features, "features", "teacher's")
-    difference = (features - teacher) * (features + teacher)  # of the squares; Phi is linear
+    difference = _of_squares(features, teacher_features)
     batch, channels, height, width = difference.shape
     strips = [difference[..., :0].flatten(1)]
     for n in cells:
@@ -49,8 +48,34 @@ def local_pod(features: Tensor, teacher_features: Tensor, *, cells: Sequence[int
         if rows and columns:
             cut = difference[..., : n * rows, : n * columns].reshape(batch, channels, n, rows, n, columns)
             strips += [cut.mean(5).flatten(1), cut.mean(3).flatten(1)]
-    norms = torch.linalg.vector_norm(torch.cat(strips, 1), dim=1)  # its gradient at equal maps is 0
-    return norms.sum() / max(1, batch)
+    return _mean_norm(torch.cat(strips, 1))
+
+
+def pooled_spatial_distillation(
+    features: Tensor, teacher_features: Tensor, *, sizes: Sequence[int] = (4, 8, 12, 16, 20, 24)
+) -> Tensor:
+    """Mean over images and window sizes of ||P_k(features^2) - P_k(teacher^2)||_2 (RCIL: Zhang et al., CVPR 2022).
+
+    P_k averages windows of k x k at every place, with k // 2 zeros on each side that count. Maps are (B, D, h, w); that
+    of the teacher is a constant.
+    """
+    difference = _of_squares(features, teacher_features)
+    norms = []
+    for k in sizes:  # a window is averaged by its columns, then by its rows
+        rows = F.avg_pool2d(difference, (k, 1), stride=1, padding=(k // 2, 0))
+        norms.append(_mean_norm(F.avg_pool2d(rows, (1, k), stride=1, padding=(0, k // 2))))
+    return torch.stack(norms).mean()
+
+
+def pooled_channel_distillation(features: Tensor, teacher_features: Tensor, *, size: int = 3) -> Tensor:
+    """Mean over images of ||P(features^2) - P(teacher^2)||_2, where P averages `size` neighbouring channels (RCIL).
+
+    With size // 2 zeros before the first and after the last one, which count. Maps are (B, D, h, w); the teacher's is a
+    constant.
+    """
+    difference = _of_squares(features, teacher_features)
+    columns = difference.flatten(2).unsqueeze(1)  # (B, 1, D, h w)
+    return _mean_norm(F.avg_pool2d(columns, (size, 1), stride=1, padding=(size // 2, 0)))
 
 
 def fold_new(logits: Tensor, *, n_old: int) -> Tensor:
@@ -60,3 +85,14 @@ def fold_new(logits: Tensor, *, n_old: int) -> Tensor:
     logits = widen(logits)
     background = logits[:, :1] + logits[:, n_old:].sum(1, keepdim=True)
     return torch.cat([background, logits[:, 1:n_old]], 1)
+
+
+def _of_squares(features: Tensor, teacher_features: Tensor) -> Tensor:
+    """The difference of the squares of two maps; pooling is linear, so it is pooled in their place."""
+    features, teacher = pair(features, teacher_features, "features", "teacher's")
+    return (features - teacher) * (features + teacher)
+
+
+def _mean_norm(x: Tensor) -> Tensor:
+    """Mean over images of the norm of all elements; its gradient at 0 is 0."""
+    return torch.linalg.vector_norm(x.flatten(1), dim=1).sum() / max(1, len(x))

@@ -48,14 +48,19 @@ class Backbone(nn.Module):
     @property
     def norms(self) -> frozenset[str]:
         """Kinds of normalisation in it: batch, group, instance, layer; empty without any."""
-        return frozenset(name for name, kind in NORMS.items() for part in self.modules() if isinstance(part, kind))
+        return norms_of(self)
 
     def require(self, needs: Iterable[str]) -> None:
         """Refuse a method that needs a property which the backbone does not have."""
         for name in needs:
-            if name != "nonnegative":
-                raise UnknownNameError("property of a backbone", name, ["nonnegative"])
-            if not self.nonnegative:
+            if name not in ("batchnorm", "nonnegative"):
+                raise UnknownNameError("property of a backbone", name, ["batchnorm", "nonnegative"])
+            if name == "batchnorm" and "batch" not in norms_of(getattr(self, "encoder", self)):
+                raise SettingError(
+                    f"the encoder of {type(self).__name__} has no BatchNorm, which the method merges",
+                    "use one that has, such as resnet50 or mini",
+                )
+            if name == "nonnegative" and not self.nonnegative:
                 raise SettingError(
                     f"the decoded map of {type(self).__name__} has values below 0, and the method needs one without",
                     "use a backbone that ends with ReLU, such as bisenet or deeplabv3",
@@ -79,6 +84,11 @@ class Backbone(nn.Module):
     def forward(self, image: Tensor) -> Features:
         """Features of an image batch (B, 3, H, W) of any size."""
         raise NotImplementedError
+
+
+def norms_of(module: nn.Module) -> frozenset[str]:
+    """Kinds of normalisation below a module."""
+    return frozenset(name for name, kind in NORMS.items() for part in module.modules() if isinstance(part, kind))
 
 
 class Network(nn.Module):

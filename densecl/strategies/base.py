@@ -67,7 +67,7 @@ class Strategy:
     sigmoid: ClassVar[bool] = False  # True: outputs say yes or no to each label, not one among all
     # labels of replayed samples where these are asked for as published: of the trained step, or of all steps so far
     published_labels: ClassVar[Literal["current", "all"]] = "all"
-    needs: ClassVar[frozenset[str]] = frozenset()  # properties of the backbone: {"nonnegative"}
+    needs: ClassVar[frozenset[str]] = frozenset()  # properties of the backbone: {"nonnegative", "batchnorm"}
     whole_batches: ClassVar[bool] = False  # True: a loss term needs all of a batch at once, so no accumulation
     uses_teacher: ClassVar[bool] = True  # False: no teacher's pass although a hook that gets its output is overridden
     # how a part of a batch weighs the supervised term: by its labelled pixels, or by its images

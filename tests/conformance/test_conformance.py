@@ -75,14 +75,14 @@ def pairs():
     for method in CLASSES:
         parsed = parse_method(method)
         cls, name = parsed.strategy.cls, parsed.strategy.name
-        rows = {"dkd", "nest", "star"} & {part.name for part in parsed.parts}
+        rows = {"dkd", "nest", "star", "rcil"} & {part.name for part in parsed.parts}
         usable = [
             backbone
             for backbone in sorted(NETWORKS)
             if OWN_BACKBONE.get(name, backbone) == backbone
             and method in TRANSFORMERS.get(backbone, {method})
             and (not cls.maps or backbone in RAW)
-            and (not cls.needs or backbone in NONNEGATIVE)
+            and ("nonnegative" not in cls.needs or backbone in NONNEGATIVE)
             and (not rows or backbone in ROWS)
         ]
         for backbone in usable if method in NAMED else usable[:1]:  # a combination is its parts on the others

@@ -1,0 +1,141 @@
+"""SDR (Michieli and Zanuttigh, CVPR 2021): prototypes match, attract and repel the features of classes."""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from densecl.losses import feature_sparsity, prototype_attraction, prototype_matching, prototype_separation
+from densecl.losses.latent import mixed_sums
+from densecl.losses.reduction import widen
+from densecl.models.network import Output
+from densecl.strategies.base import Weight
+from densecl.strategies.mib import MiB
+from densecl.strategies.tools.prototypes import at_places, class_sums
+from densecl.strategies.tools.whole import as_share, of_all
+from densecl.streams.scenario import Experience
+from densecl.training import distributed
+from densecl.training.batch import Batch
+from densecl.training.precision import widened
+
+Form = Literal["exact", "published"]
+
+
+class SDR(MiB):
+    """MiB's losses with new heads as they come, and four terms on the encoder's last map (sections 3.2 to 3.4)."""
+
+    whole_batches = True
+    distillation: Weight = 100.0  # weight of MiB's eq. 8
+    matching: Weight = 0.01  # of mean features and prototypes of the classes that the teacher sees in background
+    attraction: Weight = 0.001  # of features and their prototypes
+    separation: Weight = 0.001  # of mean features from each other
+    sparsity: Weight = 0.001
+    form: Form = "exact"  # published: channels mix, and prototypes are those that training met, at step 0 too
+
+    @classmethod
+    def shares_first_step(cls, values: dict[str, Any]) -> bool:
+        """True unless prototypes are gathered while step 0 trains."""
+        return values.get("form", cls.form) == "exact"
+
+    def configure(self) -> None:
+        """Begin without prototypes."""
+        super().configure()
+        self._prototypes = self._counts = torch.zeros(0, device=self.device)
+
+    def before_step(self, experience: Experience) -> None:
+        """Leave new heads as they are."""
+
+    def task_loss(self, output: Output, batch: Batch, teacher_output: Output | None) -> Tensor:
+        """MiB's; published prototypes follow step 0 too."""
+        if self.step == 0 and self.form == "published":
+            f = output.encoded[-1]
+            self._follow(*of_all(batch, f.detach(), at_places(batch.target, f)))
+        return super().task_loss(output, batch, teacher_output)
+
+    def regulariser(self, output: Output, batch: Batch, teacher_output: Output) -> Tensor:
+        """MiB's distillation and the four terms, of the whole batch."""
+        f = output.encoded[-1]
+        named = at_places(teacher_output.logits.argmax(1), f)
+        f, y, named = of_all(batch, f, at_places(batch.target, f), named)
+        self._follow(f, y)
+        hidden = torch.where(y == 0, named, 0)
+        term = self.matching * prototype_matching(f, hidden, self._prototypes, form=self.form)
+        term = term + self.attraction * prototype_attraction(f, y, self._prototypes, form=self.form)
+        term = term + self.separation * prototype_separation(f, y, form=self.form)
+        term = term + self.sparsity * feature_sparsity(f, y)
+        return super().regulariser(output, batch, teacher_output) + as_share(term, batch)
+
+    @torch.no_grad()
+    def after_step(self, experience: Experience) -> None:
+        """Take the prototypes of the step's classes anew, in evaluation, background's where it hides nothing."""
+        if self.form == "published":
+            return
+        network, classes = self.network.eval(), range(0 if self._open else self.n_old, self.network.n_outputs)
+        sums, counts = torch.zeros(()), torch.zeros(())
+        for batch in self.batches("prototypes"):
+            with self.loop.precision.autocast():
+                f = widened(network(batch.image)).encoded[-1].double()
+            own, places = class_sums(f, at_places(batch.target, f), classes=classes)
+            sums, counts = sums.to(own) + own, counts.to(places) + places
+        sums, counts = distributed.total(sums), distributed.total(counts)
+        self._grow(sums.shape[1])
+        for k in (counts > 0).nonzero().flatten().tolist():
+            self._prototypes[classes[k]], self._counts[classes[k]] = (sums[k] / counts[k]).float(), counts[k].float()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Prototypes and the places that each is the mean of."""
+        return {"prototypes": self._prototypes, "counts": self._counts}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore both."""
+        self._prototypes, self._counts = state["prototypes"], state["counts"]
+
+    def stored_bytes(self) -> int:
+        """Bytes of both."""
+        return self._prototypes.nbytes + self._counts.nbytes
+
+    @property
+    def _open(self) -> bool:
+        """True if no old class hides in the step's background."""
+        return self.n_old == 0 or self.stream.setting == "sequential" or self.network.n_outputs == self.n_old
+
+    @torch.no_grad()
+    def _follow(self, features: Tensor, labels: Tensor) -> None:
+        """Let prototypes follow a batch: background's where it hides nothing; published: without the first class."""
+        self._grow(features.shape[1])
+        if self.form == "exact":
+            left_out = torch.zeros_like(labels, dtype=torch.bool) if self._open else labels == 0
+        else:
+            left_out = labels == labels.min() if self.stream.setting == "overlapped" else labels == 255
+        self._prototypes, self._counts = update_prototypes(
+            self._prototypes, self._counts, features, labels.masked_fill(left_out, 255), form=self.form
+        )
+
+    def _grow(self, width: int) -> None:
+        """Have a row for every output."""
+        n, known = self.network.n_outputs, len(self._counts)
+        prototypes, counts = torch.zeros(n, width, device=self.device), torch.zeros(n, device=self.device)
+        if known:
+            prototypes[:known], counts[:known] = self._prototypes, self._counts
+        self._prototypes, self._counts = prototypes, counts
+
+
+def update_prototypes(
+    prototypes: Tensor, counts: Tensor, features: Tensor, labels: Tensor, *, form: Form = "exact"
+) -> tuple[Tensor, Tensor]:
+    """Prototypes (K, D) as means of all places so far, and the numbers of these (K,), after a batch.
+
+    Args:
+        prototypes: (K, D), row c of label c; never changed.
+        counts: (K,) places that each is the mean of; never changed.
+        features: (B, D, h, w), any floating type; constants, computed in at least float32.
+        labels: (B, h, w) int64; labels without a prototype, as void (255), take no part.
+        form: published: entries of several images are mixed, see `densecl.losses.latent`.
+    """
+    f = widen(features.detach()).to(torch.promote_types(prototypes.dtype, widen(features).dtype))
+    sums, places = class_sums(f, labels, classes=range(len(prototypes)))
+    if form == "published":
+        sums = mixed_sums(f, labels, classes=len(prototypes))
+    total = counts + places
+    mean = (prototypes * counts.unsqueeze(1) + sums) / total.clamp(min=1).unsqueeze(1)
+    return torch.where(places.unsqueeze(1) > 0, mean, prototypes), total

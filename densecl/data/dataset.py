@@ -306,7 +306,7 @@ class DenseDataset:
             raise DataError(f"the data set '{self.name}' has no {truth} ({self.source})", has)
         other = copy.copy(self)
         other.truth, other.has_masks, other.class_names, other.has_background = truth, True, (), True
-        other.mask_files = tuple(map(os.fspath, self.truth_files(truth)))
+        other.mask_files = tuple(os.fspath(file) for file in self.truth_files(truth))
         places.check_files(f"files of {truth} of {self.source}", other.mask_files, self.hint())
         other._set_labels({})
         return other

@@ -25,12 +25,13 @@ PAPERS_NAMES = {
     "total_loss": "total loss",
     "ssim": "SSIM",
 }  # in files of published numbers
+# beside the primary metric
 SECOND = {
     "colorization": "ssim", "style_transfer": "ssim", "autoencoding": "ssim", "depth": "relative", "normals": "median",
-}  # fmt: skip  # beside the primary metric
+}  # fmt: skip
 HIGHER = {"ssim"}  # of these, those of which more is better
 # what HAD and the papers on several tasks print of a kind, after the primary metric
-FURTHER = {
+FURTHER: dict[str, tuple[str, ...]] = {
     "depth": ("relative", "rmse", "delta1", "delta2", "delta3"),
     "normals": ("median", "within_11.25", "within_22.5", "within_30"),
 }

@@ -127,7 +127,7 @@ class NYUv2(DenseDataset):
 
 def _with_h5py(path: Path, read: Callable[[Any], np.ndarray]) -> np.ndarray:
     try:
-        import h5py
+        import h5py  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise DataError(f"reading {path} needs h5py", "pip install h5py (densecl[nyuv2])") from error
     try:

@@ -4,9 +4,10 @@ import contextlib
 import copy
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -200,7 +201,6 @@ def build_encoder(
     *,
     widths: Sequence[int] | None = None,
     output_stride: int | None = None,
-    or_own_stride: bool = False,
     options: Options | None = None,
 ) -> Encoder:
     """An encoder by name.
@@ -213,7 +213,6 @@ def build_encoder(
         widths: channels of the stem and of the three blocks of "mini".
         output_stride: of the deepest maps: stages that would go below are dilated instead (Chen et al., 2017), and all
             stages of stride 4 and more are returned, several of them with the same stride.
-        or_own_stride: an encoder of timm that cannot have holes, such as Swin, keeps its strides.
         options: of an encoder of timm, of `OPTIONS`: `img_size` where its layers have the size of an image,
             `drop_path_rate`, `window_size`, ... In a backbone's call they are `encoder.drop_path_rate=0.3`.
 
@@ -229,9 +228,9 @@ def build_encoder(
         if widths is not None:
             raise SettingError(f"encoder '{name}' has its own widths", "encoder_widths is for encoder=mini")
         made, weights, given = embedded(name, weights, options)
-        channels, strides, multiple, chosen = _stages(made, output_stride, or_own_stride, given)
-        net, weights = create_timm(made, weights, **chosen)
-        encoder = TimmEncoder(net, channels, strides, multiple)
+        stages = _stages(made, output_stride, tuple(given.items()))
+        net, weights = create_timm(made, weights, **dict(stages.options))
+        encoder = TimmEncoder(net, stages.channels, stages.strides, stages.multiple)
     if weights not in ("timm", "none"):
         load_weights(net, Path(weights))
     return encoder
@@ -249,20 +248,41 @@ def embedded(name: str, weights: str, options: Options | None) -> tuple[str, str
     return name, weights, given
 
 
-def _stages(
-    name: str, output_stride: int | None, or_own_stride: bool, given: Options
-) -> tuple[list[int], list[int], int, dict[str, Any]]:
-    """Channels and strides of the wanted stages of timm's encoder, what must divide an image's sides, all options."""
-    options: dict[str, Any] = {**given, **({} if output_stride is None else {"output_stride": output_stride})}
+def dilated_stride(name: str, wanted: int, options: Options | None = None) -> int:
+    """The stride that an encoder can have in place of its last ones, or its own one where it cannot have holes."""
+    if name == "mini":
+        return 16
+    made, _, given = embedded(name, "none", options)
+    try:
+        return _stages(made, wanted, tuple(given.items())).strides[-1]
+    except SettingError:
+        return _stages(made, None, tuple(given.items())).strides[-1]
+
+
+class Stages(NamedTuple):
+    """What timm says of an encoder that is cut into stages."""
+
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+    multiple: int  # what must divide the sides of an image
+    options: tuple[tuple[str, Any], ...]  # that make the encoder
+
+
+@cache
+def _stages(name: str, output_stride: int | None, given: tuple[tuple[str, Any], ...]) -> Stages:
+    """The wanted stages of timm's encoder; an `output_stride` that is its own one is none."""
+    options: dict[str, Any] = {**dict(given), **({} if output_stride is None else {"output_stride": output_stride})}
     try:
         net, options = on_meta(name, features_only=True, **options)
         info = cast(Any, net).feature_info
         strides, channels, numbers = list(info.reduction()), list(info.channels()), list(info.out_indices)
     except (RuntimeError, AttributeError, NotImplementedError, AssertionError, TypeError, ValueError) as error:
-        if or_own_stride and isinstance(error, TypeError):  # it does not know `output_stride`
-            return _stages(name, None, False, given)
+        if isinstance(error, TypeError) and output_stride is not None:  # it knows no `output_stride`
+            own = _stages(name, None, given)
+            if own.strides[-1] == output_stride:
+                return own
         what = f"have output stride {output_stride}" if output_stride else "be cut into stages"
-        what += f" with {', '.join(f'encoder.{key}={value}' for key, value in given.items())}" if given else ""
+        what += f" with {', '.join(f'encoder.{key}={value}' for key, value in given)}" if given else ""
         message = f"encoder '{name}' cannot {what}: {first_line(error)}"
         raise SettingError(message, "choose a convolutional one such as resnet50") from error
     if output_stride not in (None, strides[-1]):
@@ -271,10 +291,9 @@ def _stages(
     indices = [i for i, stride in enumerate(strides) if stride >= FINEST]
     if output_stride is None:  # the deepest stage of each stride
         indices = [i for i in indices if strides[i] not in strides[i + 1 :]]
-    options["out_indices"] = tuple(
-        numbers[i] for i in indices
-    )  # of a plain transformer only the last blocks are listed
-    return [channels[i] for i in indices], [strides[i] for i in indices], multiple, options
+    options["out_indices"] = tuple(numbers[i] for i in indices)  # timm lists the last blocks of a plain transformer
+    kept = (tuple(values[i] for i in indices) for values in (channels, strides))
+    return Stages(*kept, multiple, tuple(options.items()))
 
 
 def on_meta(name: str, **options: Any) -> tuple[nn.Module, dict[str, Any]]:

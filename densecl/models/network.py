@@ -45,6 +45,11 @@ class Backbone(nn.Module):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # arguments by name, for `preset=NAME` in its call
     nonnegative: bool = False  # True: no value of `Features.decoded` is ever below 0
 
+    @classmethod
+    def settled(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments that depend on the given ones, for those that are not given; their defaults elsewhere."""
+        return {}
+
     @property
     def norms(self) -> frozenset[str]:
         """Kinds of normalisation in it: batch, group, instance, layer; empty without any."""

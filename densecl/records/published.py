@@ -154,7 +154,9 @@ def read_all(files: Iterable[Path]) -> list[Reported]:
     return [row for path in files for row in read_published(path)]
 
 
-RECIPES_OF = {"voc-disalvo": "voc", "voc-mib": "voc"}  # families that are another recipe on the same stream
+# families that are another recipe on the same stream
+RECIPES_OF = {"voc-disalvo": "voc", "voc-mib": "voc", "voc-plop": "voc", "voc-dkd": "voc", "voc-ssul": "voc"}
+RECIPES_OF |= {"ade20k-mib": "ade", "ade20k-plop": "ade", "ade20k-dkd": "ade", "ade20k-ssul": "ade"}
 
 
 def canonical(benchmark: str) -> tuple[str, str]:

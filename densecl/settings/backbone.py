@@ -45,14 +45,17 @@ def build_backbone(backbone: str | type[Backbone], arguments: Mapping[str, Any] 
 def check_backbone(backbone: str | type[Backbone], arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments, with lists as tuples, compared with the signature of the class.
 
-    `preset=NAME` stands for arguments of the class's `presets`, `encoder.KEY=VALUE` for an entry of `encoder_options`.
+    `preset=NAME` stands for arguments of the class's `presets`, `encoder.KEY=VALUE` for an entry of `encoder_options`;
+    what depends on these is settled.
     """
     cls, name = _class_and_name(backbone)
     given = _without_preset(cls, arguments, name)
     plain = {key: value for key, value in given.items() if not _is_option(cls, key)}
     checked = check_arguments(cls, plain, f"backbone {name}")
     options = {key.removeprefix(ENCODER): value for key, value in given.items() if _is_option(cls, key)}
-    return {**checked, **({"encoder_options": options} if options else {})}
+    if options:
+        checked["encoder_options"] = {key: tuple(v) if isinstance(v, list) else v for key, v in options.items()}
+    return {**cls.settled(checked), **checked}
 
 
 def _without_preset(cls: type[Backbone], arguments: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -141,7 +141,8 @@ class TrainingSettings(Settings):
     momentum: Fraction = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     power: Annotated[float, Field(ge=0)] = 0.9  # of the polynomial decay, per iteration, restarted each step
-    warmup: Annotated[int, Field(ge=0)] = 0  # iterations of linear warm-up in each step
+    # linear warm-up in each step: its iterations, or below 1 its share of the step
+    warmup: Annotated[int, Field(ge=0)] | Fraction = 0
     batchnorm: Literal["train", "frozen"] = "train"  # frozen: statistics fixed after step 0
     class_weights: Annotated[float, Field(ge=0)] = 0.0  # p of frequency**-p, from the labels of the step; 0 is off
     augmentation: Literal["none", "flip", "reference", "rescale", "crop", "jitter", "rotation", "rotation+jitter"] = (

@@ -35,7 +35,7 @@ def set_modes(network: Network, settings: TrainingSettings, step: int) -> None:
         if isinstance(module, _BatchNorm):
             own = given[part].batchnorm
             module.train(not frozen if own is None else own == "train")
-        elif isinstance(module, _DropoutNd):
+        elif isinstance(module, _DropoutNd) or type(module).__name__ == "DropPath":  # timm's, of whole branches
             module.train(given[part].dropout is not False)
 
 

@@ -50,7 +50,8 @@ def decay(settings: TrainingSettings, iterations: int, i: int, cut: int | None =
     start, length, top = 0, iterations if cut is None else cut, 1.0
     if cut is not None and i >= cut:
         start, length, top = cut, iterations - cut, peak
-    ramp = min(1.0, (i + 1) / settings.warmup) if settings.warmup else 1.0
+    warmup = settings.warmup if isinstance(settings.warmup, int) else settings.warmup * iterations
+    ramp = min(1.0, (i + 1) / warmup) if warmup else 1.0
     return top * ramp * max(0.0, 1 - (i - start) / max(length, 1)) ** settings.power
 
 

@@ -5,11 +5,14 @@ import timm
 import torch
 import torch.nn.functional as F
 
+from densecl.check.tiny import tiny_loop, tiny_network, tiny_scenario
 from densecl.errors import SettingError
 from densecl.masking.parametrized import maskable
 from densecl.models import Network
 from densecl.models.backbones.allmlp import AllMLPDecoder
 from densecl.models.backbones.vit import PlainViT, SimplePyramid
+from densecl.runner.methods import parse_method
+from densecl.runner.plan import make_plan
 from densecl.settings.backbone import build_backbone
 
 torch.set_num_threads(1)
@@ -141,3 +144,16 @@ def test_what_makes_no_network_is_refused_by_name(name, arguments, message):
     with pytest.raises(SettingError, match=message) as caught:
         build_backbone(name, arguments)
     assert "\n" not in str(caught.value)
+
+
+def test_methods_refuse_a_transformer_that_lacks_what_they_need_in_one_line():
+    with pytest.raises(SettingError, match="dkd: the decoded map of ViT has values below 0") as caught:
+        make_plan("shapes15-5", "dkd", backbone="vit(encoder=mini_vit, decoder=linear)", device="cpu")
+    assert "\n" not in str(caught.value)
+    for backbone in ("allmlp(encoder=mini_swin)", "vit(encoder=mini_vit, decoder=mlp)"):
+        assert (
+            make_plan("shapes15-5", "dkd", backbone=backbone, device="cpu").backbone_name == backbone.partition("(")[0]
+        )
+    network = tiny_network("allmlp", encoder="mini_swin", width=8)  # the decoder has BatchNorm
+    with pytest.raises(SettingError, match="the backbone's encoder has no such layer"):
+        tiny_loop(parse_method("mib+deepinversion"), tiny_scenario(), network)

@@ -219,6 +219,8 @@ def test_swin_keeps_its_stride_of_32_behind_a_layer_norm():
     assert small().norm(features.decoded) is features.decoded  # nothing, of encoders that normalise
     with pytest.raises(SettingError, match="cannot have output stride 16"):
         build_backbone("deeplabv3", arguments | {"output_stride": 16})
+    assert resolve_backbone("deeplabv3", arguments)["output_stride"] == 32
+    assert resolve_backbone("deeplabv3", {"encoder": "resnet10t"})["output_stride"] == 16
 
 
 def test_the_pyramid_of_mib_is_the_sum_of_its_parts_computed_one_by_one():
@@ -252,14 +254,14 @@ def test_weights_start_as_asked():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"output_stride": 4}, "output_stride=4"),
+        ({"output_stride": 4, "weights": "none"}, "'resnet101' cannot have output stride 4"),
         ({"width": 0}, "width=0"),
         ({"rates": ()}, r"rates=\(\)"),
         ({"dropout": 1.0}, r"dropout=1\.0"),
         ({"momentum": 0.0}, r"momentum=0\.0"),
         ({"pooling": "none at all"}, "pooling='none at all'"),
         ({"encoder": "mini", "output_stride": 8}, "output stride 16, not 8"),
-        ({"encoder": "vit_tiny_patch16_224", "weights": "none", "output_stride": 16}, "vit_tiny_patch16_224"),
+        ({"encoder": "vit_tiny_patch16_224", "weights": "none", "output_stride": 8}, "vit_tiny_patch16_224"),
         ({"preset": "dkt"}, "unknown preset of backbone deeplabv3 'dkt'. did you mean 'dkd'"),
         ({"preset": "mib", "encoder": "mini"}, "or dilate_first=false"),
     ],
@@ -281,7 +283,7 @@ def test_voc_with_deeplabv3_is_the_recipe_of_mib():
     assert (training.augmentation, training.crop, training.scale) == ("reference", 512, (0.5, 2.0))
     assert plan.settings.evaluation.size == 512
     assert plan.settings.stream.labels == "mib2020"
-    assert (values["encoder"], values["output_stride"], values["width"]) == ("resnet101", None, 256)
+    assert (values["encoder"], values["output_stride"], values["width"]) == ("resnet101", 16, 256)
     assert values["weights"] == "timm"
     assert plan.settings.strategy_values == {"distillation": 10.0}  # MiBv2's 100 on 15-1 is not the paper's
     assert plan.steps == (tuple(range(1, 16)), (16,), (17,), (18,), (19,), (20,))

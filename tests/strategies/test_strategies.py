@@ -248,8 +248,9 @@ def test_ewc_holds_at_its_default_weight():
     assert moved["(form=exact)"] > 0.9 * moved["(weight=0)"]  # whose importance is so much smaller
 
 
-def test_the_learning_rate_is_polynomial_per_iteration_after_a_linear_warm_up():
-    settings = TrainingSettings(iterations=10, lr=1.0, warmup=4, later=LaterSettings(lr=0.5))
+@pytest.mark.parametrize("warmup", [4, 0.4])  # iterations, or a share of them
+def test_the_learning_rate_is_polynomial_per_iteration_after_a_linear_warm_up(warmup):
+    settings = TrainingSettings(iterations=10, lr=1.0, warmup=warmup, later=LaterSettings(lr=0.5))
     for step, rate in ((0, 1.0), (2, 0.5)):
         optimizer = make_optimizer([{"params": [nn.Parameter(torch.zeros(1))]}], settings, step)
         schedule = make_schedule(optimizer, settings, 10)

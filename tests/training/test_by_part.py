@@ -10,7 +10,7 @@ from densecl.errors import SettingError
 from densecl.runner.methods import parse_method
 from densecl.runner.plan import make_plan
 from densecl.settings.recipe import TrainingSettings, build
-from densecl.training.by_part import PARTS
+from densecl.training.by_part import PARTS, set_modes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -132,3 +132,12 @@ def test_unknown_parts_and_values_are_named(assignment, words):
 def test_parts_are_refused_where_the_method_decides_what_a_task_trains():
     with pytest.raises(SettingError, match=r"training\.parts does not go with piggyback"):
         make_plan("shapes15-5", "piggyback", assignments=["training.parts.decoder.lr_scale=2"])
+
+
+def test_without_dropout_no_branch_of_a_transformer_is_left_out_either():
+    network = tiny_network("allmlp", encoder="mini_swin", width=8, **{"encoder.drop_path_rate": 0.5})
+    set_modes(network.train(), settings(parts={"backbone": {"dropout": False}}), 0)
+    kinds = {
+        name: {m.training for m in network.modules() if type(m).__name__ == name} for name in ("DropPath", "Dropout2d")
+    }
+    assert kinds == {"DropPath": {False}, "Dropout2d": {True}}

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from densecl.errors import SettingError
@@ -32,8 +31,10 @@ class AllMLPDecoder(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Maps (B, channels[i], h_i, w_i), the finest one first, to (B, width, h_0, w_0)."""
-        mixed = [branch(x) for branch, x in zip(self.branches, maps, strict=True)]
-        return self.tail(torch.stack([upsample(x, mixed[0]) for x in mixed]).sum(0))
+        total, *coarser = (branch(x) for branch, x in zip(self.branches, maps, strict=True))
+        for x in coarser:
+            total = total + upsample(x, total)
+        return self.tail(total)
 
 
 class AllMLP(Backbone):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from densecl.errors import SettingError
-from densecl.models.encoders import Encoder, build_encoder, map_norm
+from densecl.models.encoders import Encoder, build_encoder, dilated_stride, map_norm
 from densecl.models.network import Backbone, ConvNormReLU, Features
 
 RATES = {16: (6, 12, 18), 8: (12, 24, 36)}  # by output stride (section 3.3 of the paper); else as at 16
@@ -88,8 +88,8 @@ class DeepLabV3(Backbone):
     Args:
         encoder: any of timm with stages, or "mini", whose stride is 16 as it is.
         weights: "timm", "none" or a file; see `densecl.models.encoders.build_encoder`.
-        output_stride: 16 or 8, of encoders that can have holes (ResNet, ConvNeXt, ...); none given: 16, or
-            that of the encoder where it cannot.
+        output_stride: 16 or 8, of encoders that can have holes (ResNet, ConvNeXt, ...), or the encoder's own, which it
+            becomes where it is not named and cannot be 16.
         width: channels of each branch of ASPP and of the features.
         rates: of ASPP; none given: 6, 12, 18, and twice that at output stride 8.
         encoder_widths: channels of encoder "mini".
@@ -124,7 +124,7 @@ class DeepLabV3(Backbone):
         self,
         encoder: str = "resnet101",
         weights: str = "timm",
-        output_stride: int | None = None,
+        output_stride: int = 16,
         width: int = 256,
         rates: tuple[int, ...] | None = None,
         encoder_widths: tuple[int, ...] | None = None,
@@ -144,18 +144,11 @@ class DeepLabV3(Backbone):
             raise SettingError(
                 f"deeplabv3(dropout={dropout}, momentum={momentum}) are no shares", "give numbers in 0..1"
             )
-        if output_stride not in (None, *RATES):
-            raise SettingError(f"deeplabv3(output_stride={output_stride}) does not exist", "use 16 or 8")
-        rates = RATES[output_stride or 16] if rates is None else rates
+        rates = RATES.get(output_stride, RATES[16]) if rates is None else rates
         if width < 1 or not rates or min(rates) < 1:
             raise SettingError(f"deeplabv3(width={width}, rates={rates}) makes no network", "give positive numbers")
         self.encoder = build_encoder(
-            encoder,
-            weights,
-            widths=encoder_widths,
-            output_stride=output_stride or 16,
-            or_own_stride=output_stride is None,
-            options=encoder_options,
+            encoder, weights, widths=encoder_widths, output_stride=output_stride, options=encoder_options
         )
         if dilate_first:
             dilate_first_convolutions(self.encoder, encoder)
@@ -177,6 +170,14 @@ class DeepLabV3(Backbone):
             nn.init.xavier_normal_(convolution.weight, nn.init.calculate_gain("leaky_relu", LEAK))
         elif self.init == "kaiming":
             nn.init.kaiming_normal_(convolution.weight)
+
+    @classmethod
+    def settled(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """The output stride of an encoder that cannot have holes."""
+        if "output_stride" in arguments:
+            return {}
+        encoder = arguments.get("encoder", "resnet101")
+        return {"output_stride": dilated_stride(encoder, 16, arguments.get("encoder_options"))}
 
     def build_head(self, channels: int, outputs: int) -> nn.Module:
         """A 1x1 convolution, with `head=3x3` behind a 3x3 one with BatchNorm and ReLU."""

@@ -11,7 +11,7 @@ from densecl.errors import SettingError
 from densecl.models.backbones.allmlp import AllMLPDecoder
 from densecl.models.encoders import Encoder, Options, create_timm, embedded, on_meta, to_multiple
 from densecl.models.network import Backbone, ConvNormReLU, Features
-from densecl.models.weights import load_weights
+from densecl.models.weights import first_line, load_weights
 
 FINEST = 3  # stride below which the pyramid has no map
 
@@ -35,10 +35,8 @@ class PlainViT(Encoder):
         try:
             net, chosen = on_meta(made, **given)
         except (AssertionError, RuntimeError, TypeError, ValueError) as error:
-            shown = ", ".join(f"encoder.{key}={value}" for key, value in given.items())
-            raise SettingError(
-                f"vit: encoder '{name}' cannot be built with {shown or 'its defaults'}: {error}"
-            ) from error
+            shown = ", ".join(f"encoder.{key}={value}" for key, value in given.items()) or "its defaults"
+            raise SettingError(f"vit: encoder '{name}' cannot be built with {shown}: {first_line(error)}") from error
         infos = getattr(net, "feature_info", None)
         strides = {info["reduction"] for info in infos} if isinstance(infos, list) else set()
         if len(strides) != 1 or not hasattr(net, "forward_intermediates") or not hasattr(net, "blocks"):

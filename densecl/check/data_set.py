@@ -73,7 +73,23 @@ def _reader(reader: DenseDataset) -> list[str]:
     for i in sorted({0, len(reader) // 2, len(reader) - 1}):
         with added_to(findings), trying(f"reading '{reader.ids[i]}'", type(reader)):
             findings += [f"'{reader.ids[i]}': {finding}" for finding in _sample(reader, i)]
+    for truth in reader.truths:
+        with added_to(findings), trying(f"reading {truth} of '{reader.ids[0]}'", type(reader)):
+            findings += [f"{truth} of '{reader.ids[0]}': {finding}" for finding in _truth(reader.of(truth))]
     return findings
+
+
+def _truth(reader: DenseDataset) -> Iterator[str]:
+    """Look at the first map of another truth than labels."""
+    values, size = reader.read_truth(0), tuple(reader.image_size(0))
+    if values.dtype != np.float32 or values.ndim != 3 or values.shape[1:] != size:
+        yield f"read_truth gives {values.dtype} {values.shape}: it must be float32 (channels, {size[0]}, {size[1]})"
+    elif not np.isfinite(values).all():
+        yield "read_truth gives numbers that are not finite: let it be 0 where nothing is known"
+    elif reader.truth == "normals":
+        length = np.sqrt(np.square(values).sum(0))
+        if not np.allclose(length[length > 0], 1, atol=0.05):
+            yield "read_truth gives normals that are not unit vectors"
 
 
 def _sample(reader: DenseDataset, i: int) -> Iterator[str]:

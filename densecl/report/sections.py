@@ -134,8 +134,9 @@ def costs(benchmark: Benchmark) -> list[Plot]:
 def _sizes(benchmark: Benchmark) -> list[Plot]:
     plots = []
     for index, column in enumerate(benchmark.table.columns):
-        task = next((t for t in benchmark.records[0].tasks if column.heading.startswith(f"{t.name} ")), None)
-        if task is None or not column.better or "forgetting" in column.heading or "SSIM" in column.heading:
+        if column.heading not in {
+            f"{t.name} {METRIC_NAMES.get(t.primary, t.primary)}" for t in benchmark.records[0].tasks
+        }:
             continue
         factor, unit = (100, ", %") if column.kind == "share" else (1, "")
         points = []

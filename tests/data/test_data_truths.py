@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from densecl.check.data_set import check_data_set
 from densecl.data import open_dataset
 from densecl.data.dataset import DenseDataset
 from densecl.data.maps import read_depth, read_normals, write_depth, write_normals
@@ -179,6 +180,22 @@ def test_what_is_not_there_or_does_not_fit_is_named(slopes):
     (slopes / "2.depth").write_text("")
     with pytest.raises(DataError, match=r"2.depth is 7x4, its image .*2.png is 6x4"):
         Slopes(slopes, "train").of("depth").read_contents(2)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (np.ones((4, 6), np.float32), "float32 (4, 6): it must be float32 (channels, 4, 6)"),
+        (np.ones((1, 4, 6)), "gives float64"),
+        (np.full((1, 4, 6), np.inf, np.float32), "not finite"),
+        (np.full((1, 4, 6), 2.0, np.float32), ""),
+    ],
+)
+def test_the_check_of_a_data_set_looks_at_its_truths(slopes, monkeypatch, values, words):
+    monkeypatch.setattr(Slopes, "read_truth", lambda self, i: values)
+    monkeypatch.setattr(Slopes, "splits", ("train", "test"))
+    findings = [f for f in check_data_set(Slopes(slopes, "train")) if "depth" in f]
+    assert (len(findings), words in "".join(findings)) == (bool(words), True)
 
 
 def test_labels_alone_have_no_other_truth(tmp_path, monkeypatch):

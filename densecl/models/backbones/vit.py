@@ -7,11 +7,11 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from densecl.errors import SettingError
+from densecl.errors import SettingError, first_line
 from densecl.models.backbones.allmlp import AllMLPDecoder
 from densecl.models.encoders import Encoder, Options, create_timm, embedded, on_meta, to_multiple
 from densecl.models.network import Backbone, ConvNormReLU, Features
-from densecl.models.weights import first_line, load_weights
+from densecl.models.weights import load_weights
 
 FINEST = 3  # stride below which the pyramid has no map
 

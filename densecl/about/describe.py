@@ -9,7 +9,7 @@ from densecl.errors import DenseCLError, UnknownNameError
 from densecl.settings.catalogue import backbones, benchmark_recipe, entries, strategy_recipes
 from densecl.settings.grammar import parse
 from densecl.settings.recipe import BenchmarkRecipe, Sections, StrategyRecipe, build_sections, merge
-from densecl.settings.source import Argument, read_arguments, read_hyperparameters
+from densecl.settings.source import Argument, read_arguments, read_hyperparameters, read_presets
 
 
 def show_name(name: str, data: Path | None = None, catalogue: Path | None = None, *, images: bool = False) -> str:
@@ -23,7 +23,9 @@ def show_name(name: str, data: Path | None = None, catalogue: Path | None = None
         return _strategy(recipes[name])
     if name in backbones():
         file = Path(__file__).parents[1] / "models" / "backbones" / f"{name}.py"
-        return "\n".join([f"{name}: {backbones()[name]}", *_arguments(read_arguments(file, "Backbone"))])
+        lines = [f"{name}: {backbones()[name]}", *_arguments(read_arguments(file, "Backbone"))]
+        presets = read_presets(file, "Backbone")
+        return "\n".join([*lines, *([f"  preset: {', '.join(presets)}"] if presets else [])])
     recipe, split = _benchmark_recipe(name, [*recipes, *backbones()], catalogue)
     return _benchmark(recipe, split, data, images)
 

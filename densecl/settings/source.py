@@ -51,8 +51,19 @@ def read_hyperparameters(reference: str, base: Path | None = None) -> list[Argum
 
 def read_arguments(path: Path, parent: str) -> list[Argument]:
     """The constructor's arguments of the first class in a file that is derived from `parent`."""
+    return _constructor([(path, _derived(path, parent))])
+
+
+def read_presets(path: Path, parent: str) -> list[str]:
+    """The names of the presets of that class."""
+    lines = (line for line in _derived(path, parent).body if isinstance(line, ast.AnnAssign))
+    values = (line.value for line in lines if ast.unparse(line.target) == "presets")
+    return [ast.literal_eval(key) for value in values if isinstance(value, ast.Dict) for key in value.keys if key]
+
+
+def _derived(path: Path, parent: str) -> ast.ClassDef:
     classes = (node for node in _tree(path).body if isinstance(node, ast.ClassDef))
-    return _constructor([(path, next(node for node in classes if parent in map(_name, node.bases)))])
+    return next(node for node in classes if parent in map(_name, node.bases))
 
 
 def _class(reference: str, base: Path | None) -> tuple[Path, ast.ClassDef]:

@@ -39,7 +39,7 @@ def answer(*words, cwd):
         (["list", "data"], "cityscapes"),
         (["show", "mib"], "distillation = 10.0  (float)  weight of eq. 8"),
         (["show", "si"], "si_lambda = 1"),
-        (["show", "bisenet"], "encoder = 'resnet50'"),
+        (["show", "deeplabv3"], "  preset: mib, dkd, ssul"),
         (["show", "shapes15-5"], "step 1: classes 16, 17, 18, 19, 20"),
         (["show", "shapes-5tasks"], "swirls: style transfer on tints"),
         (["cite", "voc15-5, mib"], "cermelli2020modeling"),

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from densecl.errors import UnknownNameError
-from densecl.optimizers import Adam
 from densecl.seeding import derive
 from densecl.tasks.base import Context, Picture, Prepared, Task, decode_uint8, encode
 
@@ -41,6 +40,8 @@ class Autoencoding(Task):
         self.critic = critic
         self.reconstruction_weight, self.adversarial_weight = (1.0, 0.0) if critic is None else (100.0, 1.0)
         if critic is not None:
+            from densecl.optimizers import Adam
+
             self.optimizer = Adam(critic.parameters(), lr=2e-4, betas=(0.5, 0.999))  # as pix2pix
 
     @classmethod

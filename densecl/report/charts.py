@@ -1,17 +1,17 @@
 """The figures of a report, as inline SVG. They take plain values; the values are chosen elsewhere."""
 
+import html
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib import rc_context
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from scipy.optimize import isotonic_regression
 
-from densecl.report.style import COLOURS, GAIN, LOSS, Style
+from densecl.report.style import COLOURS, GAIN, GREY, LOSS, Style
 from densecl.report.svg import GRID, SETTINGS, inline
 
 DPI = 72  # of SVG: an inch is 72 of its units, which the page shows as pixels
@@ -95,30 +95,38 @@ def agreement(prefix: str, title: str, axes: Axes, points: Sequence[Point]) -> s
         return inline(figure, prefix, title)
 
 
-def heat_map(prefix: str, title: str, values: np.ndarray, names: Sequence[str], scale: float) -> str:
+def heat_map(title: str, values: np.ndarray, names: Sequence[str], scale: float) -> str:
     """Loss (one colour) and gain (another) of each class after each step; a deeper colour is a larger amount.
 
-    `values` (classes, steps): NaN is drawn in faint grey. `scale`: the amount that has full colour.
+    `values` (classes, steps): NaN is drawn in faint grey. `scale`: the amount that has full colour. Written as SVG
+    directly: a page has a map for each row, and a figure of matplotlib takes half a second.
     """
     count, steps = values.shape
-    unit = 0.155 if count <= 40 else 6.2 / count  # inches per class
-    with _figure(1.35 + max(1.6, 0.24 * steps), 0.42 + unit * count) as figure:
-        plot = figure.add_subplot()
-        pixels = np.zeros((count, steps, 4))
-        pixels[..., :3] = np.where((values > 0)[..., None], to_rgb(LOSS), to_rgb(GAIN))
-        pixels[..., 3] = np.clip(np.abs(np.nan_to_num(values)) / scale, 0, 1)
-        pixels[np.isnan(values)] = (0.5, 0.5, 0.5, 0.16)
-        plot.imshow(pixels, aspect="auto", interpolation="nearest")
-        every = max(1, -(-count // 40))
-        shown = [name if len(name) <= LONGEST else name[: LONGEST - 1] + "…" for name in names[::every]]
-        plot.set_yticks(range(0, count, every), shown, fontsize=8)
-        plot.set_xticks(range(0, steps, max(1, -(-steps // 12))))
-        plot.tick_params(length=0, pad=3, labelsize=8)
-        plot.set_xlabel("after step", fontsize=8)
-        for side in plot.spines.values():
-            side.set_visible(True)
-            side.set_linewidth(0.5)
-        return inline(figure, prefix, title)
+    tall, wide = (11.0 if count <= 40 else 446 / count), 17.0 if steps > 5 else 23.0  # pixels
+    left = 6 + 4.6 * min(LONGEST, max(map(len, names)))
+    bottom, right = tall * count, left + wide * steps
+    cells = []
+    for (row, step), value in np.ndenumerate(values):
+        share = 0.16 if np.isnan(value) else min(1.0, abs(value) / scale)
+        colour = GREY if np.isnan(value) else f"var(--s{COLOURS.index(LOSS if value > 0 else GAIN)})"
+        if round(share, 2):
+            place = f'x="{left + wide * step:g}" y="{tall * row:.4g}" width="{wide:g}" height="{tall:.4g}"'
+            cells.append(f'<rect {place} fill="{colour}" fill-opacity="{share:.2f}"/>')
+    texts = [
+        (left - 4, tall * (row + 0.5) + 3, "end", name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…")
+        for row, name in list(enumerate(names))[:: max(1, -(-count // 40))]
+    ]
+    shown = range(0, steps, max(1, -(-steps // 12)))
+    texts += [(left + wide * (step + 0.5), bottom + 10, "middle", f"{step}") for step in shown]
+    texts += [((left + right) / 2, bottom + 21, "middle", "after step")]
+    written = "".join(
+        f'<text x="{x:g}" y="{y:.4g}" text-anchor="{anchor}">{html.escape(text)}</text>' for x, y, anchor, text in texts
+    )
+    frame = f'<rect x="{left:g}" width="{wide * steps:g}" height="{bottom:.4g}" fill="none" stroke="var(--grid)"/>'
+    size, name = f"{right + 30:g} {bottom + 25:.4g}", html.escape(title)
+    opening = f'<svg viewBox="-1 -1 {size}" style="--width:{right + 30:.0f}px" role="img" aria-label="{name}">'
+    labels = f'<g font-size="8" fill="currentColor">{written}</g>'
+    return f"{opening}<title>{name}</title>{''.join(cells)}{frame}{labels}</svg>"
 
 
 @contextmanager

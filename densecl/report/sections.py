@@ -63,8 +63,7 @@ def heat_maps(benchmark: Benchmark) -> tuple[list[tuple[Member, str]], float]:
     labels = [names[label] if label < len(names) else str(label) for label in classes]
     result = []
     for member, lost in values:
-        prefix = f"{benchmark.slug}-lost-{member.style.letter}"
-        svg = charts.heat_map(prefix, f"{member.label}: {_worst(lost, labels)}", lost, labels, scale)
+        svg = charts.heat_map(f"{member.label}: {_worst(lost, labels)}", lost, labels, scale)
         result.append((member, svg))
     return result, scale
 

@@ -1,6 +1,7 @@
 """`densecl export RUN --predictions OUT`: the predictions of a run as the label maps that `densecl score` reads."""
 
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -151,13 +152,14 @@ def _command(plan: Plan, output: Path, ids: str, step: int | None, catalogue: Pa
     """`densecl score OUT -b NAME`, with the settings by which the run's scores differ from the benchmark's."""
     s = plan.settings
     usual = make_plan(s.benchmark, "finetune", catalogue=catalogue, device="cpu").settings
-    words = [f"densecl score {output} -b {s.benchmark}"]
+    words = ["densecl", "score", shlex.quote(str(output)), "-b", s.benchmark]
     for section in ("data", "stream", "evaluation"):
         ours, theirs = (flatten(plain(getattr(each, section).model_dump(mode="json"))) for each in (s, usual))
         for key, value in ours.items():
             natural = key == "order" and isinstance(value, list) and value == sorted(value)
             if key not in ("root", "validation") and value != theirs.get(key) and not natural:
-                words.append(f"--set '{section}.{key}={format_value(value)}'")
+                text = format_value(tuple(value) if isinstance(value, list) else value)
+                words += ["--set", shlex.quote(f"{section}.{key}={text}")]
     words += [f"--validation {s.data.validation}"] * bool(s.data.validation)
     words += [f"--ids {ids}"] * (ids != "data") + [f"--step {step}"] * (step is not None)
     return " ".join(words)

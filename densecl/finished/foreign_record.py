@@ -5,7 +5,7 @@ import inspect
 import json
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -66,8 +66,8 @@ def foreign_record(
         "later": list(scenario.later),
     }
     if network:
-        make: Any = network.make
-        source = source_hash(make) if inspect.isclass(make) or inspect.isfunction(make) else ""
+        named = inspect.isclass(network.make) or inspect.isfunction(network.make)
+        source = source_hash(cast(Any, network.make)) if named else ""
         environment |= {"torch": torch.__version__, "sources": {network.text: source} if source else {}}
         settings["device"] = s.device
     last = max(tally.matrices)

@@ -1,13 +1,14 @@
 """Label maps as files: a PNG named as each test image, in a folder for each step, with ids of one of three kinds."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from densecl.data.dataset import VOID, DenseDataset
+from densecl.data.label_map import read_label_map
 from densecl.errors import DataError, SettingError, UnknownNameError
 from densecl.finished.about import FILE_NAME
 from densecl.records.layout import ranges
@@ -30,27 +31,26 @@ FAULTS = {
 class Ids(NamedTuple):
     """The label of each id, by which label maps are read and written."""
 
-    labels: np.ndarray  # (MOST,) int64: a label of the stream, UNKNOWN for ids without meaning
+    labels: np.ndarray  # (MOST,) int64: a label of the stream, UNKNOWN for ids that are not legal
+    when: str = ""  # "after step 3"
 
-    def legal(self, learnt: Iterable[int]) -> "Ids":
-        """The same for maps that may hold these labels alone."""
-        return Ids(np.where(np.isin(self.labels, [*learnt]), self.labels, UNKNOWN))
+    def after(self, stream: Stream, step: int) -> "Ids":
+        """The ids that are legal after a step: of background and the classes learnt by then."""
+        learnt = [0, *(label for group in stream.learnt(step) for label in group)]
+        return Ids(np.where(np.isin(self.labels, learnt), self.labels, UNKNOWN), f"after step {step}")
 
-    def illegal(self, ids: np.ndarray) -> list[int]:
-        """The ids of a map that are not legal, in order."""
-        occurring = np.unique(ids)
-        return [int(i) for i in occurring if not 0 <= i < MOST or self.labels[i] == UNKNOWN]
+    def illegal(self, ids: np.ndarray) -> str:
+        """The ids of a map that are not legal, in words; empty if all are."""
+        wrong = [int(i) for i in np.unique(ids) if not 0 <= i < MOST or self.labels[i] == UNKNOWN]
+        listed = ", ".join(map(str, wrong[:5])) + (", ..." if len(wrong) > 5 else "")
+        legal = ranges(np.flatnonzero(self.labels != UNKNOWN).tolist())
+        return f"holds {listed}; legal {self.when}: {legal}" if wrong else ""
 
     def of(self, labels: np.ndarray) -> np.ndarray:
         """Labels as ids, in 8 bits or, where they need them, 16: the smallest id of each label."""
         first = {int(label): int(i) for i, label in reversed([*enumerate(self.labels)]) if label != UNKNOWN}
         table = np.array([first.get(label, 0) for label in range(256)])
         return table.astype(np.uint8 if table.max() < 256 else np.uint16)[labels]
-
-    @property
-    def text(self) -> str:
-        """`0-15`."""
-        return ranges(np.flatnonzero(self.labels != UNKNOWN).tolist())
 
 
 def ids_of(
@@ -107,6 +107,25 @@ class Faults:
             parts.append(f"{len(texts)} {words} ({shown})")
         if parts:
             raise DataError(f"{self.place}: {'; '.join(parts)}")
+
+
+class MapFault(Exception):
+    """What is wrong with one label map, and of which kind that is."""
+
+    def __init__(self, kind: str, text: str):
+        super().__init__(text)
+        self.kind = kind
+
+
+def read_map(path: Path, legal: Ids, *, any_palette: bool = False) -> np.ndarray:
+    """The labels of a label map, (H, W) uint8; MapFault if it cannot be read or holds other ids."""
+    try:
+        ids = read_label_map(path, any_palette=any_palette)
+    except DataError as error:
+        raise MapFault("unreadable", str(error).removeprefix(f"label map {path} ")) from error
+    if wrong := legal.illegal(ids):
+        raise MapFault("ids", wrong)
+    return legal.labels[ids].astype(np.uint8)
 
 
 def step_folders(folder: Path, count: int, step: int | None) -> dict[int, Path]:

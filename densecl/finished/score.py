@@ -13,14 +13,13 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transform
 
 from densecl.data.class_index import for_each
-from densecl.data.label_map import read_label_map
-from densecl.errors import DataError, SettingError
+from densecl.errors import SettingError
 from densecl.finished.about import FILE_NAME as ABOUT
 from densecl.finished.about import About, read_about
 from densecl.finished.evaluate import Scored
 from densecl.finished.foreign_network import ForeignNetwork, batches, load_network
 from densecl.finished.foreign_record import Tally, foreign_record, record_folder
-from densecl.finished.label_maps import Faults, Ids, ids_of, map_files, step_folders
+from densecl.finished.label_maps import Faults, Ids, MapFault, ids_of, map_files, read_map, step_folders
 from densecl.metrics.confusion import count_pairs
 from densecl.records.layout import UPPER_BOUND, clean, main_name
 from densecl.records.record import FILE_NAME
@@ -141,7 +140,7 @@ def _of_maps(
 ) -> Tally:
     """Read every label map once; what is wrong with any of them is said together, at the end."""
     samples, stream, faults = scenario.tests[0], scenario.stream, Faults(folder)
-    legal = {k: table.legal({0, *(c for group in stream.learnt(k) for c in group)}) for k in folders}
+    legal = {k: table.after(stream, k) for k in folders}
     files: dict[int, dict[int, Path]] = {}
     for k, place in folders.items():
         prefix = "" if place == folder else f"{place.name}/"
@@ -159,28 +158,18 @@ def _of_maps(
         whole = remap(torch.from_numpy(samples.reader.read_mask(index)), samples.table)  # (H, W)
         truth = _evaluated(whole, samples)
         for k, path in paths.items():
-            shown = path.relative_to(folder).as_posix()
             try:
-                ids = read_label_map(path, any_palette=palettes)
-            except DataError as error:
-                faults.add("unreadable", [f"{shown} {str(error).removeprefix(f'label map {path} ')}"])
+                labels = torch.from_numpy(read_map(path, legal[k], any_palette=palettes))
+                resized = labels.shape not in (truth.shape, whole.shape)
+                if resized and resize is None:
+                    sizes = [f"{width}x{height}" for height, width in (labels.shape, whole.shape)]
+                    raise MapFault("size", f"is {sizes[0]}, its mask {sizes[1]}: --resize nearest allows it")
+            except MapFault as fault:
+                faults.add(fault.kind, [f"{path.relative_to(folder).as_posix()} {fault}"])
                 continue
-            if wrong := legal[k].illegal(ids):
-                listed = ", ".join(map(str, wrong[:5])) + (", ..." if len(wrong) > 5 else "")
-                faults.add("ids", [f"{shown} holds {listed}; legal after step {k}: {legal[k].text}"])
-                continue
-            labels = torch.from_numpy(table.labels[ids].astype(np.uint8))
-            if labels.shape not in (truth.shape, whole.shape) and resize is None:
-                height, width = labels.shape
-                size = f"{shown} is {width}x{height}, its mask {whole.shape[1]}x{whole.shape[0]}"
-                faults.add("size", [f"{size}: --resize nearest allows it"])
-                continue
-            resized = labels.shape not in (truth.shape, whole.shape)
-            if resized:
-                labels = _resized(labels, whole.shape)
-            counts.add(
-                k, position, labels if labels.shape == truth.shape else _evaluated(labels, samples), truth, resized
-            )
+            labels = _resized(labels, whole.shape) if resized else labels
+            labels = labels if labels.shape == truth.shape else _evaluated(labels, samples)
+            counts.add(k, position, labels, truth, resized)
 
     for_each(read, len(used), progress=progress)
     faults.check()
@@ -243,16 +232,14 @@ def _of_network(
     counts, done, total = _Counts(len(stream.class_names), needed, len(samples)), 0, sum(map(len, needed.values()))
     places = {int(index): position for position, index in enumerate(samples.indices)}
     for k, positions in needed.items():
-        legal, module = table.legal({0, *(c for group in stream.learnt(k) for c in group)}), network.at(k, device)
+        legal, module = table.after(stream, k), network.at(k, device)
         for group, images in batches(
             samples, positions, plan.settings.evaluation.batch, workers, scenario.normalisation
         ):
             first = samples.reader.ids[group[0].index]
             ids = network.ids(module, images.to(device), f"at step {k} on {first}")
             if wrong := legal.illegal(ids):
-                listed = ", ".join(map(str, wrong[:5]))
-                fault = f"{network.text} at step {k} on {first} predicts {listed}"
-                raise SettingError(fault, f"legal after step {k}: {legal.text}; see --ids")
+                raise SettingError(f"{network.text} at step {k} on {first} {wrong}", "see --ids")
             if ids.shape[1:] != images.shape[2:] and resize is None:
                 seen, given = ("x".join(map(str, reversed(shape))) for shape in (images.shape[2:], ids.shape[1:]))
                 fault = f"{network.text} at step {k}: images are {seen}, its logits {given}"

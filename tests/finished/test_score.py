@@ -218,7 +218,7 @@ def test_a_network_is_evaluated_on_our_images_in_every_step(voc, load):
         ("nan", "step 0 on val_0: its logits are not numbers (NaN)"),
         ("half", "images are 32x32, its logits 16x16. scale the logits"),
         ("number", "gives a int for step 0"),
-        ("later", "at step 0 on val_0 predicts 16"),
+        ("later", "at step 0 on val_0 holds 16"),
         ("Broken", "load.py:Broken:23 at step 0 on val_0: KeyError: 'weight'"),
         ("absent", "unknown class in"),
         ("torch", "torch"),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from densecl.errors import DenseCLError, UnknownNameError
-from densecl.settings.catalogue import backbones, benchmark_recipe, entries, strategy_recipes
+from densecl.settings.catalogue import backbones, benchmark_recipe, entries, known, strategy_recipes
 from densecl.settings.grammar import parse
 from densecl.settings.recipe import BenchmarkRecipe, Sections, StrategyRecipe, build_sections, merge
 from densecl.settings.source import Argument, read_arguments, read_hyperparameters, read_presets
@@ -19,8 +19,8 @@ def show_name(name: str, data: Path | None = None, catalogue: Path | None = None
         UnknownNameError: no such name. DataError: the data set is not here.
     """
     recipes = strategy_recipes(catalogue)
-    if name in recipes:
-        return _strategy(recipes[name])
+    if name in recipes:  # of a strategy, and of a plugin with its name
+        return "\n\n".join(_strategy(recipes[key]) for key in (name, f"+{name}") if key in recipes)
     if name in backbones():
         file = Path(__file__).parents[1] / "models" / "backbones" / f"{name}.py"
         lines = [f"{name}: {backbones()[name]}", *_arguments(read_arguments(file, "Backbone"))]
@@ -38,8 +38,10 @@ def bibtex(names: str, catalogue: Path | None = None) -> str:
     """
     recipes = strategy_recipes(catalogue)
     bare = re.sub(r"\([^()]*(?:\([^()]*\)[^()]*)*\)", "", names)  # arguments have commas of their own
-    calls = [call.name for part in bare.split(",") for call in parse(part)]
-    cited = [recipes[n] if n in recipes else _benchmark_recipe(n, recipes, catalogue)[0] for n in calls]
+    calls = [(k > 0, call.name) for part in bare.split(",") for k, call in enumerate(parse(part))]
+    cited = [
+        known(recipes, n, later) if n in recipes else _benchmark_recipe(n, recipes, catalogue)[0] for later, n in calls
+    ]
     texts = dict.fromkeys(recipe.bibtex.strip() for recipe in cited if recipe.bibtex.strip())
     if not texts:
         raise DenseCLError(f"'{names}' comes from no paper")

@@ -12,7 +12,7 @@ from torch import Tensor
 from densecl.check.findings import added_to, described, trying
 from densecl.check.plain import WEIGHTED, equal, plain_part
 from densecl.check.resume import Stop, check_resume
-from densecl.check.tiny import tiny_loop, tiny_stream
+from densecl.check.tiny import tiny_backbone, tiny_loop, tiny_stream
 from densecl.check.watch import watch
 from densecl.errors import DenseCLError, SettingError
 from densecl.runner.cost import computing_with
@@ -177,18 +177,18 @@ def _shared(method: Method) -> list[str]:
     if not claims:
         return []
     kind = "classes" if "classes" in method.strategy.cls.streams else "tasks"  # type: ignore[attr-defined]
-    wanted = _after_step_0(Method(plain, ()), kind)
+    wanted = _after_step_0(Method(plain, ()), kind, method)
     return [
         f'{part.name} says first_step = "shared", but its step 0 is not plain cross-entropy training: '
         'its weights differ from it; let step 0 be plain, or write first_step = "own"'
         for part, tried in claims
-        if not equal(_after_step_0(tried, kind), wanted)
+        if not equal(_after_step_0(tried, kind, method), wanted)
     ]
 
 
-def _after_step_0(method: Method, kind: str) -> dict[str, Tensor]:
+def _after_step_0(method: Method, kind: str, whole: Method) -> dict[str, Tensor]:
     scenario = tiny_stream(method, kind)
-    loop = tiny_loop(method, scenario, training=WEIGHTED)
+    loop = tiny_loop(method, scenario, tiny_backbone(whole), WEIGHTED)
     with _trying("step 0", method):
         loop.train(scenario.experiences[:1])
     return loop.network.state_dict()

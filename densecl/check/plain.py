@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from densecl.check.findings import Finding, trying
-from densecl.check.tiny import TRAINING, tiny_loop, tiny_stream
+from densecl.check.tiny import TRAINING, tiny_backbone, tiny_loop, tiny_stream
 from densecl.errors import SpecError
 from densecl.losses import cross_entropy
 from densecl.runner import proof
@@ -45,7 +45,7 @@ def _is_plain(part: Part, method: Method) -> bool:
     tried = Method(base, (part,)) if issubclass(part.cls, Plugin) else Method(part, ())
     kind = "classes" if "classes" in tried.strategy.cls.streams else "tasks"  # type: ignore[attr-defined]
     try:
-        trained, weights = _after(tried, kind, 1), _after(Method(base, ()), kind, 1)[0]
+        trained, weights = _after(tried, kind, 1), _after(Method(base, ()), kind, 1, like=tried)[0]
         if not equal(trained[0], weights) or tried.joint:
             return False
         (own, state), (taken, other) = _after(tried, kind, 2), _after(tried, kind, 2, weights)
@@ -67,11 +67,14 @@ def plain_part(strategy: Part) -> Part:
 
 
 def _after(
-    method: Method, kind: str, steps: int, first: dict[str, Tensor] | None = None
+    method: Method, kind: str, steps: int, first: dict[str, Tensor] | None = None, like: Method | None = None
 ) -> tuple[dict[str, Tensor], object]:
-    """Weights and the method's state after some steps, the first trained or, as a run does it, loaded."""
+    """Weights and the method's state after some steps, the first trained or, as a run does it, loaded.
+
+    The network is one that the method `like` can use.
+    """
     scenario = tiny_stream(method, kind)
-    loop: Loop = tiny_loop(method, scenario, training=WEIGHTED)
+    loop: Loop = tiny_loop(method, scenario, tiny_backbone(like or method), WEIGHTED)
     begin, *rest = scenario.experiences[:steps]
     with trying("step 0", *(part.cls for part in method.parts)):
         if first is None:

@@ -95,6 +95,10 @@ def tiny_backbone(method: Method) -> Network:
     own = method.strategy.backbone("tiny")
     if own is not None and own.startswith("resblock"):
         return tiny_network("resblock", width=4, blocks=1, norm="batch", head=1)
+    if any("attention" in getattr(part.cls, "needs", ()) for part in method.parts):
+        sizes = {"embed_dim": 16, "depth": 2, "num_heads": 2, "patch_size": 8, "img_size": SIZE}
+        options = {f"encoder.{key}": value for key, value in sizes.items()}
+        return tiny_network("vit", encoder="vit_tiny_patch16_224", weights="none", width=8, maps=2, **options)
     return tiny_network()
 
 

@@ -55,11 +55,30 @@ class Backbone(nn.Module):
         """Kinds of normalisation in it: batch, group, instance, layer; empty without any."""
         return norms_of(self)
 
+    @property
+    def encoder_modules(self) -> list[nn.Module]:
+        """The child `encoder`, or all children before the decoder."""
+        children = dict(self.named_children())
+        own = {"encoder": children["encoder"]} if "encoder" in children else children
+        return [module for name, module in own.items() if name not in self.decoder_parts]
+
+    @property
+    def attention(self) -> list[nn.Linear]:
+        """The linear layers of the attention of its encoder: children of modules that are called so."""
+        modules = [
+            m for part in self.encoder_modules for m in part.modules() if "attention" in type(m).__name__.lower()
+        ]
+        return [layer for module in modules for layer in module.children() if type(layer) is nn.Linear]
+
     def require(self, needs: Iterable[str]) -> None:
         """Refuse a method that needs a property which the backbone does not have."""
         for name in needs:
-            if name not in ("batchnorm", "nonnegative"):
-                raise UnknownNameError("property of a backbone", name, ["batchnorm", "nonnegative"])
+            if name not in ("attention", "batchnorm", "nonnegative"):
+                raise UnknownNameError("property of a backbone", name, ["attention", "batchnorm", "nonnegative"])
+            if name == "attention" and not self.attention:
+                raise SettingError(
+                    f"{type(self).__name__} has no attention, and the method adapts it", "use a transformer as encoder"
+                )
             if name == "batchnorm" and "batch" not in norms_of(getattr(self, "encoder", self)):
                 raise SettingError(
                     f"the encoder of {type(self).__name__} has no BatchNorm, which the method merges",

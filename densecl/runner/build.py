@@ -169,6 +169,7 @@ def build_loop(
         device=s.device,
         workers=workers,
         events=events,
+        cache_gib=s.loader.cache_gib,
     )
 
 

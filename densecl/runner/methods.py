@@ -94,7 +94,7 @@ class Method:
 def parse_method(text: str, catalogue: Path | None = None) -> Method:
     """The method behind `mib+replay(memory=100)` or `mine.py:Mine(weight=3)`."""
     recipes = strategy_recipes(catalogue)
-    parts = [_part(call, recipes) for call in parse(text)]
+    parts = [_part(call, recipes, later=bool(place)) for place, call in enumerate(parse(text))]
     strategies = [part for part in parts if issubclass(part.cls, Strategy)]
     plugins = tuple(part for part in parts if not issubclass(part.cls, Strategy))
     if len(strategies) > 1:
@@ -110,8 +110,8 @@ def parse_method(text: str, catalogue: Path | None = None) -> Method:
     return Method(strategies[0], plugins)
 
 
-def _part(call: Call, recipes: Mapping[str, StrategyRecipe]) -> Part:
-    recipe = known(recipes, call.name) if ":" not in call.name else recipes.get(call.name)
+def _part(call: Call, recipes: Mapping[str, StrategyRecipe], later: bool) -> Part:
+    recipe = known(recipes, call.name, later) if ":" not in call.name else recipes.get(call.name)
     cls = load_class(recipe.class_, recipe.source.parent) if recipe else load_class(call.name)
     # a stock plugin is Avalanche's, or a user's on Avalanche's callbacks
     stock = any(base.__module__.startswith("avalanche.") and base.__name__ == "BasePlugin" for base in cls.__mro__)
@@ -156,6 +156,11 @@ def check_fits(method: Method, settings: RunSettings) -> None:
             f"training.parts does not go with {method.strategy.name}, which decides itself what a task trains",
             "leave it out",
         )
+    if method.told and (settings.training.freezes(0) or settings.training.freezes(1)):
+        raise SettingError(
+            f"training.freeze does not go with {method.strategy.name}, which decides itself what a task trains",
+            "leave it out",
+        )
     if method.told and settings.stream.kind == "domain":
         raise SettingError(
             f"{method.strategy.name} learns tasks, and all steps of {benchmark} are one task in images of other kinds",
@@ -187,12 +192,13 @@ def check_fits(method: Method, settings: RunSettings) -> None:
 
 
 def check_network(method: Method, backbone: type[Backbone], values: Mapping[str, Any]) -> None:
-    """Refuse a backbone that lacks what the strategy needs of it, before any data is read.
+    """Refuse a backbone that lacks what the strategy or a plugin needs of it, before any data is read.
 
     It is built without memory or weights; a user's that cannot be is looked at when the run builds it.
     """
     strategy: Any = method.strategy.cls
-    if not strategy.needs and not strategy.maps:
+    needs: list[frozenset[str]] = [getattr(part.cls, "needs", frozenset()) for part in method.parts]
+    if not any(needs) and not strategy.maps:
         return
     import torch
 
@@ -201,9 +207,10 @@ def check_network(method: Method, backbone: type[Backbone], values: Mapping[str,
             built = build_backbone(backbone, {**values, **({"weights": "none"} if "weights" in values else {})})
     except (NotImplementedError, RuntimeError):
         return
-    try:
-        built.require(strategy.needs)
-        if strategy.maps:
-            built.keep_raw()
-    except SettingError as error:
-        raise SettingError(f"{method.strategy.name}: {error}") from None
+    for part, properties in zip(method.parts, needs, strict=True):
+        try:
+            built.require(properties)
+            if part is method.strategy and strategy.maps:
+                built.keep_raw()
+        except SettingError as error:
+            raise SettingError(f"{part.name}: {error}") from None

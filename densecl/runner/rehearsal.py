@@ -91,7 +91,8 @@ def _shortened(plan: Plan, few: Scenario) -> Plan:
     batch = max(2, *(len(experience.images.indices) for experience in few.experiences))
     once = {"iterations": 1, "later": later, "batch": batch, "compile": False}
     plugins = tuple(part for part in plan.method.plugins if getattr(part.cls, "rehearsed", True))
-    settings = plan.settings.model_copy(update={"training": training.model_copy(update=once)})
+    loader = plan.settings.loader.model_copy(update={"cache_gib": 0.0})  # no features are kept
+    settings = plan.settings.model_copy(update={"training": training.model_copy(update=once), "loader": loader})
     return replace(plan, settings=settings, method=Method(plan.method.strategy, plugins))
 
 

@@ -104,12 +104,19 @@ def backbones() -> dict[str, str]:
 
 
 class Recipes(Mapping[str, Recipe]):
-    """Recipes by name, in the order of their files; each is read and checked when it is asked for."""
+    """Recipes by name, in the order of their files; each is read and checked when it is asked for.
+
+    A plugin whose name a strategy has as well is found as `+name`.
+    """
 
     def __init__(self, kind: str, key: str, model: type[Recipe], extra: Path | None):
         self._model, self._files = model, dict[str, Path]()
-        for path, content in _contents(kind, extra):
+        contents = list(_contents(kind, extra))
+        strategies = {content.get(key) for _, content in contents if content.get("kind") != "plugin"}
+        for path, content in contents:
             name = str(content.get(key, path.stem))
+            if content.get("kind") == "plugin" and name in strategies:
+                name = f"+{name}"
             if name in self._files:
                 raise RecipeError(f"{path} and {self._files[name]} both define '{name}'", "rename one of them")
             self._files[name] = path
@@ -168,8 +175,13 @@ def own_kinds(benchmark: str, extra: Path | None = None) -> dict[str, Path]:
         return {}
 
 
-def known(recipes: "Mapping[str, StrategyRecipe]", name: str) -> "StrategyRecipe":
-    """The recipe of a strategy or plugin; UnknownNameError if there is none."""
+def known(recipes: "Mapping[str, StrategyRecipe]", name: str, later: bool = False) -> "StrategyRecipe":
+    """The recipe of a strategy or plugin; UnknownNameError if there is none.
+
+    Where both have a name, the first word of a method names the strategy and a `later` one the plugin.
+    """
+    if later and f"+{name}" in recipes:
+        return recipes[f"+{name}"]
     if name not in recipes:
         raise UnknownNameError("strategy or plugin", name, recipes, "or file.py:Class for one of your own")
     return recipes[name]

@@ -37,6 +37,8 @@ def word_none(error: ValidationError, values: Mapping[str, Any]) -> dict[str, An
     """The values with the word "none" where None was refused: the grammar reads `none` as nothing, some keys do not."""
     changed = copy.deepcopy(dict(values))
     for fault in error.errors(include_url=False):
+        if not fault["loc"]:  # an error of the whole model
+            continue
         *path, key = fault["loc"]
         place: Any = changed
         for part in path:

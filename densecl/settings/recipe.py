@@ -123,10 +123,11 @@ class LaterSettings(Settings):
     epochs: Lengths | None = None
     iterations: Lengths | None = None
     parts: PartsSettings = PartsSettings()  # as `training.parts`, which they come before
+    freeze: Literal["encoder"] | None = None
 
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _older_than(self, handler(self), ("parts",))
+        return _older_than(self, handler(self), ("parts", "freeze"))
 
 
 class TrainingSettings(Settings):
@@ -159,10 +160,13 @@ class TrainingSettings(Settings):
     # what the supervised loss is divided by: labelled pixels, or all of them (the code of MiB and PLOP)
     mean_over: Literal["labelled", "all"] = "labelled"
     parts: PartsSettings = PartsSettings()
+    freeze: Literal["none", "encoder"] = "none"  # what stays as it is, with its statistics: from step 0 on
+    # round the maps of a frozen encoder to float16 and keep them on disk, instead of computing them in each epoch
+    cache_features: bool = False
 
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _older_than(self, handler(self), ("drop_last", "mean_over", "parts"))
+        return _older_than(self, handler(self), ("drop_last", "mean_over", "parts", "freeze", "cache_features"))
 
     def length(self, step: int) -> tuple[int | None, int | None]:
         """(epochs, iterations) of a step; exactly one is not None."""
@@ -177,6 +181,10 @@ class TrainingSettings(Settings):
         """Learning rate at the start of a step."""
         return self.later.lr if step > 0 and self.later.lr is not None else self.lr
 
+    def freezes(self, step: int) -> bool:
+        """True if the encoder is frozen at a step."""
+        return self.freeze == "encoder" or (step > 0 and self.later.freeze == "encoder")
+
     def part(self, name: str, step: int) -> PartSettings:
         """The settings of a part of the network at a step."""
         own: PartSettings = getattr(self.parts, name)
@@ -189,6 +197,15 @@ class TrainingSettings(Settings):
             raise ValueError("scale must be (low, high)")
         if self.augmentation not in ("none", "flip") and self.crop == "full":
             raise ValueError(f"augmentation '{self.augmentation}' needs a crop size")
+        if self.cache_features:
+            if not self.freezes(0) and not self.freezes(1):
+                raise ValueError("cache_features needs a frozen encoder: freeze=encoder or later.freeze=encoder")
+            if self.augmentation not in ("none", "flip"):
+                raise ValueError(
+                    f"cache_features needs augmentation none or flip: '{self.augmentation}' never shows an image twice"
+                )
+            if self.accumulation > 1 or self.compile:
+                raise ValueError("cache_features goes neither with accumulation nor with compile")
         return self
 
 
@@ -216,6 +233,7 @@ class LoaderSettings(Settings):
     """Loading of samples; never changes a result."""
 
     workers: Annotated[int, Field(ge=0)] | None = None  # None: 0 for small data kept in memory, else up to 4
+    cache_gib: Annotated[float, Field(ge=0)] = 20.0  # room for `training.cache_features`, of all runs together
 
 
 class GivenFirst(Settings):

@@ -67,7 +67,8 @@ class Strategy:
     sigmoid: ClassVar[bool] = False  # True: outputs say yes or no to each label, not one among all
     # labels of replayed samples where these are asked for as published: of the trained step, or of all steps so far
     published_labels: ClassVar[Literal["current", "all"]] = "all"
-    needs: ClassVar[frozenset[str]] = frozenset()  # properties of the backbone: {"nonnegative", "batchnorm"}
+    # properties of the backbone: "attention", "batchnorm", "nonnegative"
+    needs: ClassVar[frozenset[str]] = frozenset()
     whole_batches: ClassVar[bool] = False  # True: a loss term needs all of a batch at once, so no accumulation
     uses_teacher: ClassVar[bool] = True  # False: no teacher's pass although a hook that gets its output is overridden
     # how a part of a batch weighs the supervised term: by its labelled pixels, or by its images
@@ -257,6 +258,7 @@ class Plugin:
     streams: ClassVar[frozenset[str]] = frozenset({"classes"})  # as of `Strategy`
     first_step: ClassVar[Literal["own", "shared"]] = "own"  # "shared": it changes nothing in the training of step 0
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # as of `Strategy`
+    needs: ClassVar[frozenset[str]] = frozenset()  # as of `Strategy`: {"attention"}
     needs_teacher: ClassVar[bool] = False  # True if `loss` looks at the teacher's output
     rehearsed: ClassVar[bool] = True  # False: left out of the rehearsal before a run, since it takes long to prepare
 

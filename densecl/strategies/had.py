@@ -28,6 +28,7 @@ class HAD(Strategy):
     streams = frozenset({"tasks"})
     first_step = "shared"
     weight: Weight = 3.0  # of the earlier tasks' losses
+    bar: float = 0.5  # between near and far, in the unit of depth's outputs
     distance: Literal["had", "plain"] = "had"  # plain: the control, a mean over pixels of the task's own loss
     form: Form = "exact"  # of depth and normals
 
@@ -46,10 +47,12 @@ class HAD(Strategy):
             if self.distance == "plain":
                 return cross_entropy(logits, labels)
             return segmentation(widen(logits).log_softmax(1), labels)
-        form = {"depth": depth, "normals": normals}.get(task.kind) if self.distance == "had" else None
-        if form is None:
+        if self.distance == "plain" or task.kind not in ("depth", "normals"):
             return task.distillation(logits, teacher_logits)
-        return form(task.predicted(logits), task.predicted(teacher_logits), form=self.form)
+        predictions = task.predicted(logits), task.predicted(teacher_logits)
+        if task.kind == "depth":
+            return depth(*predictions, bar=self.bar, form=self.form)
+        return normals(*predictions, form=self.form)
 
 
 def segmentation(log_probabilities: Tensor, labels: Tensor, *, above: float = 0.9) -> Tensor:

@@ -26,7 +26,7 @@ from densecl.streams.samples import SampleKey
 from densecl.streams.scenario import Experience, Normalisation, Scenario
 from densecl.streams.stream import Step, Stream
 from densecl.tasks import Task
-from densecl.training import distributed, state
+from densecl.training import distributed, features, state
 from densecl.training.batch import Batch, labelled_share, normalise, sizes, split
 from densecl.training.guards import LossGuard, check_weights
 from densecl.training.loader import EpochBatches, Extend, make_loader, step_length
@@ -80,9 +80,11 @@ class Loop:
         device: torch.device | str = "cpu",
         workers: int = 0,
         events: Events | None = None,
+        cache_gib: float = 0.0,
     ):
         self.strategy, self.network, self.stream, self._scenario = strategy, network, stream, scenario
         self.settings, self.seed, self.workers, self.events = settings, seed, workers, events
+        self.cache_gib = cache_gib
         self.device = torch.device(device)
         self.compiles_losses = self.device.type != "cpu"  # there their own passes are faster than compiled ones
         self.plugins: list[Plugin] = [plugin for plugin in plugins if getattr(plugin, "dense", False)]
@@ -106,7 +108,9 @@ class Loop:
         strategy.configure()
         network.backbone.require(strategy.needs)
         network.collect(strategy.maps)
+        features.check(network.backbone, settings)
         for plugin in self.plugins:
+            network.backbone.require(plugin.needs)
             plugin.configure(strategy)
         if not network.n_outputs:  # else it has grown before
             network.make_heads(strategy.make_heads)  # type: ignore[arg-type]
@@ -140,9 +144,11 @@ class Loop:
         saved, self._resumed = self._resumed, None
         if saved is None:
             self.strategy.before_step(experience)
+            self.features = features.begin(self)
             for plugin in self.plugins:
                 plugin.before_step(self.strategy, experience)
         else:  # the effect of `before_step` is in the state, and what is frozen decides what the optimiser holds
+            self.features = features.begin(self)
             self.load_method_state(saved["method"])
         groups = self.strategy.param_groups()
         factors = [group.pop("factor", None) for group in groups]  # functions: no part of a state
@@ -195,11 +201,13 @@ class Loop:
         self.strategy.train_mode()
         for plugin in self.plugins:
             plugin.before_epoch(self.strategy)
+        features.settle(self)
         self.tell("before_training_epoch")
 
     def update(self, batch: Batch) -> None:
         """Learn from one batch: the gradients of its parts, then one step of the optimiser."""
-        batch = self.prepared(batch.to(self.device), self.task)
+        loaded, batch = batch.image, self.prepared(batch.to(self.device), self.task)
+        maps = None if self.features is None else self.features(loaded, batch.image)
         if self._class_weights is not None:
             batch = batch._replace(weight=self._class_weights[batch.target])
         self.batch, self.loss_terms = batch, {}
@@ -208,7 +216,7 @@ class Loop:
         parts = self.settings.accumulation
         whole = distributed.total(sizes(batch)) if parts > 1 else None
         for part in split(batch, parts):
-            self.learn(part, whole)
+            self.learn(part, whole, maps)
         distributed.sum_gradients(p for group in self.optimizer.param_groups for p in group["params"])
         self.tell("before_update")
         self.precision.step(self.optimizer)
@@ -221,16 +229,17 @@ class Loop:
         if self.events:
             self.events.iteration(self.epoch, self.iterations, self.loss_terms, len(batch.image), rates)
 
-    def learn(self, batch: Batch, whole: Tensor | None) -> None:
+    def learn(self, batch: Batch, whole: Tensor | None, maps: features.Maps = None) -> None:
         """Add the gradients of a prepared batch, or of a part of one: then `whole` is `sizes` of all of it.
 
+        `maps` are those of a frozen encoder, where they are kept.
         Loss terms of a part, and of one process of several, are its shares in those of the whole batch.
         """
         self.tell("before_forward")
-        with self.precision.autocast():
+        with self.precision.autocast(), features.given(self.network, maps):
             self.output = widened(self._forward(batch.image))
         self.tell("after_forward")
-        teacher_output = self.teach(batch.image)
+        teacher_output = self.teach(batch.image, maps)
         batch = self.strategy.prepare_batch(batch, teacher_output)
         shares: Tensor | None = None  # of labelled pixels and of images
         if whole is not None or distributed.world() > 1:
@@ -263,11 +272,11 @@ class Loop:
                 terms[plugin.name] = term
         return terms
 
-    def teach(self, image: Tensor) -> Output | None:
+    def teach(self, image: Tensor, maps: features.Maps = None) -> Output | None:
         """The teacher's output, None at step 0 and for methods that do not ask for one."""
         if self.teacher is None or not self.needs_teacher:
             return None
-        with torch.no_grad(), self.precision.autocast():
+        with torch.no_grad(), self.precision.autocast(), features.given(self.teacher, maps, self.features):
             return widened(self.teacher(image))
 
     def end_epoch(self) -> None:

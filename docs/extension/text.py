@@ -19,7 +19,7 @@ from densecl.records.published import Reported, canonical, read_all
 from densecl.records.record import flatten
 from densecl.settings.arguments import hyperparameters
 from densecl.settings.catalogue import backbones as packaged
-from densecl.settings.catalogue import entries, load_class, published_files, recipe_files, strategy_recipes
+from densecl.settings.catalogue import load_class, published_files, recipe_files, strategy_recipes
 from densecl.settings.recipe import SECTIONS, BenchmarkRecipe, StrategyRecipe, build_sections, merge, read_recipe
 from densecl.strategies.base import Plugin, Strategy
 from densecl.streams import golden
@@ -39,14 +39,19 @@ BACKGROUND = {"fg-only": "nowhere", "with-bg": "in base and all", "mixed": "in a
 def strategies() -> str:
     """A section for each strategy, then for each plugin: paper, deviations, hyper-parameters, numbers, BibTeX."""
     recipes = strategy_recipes()
-    ordered = sorted(recipes.values(), key=lambda recipe: (recipe.kind == "plugin", recipe.name))
-    return "\n".join(strategy(recipe) for recipe in ordered)
+    ordered = sorted(recipes, key=lambda key: (recipes[key].kind == "plugin", key))
+    return "\n".join(strategy(recipes[key], _heading(key)) for key in ordered)
 
 
-def strategy(recipe: StrategyRecipe) -> str:
+def _heading(key: str) -> str:
+    """The heading of a recipe: its name, of a plugin that has that of a strategy `NAME-plugin`."""
+    return f"{key[1:]}-plugin" if key.startswith("+") else key
+
+
+def strategy(recipe: StrategyRecipe, heading: str) -> str:
     """The section of one strategy or plugin."""
     kind = "strategy" if recipe.kind == "strategy" else f"plugin: `mib+{recipe.name}`"
-    lines = [f"## {recipe.name}", "", f"{_sentence(recipe.summary)} ({kind})", ""]
+    lines = [f"## {heading}", "", f"{_sentence(recipe.summary)} ({kind})", ""]
     if recipe.paper:
         lines += [f"Paper: {recipe.paper}.", ""]
     lines += [f"Class: `{recipe.class_}`", ""]
@@ -200,7 +205,7 @@ def lengths() -> str:
 def anchors(kind: str) -> list[str]:
     """Anchors of the sections that `kind` makes."""
     if kind == "strategies":
-        return [entry.name for entry in entries("strategies")]
+        return list(map(_heading, strategy_recipes()))
     if kind == "backbones":
         return list(packaged())
     return [path.stem for path in recipe_files("benchmarks")] if kind == "benchmarks" else []

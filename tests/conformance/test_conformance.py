@@ -22,6 +22,7 @@ from conformance_runs import (
     is_stock,
     made,
     outputs,
+    own_backbone,
     plain,
     same,
     shares,
@@ -80,6 +81,7 @@ def pairs():
             backbone
             for backbone in sorted(NETWORKS)
             if OWN_BACKBONE.get(name, backbone) == backbone
+            and (own_backbone(method) != "vit" or backbone == "vit")
             and method in TRANSFORMERS.get(backbone, {method})
             and (not cls.maps or backbone in RAW)
             and ("nonnegative" not in cls.needs or backbone in NONNEGATIVE)
@@ -126,7 +128,7 @@ def test_a_method_changes_the_result_at_its_defaults_and_its_memory_is_not_empty
     base = parsed.strategy.name if parsed.plugins else plain(method, kind)
     if base == method:
         pytest.skip("it is plain training on this stream")
-    ours, other = trained(method, kind), trained(base, kind, OWN_BACKBONE.get(parsed.strategy.name))
+    ours, other = trained(method, kind), trained(base, kind, own_backbone(method))
     assert not same(ours.last, other.last)
     for plugin in ours.loop.plugins:
         kept = plugin.stored_bytes(ours.loop.strategy) > 0 or ours.loop.needs_teacher
@@ -165,11 +167,6 @@ def test_a_first_step_called_shared_is_plain_and_leads_on_as_ones_own(method, ki
     loop.finish(first)
     loop.train(later)
     assert same(loop.network.state_dict(), whole.last)
-
-
-def own_backbone(method):
-    """The backbone that a method needs; None for any."""
-    return OWN_BACKBONE.get(parse_method(method).strategy.name)
 
 
 class Killed(BaseException):

@@ -28,7 +28,7 @@ NETWORKS = {
 }
 TRANSFORMERS = {  # backbones that cost more than they tell, and the methods that they are tried with
     "allmlp": {"dkd", "mib", "piggyback", "plop"},
-    "vit": {"finetune+ewf", "plop"},
+    "vit": {"finetune+ewf", "finetune+lora", "plop"},
 }
 OWN_BACKBONE = {"decoder": "unet", "resblock": "resblock"}  # of strategies that cannot use any
 RAW = {"allmlp", "bisenet", "deeplabv3", "fcn", "vit"}  # backbones with stages before their last activation
@@ -41,7 +41,7 @@ NONNEGATIVE = {
     "vit",
 }  # backbones whose decoded map is never below 0
 ROWS = set(NETWORKS) - {"resblock"}  # backbones with heads that are 1x1 convolutions
-PREPARES = {"nest"}  # plugins that make a step's beginning and keep nothing
+PREPARES = {"nest", "lora"}  # plugins that make a step's beginning and keep nothing
 SHORT = {"deepinversion": "(iterations=20,images_per_class=4)"}  # of its default work, which only repeats itself
 NAMED = [
     entry.name if entry.kind == "strategy" else f"finetune+{entry.name}{SHORT.get(entry.name, '')}"
@@ -107,6 +107,14 @@ def shares(text):
     return cls.shares_first_step(method.strategy.values) and plain
 
 
+def own_backbone(text):
+    """The backbone that a method is tried on: the one that it needs, where it cannot use any."""
+    method = parse_method(text)
+    if any("attention" in getattr(part.cls, "needs", ()) for part in method.plugins):
+        return "vit"
+    return OWN_BACKBONE.get(method.strategy.name, "bisenet")
+
+
 def plain(text, kind):
     """The method of plain training on the stream of another."""
     return "classifier" if kind == "classes" and parse_method(text).told else "finetune"
@@ -120,7 +128,7 @@ def made(text, kind, backbone=None, seed=0, training=TRAINING):
             tiny_backbone(method) if method.strategy.name == "resblock" else tiny_network("unet", **NETWORKS["unet"])
         )
         return tiny_loop(method, tiny_sequence(), network, training, seed=seed)
-    backbone = backbone or OWN_BACKBONE.get(method.strategy.name, "bisenet")
+    backbone = backbone or own_backbone(text)
     scenario = tiny_scenario(joint=method.joint, by_task=method.told)
     return tiny_loop(method, scenario, tiny_network(backbone, **NETWORKS[backbone]), training, seed=seed)
 
@@ -137,8 +145,7 @@ def outputs(loop, head):
 
 def trained(text, kind, backbone=None):
     """A method trained on all steps, once in a session."""
-    own = OWN_BACKBONE.get(parse_method(text).strategy.name, "bisenet")
-    return _trained(text, kind, "" if kind == "tasks" else backbone or own)
+    return _trained(text, kind, "" if kind == "tasks" else backbone or own_backbone(text))
 
 
 @cache

@@ -7,6 +7,8 @@ import torch
 from densecl.strategies.had import HAD, class_balanced, depth, edges, normals, segmentation
 from densecl.tasks import Segmentation
 from densecl.tasks.colorization import Colorization
+from densecl.tasks.depth import Depth
+from densecl.tasks.normals import Normals
 
 FORMS = ["exact", "published"]
 KERNEL = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]])
@@ -232,5 +234,10 @@ def test_each_kind_of_task_has_its_own_distance_and_the_plain_one_is_the_control
     assert HAD().hold(task, logits, teacher) == segmentation(logits.log_softmax(1), labels)
     plain = torch.nn.functional.cross_entropy(logits, labels)
     torch.testing.assert_close(HAD(distance="plain").hold(task, logits, teacher), plain)
+    far, near = logits[:, :1], teacher[:, :1]
+    assert HAD(form="published", bar=0.2).hold(Depth("d"), far, near) == depth(far, near, bar=0.2, form="published")
+    directions = [torch.nn.functional.normalize(x, dim=1) for x in (logits, teacher)]
+    assert HAD().hold(Normals("n"), logits, teacher) == normals(*directions)
+    assert HAD(distance="plain").hold(Normals("n"), logits, teacher) == Normals("n").distillation(logits, teacher)
     colours = Colorization("c")
     assert HAD().hold(colours, logits[:, :2], teacher[:, :2]) == colours.distillation(logits[:, :2], teacher[:, :2])

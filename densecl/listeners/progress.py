@@ -132,7 +132,7 @@ class Progress(Listener):
 
     def evaluating(self, step: int) -> None:
         """Training of a step is done."""
-        self._step, self._doing = None, f"evaluating step {step + 1}"
+        self._step, self._doing = None, f"evaluating step {step}"
 
     def step_finished(self, step: StepRecord) -> None:
         """A step is evaluated."""
@@ -192,7 +192,7 @@ class Progress(Listener):
         self.console.file.flush()
 
     def _name(self, step: int) -> str:
-        return f"step {step + 1} of {len(self._estimate.iterations)}"
+        return f"step {step} ({step + 1} of {len(self._estimate.iterations)})"
 
 
 def _ranked(step: StepRecord) -> list[str]:
@@ -202,7 +202,7 @@ def _ranked(step: StepRecord) -> list[str]:
         name, value = next(iter(evaluation.metrics.items()))
         value = value["all"] if isinstance(value, dict) else value
         text = "-" if value is None else f"{value:.3f}" if abs(value) < 10 else f"{value:.0f}"
-        result.append(f"{'mIoU' if name == 'miou' else name} {text}")
+        result.append(f"{name} {text}" if name != "miou" or value is None else f"mIoU {100 * value:.1f}%")
     return result
 
 
@@ -213,7 +213,7 @@ def _scores(step: StepRecord) -> str:
         return "; " + ", ".join(f"{task} {score}" for task, score in named)
     lost = step.evaluations[0].metrics["forgetting"] if step.evaluations else None
     text = "".join(f", {score}" for score in _ranked(step))
-    return text + ("" if lost is None else f", forgetting {round(lost, 3) + 0.0:.3f}")  # + 0.0: no -0.000
+    return text + ("" if lost is None else f", forgetting {round(100 * lost, 1) + 0.0:.1f}%")  # + 0.0: no -0.0
 
 
 def _numbers(look: Look) -> list[str]:

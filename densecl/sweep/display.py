@@ -64,7 +64,8 @@ class Display:
         lines = []
         for job in running[:RUNNING_SHOWN]:
             done = len(records[job.number].steps) if job.number in records else 0
-            lines.append(f"running: {job}, step {min(done + 1, len(job.iterations))} of {len(job.iterations)}")
+            step, steps = min(done, len(job.iterations) - 1), len(job.iterations)
+            lines.append(f"running: {job}, step {step} ({step + 1} of {steps})")
         if len(running) > RUNNING_SHOWN:
             lines.append(f"and {len(running) - RUNNING_SHOWN} more")
         finished = sum(record.status == "finished" for record in records.values())

@@ -27,7 +27,7 @@ class Row:
     backbone: str
     seeds: tuple[int, ...]
     cells: tuple[Cell, ...]
-    progress: str = ""  # of a run that has not finished: "step 2 of 6"
+    progress: str = ""  # of a run that has not finished: "2 of 6 steps"
     oracle: str | None = None  # what the strategy is told at test time
     source: str = ""  # "MiB, Table 1": published numbers
     held_out: bool = False  # scored on held-out training images
@@ -161,7 +161,7 @@ def _progress(record: Record, layout: Layout) -> str:
     done, planned = len(record.steps), len(layout.steps)
     if main_name(record.strategy) == UPPER_BOUND or planned < max(done, 1):
         return f"{done} steps"
-    return f"step {done} of {planned}"
+    return f"{done} of {planned} steps"
 
 
 def _cell(values: Sequence[float | None]) -> Cell:

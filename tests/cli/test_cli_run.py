@@ -152,7 +152,7 @@ def test_a_run_that_stopped_shows_in_the_table_as_unfinished(voc, tmp_path, caps
     assert record.status == "failed"
     assert len(record.steps) == 1
     assert main(["table", str(tmp_path / "results")]) == 0
-    assert "step 1 of 2" in capsys.readouterr().out
+    assert "1 of 2 steps" in capsys.readouterr().out
 
 
 # ---- plan
@@ -232,10 +232,10 @@ def test_a_run_says_on_stderr_how_it_goes_and_the_table_on_stdout(voc, tmp_path,
     assert all(re.match(r"\d\d:\d\d:\d\d ", line) for line in lines)
     assert [re.sub(r" in [\d.]+ s.*", "", line[9:]) for line in lines] == [
         f"{folder}: 2 steps, 20 classes",
-        "step 1 of 2 begins: 4 iterations in 1 epoch",
-        "step 1 of 2: 4 iterations",
-        "step 2 of 2 begins: 4 iterations in 2 epochs",
-        "step 2 of 2: 4 iterations",
+        "step 0 (1 of 2) begins: 4 iterations in 1 epoch",
+        "step 0 (1 of 2): 4 iterations",
+        "step 1 (2 of 2) begins: 4 iterations in 2 epochs",
+        "step 1 (2 of 2): 4 iterations",
     ]
     assert "-0.000" not in shown.err
     assert "mib" in shown.out

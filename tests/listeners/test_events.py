@@ -220,4 +220,4 @@ def test_quiet_and_verbose_exclude_each_other(tmp_path, capsys):
 def test_verbose_names_the_losses_of_each_epoch(voc, tmp_path, capsys):
     assert main(run_words(voc, tmp_path / "results", "--verbose")) == 0
     lines = capsys.readouterr().err.splitlines()
-    assert any("step 2 of 2, epoch 1 of " in line and "task " in line and "regulariser " in line for line in lines)
+    assert any("step 1 (2 of 2), epoch 1 of " in line and "task " in line and "regulariser " in line for line in lines)

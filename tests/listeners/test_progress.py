@@ -103,12 +103,12 @@ def test_a_file_gets_lines_with_the_time_of_day_at_sensible_intervals():
     """A tenth is 4 s here, so 30 s decide. Lines are longer than the console is wide and are not broken."""
     lines = plain(Clock())
     assert lines == [
-        "step 1 of 2 begins: 40 iterations in 2 epochs",
-        "step 1 of 2: 75%, epoch 2 of 2, task 1.500, regulariser 0.250, 8 images/s, 50s left of the run",
-        "step 1 of 2: 40 iterations in 1.5 s, mIoU 0.250",
-        "step 2 of 2 begins: 40 iterations in 2 epochs",
-        "step 2 of 2: 75%, epoch 2 of 2, task 1.500, regulariser 0.250, 8 images/s, 11s left of the run",
-        "step 2 of 2: 40 iterations in 1.5 s, mIoU 0.250, forgetting 0.000",
+        "step 0 (1 of 2) begins: 40 iterations in 2 epochs",
+        "step 0 (1 of 2): 75%, epoch 2 of 2, task 1.500, regulariser 0.250, 8 images/s, 50s left of the run",
+        "step 0 (1 of 2): 40 iterations in 1.5 s, mIoU 25.0%",
+        "step 1 (2 of 2) begins: 40 iterations in 2 epochs",
+        "step 1 (2 of 2): 75%, epoch 2 of 2, task 1.500, regulariser 0.250, 8 images/s, 11s left of the run",
+        "step 1 (2 of 2): 40 iterations in 1.5 s, mIoU 25.0%, forgetting 0.0%",
     ]
 
 
@@ -117,7 +117,7 @@ def test_lines_inside_a_step_come_at_tenths_not_sooner_than_30_s_and_not_later_t
     clock = Clock()
     progress = Progress(console=console(False), clock=clock)
     two_steps(progress, clock, second)
-    assert len(re.findall(r"step 1 of 2: \d+%", progress.console.file.getvalue())) == count
+    assert len(re.findall(r"step 0 \(1 of 2\): \d+%", progress.console.file.getvalue())) == count
 
 
 def test_verbose_has_a_line_for_each_epoch():
@@ -125,7 +125,7 @@ def test_verbose_has_a_line_for_each_epoch():
         line for line in plain(Clock(), verbose=True) if "epoch" in line and "%" not in line and "begins" not in line
     ]
     assert epochs == [
-        f"step {k} of 2, epoch {e} of 2: task 1.500, regulariser 0.250, 8 images/s" for k in (1, 2) for e in (1, 2)
+        f"step {k - 1} ({k} of 2), epoch {e} of 2: task 1.500, regulariser 0.250, 8 images/s" for k in (1, 2) for e in (1, 2)
     ]
 
 
@@ -145,7 +145,7 @@ def test_a_loaded_step_says_so():
     progress = Progress(console=console(False))
     start(progress)
     progress.step_finished(step(0, shared=True))
-    assert "step 1 of 2: loaded, mIoU 0.250" in progress.console.file.getvalue()
+    assert "step 0 (1 of 2): loaded, mIoU 25.0%" in progress.console.file.getvalue()
 
 
 def test_a_task_sequence_names_each_tasks_score():
@@ -184,9 +184,9 @@ def drawn(width=80, **options):
 
 def test_a_terminal_shows_run_step_epoch_batch_time_left_losses_and_the_last_miou():
     run, training, numbers, synthesis = drawn(color_system=None)
-    assert run == "run  " + 27 * "━" + 4 * " " + "  88% step 2 of 2  20s left"
+    assert run == "run  " + 27 * "━" + 4 * " " + "  88% step 1 (2 of 2)  20s left"
     assert training == "step " + 23 * "━" + 8 * " " + "  75% epoch 2 of 2  batch 10 of 20  20s left"
-    assert numbers == "mIoU 0.250  task 1.500  regulariser 0.250  8 images/s"
+    assert numbers == "mIoU 25.0%  task 1.500  regulariser 0.250  8 images/s"
     assert synthesis == "synthesising 15 images (batch 1 of 2) " + 7 * "━" + 22 * " " + "  25% 3 of 12"
 
 
@@ -254,7 +254,7 @@ def test_the_bars_go_and_the_cursor_comes_back_when_a_run_ends():
     two_steps(progress, clock)
     shown = progress.console.file.getvalue()
     assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h") == 1
-    assert "step 2 of 2: 40 iterations in 1.5 s, mIoU 0.250, forgetting 0.000" in CODES.sub("", shown)
+    assert "step 1 (2 of 2): 40 iterations in 1.5 s, mIoU 25.0%, forgetting 0.0%" in CODES.sub("", shown)
     progress.run_finished("finished")  # a second end does no harm
 
 

@@ -218,5 +218,5 @@ def test_a_run_that_has_no_step_yet_and_one_that_stopped_are_shown(tmp_path):
     begun = committed(tmp_path, 2, status="running")
     edited(begun / "result.json", steps=[])
     text, _ = render(find_records(tmp_path)[0], source="r")
-    assert "step 2 of 6" in text
-    assert "step 0 of 6" in text
+    assert "2 of 6 steps" in text
+    assert "0 of 6 steps" in text

@@ -307,7 +307,7 @@ def test_a_failing_run_does_not_stop_the_others(voc, tmp_path, capfd):
     assert "(reported 12.5)" in shown.err
     assert "densecl: 1 of 2 runs failed: run 1" in shown.err.splitlines()[-1]
     assert shown.out.startswith("voc15-5")
-    assert "step 1 of 2" in shown.out
+    assert "1 of 2 steps" in shown.out
 
 
 def test_a_sweep_that_is_killed_twice_ends_complete(voc, tmp_path, monkeypatch, capfd):

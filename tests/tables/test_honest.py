@@ -110,7 +110,7 @@ def test_rows_that_share_no_step_0_are_not_said_to_differ():
 
 def test_an_unfinished_run_is_shown_with_what_it_lacks():
     row = examined(run(status="interrupted", done=2))["mib"]
-    assert row.lacks[0] == "the end of the run (step 2 of 3)"
+    assert row.lacks[0] == "the end of the run (2 of 3 steps)"
     assert row.row.progress in listing(*examine([run(status="interrupted", done=2)])[0]).lines[0].cells[0]
 
 

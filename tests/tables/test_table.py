@@ -149,7 +149,7 @@ def test_joint_oracle_and_unfinished_runs_are_shown_but_never_ranked():
         assert not any(cell.best for cell in cells(table, name).values())
     assert any("told the task" in note for note in table.notes)
     text = render([table])
-    assert "ilt (step 2 of 3)" in text
+    assert "ilt (2 of 3 steps)" in text
     assert "masks†" in text
 
 
@@ -206,7 +206,7 @@ def test_rows_with_fewer_seeds_than_others_are_marked():
 
 def test_unfinished_seeds_do_not_enter_the_mean():
     (table,) = rows([make(base=0.5, seed=0), make(base=0.1, seed=1, status="running", done=1)])
-    assert [(row.seeds, row.progress) for row in table.rows] == [((0,), ""), ((1,), "step 1 of 3")]
+    assert [(row.seeds, row.progress) for row in table.rows] == [((0,), ""), ((1,), "1 of 3 steps")]
 
 
 def test_an_unfinished_run_is_averaged_over_the_classes_it_has_learnt():
@@ -218,7 +218,7 @@ def test_an_unfinished_run_is_averaged_over_the_classes_it_has_learnt():
 
 def test_a_run_without_a_finished_step_is_shown():
     (table,) = rows([make(), make("lwf", status="failed", done=0)])
-    assert "lwf (step 0 of 3)" in render([table])
+    assert "lwf (0 of 3 steps)" in render([table])
 
 
 def test_joint_has_the_ranges_of_the_stream_it_joins():

@@ -232,7 +232,7 @@ def test_latex_escapes_one_by_one():
 def test_latex_has_minus_signs_and_a_dash_for_nothing():
     text = render(rows([forgets(make("lwf"), -0.021), make("mib", status="failed", done=0)]), "latex")
     assert "& $-$2.1 &" in text
-    assert re.search(r"\{\}mib \(step 0 of 3\) & 1 & -- &", text)
+    assert re.search(r"\{\}mib \(0 of 3 steps\) & 1 & -- &", text)
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")

@@ -113,7 +113,7 @@ def test_two_processes_run_the_command_line_and_only_the_main_one_speaks(voc, tm
     done = torchrun(run_words(voc, tmp_path / "out", *flags("training.batch=4")))
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("mIoU in %") == 1
-    assert done.stderr.count("step 2 of 2:") == done.stderr.count("step 2 of 2 begins") == 1
+    assert done.stderr.count("step 1 (2 of 2):") == done.stderr.count("step 1 (2 of 2) begins") == 1
     record = json.loads(next((tmp_path / "out").rglob("result.json")).read_text())
     assert record["environment"]["world"] == 2
     assert record["environment"]["bn_sync"] is False

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
@@ -15,6 +16,19 @@ if TYPE_CHECKING:
 def understands_codes(stream: TextIO) -> bool:
     """True for a terminal that has colours and can move its cursor."""
     return stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+
+
+@contextlib.contextmanager
+def loading() -> Iterator[None]:
+    """Say that a command loads its libraries, on a terminal, while it does; nothing remains."""
+    shown = understands_codes(sys.stderr)
+    if shown:
+        print("loading ...", end="\r", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        if shown:
+            print("\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 def columns_and_colour() -> tuple[int | None, bool]:

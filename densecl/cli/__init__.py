@@ -42,6 +42,15 @@ COMMANDS = {  # name -> file and function, or application of several commands
 }
 
 
+START = """\
+densecl compares methods of continual learning in dense prediction. To begin:
+  densecl run -b shapes15-5 -s mib    train a method, a few minutes, no download
+  densecl table results               compare what was run
+  densecl list                        benchmarks, methods, backbones, data sets
+  densecl show mib                    a method's paper and hyper-parameters
+  densecl --help                      all commands"""
+
+
 class Group(TyperGroup):
     """Imports a command when it is named, and ends it with one line after Ctrl-C."""
 
@@ -94,12 +103,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Bad input of any kind is one line on stderr. Any other exception is a bug and keeps its traceback.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words:
+        print(START)
+        return 0
     for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show '±' gets '?'
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="replace")
     try:
-        code = app(args=words or ["--help"], prog_name="densecl", standalone_mode=False)
+        code = app(args=words, prog_name="densecl", standalone_mode=False)
         sys.stdout.flush()
     except DenseCLError as error:
         if _speaks():

@@ -3,6 +3,7 @@
 import typer
 
 from densecl.cli.options import Code, Json, OtherRun, OwnBackbone, OwnData, Run
+from densecl.terminal import loading
 
 
 def bank(
@@ -13,11 +14,17 @@ def bank(
     data_set: OwnData = None,
     as_json: Json = False,
 ) -> None:
-    """Show the banks of synthetic images that a run with +deepinversion replayed: classes, figures, gallery."""
+    """Show the banks of synthetic images that a run with +deepinversion replayed: classes, figures, gallery.
+
+    densecl bank RUN
+
+    densecl bank RUN --judge OTHER_RUN --json
+    """
     import json
 
-    from densecl.data.places import cache_folder
-    from densecl.finished.judge import judged
+    with loading():
+        from densecl.data.places import cache_folder
+        from densecl.finished.judge import judged
 
     banks = judged(run, judge, strategy=strategy, backbone=backbone, data_set=data_set)
     if as_json:

@@ -7,6 +7,7 @@ import typer
 
 from densecl.cli import completion
 from densecl.cli.options import Catalogue
+from densecl.terminal import loading
 
 
 def check(
@@ -20,8 +21,14 @@ def check(
     data: Annotated[Path | None, typer.Option("--data", help="Folder of a data set.")] = None,
     catalogue: Catalogue = None,
 ) -> None:
-    """Try a method (on a tiny stream), data set, backbone or kind of task for seconds and name its faults."""
-    from densecl.check import dispatch
+    """Try a method (on a tiny stream), data set, backbone or kind of task for seconds and name its faults.
+
+    densecl check mine.py:Mine
+
+    densecl check mydata.py:MyData --data photos/
+    """
+    with loading():
+        from densecl.check import dispatch
 
     findings, works = dispatch.check(strategy, data, catalogue)
     for finding in findings:

@@ -7,9 +7,13 @@ import typer
 
 from densecl.cli import completion
 
-app = typer.Typer(
-    name="data", add_completion=False, help="Make, get, verify, find and describe data sets.", no_args_is_help=True
-)
+HELP = """Make, get, verify, find and describe data sets.
+
+densecl data get voc2012
+
+densecl data verify voc2012 --data datasets/
+"""
+app = typer.Typer(name="data", add_completion=False, help=HELP, no_args_is_help=True)
 
 
 def _known(name: str) -> str:

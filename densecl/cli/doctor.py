@@ -12,6 +12,10 @@ def doctor(data: Data = None, catalogue: Catalogue = None, as_json: Json = False
     """Check packages, devices, data sets, weights and folders; say what is missing and what to do.
 
     Needs no network and changes nothing. Exit code 2 if no run can be started, else 0.
+
+    densecl doctor
+
+    densecl doctor --data datasets/
     """
     import json
     import os

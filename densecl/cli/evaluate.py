@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from densecl.cli.options import Catalogue, Code, Data, Device, OwnBackbone, OwnData, Run, Step, Workers
+from densecl.terminal import loading
 
 
 def evaluate(
@@ -25,8 +26,14 @@ def evaluate(
         bool, typer.Option("--json", help="Print the evaluation as JSON, confusion matrix included.")
     ] = False,
 ) -> None:
-    """Evaluate the kept weights of a finished step; nothing is trained or changed."""
-    from densecl.finished.evaluate import reevaluate, summary
+    """Evaluate the kept weights of a finished step; nothing is trained or changed.
+
+    densecl evaluate results/shapes15-5/mib/bisenet-mini/s0-1a2b3c4d
+
+    densecl evaluate RUN --step 0 --evaluation full --json
+    """
+    with loading():
+        from densecl.finished.evaluate import reevaluate, summary
 
     scored = reevaluate(
         run,

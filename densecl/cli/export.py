@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from densecl.cli.options import Catalogue, Code, Data, Device, OwnBackbone, OwnData, Run, Workers
+from densecl.terminal import loading
 
 
 def export(
@@ -26,9 +27,14 @@ def export(
     """Write the label maps of a run's test images after each step, in the form that `densecl score` reads.
 
     Their scores are the run's own, to the last pixel.
+
+    densecl export RUN --predictions maps/
+
+    densecl export RUN --predictions maps/ --step 0
     """
-    from densecl.finished.export_predictions import export_predictions
-    from densecl.listeners.progress import Progress
+    with loading():
+        from densecl.finished.export_predictions import export_predictions
+        from densecl.listeners.progress import Progress
 
     with Progress().scan("label maps") as progress:
         exported = export_predictions(

@@ -10,7 +10,13 @@ from densecl.cli.options import Run
 if TYPE_CHECKING:
     from densecl.finished.first import Traveller
 
-app = typer.Typer(name="first", add_completion=False, help="Export and import first steps.", no_args_is_help=True)
+HELP = """Export and import first steps.
+
+densecl first export RUN -o first.safetensors
+
+densecl first import first.safetensors
+"""
+app = typer.Typer(name="first", add_completion=False, help=HELP, no_args_is_help=True)
 Folder = Annotated[Path, typer.Option("--output", help="The folder of results that gets it.")]
 
 

@@ -14,7 +14,12 @@ def inspect(
     ] = False,
     task: Annotated[str | None, typer.Option(help="Only the masks of this task.")] = None,
 ) -> None:
-    """Look into a run: settings, steps, scores of each class, confused classes, files. Nothing is changed."""
+    """Look into a run: settings, steps, scores of each class, confused classes, files. Nothing is changed.
+
+    densecl inspect RUN
+
+    densecl inspect RUN --masks
+    """
     if masks or task is not None:
         from densecl.finished.inspect_masks import describe_masks
 

@@ -17,7 +17,12 @@ def list_(
     ] = None,
     catalogue: Catalogue = None,
 ) -> None:
-    """List benchmarks, strategies (and plugins), backbones, data sets and groupings of tables."""
+    """List benchmarks, strategies (and plugins), backbones, data sets and groupings of tables.
+
+    densecl list
+
+    densecl list strategies
+    """
     from densecl import data
     from densecl.errors import UnknownNameError
     from densecl.settings.catalogue import Entry, entries, faults

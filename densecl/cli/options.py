@@ -50,6 +50,7 @@ def existing_images(images: Sequence[Path]) -> Sequence[Path]:
     return images
 
 
+FILES, MACHINE, SCREEN, OWN = "Files", "Machine", "Screen", "Code of your own"  # panels of --help
 Run = Annotated[Path, typer.Argument(help="The folder of a run.", autocompletion=completion.runs, callback=_run_folder)]
 JUDGE = "A run with another seed: does its network see the same in the images?"
 OtherRun = Annotated[
@@ -61,20 +62,26 @@ Assign = Annotated[
     typer.Option("--set", help="SECTION.KEY=VALUE, such as training.epochs=2; repeatable.", metavar="KEY=VALUE"),
 ]
 Data = Annotated[
-    Path | None, typer.Option("--data", help="Folder of data sets (default: DENSECL_DATA).", callback=_data_folder)
+    Path | None,
+    typer.Option(
+        "--data", help="Folder of data sets (default: DENSECL_DATA).", callback=_data_folder, rich_help_panel=FILES
+    ),
 ]
-Output = Annotated[Path, typer.Option("--output", help="Folder for results.")]
+Output = Annotated[Path, typer.Option("--output", help="Folder for results.", rich_help_panel=FILES)]
 Device = Annotated[
-    str | None, typer.Option("--device", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one).")
+    str | None,
+    typer.Option("--device", help="cpu, cuda, cuda:1 (default: a GPU if there is one).", rich_help_panel=MACHINE),
 ]
 Catalogue = Annotated[
-    Path | None, typer.Option("--catalogue", help="A folder of your own with benchmarks/ and strategies/.")
+    Path | None, typer.Option("--catalogue", help="Your own benchmarks/ and strategies/.", rich_help_panel=FILES)
 ]
-Workers = Annotated[int | None, typer.Option("--workers", min=0, help="Processes that load data.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results only.")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=0, help="Processes that load data.", rich_help_panel=MACHINE)
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results only.", rich_help_panel=SCREEN)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Step = Annotated[int | None, typer.Option("--step", min=0, help="The step whose weights are used (default: the last).")]
 CODE = "Of a run with a class of your own: name it again, such as mine.py:Mine; code that a record names is not run."
-Code = Annotated[str | None, typer.Option("--strategy", "-s", help=CODE)]
-OwnBackbone = Annotated[str | None, typer.Option("--backbone", help="The same, a backbone of your own.")]
-OwnData = Annotated[str | None, typer.Option("--data-set", help="The same, a data set of your own.")]
+Code = Annotated[str | None, typer.Option("--strategy", "-s", help=CODE, rich_help_panel=OWN)]
+OwnBackbone = Annotated[str | None, typer.Option("--backbone", help="The same, a backbone.", rich_help_panel=OWN)]
+OwnData = Annotated[str | None, typer.Option("--data-set", help="The same, a data set.", rich_help_panel=OWN)]

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from densecl.cli.options import Catalogue, Code, Device, OwnBackbone, OwnData, Run, Step, existing_images
+from densecl.terminal import loading
 
 
 def predict(
@@ -38,8 +39,13 @@ def predict(
     Writes for each image NAME.mask.png (labels in VOC's colours, in the image's size) and NAME.overlay.png (over the
     image, with a legend); for tasks that make pictures NAME.TASK.png. Images of any kind and size; the first frame of
     an animation. All are opened before anything is written.
+
+    densecl predict RUN photos/ -o labelled
+
+    densecl predict RUN street.jpg --step 0 --size 512
     """
-    from densecl.finished.predict import describe, predictions
+    with loading():
+        from densecl.finished.predict import describe, predictions
 
     own = {"strategy": strategy, "backbone": backbone, "data_set": data_set}
     options = {"step": step, "task": task, "size": size, "device": device, "catalogue": catalogue, **own}

@@ -7,6 +7,7 @@ import typer
 
 from densecl.cli import completion
 from densecl.cli.options import Runs
+from densecl.terminal import loading
 
 
 def report(
@@ -27,8 +28,13 @@ def report(
 
     Means over seeds have 95 % intervals, rows are tested against the best. Records and pictures that cannot be read are
     named and left out.
+
+    densecl report results/ -o report.html
+
+    densecl report results/ -b voc15-5s --rows 20
     """
-    from densecl.report.make import report as write
+    with loading():
+        from densecl.report.make import report as write
 
     for note in write(folder, output, benchmark=benchmark or (), rows=rows):
         typer.echo(f"densecl: left out: {note}", err=True)

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from densecl.cli import completion
-from densecl.cli.options import Assign, Catalogue, Data, Device, Output, Quiet, Workers
+from densecl.cli.options import FILES, MACHINE, SCREEN, Assign, Catalogue, Data, Device, Output, Quiet, Workers
+from densecl.terminal import loading
 
 
 def run(
@@ -18,38 +19,57 @@ def run(
         typer.Option("--strategy", "-s", help="mib+replay, mine.py:Mine, ...", autocompletion=completion.strategies),
     ],
     backbone: Annotated[
-        str | None, typer.Option(help="Such as bisenet(encoder=resnet18).", autocompletion=completion.backbones)
+        str | None, typer.Option(help="Such as unet(depth=4).", autocompletion=completion.backbones)
     ] = None,
     assignments: Assign = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     data: Data = None,
     output: Output = Path("results"),
-    weights: Annotated[str | None, typer.Option(help="Weights of the encoder: timm (download), file, none.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Of the encoder: timm (download), a file, none.", rich_help_panel=FILES)
+    ] = None,
     first: Annotated[
-        Path | None, typer.Option(help="A trained network as the first step: an exported one, or a file of weights.")
+        Path | None, typer.Option(help="A trained network as step 0: an export, or weights.", rich_help_panel=FILES)
     ] = None,
     first_map: Annotated[
-        Path | None, typer.Option(help="TOML with the names and classes of a --first of another code base.")
+        Path | None, typer.Option(help="TOML: names and classes of a foreign --first.", rich_help_panel=FILES)
     ] = None,
     device: Device = None,
-    precision: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16.")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16.", rich_help_panel=MACHINE)] = None,
     validation: Annotated[
-        float | None, typer.Option(help="Hold out this share of the training images; score on it.")
+        float | None, typer.Option(help="Score on this share of the training images, held out.")
     ] = None,
     workers: Workers = None,
     catalogue: Catalogue = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show plan and cost; train nothing.")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Start again, even if the run is finished.")] = False,
-    no_share: Annotated[bool, typer.Option("--no-share", help="Train step 0 even if an equal one exists.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show plan and cost; train nothing.", rich_help_panel=SCREEN)
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start again, even if the run is finished.", rich_help_panel=FILES)
+    ] = False,
+    no_share: Annotated[
+        bool, typer.Option("--no-share", help="Train step 0 even if an equal one exists.", rich_help_panel=FILES)
+    ] = False,
     keep_checkpoints: Annotated[
-        bool, typer.Option("--keep-checkpoints", help="Keep the checkpoints of all epochs of all steps.")
+        bool, typer.Option("--keep-checkpoints", help="Keep the checkpoints of all epochs.", rich_help_panel=FILES)
     ] = False,
     quiet: Quiet = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="A line for each epoch, with its losses.")] = False,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write event files to the run's folder.")] = False,
-    wandb: Annotated[bool, typer.Option("--wandb", help="Send losses and scores to Weights & Biases.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="A line for each epoch, with its losses.", rich_help_panel=SCREEN)
+    ] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write event files to the run's folder.", rich_help_panel=SCREEN)
+    ] = False,
+    wandb: Annotated[
+        bool, typer.Option("--wandb", help="Send losses and scores to Weights & Biases.", rich_help_panel=SCREEN)
+    ] = False,
 ) -> None:
-    """Train every step, evaluate after each, and record it; a finished run is not repeated."""
+    """Train every step, evaluate after each, and record it; a finished run is not repeated.
+
+    densecl run -b shapes15-5 -s mib
+
+    densecl run -b voc15-5s -s mib+deepinversion --set training.batch=12 --seed 1
+    """
     import os
 
     from densecl.errors import SettingError
@@ -59,9 +79,10 @@ def run(
         raise SettingError("--quiet and --verbose exclude each other", "leave out one of them")
     if "RANK" not in os.environ:  # of several processes one complains, once they have met
         check_names(benchmark, strategy, backbone, catalogue)
-    from densecl.listeners import listeners
-    from densecl.runner.plan import make_plan
-    from densecl.training import distributed
+    with loading():
+        from densecl.listeners import listeners
+        from densecl.runner.plan import make_plan
+        from densecl.training import distributed
 
     distributed.join()
     main = distributed.is_main()
@@ -90,7 +111,8 @@ def run(
 
         typer.echo(describe(plan, events.scan("scanning masks")))
         return
-    from densecl.runner.run import execute
+    with loading():
+        from densecl.runner.run import execute
     from densecl.tables.forms.text import render
     from densecl.tables.table import rows
 

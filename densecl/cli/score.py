@@ -7,6 +7,7 @@ import typer
 
 from densecl.cli import completion
 from densecl.cli.options import Assign, Catalogue, Data, Device, Output, Workers
+from densecl.terminal import loading
 
 
 def score(
@@ -42,6 +43,10 @@ def score(
     A label map is a PNG of grey values (8 or 16 bits) or palette indices, named as its test image (ID.png), in the size
     of the mask or of what is evaluated of it. All of them are read, and all that is wrong is named, before anything is
     written.
+
+    densecl score predictions/ -b voc15-5s --name PLOP
+
+    densecl score load.py:Network -b voc15-5 --step 1
     """
     if template:
         from densecl.finished.about import TEMPLATE
@@ -54,9 +59,10 @@ def score(
     if not predictions or not benchmark:
         raise SettingError("score needs predictions and a benchmark", "densecl score PREDICTIONS -b BENCHMARK")
     check_names(benchmark=benchmark, extra=catalogue)
-    from densecl.finished.evaluate import summary
-    from densecl.finished.score import score as write
-    from densecl.listeners.progress import Progress
+    with loading():
+        from densecl.finished.evaluate import summary
+        from densecl.finished.score import score as write
+        from densecl.listeners.progress import Progress
 
     with Progress().scan("label maps") as progress:
         path, scored = write(

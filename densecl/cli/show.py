@@ -18,7 +18,12 @@ def show(
     data: Data = None,
     catalogue: Catalogue = None,
 ) -> None:
-    """Show a benchmark's steps and recipe, a strategy's hyper-parameters and paper, or a backbone's arguments."""
+    """Show a benchmark's steps and recipe, a strategy's hyper-parameters and paper, or a backbone's arguments.
+
+    densecl show mib
+
+    densecl show voc15-5s --images
+    """
     from densecl.about.describe import show_name
 
     typer.echo(show_name(name, data, catalogue, images=images or data is not None))
@@ -33,7 +38,12 @@ def cite(
     ],
     catalogue: Catalogue = None,
 ) -> None:
-    """Print the BibTeX entries of what a run used."""
+    """Print the BibTeX entries of what a run used.
+
+    densecl cite mib+deepinversion
+
+    densecl cite voc15-5s
+    """
     from densecl.about.describe import bibtex
 
     typer.echo(bibtex(name, catalogue))

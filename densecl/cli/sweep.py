@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from densecl.cli.options import Catalogue, Data, Device, Output, Quiet, Workers
+from densecl.terminal import loading
 
 FAILED = 1  # exit code when a run did not finish
 
@@ -34,15 +35,20 @@ def sweep(
 
     Finished runs are not repeated, stopped ones are resumed, and a first step that several runs share is trained once.
     A run that fails does not stop the others; the exit code is then 1. Ctrl-C stops; the same command resumes.
+
+    densecl sweep results/plans/example.toml --dry-run
+
+    densecl sweep results/plans/example.toml --jobs 2
     """
     from densecl.sweep.planfile import read_plan
 
     read_plan(plan)  # refuses what is wrong with the file before anything slow is imported
-    from densecl.cli import complain
-    from densecl.sweep.sweep import carry_out, prepare
-    from densecl.tables.forms.text import render
-    from densecl.tables.table import rows
-    from densecl.terminal import columns_and_colour
+    with loading():
+        from densecl.cli import complain
+        from densecl.sweep.sweep import carry_out, prepare
+        from densecl.tables.forms.text import render
+        from densecl.tables.table import rows
+        from densecl.terminal import columns_and_colour
 
     prepared = prepare(
         plan,

@@ -79,6 +79,10 @@ def table(
     The best of each column is bold, ≈ marks what a paired test cannot tell from
     it. Unfinished runs, methods that are told the task at test time, and joint
     are shown but not ranked.
+
+    densecl table results/ -b voc15-5s --group fg-only --against published
+
+    densecl table results/ --format latex -o table.tex
     """
     from densecl.terminal import columns_and_colour
 

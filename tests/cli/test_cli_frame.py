@@ -97,10 +97,13 @@ def test_the_version_is_that_of_the_project_file():
     assert call("--version").stdout == f"densecl {project['version']}\n"
 
 
-def test_no_arguments_show_the_help():
+def test_no_arguments_say_what_to_do_first():
     result = call()
     assert result.returncode == 0
-    assert "Usage" in result.stdout
+    lines = result.stdout.splitlines()
+    assert len(lines) == 6
+    for command in ("densecl run -b shapes15-5 -s mib", "densecl table results", "densecl --help"):
+        assert f"  {command} " in result.stdout
 
 
 @pytest.mark.parametrize(

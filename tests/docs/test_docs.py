@@ -12,6 +12,7 @@ import pytest
 
 import densecl
 from data_trees import few_drawn
+from densecl.cli import COMMANDS as COMMANDS_OF_CLI
 from densecl.cli import main
 from densecl.runner.given import given
 from densecl.runner.methods import parse_method
@@ -21,7 +22,7 @@ from densecl.settings.recipe import BenchmarkRecipe, StrategyRecipe, read_recipe
 from densecl.streams import protocol
 from densecl.sweep.planfile import expand, read_plan
 from densecl.tables import groupings
-from documents import blocks, commands, parsed, resolve, write_files
+from documents import blocks, commands, help_of, parsed, resolve, write_files
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -328,3 +329,10 @@ def test_the_extra_has_what_the_pages_need():
     assert {re.split("[>=]", name)[0] for name in extra["docs"]} == {"furo", "myst-parser", "sphinx"}
     assert 'html_theme = "furo"' in settings
     assert '"myst_parser"' in settings
+
+
+@pytest.mark.parametrize("name", [*COMMANDS_OF_CLI])
+def test_the_help_of_a_command_has_two_examples_that_are_commands(name):
+    examples = [line.strip() for line in (help_of(name) or "").splitlines() if line.strip().startswith("densecl ")]
+    assert len(examples) >= 2
+    assert {parsed(example)[0] for example in examples} <= {name, "get", "verify", "export", "import"}

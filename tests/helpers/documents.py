@@ -76,6 +76,11 @@ def parsed(command: str) -> tuple[str, dict[str, Any]]:
         return name, dict(inner.params)
 
 
+def help_of(name: str) -> str | None:
+    """The help of a command."""
+    return typer.main.get_command(app).get_command(None, name).help
+
+
 def resolve(options: dict[str, Any]) -> None:
     """Make the plan of a `densecl run`: names, settings and hyper-parameters exist and fit; no data is read."""
     make_plan(

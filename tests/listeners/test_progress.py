@@ -125,7 +125,9 @@ def test_verbose_has_a_line_for_each_epoch():
         line for line in plain(Clock(), verbose=True) if "epoch" in line and "%" not in line and "begins" not in line
     ]
     assert epochs == [
-        f"step {k - 1} ({k} of 2), epoch {e} of 2: task 1.500, regulariser 0.250, 8 images/s" for k in (1, 2) for e in (1, 2)
+        f"step {k - 1} ({k} of 2), epoch {e} of 2: task 1.500, regulariser 0.250, 8 images/s"
+        for k in (1, 2)
+        for e in (1, 2)
     ]
 
 

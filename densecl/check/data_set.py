@@ -103,6 +103,7 @@ def _sample(reader: DenseDataset, i: int) -> Iterator[str]:
     elif tuple(reader.image_size(i)) != image.shape[:2]:
         yield f"image_size gives {tuple(reader.image_size(i))}, the image is {image.shape[:2]}: (height, width)"
     else:
+        reader.read_extra(i)  # refuses a map of another size
         mask = reader.read(i).mask.numpy()
         if not reader.has_background and (mask == 0).any():
             yield "label 0 occurs, but has_background is False: let label_of make it 255 (void), or say True"

@@ -51,6 +51,10 @@ class TinyImages:
         """The sample at a position."""
         return Sample(torch.from_numpy(self.images[index]), torch.from_numpy(self.masks[index]))
 
+    def read_extra(self, index: int) -> dict[str, np.ndarray]:
+        """No further maps."""
+        return {}
+
     def read_mask(self, index: int) -> np.ndarray:
         """The mask at a position."""
         return self.masks[index]

@@ -150,6 +150,10 @@ class DenseDataset:
         """
         raise SettingError(f"{type(self).__name__} has no method read_truth(i)", "write one for its `truths`")
 
+    def extra_files(self, i: int) -> Mapping[str, File]:
+        """Further maps of image `i` by name, 8-bit PNGs of its size; training moves them into `Batch.extra`."""
+        return {}
+
     def domains(self) -> dict[str, np.ndarray]:
         """Sorted indices of the images of each domain, in the order of arrival; empty where there are no domains."""
         return {}
@@ -235,9 +239,9 @@ class DenseDataset:
         from densecl.data.class_index import mask_contents  # which knows data sets
 
         digest = hashlib.sha256(f"{self.name}{self.code}".encode())
-        for name, file in zip(self.ids, self.image_files, strict=True):
-            size = os.stat(file).st_size if os.path.exists(file) else -1  # noqa: PTH110, PTH116
-            digest.update(f"{name} {size}\n".encode())
+        for i, (name, image) in enumerate(zip(self.ids, self.image_files, strict=True)):
+            for kind, file in {"": image, **self.extra_files(i)}.items():
+                digest.update(f"{kind}{name} {places.size_of(file)}\n".encode())
         if self.has_masks:
             digest.update(mask_contents(self).digests.tobytes())
         return digest.hexdigest()
@@ -255,6 +259,15 @@ class DenseDataset:
         if self._samples is not None:
             self._samples[i] = sample
         return sample
+
+    def read_extra(self, i: int) -> dict[str, np.ndarray]:
+        """Decode the further maps of image `i`: (H, W) uint8 by name; errors as `read`."""
+        maps = {name: read_indices(file) for name, file in self.extra_files(i).items()}
+        for name, values in maps.items():
+            if values.shape != (size := self.image_size(i)):
+                shapes = " and its image ".join(f"{width}x{height}" for height, width in (values.shape, size))
+                raise DataError(f"{name} {self.extra_files(i)[name]} is {shapes}", "make them of one size")
+        return maps
 
     def read_image(self, i: int) -> np.ndarray:
         """Decode image `i` alone: (H, W, 3) uint8 RGB."""

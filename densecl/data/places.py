@@ -35,6 +35,11 @@ def by_stem(folder: Path, *suffixes: str) -> dict[str, str]:
     return {name[: -len(suffix)]: name for suffix in suffixes for name in names if name.lower().endswith(suffix)}
 
 
+def size_of(file: str | os.PathLike[str]) -> int:
+    """Bytes of a file; -1 where it is missing."""
+    return os.stat(file).st_size if os.path.exists(file) else -1  # noqa: PTH110, PTH116
+
+
 def check_files(kind: str, files: Sequence[str], hint: str) -> None:
     """Refuse paths of absent files; `kind` names them, such as "masks of train.txt"."""
     parts = [path.rpartition(os.sep) for path in files]

@@ -1,7 +1,8 @@
 """Training and test samples of a stream as torch data sets, run by the loader's workers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -51,13 +52,14 @@ class SampleKey(NamedTuple):
 class LoadedSample(NamedTuple):
     """An image (3, H, W) uint8; labels (H, W) uint8, or a map (C, H, W) float32 of another truth.
 
-    Then the step of its labels, and its position in the data set or UNCOUNTED.
+    Then the step of its labels, its position in the data set or UNCOUNTED, and further maps (H, W) uint8 by name.
     """
 
     image: Tensor
     target: Tensor
     step: int
     index: int
+    extra: Mapping[str, Tensor] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,13 @@ def draw(
     return Sample(image, labels if reader.has_masks else torch.zeros_like(labels))
 
 
+def moved(values: Tensor, transform: Transform | None, rng: np.random.Generator) -> Tensor:
+    """Move a map (H, W) uint8 like the mask of its image, whose transform draws from an equal generator; 255 pads."""
+    if transform is None:
+        return values
+    return transform(values.new_zeros(3, *values.shape), values, rng)[1]  # draws depend on the image's size alone
+
+
 @dataclass(eq=False)
 class TrainingSamples(Dataset[LoadedSample]):
     """Samples of all steps by `SampleKey`; augmentation derives from (seed, step, epoch, index)."""
@@ -98,13 +107,15 @@ class TrainingSamples(Dataset[LoadedSample]):
     seed: int
 
     def __getitem__(self, key: SampleKey) -> LoadedSample:
-        index = int(self.steps[key.source].indices[key.position])
-        rng = generator(self.seed, "augmentation", key.step, key.epoch, index, key.source)
+        index, reader = int(self.steps[key.source].indices[key.position]), self.readers[key.source]
+        drawn = (self.seed, "augmentation", key.step, key.epoch, index, key.source)
         transforms = self.transforms[key.source]
         transform = transforms.augment if key.augmented else transforms.plain
-        sample = draw(self.readers[key.source], index, self.table(key), transform, rng)
+        sample = draw(reader, index, self.table(key), transform, generator(*drawn))
+        further = reader.read_extra(index).items()
+        extra = {name: moved(torch.from_numpy(x), transform, generator(*drawn)) for name, x in further}
         step = key.step if key.labels == "current" else key.source
-        return LoadedSample(*sample, step, index if key.counts else UNCOUNTED)
+        return LoadedSample(*sample, step, index if key.counts else UNCOUNTED, extra)
 
     def table(self, key: SampleKey) -> Tensor:
         """(256,) uint8: original id -> label of a sample."""

@@ -1,7 +1,8 @@
 """A batch, as strategies see it and as the loader collates it."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -20,6 +21,7 @@ class Batch(NamedTuple):
         weight: (B,) or (B, H, W) float32 loss weights, None means 1.
         step: (B,) int64, the step whose labels a sample carries; replayed samples carry an earlier one.
         index: (B,) int64, position in the data set; -1 for synthetic images, -2 for copies that do not count.
+        extra: further maps of a reader by name, (B, H, W) uint8, moved with the images; see `DenseDataset.extra_files`.
     """
 
     image: Tensor
@@ -27,10 +29,17 @@ class Batch(NamedTuple):
     weight: Tensor | None
     step: Tensor
     index: Tensor
+    extra: Mapping[str, Tensor] = MappingProxyType({})
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        """The batch with all of its tensors changed alike."""
+        *parts, extra = self
+        changed = (None if part is None else change(part) for part in parts)
+        return Batch(*changed, {name: change(values) for name, values in extra.items()})  # type: ignore[arg-type]
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on a device."""
-        return Batch(*(None if part is None else part.to(device, non_blocking=True) for part in self))  # type: ignore[arg-type]
+        return self.map(lambda part: part.to(device, non_blocking=True))
 
 
 def unkeyed(image: Tensor, target: Tensor) -> Batch:
@@ -73,4 +82,4 @@ def split(batch: Batch, parts: int) -> Iterator[Batch]:
     size = len(batch.image)
     parts = max(1, min(parts, size // 2))
     for a, b in itertools.pairwise(size * k // parts for k in range(parts + 1)):
-        yield Batch(*(None if field is None else field[a:b] for field in batch))  # type: ignore[arg-type]
+        yield batch.map(lambda part, own=slice(a, b): part[own])

@@ -79,8 +79,10 @@ class EpochBatches(Sampler[list[SampleKey]]):
 def collate(samples: list[LoadedSample]) -> Batch:
     """A batch with image and labels still uint8: a quarter and an eighth of the bytes to move; see `Loop.prepared`."""
     columns: Any = zip(*samples, strict=True)
-    images, targets, steps, indices = columns
-    return Batch(torch.stack(images), torch.stack(targets), None, torch.tensor(steps), torch.tensor(indices))
+    images, targets, steps, indices, extras = columns
+    names = [name for name in extras[0] if all(name in extra for extra in extras)]
+    extra = {name: torch.stack([extra[name] for extra in extras]) for name in names}
+    return Batch(torch.stack(images), torch.stack(targets), None, torch.tensor(steps), torch.tensor(indices), extra)
 
 
 def choose_workers(asked: int | None, in_memory: bool) -> int:

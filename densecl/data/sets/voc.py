@@ -1,6 +1,7 @@
 """Pascal VOC 2012 with SBD's masks: 20 classes, 10,582 training and 1,449 validation images."""
 
 import os
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
@@ -8,7 +9,7 @@ from densecl.data.dataset import DenseDataset, Progress
 from densecl.data.places import by_stem, data_folder, read_words
 
 LISTS = Path("ImageSets", "Segmentation")
-MASKS, AUGMENTED = "SegmentationClass", "SegmentationClassAug"
+MASKS, AUGMENTED, SALIENCY = "SegmentationClass", "SegmentationClassAug", "saliency_map"
 _SUFFIXES = (".png", ".jpeg", ".jpg")
 
 
@@ -19,6 +20,8 @@ class VOC(DenseDataset):
     `SegmentationClass` (1,464). `test` is `val` (1,449), as in the field, whose test masks are not public; a tree
     with a `test.txt` whose masks are there is read by it. Images are JPEGs, or PNGs of the same name. Other data in
     this layout needs a subclass with its `class_names`.
+
+    A folder `saliency_map` of grey PNGs named like the images gives methods the maps of what stands out (`ssul`).
     """
 
     name = "voc"
@@ -55,6 +58,14 @@ class VOC(DenseDataset):
             (i, base + images.get(i, f"{i}.jpg"), mask_base + labelled.get(i, f"{i}.png"))
             for i in self._read_ids(list_name)
         ]
+
+    @cached_property
+    def _salient(self) -> bool:
+        return (self.root / SALIENCY).is_dir()
+
+    def extra_files(self, i: int) -> dict[str, str]:
+        """The saliency map, where the tree has them."""
+        return {"saliency": f"{self.root / SALIENCY}{os.sep}{self.ids[i]}.png"} if self._salient else {}
 
     def _choose(self, split: str) -> tuple[str, str]:
         """The list and the folder of masks of a split."""

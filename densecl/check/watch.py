@@ -1,5 +1,6 @@
 """Watch the hooks of a method, so that `check` names a wrong value where it arises."""
 
+import copy
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -71,7 +72,7 @@ def _look_at_head(head: Any, channels: int, outputs: int) -> None:
     if not isinstance(head, nn.Module):
         raise Finding(f"build_head returned {described(head)}; it must return a torch.nn.Module")
     with torch.no_grad():
-        logits = head(torch.zeros(2, channels, 4, 4))
+        logits = copy.deepcopy(head).eval()(torch.zeros(2, channels, 4, 4))  # its BatchNorm would remember the zeros
     if not isinstance(logits, Tensor) or tuple(logits.shape) != (2, outputs, 4, 4):
         raise Finding(
             f"build_head({channels}, {outputs}) makes a head that turns (2, {channels}, 4, 4) into "

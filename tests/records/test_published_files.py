@@ -131,6 +131,7 @@ def test_marks_of_doubt_are_kept():
         ("REMINDER", "voc15-5", "reminder", {}, (None, None, 70.07)),
         ("DKD", "voc5-3", "dkd", {}, (None, None, 58.98)),
         ("STAR", "voc5-3", "star", {}, (None, None, 64.54)),
+        ("STAR", "ade100-10", "star", {}, (None, None, 34.91)),
         ("PLOP", "ade100-10", "plop", {}, (None, None, 31.59)),
         ("RCIL", "ade100-50", "rcil", {}, (None, None, 34.5)),
         ("SSUL", "ade100-5", "ssul", {}, (None, None, 32.48)),

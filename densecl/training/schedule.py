@@ -55,6 +55,11 @@ def decay(settings: TrainingSettings, iterations: int, i: int, cut: int | None =
     return top * ramp * max(0.0, 1 - (i - start) / max(length, 1)) ** settings.power
 
 
+def at_least(settings: TrainingSettings, rate: float, least: float, iterations: int, i: int) -> float:
+    """A group's `factor` on its `rate`: that of the settings, but no rate falls below `least`."""
+    return max(decay(settings, iterations, i), least / rate) if rate else 1.0
+
+
 def halfway(iterations: int, i: int) -> float:
     """A group's `factor`: a tenth of the rate from half of the iterations on (Mallya et al., ECCV 2018, section 4)."""
     return 1.0 if i < iterations / 2 else 0.1

@@ -69,6 +69,7 @@ CLASSES = [
     "dkd+replay(memory=8,policy=balanced,batch=joined)",
     "dkd+replay(memory=8,policy=random,labels=published)",
     "star+replay(memory=8,policy=balanced,batch=joined)",
+    "ssul+replay(memory=8,policy=balanced,batch=half)",
 ]
 TASKS = [
     *(name for name in NAMED if learns(name, "tasks")),

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from densecl.models.heads import BuildHead, Heads, pointwise
+from densecl.models.network import ConvNormReLU
 
 
 class ChannelHeads(Heads):
@@ -31,6 +32,13 @@ class ChannelHeads(Heads):
     def earlier(self) -> list[nn.Module]:
         """The modules of the steps before the newest, at all places."""
         return [module for place in self._places() for module in place[: sum(self.added[:-1])]]
+
+
+def deep_head(channels: int, last: nn.Module) -> nn.Sequential:
+    """A head of two parts: 3x3 convolution with BatchNorm and ReLU that keeps the channels, and what makes outputs."""
+    first = ConvNormReLU(channels, channels)
+    nn.init.kaiming_normal_(first[0].weight)
+    return nn.Sequential(first, last)
 
 
 class ClassHeads(ChannelHeads):

@@ -84,7 +84,8 @@ def test_backgrounds_head_has_a_rate_of_its_own_and_none_falls_below_the_least(r
 
 def test_dropout_of_the_decoder_stays_on_and_all_statistics_are_fixed():
     values = {"encoder": "mini", "weights": "none", "width": 8, "encoder_widths": (8, 8, 12, 16), "dropout": 0.1}
-    loop = made(network=tiny_network("deeplabv3", **values))
+    loop = made(network=tiny_network("deeplabv3", **values, head="3x3"))
+    assert [type(part).__name__ for part in loop.network.heads.places[0][0]] == ["ConvNormReLU", "Conv2d"]
     next_batch(loop, 1)
     assert all(m.training for m in loop.network.modules() if isinstance(m, torch.nn.Dropout))
     assert not any(m.training for m in loop.network.modules() if isinstance(m, _BatchNorm))

@@ -34,11 +34,16 @@ class ChannelHeads(Heads):
         return [module for place in self._places() for module in place[: sum(self.added[:-1])]]
 
 
-def deep_head(channels: int, last: nn.Module) -> nn.Sequential:
-    """A head of two parts: 3x3 convolution with BatchNorm and ReLU that keeps the channels, and what makes outputs."""
+def deep_head(channels: int, own: nn.Module) -> nn.Sequential:
+    """A head of two parts: 3x3 convolution with BatchNorm and ReLU that keeps the channels, and what makes outputs.
+
+    `own` is the backbone's head: of these two parts already (`deeplabv3(head=3x3)`), or the second one.
+    """
+    if isinstance(own, nn.Sequential) and isinstance(own[0], ConvNormReLU):
+        return own
     first = ConvNormReLU(channels, channels)
     nn.init.kaiming_normal_(first[0].weight)
-    return nn.Sequential(first, last)
+    return nn.Sequential(first, own)
 
 
 class ClassHeads(ChannelHeads):

@@ -17,6 +17,7 @@ default_role = "code"  # docstrings write `names` with single quotes, as Markdow
 highlight_language = "text"
 
 myst_heading_anchors = 3
+myst_enable_extensions = ["deflist"]
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True

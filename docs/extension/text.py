@@ -7,13 +7,15 @@ import math
 import re
 import textwrap
 import tokenize
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
+import typer
 from pydantic import BaseModel
 
+from densecl.cli import COMMANDS, app
 from densecl.models import backbone_in
 from densecl.records.published import Reported, canonical, read_all
 from densecl.records.record import flatten
@@ -202,6 +204,36 @@ def lengths() -> str:
     return "\n".join(_grid(("benchmark", "batch", "iterations of each step", "all"), rows, right=(1, 3)))
 
 
+def commands() -> str:
+    """A section for each command, and for each part of one: what it does, and its options."""
+    return "\n".join(
+        line for name in COMMANDS for line in _command(name, typer.main.get_command(app).get_command(None, name))
+    )
+
+
+def _command(name: str, command: Any) -> Iterator[str]:
+    """The section of a command; commands within it follow."""
+    said = inspect.cleandoc(command.help or "").split("\n\n")
+    examples = [line for line in said if line.startswith("densecl ")]
+    yield from (f"## densecl {name}", "", *(f"{' '.join(part.split())}\n" for part in said if part not in examples))
+    if examples:
+        yield from ("```", *examples, "```", "")
+    rows = [
+        [
+            ", ".join(f"`{text}`" for text in option.opts)
+            if option.opts[0].startswith("-")
+            else f"`{option.name.upper()}`",
+            escape(getattr(option, "help", None) or ""),
+        ]
+        for option in command.params
+        if option.name not in ("install_completion", "show_completion", "help")
+    ]
+    if rows:
+        yield from (*_grid(("option", ""), rows), "")
+    for part, inner in getattr(command, "commands", {}).items():
+        yield from _command(f"{name} {part}", inner)
+
+
 def anchors(kind: str) -> list[str]:
     """Anchors of the sections that `kind` makes."""
     if kind == "strategies":
@@ -211,7 +243,7 @@ def anchors(kind: str) -> list[str]:
     return [path.stem for path in recipe_files("benchmarks")] if kind == "benchmarks" else []
 
 
-KINDS = {f.__name__: f for f in (strategies, benchmarks, backbones, settings, counts, lengths, records)}
+KINDS = {f.__name__: f for f in (strategies, benchmarks, backbones, settings, counts, lengths, records, commands)}
 
 
 # ---- parts

@@ -77,3 +77,6 @@ def test_three_tasks_are_learnt_on_real_rooms(tmp_path):
     for name in ("segmentation", "depth", "normals"):
         picture = np.asarray(Image.open(path.parent / "pictures" / f"step2-{name}.png"))
         assert picture.shape == (4 * 48, 3 * 64, 3)
+    photo, made = sorted((MINI / "test" / "rgb").iterdir())[0], tmp_path / "made"
+    assert main(["predict", str(path.parent), str(photo), "--task", "depth", "--output", str(made)]) == 0
+    assert np.asarray(Image.open(made / f"{photo.stem}.depth.png")).shape == (192, 256, 3)

@@ -14,9 +14,10 @@ from densecl.errors import DataError, SettingError, UnknownNameError
 from densecl.losses import distillation
 from densecl.models.patchgan import initialised
 from densecl.runner import plan as planning
+from densecl.runner.build import _transforms
 from densecl.runner.methods import check_fits, parse_method
 from densecl.runner.plan import make_plan, tasks_by_content
-from densecl.settings.recipe import RunSettings, StreamSettings, TrainingSettings, build
+from densecl.settings.recipe import EvaluationSettings, RunSettings, StreamSettings, TrainingSettings, build
 from densecl.streams.scenario import TaskSource, task_sequence
 from densecl.tasks import Segmentation
 from densecl.tasks.autoencoding import Autoencoding
@@ -79,6 +80,15 @@ def test_parts_of_the_training_images_are_consecutive_and_disjoint():
     assert sum(map(len, parts)) + len(tests) == 11
     with pytest.raises(SettingError, match="'a' has no training image"):
         task_sequence([replace(source(Colorization("a"), 2), part=(3, 3))])
+
+
+def test_images_may_be_evaluated_at_a_height_and_a_width():
+    (task,) = build(StreamSettings, {"kind": "tasks", "tasks": [{**COLOURS, "size": [20, 30]}]}, "stream").tasks
+    assert task.size == (20, 30)
+    evaluation = build(EvaluationSettings, {"size": [20, 30]}, "evaluation")
+    transforms = _transforms(TRAINING, "full", evaluation.size)
+    image, mask = torch.zeros(3, 40, 60, dtype=torch.uint8), torch.zeros(40, 60, dtype=torch.uint8)
+    assert transforms.evaluate(image, mask, np.random.default_rng(0))[0].shape == (3, 20, 30)
 
 
 def test_a_part_of_the_images_is_a_setting_that_older_runs_lack():

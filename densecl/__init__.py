@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from densecl.finished.predict import predict
     from densecl.models.network import Output
     from densecl.report.make import report
+    from densecl.runner.own_loop import benchmark
     from densecl.runner.run import run
     from densecl.strategies.base import Plugin, Strategy
     from densecl.streams.scenario import Scenario
     from densecl.sweep.sweep import sweep
+    from densecl.tables.collection import records
     from densecl.tables.compare import table
     from densecl.training.batch import Batch
 
@@ -29,12 +31,14 @@ __all__ = [
     "Scenario",
     "Strategy",
     "__version__",
+    "benchmark",
     "data",
     "inversion",
     "losses",
     "metrics",
     "models",
     "predict",
+    "records",
     "report",
     "run",
     "streams",
@@ -48,7 +52,9 @@ _HOMES = {
     "Plugin": "densecl.strategies.base",
     "Scenario": "densecl.streams.scenario",
     "Strategy": "densecl.strategies.base",
+    "benchmark": "densecl.runner.own_loop",
     "predict": "densecl.finished.predict",
+    "records": "densecl.tables.collection",
     "report": "densecl.report.make",
     "run": "densecl.runner.run",
     "sweep": "densecl.sweep.sweep",
@@ -68,7 +74,7 @@ def __getattr__(name: str) -> Any:
 
 
 class _Package(ModuleType):
-    """Keeps `densecl.report` and `densecl.sweep` functions: importing a room of the same name would put it there."""
+    """Keeps `densecl.records`, `report` and `sweep` functions: importing a room of the same name would put it there."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not (name in _HOMES and isinstance(value, ModuleType)):

@@ -17,6 +17,7 @@ def listeners(
 
     Progress is the last: Weights & Biases may ask who is there when it starts, and bars would draw over the question.
     """
+    from densecl.listeners.notebook import NotebookProgress, in_notebook
     from densecl.listeners.progress import Progress
     from densecl.training.distributed import is_main
 
@@ -25,7 +26,7 @@ def listeners(
     for package, wanted in (("tensorboard", tensorboard), ("wandb", wandb)):
         if wanted and importlib.util.find_spec(package) is None:
             raise SettingError(f"--{package}: {package} is not installed", f"pip install 'densecl[{package}]'")
-    progress = Progress(quiet, verbose)
+    progress = NotebookProgress(quiet, verbose) if in_notebook() else Progress(quiet, verbose)
     others: list[Listener] = []
     if tensorboard:
         from densecl.listeners.tensorboard import TensorBoard

@@ -52,6 +52,9 @@ def build_scenario(plan: Plan, progress: Callable[[int, int], None] | None = Non
     in_memory = s.loader.workers in (None, 0) and all(fit)
     common: dict[str, Any] = {key: getattr(s.data, key) for key in ("validation", "validation_seed", "mean", "std")}
     common["seed"] = s.seed
+    if plan.scenario is not None:
+        samples = replace(plan.scenario.training, seed=s.seed)
+        return replace(plan.scenario, training=samples), choose_workers(s.loader.workers, in_memory)
     workers = choose_workers(s.loader.workers, in_memory)
     if s.stream.kind == "tasks":
         return task_sequence(_sources(plan, in_memory, progress), **common), workers

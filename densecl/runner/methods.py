@@ -1,6 +1,6 @@
 """The strategy and the plugins that a text such as `mib+replay(memory=100)` names."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -94,7 +94,11 @@ class Method:
 def parse_method(text: str, catalogue: Path | None = None) -> Method:
     """The method behind `mib+replay(memory=100)` or `mine.py:Mine(weight=3)`."""
     recipes = strategy_recipes(catalogue)
-    parts = [_part(call, recipes, later=bool(place)) for place, call in enumerate(parse(text))]
+    return joined([_part(call, recipes, later=bool(place)) for place, call in enumerate(parse(text))], text)
+
+
+def joined(parts: Sequence[Part], text: str) -> Method:
+    """The method of parts that `text` names; SpecError unless one is a strategy, and all others different plugins."""
     strategies = [part for part in parts if issubclass(part.cls, Strategy)]
     plugins = tuple(part for part in parts if not issubclass(part.cls, Strategy))
     if len(strategies) > 1:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -18,7 +18,16 @@ from densecl.files import expanded
 from densecl.models.network import Backbone
 from densecl.models.weights import weights_place
 from densecl.runner.given import Given, given
-from densecl.runner.methods import Method, check_fits, check_network, parse_method
+from densecl.runner.methods import Method, check_fits, check_network
+from densecl.runner.objects import (
+    BackboneLike,
+    PluginLike,
+    StrategyLike,
+    backbone_of,
+    method_of,
+    recipe_of,
+    scenario_content,
+)
 from densecl.settings.arguments import with_preset
 from densecl.settings.backbone import backbone_class, resolve_backbone
 from densecl.settings.catalogue import benchmark_recipe, source_hash
@@ -26,6 +35,7 @@ from densecl.settings.grammar import Call, parse_assignment, parse_one
 from densecl.settings.recipe import SECTIONS, RunSettings, StreamSettings, build, build_sections, merge
 from densecl.streams import protocol
 from densecl.streams.groups import without_groups
+from densecl.streams.scenario import Scenario
 from densecl.tasks import Context
 
 EXCLUDED: Any = {"data": {"root"}, "loader": True, "device": True, "first": {"file"}}  # must not change the numbers
@@ -40,6 +50,7 @@ class Plan:
         steps: class ids (or numbers of domains, or of tasks) of each step of the benchmark, in the order of arrival.
         output: the folder of all results.
         backbone: the class of the backbone; None: one of ours, by its name in the settings.
+        scenario: the data, where a scenario was given as an object.
         first: a first step that is given; None: it is trained, or shared.
         trusted: the names of data sets come from the user's command, so classes in files of the user's are imported.
     """
@@ -51,11 +62,14 @@ class Plan:
     backbone: type[Backbone] | None = None
     trusted: bool = False
     first: Given | None = None
+    scenario: Scenario | None = None
 
     @cached_property
     def readers(self) -> tuple[tuple[DenseDataset, DenseDataset], ...]:
         """Training and test images: of the one data set, or of each task; raises DataError when they are not there."""
         data = self.settings.data
+        if self.scenario is not None:
+            return ((self.scenario.training.readers[0], self.scenario.tests[0].reader),)
         named = [(task.data, task.split) for task in self.settings.stream.tasks] or [(data.name, data.split)]
         opened = partial(open_dataset, root=data.root, trusted=self.trusted)
         return tuple((opened(name, split), opened(name, "test")) for name, split in named)
@@ -95,6 +109,8 @@ class Plan:
             content["stream"].pop("loss_weights", None)
             for task in content["stream"]["tasks"]:
                 task["data"] = _without_folder(task["data"])
+        if self.scenario is not None:
+            content["scenario"] = scenario_content(self.scenario)
         content["version"] = HASH_VERSION
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
@@ -130,10 +146,11 @@ class Plan:
 
 
 def make_plan(
-    benchmark: str,
-    strategy: str,
+    benchmark: str | Scenario,
+    strategy: StrategyLike,
     *,
-    backbone: str | None = None,
+    plugins: Sequence[PluginLike] = (),
+    backbone: BackboneLike | None = None,
     seed: int = 0,
     assignments: Iterable[str] = (),
     data: Path | None = None,
@@ -147,7 +164,7 @@ def make_plan(
     first: Path | None = None,
     first_map: Path | None = None,
 ) -> Plan:
-    """Resolve names and settings, later sources over earlier ones.
+    """Resolve names, objects and settings, later sources over earlier ones.
 
     Code defaults, the benchmark's recipe, its split's part, the backbone's part, the strategies' recipes, the
     benchmark's arguments, `assignments` ("training.epochs=2"), then the other arguments.
@@ -155,16 +172,25 @@ def make_plan(
     if first is None and first_map is not None:
         raise SettingError("--first-map without --first", "name the file of weights too")
     start = None if first is None else given(first, first_map)
-    call = parse_one(benchmark, "benchmark")
-    recipe, split = benchmark_recipe(call.name, catalogue)
-    name = recipe.family + split
-    method = parse_method(strategy, catalogue)
+    own = benchmark if isinstance(benchmark, Scenario) else None
+    if isinstance(benchmark, Scenario):
+        recipe = recipe_of(benchmark)
+        call, split = Call(recipe.family), str(recipe.stream["split"])
+        name = recipe.family
+    else:
+        call = parse_one(benchmark, "benchmark")
+        recipe, split = benchmark_recipe(call.name, catalogue)
+        name = recipe.family + split
+    method = method_of(strategy, plugins, catalogue)
     named = method.strategy.backbone(name)
-    body = parse_one(backbone or named or recipe.backbone, "backbone")
+    if backbone is None or isinstance(backbone, str):
+        body, given_class = parse_one(backbone or named or recipe.backbone, "backbone"), None
+    else:
+        body, given_class = backbone_of(backbone)
     if backbone is None and ".py:" in body.name:  # a file that a recipe names is relative to the recipe
         source = method.strategy.recipe.source if named and method.strategy.recipe else recipe.source
         body = replace(body, name=str(source.parent.absolute() / body.name))
-    body_class = backbone_class(body.name)
+    body_class = given_class or backbone_class(body.name)
 
     tree: dict[str, Any] = {"stream": {"split": split}}
     overlays = [recipe, recipe.split.get(split), recipe.backbones.get(body.name)]
@@ -226,7 +252,9 @@ def make_plan(
     check_fits(method, settings)
     check_network(method, body_class, backbone_values)
     steps = planned_steps(settings.stream, recipe.classes)
-    return Plan(settings, method, steps, Path(output), body_class, trusted=True, first=start)
+    if own is not None and (method.joint, method.told) != (own.stream.joint, own.stream.by_task):
+        raise SettingError(f"{method.name} and the scenario do not go together", "see `joint` and `by_task` of it")
+    return Plan(settings, method, steps, Path(output), body_class, trusted=True, first=start, scenario=own)
 
 
 def _anchored(settings: RunSettings) -> RunSettings:

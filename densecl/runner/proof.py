@@ -15,6 +15,7 @@ from densecl.errors import DenseCLError
 from densecl.files import write_text
 from densecl.runner.methods import Method, Part
 from densecl.settings.reached import Reached, reached
+from densecl.settings.source import file_of_class
 
 
 def note(part: Part, code: str) -> None:
@@ -27,13 +28,13 @@ def note(part: Part, code: str) -> None:
 
 def proved(part: Part, code: str) -> bool:
     """True if the first step of a user's class was found to be plain."""
-    return bool(part.source) and not part.stock and _place(part, reached(part.cls), code).is_file()
+    return _can_be(part) and _place(part, reached(part.cls), code).is_file()
 
 
 def advice(method: Method, code: str) -> str:
     """Say why a method of the user's own trains a first step of its own, and what to do; empty where it does not."""
     for part in method.parts:
-        if not part.source or part.stock or proved(part, code):
+        if not _can_be(part) or proved(part, code):
             continue
         before, source = {}, reached(part.cls)
         with contextlib.suppress(OSError, ValueError):
@@ -48,6 +49,11 @@ def advice(method: Method, code: str) -> str:
         call = f"{part.reference}({given})" if given else part.reference
         return f"step 0 is not shared with other methods: {reason}; `densecl check '{call}'` looks again"
     return ""
+
+
+def _can_be(part: Part) -> bool:
+    """True for a class in a file of the user's."""
+    return bool(part.source) and not part.stock and file_of_class(part.cls) is not None
 
 
 def _place(part: Part, source: Reached, code: str) -> Path:

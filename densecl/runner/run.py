@@ -7,11 +7,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import torch
 
@@ -26,10 +26,11 @@ from densecl.runner.checkpoint import Checkpoints, find_point, go_on, save_weigh
 from densecl.runner.environment import check_space, new_record, peak_memory
 from densecl.runner.evaluation import evaluate
 from densecl.runner.given import check_score
+from densecl.runner.objects import BackboneLike, PluginLike, StrategyLike
 from densecl.runner.plan import Plan, make_plan
 from densecl.runner.rehearsal import check_tests, rehearse
 from densecl.runner.share import FirstStep, check_given, may_share, source_hash, take, train_or_load
-from densecl.streams.scenario import Experience
+from densecl.streams.scenario import Experience, Scenario
 from densecl.training import distributed
 from densecl.training.distributed import from_main, is_main
 from densecl.training.failures import explained, worded
@@ -39,9 +40,23 @@ PARTS = ("weights", "checkpoints", "masks", pictures.FOLDER)  # folders of what 
 
 
 def run(
-    benchmark: str,
-    strategy: str,
+    benchmark: str | Scenario,
+    strategy: StrategyLike,
     *,
+    plugins: Sequence[PluginLike] = (),
+    backbone: BackboneLike | None = None,
+    seed: int = 0,
+    assignments: Iterable[str] = (),
+    data: Path | str | None = None,
+    output: Path | str = "results",
+    weights: str | None = None,
+    first: Path | str | None = None,
+    first_map: Path | str | None = None,
+    device: str | None = None,
+    precision: Literal["fp32", "bf16", "fp16"] | None = None,
+    validation: float | None = None,
+    workers: int | None = None,
+    catalogue: Path | str | None = None,
     fresh: bool = False,
     share: bool = True,
     keep_checkpoints: bool = False,
@@ -49,13 +64,27 @@ def run(
     verbose: bool = False,
     tensorboard: bool = False,
     wandb: bool = False,
-    **options: Any,
 ) -> Record:
     """Train every step of a benchmark with a strategy, evaluate after each, and record it.
 
     Args:
-        benchmark: such as `voc15-5s` or `voc15-5s(setting=disjoint)`.
-        strategy: such as `mib`, `mib+replay(memory=100)` or `mine.py:Mine`.
+        benchmark: such as `voc15-5s` or `voc15-5s(setting=disjoint)`, or a scenario.
+        strategy: such as `mib`, `mib+replay(memory=100)` or `mine.py:Mine`; a class, or an instance, of which the
+            hyper-parameters count: a run makes its own.
+        plugins: more of them, likewise.
+        backbone: such as `unet(width=8)`; a class, or a module, of which a copy is trained.
+        seed: of the run.
+        assignments: settings, such as `training.epochs=2`.
+        data: folder of the data sets.
+        output: folder of all results.
+        weights: of the encoder: `timm`, a file or `none`.
+        first: a trained network as the first step; `first_map` says its names and classes.
+        first_map: see `first`.
+        device: `cpu`, `cuda`, ...; by default a GPU if there is one.
+        precision: of training.
+        validation: share of the training images that is held out and scored in place of the test images.
+        workers: processes that load data.
+        catalogue: a folder of one's own with `benchmarks/` and `strategies/`.
         fresh: start over although a finished record is there.
         share: load step 0 from an earlier run where it is the same to the bit, and keep it for later ones.
         keep_checkpoints: of every epoch, not only of the step in training.
@@ -63,7 +92,6 @@ def run(
         verbose: print a line for each epoch.
         tensorboard: write event files to `tensorboard/` in the run's folder.
         wandb: send losses and scores to Weights & Biases.
-        **options: those of `densecl.runner.plan.make_plan`: `backbone`, `seed`, `assignments`, `data`, `output`, ...
 
     Returns the record, as written to `result.json` in the run's folder.
 
@@ -72,7 +100,22 @@ def run(
     """
     distributed.join()
     events = listeners(quiet=quiet, verbose=verbose, tensorboard=tensorboard, wandb=wandb)
-    plan = make_plan(benchmark, strategy, **options)
+    paths = {"data": data, "catalogue": catalogue, "first": first, "first_map": first_map}
+    plan = make_plan(
+        benchmark,
+        strategy,
+        plugins=plugins,
+        backbone=backbone,
+        seed=seed,
+        assignments=assignments,
+        output=Path(output),
+        weights=weights,
+        device=device,
+        precision=precision,
+        validation=validation,
+        workers=workers,
+        **{name: None if path is None else Path(path) for name, path in paths.items()},
+    )
     return execute(plan, fresh=fresh, share=share, keep_checkpoints=keep_checkpoints, events=events)
 
 

@@ -22,6 +22,7 @@ from densecl.files import locked
 from densecl.runner import proof
 from densecl.runner.given import Given, load_first
 from densecl.runner.methods import Part
+from densecl.runner.objects import scenario_content
 from densecl.runner.plan import Plan
 from densecl.strategies.base import Plugin, Strategy
 from densecl.streams.scenario import Scenario
@@ -139,6 +140,8 @@ def first_step_content(plan: Plan, scenario: Scenario) -> str:
         "methods": [source for source in (*_own_sources(plan), task.source()) if source],
         **surroundings(s.device),
     }
+    if plan.scenario is not None:
+        content["scenario"] = scenario_content(plan.scenario)
     return json.dumps(content, sort_keys=True, default=str)
 
 

@@ -247,8 +247,10 @@ def source_hash(cls: type) -> str:
     """Hash of a user's class and what its file imports of his, so that an edit is another run; empty for ours."""
     if cls.__module__.startswith(("densecl.", "avalanche.")):
         return ""
-    from densecl.settings.source import local_modules
+    from densecl.settings.source import code_hash, file_of_class, local_modules
 
+    if file_of_class(cls) is None:
+        return code_hash(cls)[:12]
     own, *others = local_modules(Path(inspect.getfile(cls)))
     digest = hashlib.sha256(own.read_bytes())
     for path in others:

@@ -31,6 +31,7 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Lengths = Count | Annotated[tuple[Count, ...], Field(min_length=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Spread = Annotated[float, Field(gt=0, le=1)]
+Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
 Overlay = dict[str, Any]
 
 LENGTHS = ("epochs", "iterations")
@@ -66,8 +67,7 @@ class StreamSettings(Settings):
     setting: Literal["overlapped", "disjoint", "sequential", "partitioned"] = "overlapped"
     labels: Literal["plop2021", "mib2020", "strict"] = "plop2021"
     order: tuple[int, ...] | int | None = None  # class ids in order of arrival, or the seed of a shuffle
-    # class names of each step, instead of split and order, which a run makes of them
-    groups: dict[str, Annotated[tuple[str, ...], BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)]] = {}
+    groups: dict[str, Names] = {}  # class names of each step, instead of split and order, which are made of them
     # of the ties of `partitioned`; not the run's seed, so that runs with other seeds see the same data
     partition_seed: Annotated[int, Field(ge=0)] = 0
 

@@ -2,7 +2,9 @@
 
 import ast
 import builtins
+import hashlib
 import importlib.util
+import inspect
 import io
 import sysconfig
 import tokenize
@@ -10,7 +12,7 @@ from collections.abc import Iterator
 from functools import cache
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from densecl.errors import DenseCLError, UnknownNameError
 from densecl.settings.catalogue import file_of
@@ -167,6 +169,33 @@ def local_modules(path: Path) -> list[Path]:
                 modules.append(other)
                 waiting.append(other)
     return [path, *sorted(modules[1:])]
+
+
+def file_of_class(cls: type) -> Path | None:
+    """The Python file in which a class is written; None for one of a notebook."""
+    try:
+        path = Path(inspect.getfile(cls))
+    except (OSError, TypeError):
+        return None
+    return path if path.suffix == ".py" and path.is_file() else None
+
+
+def code_hash(cls: type) -> str:
+    """Hash of what a class without a file does: its functions and plain values, with those of its bases."""
+    digest = hashlib.sha256()
+    for base in cls.__mro__:
+        own = base.__module__.startswith(("densecl.", "builtins"))
+        for name, value in sorted(vars(base).items()) if not own else ():
+            code = getattr(value, "__code__", None)
+            plain = isinstance(value, bool | int | float | str | tuple | None) and name not in ("__module__", "__doc__")
+            digest.update(f"{name} {_does(code) if code else value if plain else ''}\n".encode())
+    return digest.hexdigest()
+
+
+def _does(code: Any) -> str:
+    """What a function does, whatever its place in a notebook."""
+    constants = [_does(constant) if hasattr(constant, "co_code") else repr(constant) for constant in code.co_consts]
+    return f"{code.co_code.hex()} {code.co_names} {code.co_varnames} {constants}"
 
 
 def _imported(path: Path) -> Iterator[tuple[str, int]]:

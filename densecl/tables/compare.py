@@ -7,9 +7,10 @@ from pathlib import Path
 from densecl.errors import RecordError, SettingError, UnknownNameError
 from densecl.records.record import APART, FILE_NAME, Found, find_records
 from densecl.tables.choose import choose_columns, chosen, sort_rows
+from densecl.tables.collection import Tables
 from densecl.tables.group import averaged_keys
 from densecl.tables.provenance import refuse
-from densecl.tables.table import Table, rows
+from densecl.tables.table import rows
 
 RUNS = "name a folder with runs, or start one with densecl run"
 
@@ -31,7 +32,7 @@ def table(
     sort: str | None = None,
     columns: Sequence[str] = (),
     complain: Callable[[str], None] | None = None,
-) -> list[Table]:
+) -> Tables:
     """Compare what was run: one table for each benchmark, one row per configuration.
 
     Runs are one row when they differ by seed alone; runs with other settings have rows of their own. Runs of equal
@@ -88,7 +89,7 @@ def table(
 
         classes = [table for table in tables if table.layout and not table.is_sequence]
         tables = [*side_by_side(classes, catalogue), *(table for table in tables if table not in classes)]
-    return choose_columns(tables, columns) if columns else tables
+    return Tables(choose_columns(tables, columns) if columns else tables)
 
 
 def read_runs(folder: Path, complain: Callable[[str], None], benchmark: Sequence[str] = ()) -> list[Found]:

@@ -79,6 +79,11 @@ class Table:
 
         return render([self])
 
+    def _repr_html_(self) -> str:
+        from densecl.tables.forms.html import write
+
+        return write([self])
+
 
 def rows(
     records: Sequence[Record],

@@ -237,6 +237,16 @@ stuff = ["car"]
 """
 
 
+def test_a_run_on_a_colour_that_no_class_has_is_refused_in_one_line(tmp_path, capsys):
+    folder(tmp_path / "data")
+    (tmp_path / "benchmarks").mkdir()
+    text = RECIPE.replace("mask_suffix", 'colours = ["#804080", "#0000ff", "#00ff00"]\nmask_suffix')
+    (tmp_path / "benchmarks" / "own.toml").write_text(text)
+    words = ["run", "-b", "own2-1", "-s", "mib", "--catalogue", tmp_path, "--output", tmp_path / "out", "--quiet"]
+    refused(capsys, words, "_L.png has the colour #00ff01 at x=", "put it into `colours`")
+    assert not (tmp_path / "out").exists()
+
+
 def test_keys_of_data_are_settings_of_the_data_set_and_groups_are_named(tmp_path):
     folder(tmp_path / "data", colour=False)
     (tmp_path / "benchmarks").mkdir()

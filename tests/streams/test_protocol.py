@@ -46,9 +46,9 @@ def test_groups_of_names_are_a_split_and_an_order():
 @pytest.mark.parametrize(
     ("groups", "words"),
     [
-        ({"a": ["bus"], "b": []}, "the group 'b' is empty"),
-        ({"a": ["bus", "cat"], "b": ["cat"]}, "the class 'cat' is in 'a' and in 'b'"),
-        ({"a": ["bus", "bus"], "b": ["cat"]}, "'bus' is twice in 'a'"),
+        ({"a": ["bus"], "b": []}, "the group 'b' of stream.groups is empty"),
+        ({"a": ["bus", "cat"], "b": ["cat"]}, "the class 'cat' is in 'a' and 'b'"),
+        ({"a": ["bus", "bus"], "b": ["cat"]}, "'bus' is twice in the group 'a'"),
         ({"a": ["buss"], "b": ["cat"]}, r"class in stream\.groups\.a 'buss'.*did you mean 'bus'"),
         ({"a": ["bus"], "b": ["cat"]}, "no group has sky"),
         ({"a": ["bus", "cat", "sky"]}, "one group"),

@@ -45,7 +45,7 @@ def test_the_first_table_is_made(tmp_path, monkeypatch, capsys):
     assert tables._repr_html_().count("<tr>") == 4
     assert {strategy for strategy, _ in scores} == {"finetune", "lwf", "mib"}
     assert sum(record.steps[0].shared for record in names["records"]) == 2
-    assert "step 1 of 2: loaded" in capsys.readouterr().err
+    assert "step 0 (1 of 2): loaded" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("one_thread", "few_images")

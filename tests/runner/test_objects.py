@@ -186,6 +186,6 @@ def test_a_notebook_sees_one_line_that_is_drawn_anew(voc, tmp_path, monkeypatch,
     monkeypatch.setitem(sys.modules, "IPython.display", display)
     options = {"data": voc, "backbone": BACKBONE, "assignments": SETTINGS, "output": Path(tmp_path / "out")}
     densecl.run("voc15-5", "finetune", quiet=False, **options)
-    assert "step 2 of 2: 4 iterations" in capsys.readouterr().out
+    assert "step 1 (2 of 2): 4 iterations" in capsys.readouterr().out
     assert 'value="0.000"' in drawn[0]
     assert 'value="1.000"' in drawn[-1]

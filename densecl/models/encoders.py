@@ -292,8 +292,8 @@ def _stages(name: str, output_stride: int | None, given: tuple[tuple[str, Any], 
     if output_stride is None:  # the deepest stage of each stride
         indices = [i for i in indices if strides[i] not in strides[i + 1 :]]
     options["out_indices"] = tuple(numbers[i] for i in indices)  # timm lists the last blocks of a plain transformer
-    kept = (tuple(values[i] for i in indices) for values in (channels, strides))
-    return Stages(*kept, multiple, tuple(options.items()))
+    wanted = (tuple(channels[i] for i in indices), tuple(strides[i] for i in indices))
+    return Stages(*wanted, multiple, tuple(options.items()))
 
 
 def on_meta(name: str, **options: Any) -> tuple[nn.Module, dict[str, Any]]:

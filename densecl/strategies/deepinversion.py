@@ -101,7 +101,7 @@ class DeepInversion(Plugin, Synthesis):
         """Refuse a backbone without statistics of its data, and a strategy whose outputs are no softmax."""
         if self.source == "inversion":
             backbone = strategy.network.backbone  # a decoder's statistics alone say little of an image
-            matched_layers(getattr(backbone, "encoder", backbone))  # type: ignore[arg-type]
+            matched_layers(getattr(backbone, "encoder", backbone))
         if strategy.sigmoid:
             name = type(strategy).__name__.lower()
             raise SettingError(

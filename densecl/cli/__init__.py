@@ -33,6 +33,7 @@ COMMANDS = {  # name -> file and function, or application of several commands
     "predict": "predict:predict",
     "score": "score:score",
     "export": "export:export",
+    "probe": "probe:probe",
     "bank": "bank:bank",
     "check": "check:check",
     "inspect": "inspect_:inspect",

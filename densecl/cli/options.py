@@ -56,6 +56,10 @@ JUDGE = "A run with another seed: does its network see the same in the images?"
 OtherRun = Annotated[
     Path | None, typer.Option("--judge", help=JUDGE, autocompletion=completion.runs, callback=_run_folder)
 ]
+BOUND = "A joint run of the same network: what classes of later steps are compared with."
+JointRun = Annotated[
+    Path | None, typer.Option("--joint", help=BOUND, autocompletion=completion.runs, callback=_run_folder)
+]
 Runs = Annotated[Path, typer.Argument(help="A folder with runs, at any depth.", callback=_folder_of_runs)]
 Assign = Annotated[
     list[str] | None,

@@ -38,6 +38,13 @@ class Point(NamedTuple):
     half: float | None = None
 
 
+class Bar(NamedTuple):
+    """Parts of one row's bar, which add up; parts below 0 go the other way."""
+
+    style: Style
+    parts: Sequence[float]
+
+
 class Axes(NamedTuple):
     """Labels of the axes, and a title."""
 
@@ -127,6 +134,26 @@ def heat_map(title: str, values: np.ndarray, names: Sequence[str], scale: float)
     opening = f'<svg viewBox="-1 -1 {size}" style="--width:{right + 30:.0f}px" role="img" aria-label="{name}">'
     labels = f'<g font-size="8" fill="currentColor">{written}</g>'
     return f"{opening}<title>{name}</title>{''.join(cells)}{frame}{labels}</svg>"
+
+
+def stacked(prefix: str, title: str, axes: Axes, bars: Sequence[Bar], names: Sequence[str]) -> str:
+    """A horizontal bar for each row, by the row's letter, in parts with a colour each; a line marks their sum."""
+    with _figure(6.4, 1.1 + 0.34 * len(bars)) as figure:
+        plot = _plot(figure, axes)
+        for row, bar in enumerate(bars):
+            ends = [0.0, 0.0]  # of the parts above 0 and below
+            for part, (value, name) in enumerate(zip(bar.parts, names, strict=True)):
+                side = int(value < 0)
+                label = name if row == 0 else None
+                plot.barh(row, value, left=ends[side], height=0.68, color=COLOURS[part], label=label)
+                ends[side] += value
+            plot.plot([sum(bar.parts)] * 2, [row - 0.42, row + 0.42], color=COLOURS[-1], linewidth=2)
+        plot.axvline(0, color=GRID, linewidth=0.8)
+        plot.set_yticks(range(len(bars)), [bar.style.letter for bar in bars], fontweight="bold")
+        plot.set_ylim(len(bars) - 0.4, -0.6)
+        plot.grid(False, axis="y")
+        figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=8)
+        return inline(figure, prefix, title)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from densecl import __version__
 from densecl.records.published import Reported
 from densecl.records.record import Found
-from densecl.report import galleries, grids, sections, strips
+from densecl.report import galleries, grids, referee, sections, strips
 from densecl.report.album import Album, Fault
 from densecl.report.comparison import compare
 from densecl.report.gather import Benchmark, benchmarks
@@ -26,7 +26,7 @@ ALL_ROWS = 72  # of all benchmarks together; half as many where some benchmarks 
 BENCHMARKS = 6  # with figures and details, those with the most runs; all others have their ranking
 DETAILS = (
     "groupings", "steps", "step_table", "classes", "heat_maps", "scale", "leaks", "leak_table", "costs", "matrices",
-    "strips", "bank_table", "galleries", "masks", "provenance",
+    "strips", "bank_table", "galleries", "masks", "provenance", "examined", "order", "anatomy",
 )  # fmt: skip
 
 
@@ -128,6 +128,9 @@ def _section(
         "galleries": galleries.galleries(detail, bank_folder, album, fault),
         "masks": masks(detail, masks_of, fault) if masks_of else [],
         "provenance": [provenance(member) for member in detail.members],
+        "examined": referee.examined(detail),
+        "order": referee.order(detail, fault),
+        "anatomy": referee.anatomy(detail, fault),
     }
 
 

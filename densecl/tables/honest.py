@@ -97,13 +97,17 @@ def listing(table: Table, rows: Sequence[Examined]) -> Listing:
         )
         for row in rows
     ]
-    remarks = [
+    return Listing(table.benchmark, ("strategy", *HEADINGS), tuple(lines), 1, ("lacks", "had besides"), remarks(table))
+
+
+def remarks(table: Table) -> tuple[str, ...]:
+    """What the columns mean."""
+    return (
         "mIoU in %, mean over seeds and class orders; worst: mean over seeds under the worst class order",
         "BWT: what earlier steps gained since they were learnt; FWT: what later steps have above joint when learnt",
         "every run of densecl is scored with its last checkpoint",
         *(note for note in table.notes if note.startswith(("records changed", "mixed", "scored on held-out"))),
-    ]
-    return Listing(table.benchmark, ("strategy", *HEADINGS), tuple(lines), 1, ("lacks", "had besides"), tuple(remarks))
+    )
 
 
 HEADINGS = (

@@ -1,5 +1,7 @@
 """The ridge solver and its sums against NumPy, a place at a time."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -116,3 +118,22 @@ def test_wrong_labels_and_gamma_are_refused():
         gram(torch.ones(1, 2, 3), torch.tensor([[0, 3]]), classes=3)
     with pytest.raises(ValueError, match="gamma is 0"):
         ridge(torch.eye(2), torch.eye(2), gamma=0)
+
+
+def test_an_infinite_gamma_gives_zeros():
+    sums = gram(torch.tensor(draw(2, 20, 5)), torch.tensor(drawn_labels(2, 20, classes=3)), classes=3)
+    norms = [float(ridge(*sums, gamma=gamma).abs().max()) for gamma in (1.0, 1e4, 1e8, 1e12)]
+    assert norms == sorted(norms, reverse=True)
+    assert norms[-1] < 1e-10
+
+
+def test_more_features_never_raise_the_training_error():
+    phi, labels = torch.tensor(draw(1, 60, 12)), torch.tensor(drawn_labels(1, 60, classes=4))
+    known = labels[0] != 255
+    targets = torch.eye(4, dtype=torch.float64)[labels[0][known]]
+    errors = []
+    for width in range(1, 13):
+        solution = ridge(*gram(phi[..., :width], labels, classes=4), gamma=1.0)
+        errors.append(float(((phi[0, known, :width] @ solution - targets) ** 2).sum() + (solution**2).sum()))
+    assert all(later <= before + 1e-10 for before, later in itertools.pairwise(errors))
+    assert errors[-1] < errors[0]

@@ -22,7 +22,7 @@ from densecl.tables.group import unit_of
 from densecl.tables.listing import Line, Listing
 from densecl.tables.measure import BothMeans, View
 from densecl.tables.scores import MIB, Scores, segmentation
-from densecl.tables.table import Row, Table, table_of, told
+from densecl.tables.table import FOREIGN, Row, Table, table_of, told
 from densecl.terminal import humanise
 
 ORDER = "stream.order"
@@ -105,7 +105,7 @@ def remarks(table: Table) -> tuple[str, ...]:
     return (
         "mIoU in %, mean over seeds and class orders; worst: mean over seeds under the worst class order",
         "BWT: what earlier steps gained since they were learnt; FWT: what later steps have above joint when learnt",
-        "every run of densecl is scored with its last checkpoint",
+        "every run of densecl is scored with its last checkpoint, foreign rows with what their authors declare",
         *(note for note in table.notes if note.startswith(("records changed", "mixed", "scored on held-out"))),
     )
 
@@ -132,7 +132,8 @@ def texts(row: Examined) -> tuple[str, ...]:
 
 def name_of(row: Row) -> str:
     """Strategy, note and progress."""
-    return " ".join(part for part in (row.name, f"({row.progress})" if row.progress else "") if part)
+    name = f"{row.name}{FOREIGN if row.foreign else ''}"
+    return " ".join(part for part in (name, f"({row.progress})" if row.progress else "") if part)
 
 
 def _examined(
@@ -172,7 +173,7 @@ def _examined(
         _average(forward),
         _average([score.seconds() or None for score in scores]),
         _average([max((s.peak_memory or 0 for s in run.steps), default=0) or None for run in row.runs]),
-        _average([max((s.stored_bytes for s in run.steps), default=0) for run in row.runs]),
+        _average([max((s.stored_bytes for s in run.steps), default=0) for run in row.runs if run.foreign is None]),
         _extras(row, starts),
         (),
     )
@@ -197,14 +198,26 @@ def _lacks(row: Examined, layout: Layout, joint: Mapping[Any, Record], controls:
         ("joint of these seeds and orders", steps and upper and row.forward is None),
         ("time", row.seconds is None),
         ("peak memory", row.memory is None),
+        ("bytes kept", row.kept is None),
+        *_undeclared(row.row.runs[0]),
     ]
     return tuple(text for text, is_missing in missing if is_missing)
+
+
+def _undeclared(run: Record) -> list[tuple[str, bool]]:
+    """What the author of foreign predictions does not say, and weights chosen by the test images."""
+    if run.foreign is None:
+        return []
+    values = run.foreign.declared.model_dump()
+    chosen = ("weights that the test images did not choose", values["checkpoint"] == "test")
+    return [chosen, *((f"declaration of {key.replace('_', ' ')}", value is None) for key, value in values.items())]
 
 
 def _extras(row: Row, starts: Mapping[Any, str]) -> tuple[str, ...]:
     """What a method had that plain methods do not: memory, labels, knowledge, weights, a step 0 of its own."""
     first = row.runs[0]
     found = [told(clean(first.oracle))] if first.oracle is not None else []
+    found += [f"foreign, self-declared: {clean(first.foreign.words)}"] if first.foreign is not None else []
     plugins = first.settings.get("plugins", {})
     for values in (first.settings.get("strategy_values", {}), *plugins.values()):
         if isinstance(values, dict) and isinstance(values.get("memory"), int):

@@ -5,8 +5,10 @@ import json
 import pytest
 
 from densecl.cli import main
+from densecl.records.foreign import Declared, Foreign
 from densecl.records.record import Evaluation
 from densecl.tables.honest import backward_transfer, examine, forward_transfer, listing
+from densecl.tables.table import FOREIGN
 from table_records import make
 
 ORDERS = ([1, 2, 3, 4, 5, 6], [6, 5, 4, 3, 2, 1], [3, 4, 5, 6, 1, 2])
@@ -112,6 +114,18 @@ def test_an_unfinished_run_is_shown_with_what_it_lacks():
     row = examined(run(status="interrupted", done=2))["mib"]
     assert row.lacks[0] == "the end of the run (2 of 3 steps)"
     assert row.row.progress in listing(*examine([run(status="interrupted", done=2)])[0]).lines[0].cells[0]
+
+
+def test_foreign_rows_lack_what_their_authors_do_not_declare():
+    declared = Declared(paper="P", code="c", memory="none", extra_data="none", checkpoint="test", known_classes=False)
+    theirs = run("theirs").model_copy(update={"foreign": Foreign(predictions="maps", digest="0", declared=declared)})
+    row = examined(run(), theirs)["theirs"]
+    chosen = "weights that the test images did not choose"
+    undeclared = ("declaration of extra masks", "declaration of told step")
+    assert row.lacks[-5:] == ("time", "bytes kept", chosen, *undeclared)
+    assert row.extras[0].startswith("foreign, self-declared: paper P")
+    ((table, rows),) = examine([theirs])
+    assert listing(table, rows).lines[0].cells[0] == f"theirs{FOREIGN}"
 
 
 @pytest.fixture

@@ -102,7 +102,9 @@ def tiny_backbone(method: Method) -> Network:
     if any("attention" in getattr(part.cls, "needs", ()) for part in method.parts):
         sizes = {"embed_dim": 16, "depth": 2, "num_heads": 2, "patch_size": 8, "img_size": SIZE}
         options = {f"encoder.{key}": value for key, value in sizes.items()}
-        return tiny_network("vit", encoder="vit_tiny_patch16_224", weights="none", width=8, maps=2, **options)
+        return tiny_network(
+            "vit", encoder="vit_tiny_patch16_224", weights="none", width=8, maps=2, dropout=0.0, **options
+        )
     return tiny_network()
 
 

@@ -1,4 +1,4 @@
-"""SDR's terms between features of classes (Michieli and Zanuttigh, CVPR 2021, sections 3.2 to 3.4).
+"""SDR's terms between features of classes (Michieli and Zanuttigh, CVPR 2021).
 
 exact: means and distances over the places of a class. published: the released code picks a class's entries image by
 image and then cuts them anew into channels and places (for matching, places and channels), which mixes channels
@@ -102,10 +102,29 @@ def class_means(features: Tensor, labels: Tensor, classes: Tensor) -> Tensor:
         return torch.einsum("bkhw,bdhw->kd", own, features) / counts.to(features.dtype).unsqueeze(1)
 
 
-def mixed_sums(features: Tensor, labels: Tensor, *, classes: int) -> Tensor:
-    """(K, D) sums of the features of labels 0..K-1 as the released code cuts them; 0 for an absent class."""
-    width = features.shape[1]
-    return torch.stack([_entries(features, labels, c).view(width, -1).sum(1) for c in range(classes)])
+def update_prototypes(
+    prototypes: Tensor, counts: Tensor, features: Tensor, labels: Tensor, *, form: Form = "exact"
+) -> tuple[Tensor, Tensor]:
+    """Prototypes (K, D) as means of all places so far, and the numbers of these (K,), after a batch.
+
+    Args:
+        prototypes: (K, D), row c of label c; never changed.
+        counts: (K,) places that each is the mean of; never changed.
+        features: (B, D, h, w), any floating type; constants, computed in at least float32.
+        labels: (B, h, w) int64; labels without a prototype, as void (255), take no part.
+        form: see the module.
+    """
+    f = widen(features.detach())
+    mean, total = prototypes.to(torch.promote_types(prototypes.dtype, f.dtype), copy=True), counts.clone()
+    classes = _present(labels, 0, len(prototypes))
+    if len(classes):
+        own = class_means(f, labels, classes)
+        if form == "published":
+            own = torch.stack([_entries(f, labels, c).view(f.shape[1], -1).mean(1) for c in classes])
+        places = _index(labels, classes)[1].to(counts.dtype)
+        total[classes] += places
+        mean[classes] = torch.lerp(mean[classes], own.to(mean.dtype), (places / total[classes]).to(mean).unsqueeze(1))
+    return mean, total
 
 
 def _present(labels: Tensor, low: int, high: int) -> Tensor:
@@ -122,6 +141,6 @@ def _index(labels: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
     return index, index.flatten().bincount(minlength=len(classes))[: len(classes)]
 
 
-def _entries(features: Tensor, labels: Tensor, label: Tensor | int) -> Tensor:
+def _entries(features: Tensor, labels: Tensor, label: Tensor) -> Tensor:
     """The entries at a class's places, image by image, in each channel by channel."""
     return features[(labels == label).unsqueeze(1).expand_as(features)]

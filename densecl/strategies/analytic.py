@@ -1,19 +1,19 @@
 """The analytic head (ACIL: Zhuang et al., NeurIPS 2022; SegACIL, arXiv 2412.10834): after step 0 a ridge regression."""
 
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
 from densecl.errors import RunError, SettingError
 from densecl.losses.ridge import expand, gram, ridge
-from densecl.models.heads import BuildHead, Heads
+from densecl.models.heads import Heads
 from densecl.models.network import Output
 from densecl.seeding import generator
 from densecl.strategies.base import Strategy
+from densecl.strategies.tools.prototypes import at_places
+from densecl.strategies.tools.ridge_heads import RidgeHeads
 from densecl.streams.scenario import Experience
 from densecl.training import distributed
 
@@ -43,7 +43,7 @@ class Analytic(Strategy):
         """Heads of step 0, and the expansion of their input, uniform in +-1/sqrt(D)."""
         bound = channels**-0.5
         matrix = generator(self.seed, "analytic").uniform(-bound, bound, (channels, self.width))
-        return AnalyticHeads(channels, auxiliary_channels, torch.tensor(matrix, dtype=torch.float32))
+        return RidgeHeads(channels, auxiliary_channels, torch.tensor(matrix, dtype=torch.float32))
 
     def length_factor(self, step: int) -> float:
         """Only step 0 is trained."""
@@ -60,7 +60,7 @@ class Analytic(Strategy):
             with torch.no_grad(), self.loop.precision.autocast():
                 decoded = network.backbone(batch.image).decoded
             phi = expand(decoded.detach(), network.heads.matrix)
-            labels = F.interpolate(batch.target[:, None].float(), decoded.shape[2:]).long().flatten(1)  # (B, h w)
+            labels = at_places(batch.target, decoded).flatten(1)  # (B, h w)
             if hidden:
                 labels = name_background(labels, phi @ network.heads.solution, threshold=self.threshold)
             own = gram(phi, labels, classes=classes)
@@ -99,35 +99,6 @@ class Analytic(Strategy):
 
     def _solve(self) -> None:
         self.network.heads.solution = ridge(self._square, self._cross, gamma=self.gamma).float()
-
-
-class AnalyticHeads(Heads):
-    """Heads that step 0 trains, and scores in their place once there is a solution; later steps bring no weights.
-
-    Expansion and solution are no part of the state dict, which is that of plain training: see `Analytic.state_dict`.
-    """
-
-    matrix: Tensor  # (D, E)
-    solution: Tensor  # (E, C), empty before the first one
-
-    def __init__(self, channels: int, auxiliary_channels: Sequence[int], matrix: Tensor):
-        super().__init__(channels, auxiliary_channels)
-        self.register_buffer("matrix", matrix, persistent=False)
-        self.register_buffer("solution", matrix.new_zeros(0, 0), persistent=False)
-
-    def grow(self, outputs: int, build_head: BuildHead | None = None, device: torch.device | str | None = None) -> None:
-        """Add a step's outputs; only the first step's are modules."""
-        if self.outputs:
-            self.outputs.append(outputs)
-        else:
-            super().grow(outputs, build_head, device)
-
-    def forward(self, decoded: Tensor, auxiliary: Sequence[Tensor] = ()) -> tuple[Tensor, ...]:
-        """Scores (B, C, h, w) of (B, D, h, w); before the first solution see `Heads.forward`."""
-        if not len(self.solution):
-            return super().forward(decoded, auxiliary)
-        scores = expand(decoded, self.matrix) @ self.solution  # (B, h w, C)
-        return (scores.transpose(1, 2).unflatten(2, decoded.shape[2:]),)
 
 
 def name_background(labels: Tensor, scores: Tensor, *, threshold: float = 0.6) -> Tensor:

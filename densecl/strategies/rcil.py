@@ -20,7 +20,7 @@ __all__ = ["RCIL", "branch_shares", "merge"]
 
 
 class RCIL(MiB):
-    """MiB's loss, distillation of pooled features (section 3.3), and convolutions with a branch that is kept (3.2)."""
+    """MiB's loss, distillation of pooled features, and convolutions of which one branch is kept."""
 
     first_step = "own"
     needs = frozenset({"batchnorm"})

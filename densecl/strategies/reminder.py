@@ -17,11 +17,10 @@ from densecl.streams.samples import UNCOUNTED
 from densecl.streams.scenario import Experience
 from densecl.training import distributed
 from densecl.training.batch import Batch, sizes
-from densecl.training.precision import widened
 
 
 class Reminder(PLOP):
-    """PLOP's loss, and on pixels of new classes a distillation of the old classes that are like them (section 3.2)."""
+    """PLOP's loss, and on pixels of new classes a distillation of the old classes that are like them."""
 
     similar: Weight = 0.5  # of class similarity weighted distillation
     temperature: Annotated[float, Field(gt=0)] = 3.0
@@ -55,8 +54,7 @@ class Reminder(PLOP):
         batches = sums.new_zeros(len(classes))
         for batch in self.batches("prototypes", whole=True):
             with self.loop.precision.autocast():
-                decoded = widened(network(batch.image)).decoded
-            assert decoded is not None
+                decoded = network.backbone(batch.image).decoded
             own, pixels = class_sums_of_grown(decoded, batch.target, classes=classes)
             sums += own / pixels.clamp(min=1).unsqueeze(1)
             batches += pixels > 0

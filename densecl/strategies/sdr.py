@@ -1,13 +1,12 @@
 """SDR (Michieli and Zanuttigh, CVPR 2021): prototypes match, attract and repel the features of classes."""
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from densecl.losses import feature_sparsity, prototype_attraction, prototype_matching, prototype_separation
-from densecl.losses.latent import mixed_sums
-from densecl.losses.reduction import widen
+from densecl.losses.latent import Form, update_prototypes
 from densecl.models.network import Output
 from densecl.strategies.base import Weight
 from densecl.strategies.mib import MiB
@@ -16,13 +15,12 @@ from densecl.strategies.tools.whole import as_share, of_all
 from densecl.streams.scenario import Experience
 from densecl.training import distributed
 from densecl.training.batch import Batch
-from densecl.training.precision import widened
 
-Form = Literal["exact", "published"]
+__all__ = ["SDR", "update_prototypes"]
 
 
 class SDR(MiB):
-    """MiB's losses with new heads as they come, and four terms on the encoder's last map (sections 3.2 to 3.4)."""
+    """MiB's losses with new heads as they come, and four terms on the encoder's last map."""
 
     whole_batches = True
     distillation: Weight = 100.0  # weight of MiB's eq. 8
@@ -74,7 +72,7 @@ class SDR(MiB):
         sums, counts = torch.zeros(()), torch.zeros(())
         for batch in self.batches("prototypes"):
             with self.loop.precision.autocast():
-                f = widened(network(batch.image)).encoded[-1].double()
+                f = network.backbone(batch.image).encoded[-1].double()
             own, places = class_sums(f, at_places(batch.target, f), classes=classes)
             sums, counts = sums.to(own) + own, counts.to(places) + places
         sums, counts = distributed.total(sums), distributed.total(counts)
@@ -118,24 +116,3 @@ class SDR(MiB):
         if known:
             prototypes[:known], counts[:known] = self._prototypes, self._counts
         self._prototypes, self._counts = prototypes, counts
-
-
-def update_prototypes(
-    prototypes: Tensor, counts: Tensor, features: Tensor, labels: Tensor, *, form: Form = "exact"
-) -> tuple[Tensor, Tensor]:
-    """Prototypes (K, D) as means of all places so far, and the numbers of these (K,), after a batch.
-
-    Args:
-        prototypes: (K, D), row c of label c; never changed.
-        counts: (K,) places that each is the mean of; never changed.
-        features: (B, D, h, w), any floating type; constants, computed in at least float32.
-        labels: (B, h, w) int64; labels without a prototype, as void (255), take no part.
-        form: published: entries of several images are mixed, see `densecl.losses.latent`.
-    """
-    f = widen(features.detach()).to(torch.promote_types(prototypes.dtype, widen(features).dtype))
-    sums, places = class_sums(f, labels, classes=range(len(prototypes)))
-    if form == "published":
-        sums = mixed_sums(f, labels, classes=len(prototypes))
-    total = counts + places
-    mean = (prototypes * counts.unsqueeze(1) + sums) / total.clamp(min=1).unsqueeze(1)
-    return torch.where(places.unsqueeze(1) > 0, mean, prototypes), total

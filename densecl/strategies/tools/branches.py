@@ -1,4 +1,4 @@
-"""Convolutions of two branches that become one after each step (RCIL: Zhang et al., CVPR 2022, section 3.2)."""
+"""Convolutions of two branches that become one after each step (RCIL: Zhang et al., CVPR 2022)."""
 
 import copy
 from collections.abc import Sequence

@@ -30,7 +30,7 @@ class Analytic(Strategy):
     first_step = "shared"
     uses_teacher = False
     width: Annotated[int, Field(ge=1)] = 1024  # E, of the expansion; memory grows with its square
-    gamma: Annotated[float, Field(gt=0)] = 1.0
+    gamma: Annotated[float, Field(gt=0)] = 1.0  # weight of the squared norm of W
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.6  # sigmoid of the score from which an old class is believed
 
     def configure(self) -> None:

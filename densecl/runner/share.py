@@ -123,6 +123,7 @@ def first_step_content(plan: Plan, scenario: Scenario) -> str:
     """All that decides the weights after step 0, as JSON."""
     s = plan.settings
     task = scenario.stream.tasks[0]
+    later = {"later", "batchnorm", *(() if s.training.freezes(0) else ("cache_features",))}  # act after step 0
     images = scenario.experiences[0].images
     reader = scenario.training.readers[0]
     names = "\n".join(Path(reader.image_files[i]).name for i in images.indices)
@@ -131,7 +132,7 @@ def first_step_content(plan: Plan, scenario: Scenario) -> str:
         "indices": hashlib.sha256(images.indices.tobytes()).hexdigest(),
         "labels": images.table.tolist(),
         "data": s.data.model_dump(mode="json", exclude={"root"}),
-        "training": s.training.model_dump(mode="json", exclude={"later", "batchnorm"}),  # both act after step 0
+        "training": s.training.model_dump(mode="json", exclude=later),
         "backbone": [plan.backbone_name, plan.backbone_by_content, *filter(None, [plan.backbone_source])],
         "seed": s.seed,
         "content": plan.train.content,

@@ -63,6 +63,8 @@ def read_values(path: Location, *, colours: bool) -> np.ndarray:
         raw_mode = image.tile[0][3] if image.tile else image.mode
         if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") and np.asarray(image)[..., -1].min() < 255:
             raise DataError(f"mask {os.fspath(path)} is transparent in places", "save it without an alpha channel")
+        if ";16" in str(raw_mode) and not image.mode.startswith("I"):  # PIL would cut them to 8
+            raise DataError(f"mask {os.fspath(path)} has 16 bits a colour", "save it with 8 bits a channel")
         if not colours and image.mode in ("P", "1", "I", "I;16", "I;16B", "I;16L"):
             return np.array(image).astype(np.int64)
         if not colours and image.mode == "L" and raw_mode in ("L;2", "L;4"):  # PIL has stretched them to 0..255

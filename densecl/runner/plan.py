@@ -172,6 +172,9 @@ def make_plan(
     if first is None and first_map is not None:
         raise SettingError("--first-map without --first", "name the file of weights too")
     start = None if first is None else given(first, first_map)
+    if not isinstance(benchmark, str | Scenario):
+        fault = f"a {type(benchmark).__name__} is no benchmark that can be run"
+        raise SettingError(fault, "give its name, or a scenario: a stream with its data")
     own = benchmark if isinstance(benchmark, Scenario) else None
     if isinstance(benchmark, Scenario):
         recipe = recipe_of(benchmark)

@@ -1,6 +1,8 @@
 """Data without code: masks of ids and colours by a recipe, and the recipe that is proposed for a folder."""
 
+import struct
 import tomllib
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -194,6 +196,16 @@ def test_a_value_without_a_class_is_named_with_its_file_and_pixel(tmp_path):
     save(root / "labels" / "img4_L.jpg", RGB[LABELS[4]])
     with pytest.raises(DataError, match="save masks as PNG"):
         dataset.legend.read(str(root / "labels" / "img4_L.jpg"))
+
+
+def test_colours_of_16_bits_are_not_cut_to_8(tmp_path):
+    """PIL would: two colours could become one."""
+    rows = b"".join(b"\0" + np.full((4, 3), 0x80FF, ">u2").tobytes() for _ in range(4))
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    content = b"".join(struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
+    (tmp_path / "deep.png").write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+    with pytest.raises(DataError, match=r"deep\.png has 16 bits a colour"):
+        legend(["a"], colours=["#808080"]).read(str(tmp_path / "deep.png"))
 
 
 # describe -> recipe -> plan -------------------------------------------------------------------------------------------

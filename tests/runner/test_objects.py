@@ -18,6 +18,7 @@ from densecl.runner.plan import make_plan
 from densecl.settings.catalogue import load_class
 from densecl.strategies.mib import MiB
 from densecl.strategies.replay import Replay
+from densecl.streams.stream import class_stream
 from tiny_runs import BACKBONE, SETTINGS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -85,6 +86,11 @@ def test_classes_without_a_file_differ_by_what_they_do(voc):
 def test_objects_that_are_something_else_are_refused(voc, strategy, options, words):
     with pytest.raises(DenseCLError, match=words):
         plan(voc, strategy, **options)
+
+
+def test_a_stream_without_data_is_no_benchmark(voc):
+    with pytest.raises(SettingError, match="a Stream is no benchmark that can be run"):
+        densecl.run(class_stream("own", [[1], [2]], ["background", "a", "b"]), "mib")  # type: ignore[arg-type]
 
 
 def test_a_copy_of_a_module_is_trained_and_its_weights_are_part_of_the_run(voc, tmp_path):
@@ -179,7 +185,7 @@ def test_a_notebook_sees_one_line_that_is_drawn_anew(voc, tmp_path, monkeypatch,
     handle = SimpleNamespace(update=lambda html: drawn.append(html))
     display = ModuleType("IPython.display")
     display.HTML = str  # type: ignore[attr-defined]
-    display.display = lambda html, display_id: drawn.append(html) or handle  # type: ignore[attr-defined]
+    display.display = lambda html, **_options: drawn.append(html) or handle  # type: ignore[attr-defined]
     kernel = ModuleType("IPython")
     kernel.get_ipython = lambda: SimpleNamespace(kernel=1)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "IPython", kernel)

@@ -227,11 +227,11 @@ def make_plan(
     sections = build_sections(tree, recipe.own_kinds)
     # arguments written in the method's own text win over recipes and `--set`
     written = [values["strategy"], *(values[part.name] for part in method.plugins)]
-    strategy_part, *plugins = (
+    strategy_part, *plugin_parts = (
         replace(part, values={**below, **with_preset(part.cls, part.values)})
         for part, below in zip(method.parts, written, strict=True)
     )
-    method = Method(strategy_part, tuple(plugins))
+    method = Method(strategy_part, tuple(plugin_parts))
     backbone_values = resolve_backbone(body_class, {**body.arguments, **values["backbone"]}, weights)
     decided = method.strategy.cls.backbone_values(method.strategy.resolved())  # type: ignore[attr-defined]
     backbone_values |= {key: value for key, value in decided.items() if key in backbone_values}

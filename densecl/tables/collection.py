@@ -11,7 +11,7 @@ from densecl.records.record import Record, flatten
 from densecl.tables.table import Table, rows
 
 if TYPE_CHECKING:
-    import pandas
+    import pandas  # pyright: ignore[reportMissingImports]
 
 
 class Tables(list[Table]):

@@ -185,15 +185,11 @@ def _in_one_number(tasks: Sequence[TaskRecord], records: Sequence[Record]) -> li
 
 def _about_delta(tasks: Sequence[TaskRecord], records: Sequence[Record]) -> list[str]:
     """Footnotes about the columns in one number."""
-    forgetting = (
-        "forgetting: mean over earlier tasks of the relative loss since a task was learnt, in %, positive is worse"
-    )
-    if not relative.alone(tasks, records):
-        return [f"no run of {relative.ALONE}, so no Δm", forgetting]
-    return [
-        f"Δm: mean over tasks of the relative change against {relative.ALONE}, in %, positive is better",
-        forgetting,
-    ]
+    alone = relative.ALONE
+    delta = f"Δm: mean over tasks of the relative change against {alone}, in %, positive is better"
+    forgetting = "mean over earlier tasks of the relative loss since a task was learnt, in %, positive is worse"
+    notes = [delta if relative.alone(tasks, records) else f"no run of {alone}, so no Δm"]
+    return [*notes, *([f"forgetting: {forgetting}"] if len(tasks) > 1 else [])]
 
 
 def _score(tasks: Sequence[TaskRecord], own: int, heading: str, metric: str, step: int = -1, **changes: Any) -> Measure:

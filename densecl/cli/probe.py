@@ -33,8 +33,8 @@ def probe(
     from densecl.terminal import columns_and_colour
 
     own = {"strategy": strategy, "backbone": backbone, "data_set": data_set}
-    options = {"data": data, "device": device, "workers": workers, "catalogue": catalogue}
-    record, probed = fit(run, joint=joint, gamma=gamma, **options, **own)
+    where = {"data": data, "catalogue": catalogue}
+    record, probed = fit(run, joint=joint, gamma=gamma, device=device, workers=workers, **where, **own)  # type: ignore[arg-type]
     if as_json:
         typer.echo(probed.model_dump_json())
         return

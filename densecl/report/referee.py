@@ -36,7 +36,7 @@ def examined(benchmark: Benchmark) -> Grid | None:
     lines = []
     for row in rows:
         names = [Datum(honest.name_of(row.row)), *([Datum(row.row.backbone)] if several else [])]
-        values = row[1 : 1 + len(honest.HEADINGS)]  # its fields stand in the order of the headings
+        values = [getattr(row, key) for key in row._fields[1 : 1 + len(honest.HEADINGS)]]  # in the headings' order
         numbers = [Datum(text, value) for text, value in zip(honest.texts(row), values, strict=True)]
         words = [Datum(", ".join(row.lacks) or "nothing"), Datum(", ".join(row.extras))]
         lines.append(Line(benchmark.members[0], (*names, *numbers, *words)))

@@ -66,10 +66,11 @@ def by_group(record: Record, lost: dict[int, Lost], step: int) -> dict[str, Lost
 
 def mean(step: int, name: str, lost: Sequence[Lost]) -> Lost:
     """The mean of all numbers; since each split adds up, so does that of the means."""
-    numbers = [statistics.fmean(each[k] for each in lost) for k in range(2, 6)]
+    learnt, now = (statistics.fmean(getattr(each, key) for each in lost) for key in ("learnt", "now"))
+    then, probe = (statistics.fmean(getattr(each, key) for each in lost) for key in ("probe_then", "probe_now"))
     representation = statistics.fmean(each.split.representation for each in lost)
     parts = zip(*(each.split.classifier for each in lost), strict=True)
-    return Lost(step, name, *numbers, Split(representation, Parts(*map(statistics.fmean, parts))))
+    return Lost(step, name, learnt, now, then, probe, Split(representation, Parts(*map(statistics.fmean, parts))))
 
 
 def listings(record: Record, probed: Probed) -> list[Listing]:

@@ -7,8 +7,9 @@ in opposite ways. All scores average the same runs: those of the largest block i
 
 import itertools
 import json
+import statistics
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -58,7 +59,8 @@ def kendall(one: Sequence[float], other: Sequence[float]) -> float | None:
 
     if len(set(one)) < 2 or len(set(other)) < 2:
         return None
-    return float(kendalltau(one, other).statistic)
+    tau: Any = kendalltau(one, other)[0]
+    return float(tau)
 
 
 def flips(one: Sequence[float], other: Sequence[float]) -> list[tuple[int, int]]:
@@ -132,9 +134,8 @@ def of_benchmark(scored: Scored, records: Sequence[Record], chosen: Grouping) ->
         for rule in of_axis:
             own = score if rule.view is None else _scores(scored, records, rule.view)[1]
             taken = [unit for unit in units if rule.unit is None or unit[rule.unit[0]] == rule.unit[1]]
-            cells = [[own[key].get(unit) for unit in taken] for key in block]
-            if all(value is not None for line in cells for value in line):
-                values[rule.name] = [float(np.mean(line)) for line in cells]
+            if all(unit in own[key] for key in block for unit in taken):  # such as matrices for a label rule
+                values[rule.name] = [statistics.fmean(own[key][unit] for unit in taken) for key in block]
         for one, other in itertools.combinations(values, 2):
             opposite = flips(values[one], values[other])
             pairs = tuple((methods[i], methods[j]) for i, j in opposite)

@@ -72,8 +72,11 @@ def test_check_finds_nothing_wrong(method):
 
 
 def pairs():
-    """Methods of class-incremental streams and the backbones that they can use."""
-    for method in CLASSES:
+    """Methods of class-incremental streams and backbones: fine-tuning and MiB on all, each other on two, by turns.
+
+    A combination of methods is its parts on the others.
+    """
+    for number, method in enumerate(CLASSES):
         parsed = parse_method(method)
         cls, name = parsed.strategy.cls, parsed.strategy.name
         rows = {"dkd", "nest", "star", "rcil"} & {part.name for part in parsed.parts}
@@ -87,7 +90,11 @@ def pairs():
             and ("nonnegative" not in cls.needs or backbone in NONNEGATIVE)
             and (not rows or backbone in ROWS)
         ]
-        for backbone in usable if method in NAMED else usable[:1]:  # a combination is its parts on the others
+        own = "bisenet" if "bisenet" in usable else usable[0]
+        others = [backbone for backbone in usable if backbone != own]
+        if method not in ("finetune", "mib") and others:
+            others = [others[number % len(others)]] if method in NAMED else []
+        for backbone in (own, *others):
             yield method, "classes", backbone
 
 

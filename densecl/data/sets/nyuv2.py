@@ -72,7 +72,8 @@ class NYUv2(DenseDataset):
             self._classes = np.array(TO_13, np.uint8)[table] if self.classes == 13 else table
             return [(f"{number:04d}", str(self.root / MAT), str(self.root / MAT)) for number in sorted(numbers)]
         folder, listed = self.root / split, self.root / f"{split}.txt"
-        images, self.source = by_stem(folder / "rgb", ".jpg", ".png"), str(folder)
+        images = by_stem(folder / "rgb", ".jpg", ".png")
+        self.source = listed.name if listed.is_file() else f"{split}/rgb"
         ids = [words[0] for words in read_words(listed, self.hint())] if listed.is_file() else sorted(images)
         labels = folder / f"labels_{self.classes}"
         return [(i, str(folder / "rgb" / images.get(i, f"{i}.jpg")), str(labels / f"{i}.png")) for i in ids]

@@ -42,7 +42,7 @@ def deep_head(channels: int, own: nn.Module) -> nn.Sequential:
     if isinstance(own, nn.Sequential) and isinstance(own[0], ConvNormReLU):
         return own
     first = ConvNormReLU(channels, channels)
-    nn.init.kaiming_normal_(first[0].weight)
+    nn.init.kaiming_normal_(first.get_parameter("0.weight"))
     return nn.Sequential(first, own)
 
 

@@ -55,8 +55,7 @@ class STAR(Strategy):
     repulsion: Weight = 0.05  # of new classes from prototypes of old ones (SAD)
     positive: Weight = 4.0  # of a class's own pixels; 30 on ADE20K
     absent: Literal["left out", "counted"] = "left out"  # in SAD: classes that a batch does not show
-    # published: a class is seen where its logit is above 0.5, and spreads of later steps are to the first prototypes
-    form: Literal["exact", "published"] = "exact"
+    form: Literal["exact", "published"] = "exact"  # published: logits above 0.5 are seen; see `remember` for spreads
     drift: Annotated[float, Field(ge=0, le=1)] = 0.0  # share of old classes' change that prototypes follow (Adapter)
 
     def configure(self) -> None:

@@ -26,6 +26,10 @@ def probe(
     training images. What it loses from step to step the features lost; the rest
     is the method's head, by where the pixels went. Written to probe.json in the
     run's folder; densecl report shows all runs that were probed.
+
+    densecl probe results/shapes15-5s/mib/bisenet-mini/s0-3e244ef5
+
+    densecl probe results/shapes15-5s/mib/bisenet-mini/s0-3e244ef5 --json
     """
     from densecl.finished.probe import probe as fit
     from densecl.tables.anatomy import listings

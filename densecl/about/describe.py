@@ -8,7 +8,8 @@ from typing import Any
 from densecl.errors import DenseCLError, UnknownNameError
 from densecl.settings.catalogue import backbones, benchmark_recipe, entries, known, strategy_recipes
 from densecl.settings.grammar import parse
-from densecl.settings.recipe import BenchmarkRecipe, Sections, StrategyRecipe, build_sections, merge
+from densecl.settings.overlay import merge
+from densecl.settings.recipe import BenchmarkRecipe, Sections, StrategyRecipe, build_sections
 from densecl.settings.source import Argument, read_arguments, read_hyperparameters, read_presets
 
 

@@ -32,7 +32,8 @@ from densecl.settings.arguments import with_preset
 from densecl.settings.backbone import backbone_class, resolve_backbone
 from densecl.settings.catalogue import benchmark_recipe, source_hash
 from densecl.settings.grammar import Call, parse_assignment, parse_one
-from densecl.settings.recipe import SECTIONS, RunSettings, StreamSettings, build, build_sections, merge
+from densecl.settings.overlay import merge
+from densecl.settings.recipe import SECTIONS, RunSettings, StreamSettings, build, build_sections
 from densecl.streams import protocol
 from densecl.streams.groups import without_groups
 from densecl.streams.scenario import Scenario

@@ -22,7 +22,8 @@ from densecl.records.record import flatten
 from densecl.settings.arguments import hyperparameters
 from densecl.settings.catalogue import backbones as packaged
 from densecl.settings.catalogue import load_class, published_files, recipe_files, strategy_recipes
-from densecl.settings.recipe import SECTIONS, BenchmarkRecipe, StrategyRecipe, build_sections, merge, read_recipe
+from densecl.settings.overlay import merge
+from densecl.settings.recipe import SECTIONS, BenchmarkRecipe, StrategyRecipe, build_sections, read_recipe
 from densecl.strategies.base import Plugin, Strategy
 from densecl.streams import golden
 from densecl.tables.compare import table

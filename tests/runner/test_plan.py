@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from densecl.errors import DenseCLError, RecipeError, SettingError, SpecError, UnknownNameError
 from densecl.runner.plan import make_plan
 from densecl.settings.catalogue import benchmark_recipe
-from densecl.settings.recipe import BenchmarkRecipe, RunSettings, TrainingSettings, merge, read_recipe
+from densecl.settings.overlay import merge
+from densecl.settings.recipe import BenchmarkRecipe, RunSettings, TrainingSettings, read_recipe
 
 HERE = Path(__file__)
 

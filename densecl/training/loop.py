@@ -97,6 +97,7 @@ class Loop:
         self.kept: Callable[[int], Network] | None = None
         self.stopped = False
         self._resumed: dict[str, Any] | None = None
+        self.features: features.FeatureCache | None = None
         self._forward: Callable[[Tensor], Output] = network
         if settings.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

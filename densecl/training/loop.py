@@ -85,6 +85,7 @@ class Loop:
         self.strategy, self.network, self.stream, self._scenario = strategy, network, stream, scenario
         self.settings, self.seed, self.workers, self.events = settings, seed, workers, events
         self.cache_gib = cache_gib
+        self.features: features.FeatureCache | None = None
         self.device = torch.device(device)
         self.compiles_losses = self.device.type != "cpu"  # there their own passes are faster than compiled ones
         self.plugins: list[Plugin] = [plugin for plugin in plugins if getattr(plugin, "dense", False)]

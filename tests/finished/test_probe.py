@@ -18,6 +18,7 @@ from densecl.tables.anatomy import by_group, losses
 from tiny_runs import refused, run_words
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+SHORT = ("--set", "training.iterations=1")
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,8 @@ def pair(finished, tmp_path_factory):
     """Folders of a run of three steps and of a joint run of the same stream. Change nothing in them."""
     output = tmp_path_factory.mktemp("pair")
     for strategy in ("finetune", "joint"):
-        assert main(run_words(finished / "data", output, "--quiet", benchmark="voc10-5", strategy=strategy)) == 0
+        words = run_words(finished / "data", output, "--quiet", *SHORT, benchmark="voc10-5", strategy=strategy)
+        assert main(words) == 0
     return tuple(next((output / "voc10-5" / name).rglob("result.json")).parent for name in ("finetune", "joint"))
 
 

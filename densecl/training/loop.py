@@ -12,7 +12,6 @@ may decide at which point. Stock plugins of Avalanche hear their callbacks from 
 """
 
 import copy
-import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -31,7 +30,7 @@ from densecl.training.batch import Batch, labelled_share, normalise, sizes, spli
 from densecl.training.guards import LossGuard, check_weights
 from densecl.training.loader import EpochBatches, Extend, make_loader, step_length
 from densecl.training.parts import check_parts
-from densecl.training.precision import Precision, widened
+from densecl.training.precision import Precision, compiled, make_deterministic, widened
 from densecl.training.schedule import make_schedule
 
 if TYPE_CHECKING:
@@ -85,10 +84,10 @@ class Loop:
         self.strategy, self.network, self.stream, self._scenario = strategy, network, stream, scenario
         self.settings, self.seed, self.workers, self.events = settings, seed, workers, events
         self.cache_gib = cache_gib
-        self.features: features.FeatureCache | None = None
         self.device = torch.device(device)
         self.compiles_losses = self.device.type != "cpu"  # there their own passes are faster than compiled ones
         self.plugins: list[Plugin] = [plugin for plugin in plugins if getattr(plugin, "dense", False)]
+        stock = [plugin for plugin in plugins if not getattr(plugin, "dense", False)]
         self.precision = Precision(settings.precision, self.device)
         self.normalisation = Normalisation(*(part.to(device) for part in normalisation))
         self.teacher: Network | None = None
@@ -101,10 +100,7 @@ class Loop:
         self.features: features.FeatureCache | None = None
         self._forward: Callable[[Tensor], Output] = network
         if settings.deterministic:
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-            torch.use_deterministic_algorithms(True, warn_only=True)
-            torch.backends.cudnn.benchmark = False
-        stock = [plugin for plugin in plugins if not getattr(plugin, "dense", False)]
+            make_deterministic()
         check_parts(settings, stock, stream.tasks, type(strategy), self.device)
         strategy.loop = self
         strategy.configure()
@@ -191,7 +187,7 @@ class Loop:
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._forward = network
         if self.settings.compile:
-            self._compile()
+            self._forward = compiled(self.network, self.strategy, losses=self.compiles_losses)
         self.strategy.build(step)
         network.to(self.device)
 
@@ -234,8 +230,8 @@ class Loop:
     def learn(self, batch: Batch, whole: Tensor | None, maps: features.Maps = None) -> None:
         """Add the gradients of a prepared batch, or of a part of one: then `whole` is `sizes` of all of it.
 
-        `maps` are those of a frozen encoder, where they are kept.
-        Loss terms of a part, and of one process of several, are its shares in those of the whole batch.
+        Loss terms of a part, and of one process of several, are its shares in those of the whole batch. `maps` are
+        those of a frozen encoder, where they are kept.
         """
         self.tell("before_forward")
         with self.precision.autocast(), features.given(self.network, maps):
@@ -342,9 +338,8 @@ class Loop:
 
     def order(self, extend: Extend, **share: Any) -> EpochBatches:
         """Batches of the keys of this step's samples; their order derives from seed, step and epoch."""
-        return EpochBatches(
-            len(self.experience.images.indices), self.settings.batch, self.seed, self.step, extend, **share
-        )
+        images = len(self.experience.images.indices)
+        return EpochBatches(images, self.settings.batch, self.seed, self.step, extend, **share)
 
     def load(self, batches: EpochBatches) -> Iterable[Batch]:
         """The loader of a step's samples."""
@@ -354,13 +349,6 @@ class Loop:
         for plugin in self.plugins:
             keys = plugin.extend_keys(self.strategy, keys, epoch, iteration)
         return keys
-
-    def _compile(self) -> None:
-        """Compile network and losses; anew each step, since the graphs have other outputs now."""
-        torch.compiler.reset()  # graphs of earlier steps count against the limit above which torch compiles no more
-        self._forward = torch.compile(self.network)
-        for hook in ("task_loss", "regulariser") if self.compiles_losses else ():
-            setattr(self.strategy, hook, torch.compile(getattr(type(self.strategy), hook).__get__(self.strategy)))
 
     def _watch(self, terms: dict[str, Tensor]) -> None:
         """Note the loss terms, of all processes, and stop where one is lost."""

@@ -1,12 +1,14 @@
-"""Mixed precision: autocast, and the scaler that fp16 needs."""
+"""How arithmetic is done: mixed precision with the scaler that fp16 needs, compiled passes, deterministic kernels."""
 
 import contextlib
+import os
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from densecl.errors import SettingError
-from densecl.models.network import Output
+from densecl.models.network import Network, Output
 
 TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -52,3 +54,18 @@ def widened(output: Output) -> Output:
     same = output.coarse is output.logits
     result = Output(*map(wide, output._replace(coarse=None) if same else output))
     return result._replace(coarse=result.logits) if same else result
+
+
+def make_deterministic() -> None:
+    """Let torch choose kernels that give the same bits each time, where it has some."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+
+
+def compiled(network: Network, strategy: Any, losses: bool) -> Callable[[torch.Tensor], Output]:
+    """The compiled pass of a network, and with `losses` of a strategy's losses: anew each step, whose graphs differ."""
+    torch.compiler.reset()  # graphs of earlier steps count against the limit above which torch compiles no more
+    for hook in ("task_loss", "regulariser") if losses else ():
+        setattr(strategy, hook, torch.compile(getattr(type(strategy), hook).__get__(strategy)))
+    return torch.compile(network)

@@ -64,9 +64,11 @@ class TinyImages:
         return np.stack([np.bincount(mask.reshape(-1), minlength=256) > 0 for mask in self.masks])
 
 
-def tiny_scenario(*, joint: bool = False, by_task: bool = False, size: int = SIZE, seed: int = 0) -> Scenario:
+def tiny_scenario(
+    *, joint: bool = False, by_task: bool = False, size: int = SIZE, images: int = IMAGES, seed: int = 0
+) -> Scenario:
     """Four classes in three steps: {1, 2}, {3}, {4}."""
-    train, test = TinyImages(IMAGES, seed=1, size=size), TinyImages(8, seed=2, size=size)
+    train, test = TinyImages(images, seed=1, size=size), TinyImages(8, seed=2, size=size)
     return class_incremental(
         train,  # type: ignore[arg-type]
         test,  # type: ignore[arg-type]

@@ -228,7 +228,7 @@ def test_images_of_every_backbone_come_to_show_their_class_and_to_match_statisti
     """A network that has learnt four colours finds them in images made from it alone."""
     epochs = 60 if name == "deeplabv3" else 40  # maps of 2x2 learn more slowly
     training = TRAINING.model_copy(update={"epochs": epochs, "lr": 1e-2, "warmup": 10})
-    scenario = tiny_scenario(joint=True)
+    scenario = tiny_scenario(joint=True, images=24)
     loop = tiny_loop(parse_method("joint"), scenario, tiny_network(name, **BACKBONES[name]), training)
     loop.train([scenario.experiences[0]])
     model = loop.network

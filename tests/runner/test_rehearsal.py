@@ -85,7 +85,7 @@ def test_a_backbone_that_fails_on_one_size_of_test_images_is_refused(capsys, voc
         Image.open(picture).resize((width, 32)).save(picture)
         mask = next(voc.rglob(f"{name}.png"))
         Image.fromarray(np.zeros((32, width), np.uint8)).save(mask)
-    named = ["backbone Own fails on images of 72x32 pixels (own.py:16). choose another backbone or evaluation.size"]
+    named = ["backbone Own fails on images of 72x32 pixels (own.py:16)", "choose another backbone or evaluation.size"]
     full = ["--set", "evaluation.size=full"]
     rejected(capsys, voc, named, *full, backbone=own_backbone(tmp_path, refused=[72]), strategy="finetune")
     assert main([*run_words(voc, tmp_path / "out", *full, "--quiet"), "--dry-run"]) == 0

@@ -50,6 +50,9 @@ class Rooms:
         image = torch.from_numpy(self.drawing.images[i]).permute(2, 0, 1).contiguous()
         return Sample(image, truths[self.truth]())
 
+    def read_extra(self, _i):
+        return {}
+
 
 TASKS = (Segmentation("labels", classes=len(CLASSES)), Depth("depth"), Normals("normals"))
 

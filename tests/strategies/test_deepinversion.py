@@ -39,7 +39,7 @@ def _cache(tmp_path, monkeypatch):
 
 
 def made(options=QUICK, base="mib", backbone="bisenet", training=TRAINING, steps=3, seed=0):
-    scenario = tiny_scenario()
+    scenario = tiny_scenario(images=24)
     network = tiny_network(backbone, **BACKBONES[backbone])
     loop = tiny_loop(parse_method(f"{base}+deepinversion({options})"), scenario, network, training, seed)
     for experience in scenario.experiences[:steps]:

@@ -70,7 +70,7 @@ def test_a_step_of_several_classes_repeats_the_unknown_row():
 
 @pytest.mark.parametrize(("rate", "background"), [(0.01, 1e-6), (0.05, 5e-6)])
 def test_backgrounds_head_has_a_rate_of_its_own_and_none_falls_below_the_least(rate, background):
-    loop = made(later=LaterSettings(lr=rate), optimizer="sgd")
+    loop = made(later=LaterSettings(lr=rate), optimizer="sgd", epochs=4)
     rates = []
     loop.update, usual = lambda batch: (rates.append(loop.schedule.get_last_lr()), usual(batch)), loop.update
     loop.train(loop.scenario.experiences[1:2])

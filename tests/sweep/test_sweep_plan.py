@@ -99,6 +99,7 @@ def test_resources_reach_sbatch():
 
 
 COUNTS = {  # of runs
+    "class-orders": 120,
     "deepinversion-controls": 50,
     "deepinversion-replay": 22,
     "deepinversion-synthesis": 19,

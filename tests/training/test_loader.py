@@ -51,7 +51,7 @@ def test_drop_last_leaves_out_a_smaller_last_batch_but_never_the_only_one(n, siz
 
 
 def test_samples_do_not_depend_on_the_number_of_workers_nor_disturb_the_global_generator():
-    scenario = tiny_scenario()
+    scenario = tiny_scenario(images=24)
 
     def load(workers):
         batches = EpochBatches(12, 5, seed=3, step=0)

@@ -155,7 +155,7 @@ def to_multiple(image: Tensor, multiple: int) -> Tensor:
 
 def map_norm(encoder: Encoder, index: int) -> nn.Module:
     """LayerNorm over the channels of a map that its stage left without one, as Swin does; else nothing."""
-    from timm.layers import LayerNorm2d
+    from timm.layers.norm import LayerNorm2d
 
     return nn.Identity() if encoder.normalised else LayerNorm2d(encoder.channels[index])
 

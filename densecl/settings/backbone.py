@@ -66,7 +66,7 @@ def _without_preset(cls: type[Backbone], arguments: Mapping[str, Any], name: str
     preset = arguments["preset"]
     if preset not in (None, *cls.presets):
         raise UnknownNameError(f"preset of backbone {name}", str(preset), cls.presets)
-    return {**cls.presets.get(preset, {}), **given}
+    return {**(cls.presets[preset] if preset else {}), **given}
 
 
 def _is_option(cls: type[Backbone], key: str) -> bool:

@@ -71,7 +71,7 @@ class SimplePyramid(nn.Module):
 
     def __init__(self, channels: int, stride: int, width: int):
         super().__init__()
-        from timm.layers import LayerNorm2d
+        from timm.layers.norm import LayerNorm2d
 
         half, quarter = max(1, channels // 2), max(1, channels // 4)
         twice = nn.ConvTranspose2d(channels, half, 2, 2)

@@ -35,7 +35,7 @@ class Doubled(nn.Module):
         if self.training:
             share = self.drawn.view(2, 1, -1, 1, 1)
             return share[0] * first(x) + share[1] * second(x)
-        folded = [fold(branch) for branch in (first, second)]
+        folded = [fold(cast(Branch, branch)) for branch in (first, second)]
         weight, bias = (self.shares[0] * one + self.shares[1] * other for one, other in zip(*folded, strict=True))
         return cast(nn.Conv2d, first[0])._conv_forward(x, weight, bias)
 
@@ -119,7 +119,7 @@ def followed_by_norm(backbone: nn.Module) -> list[tuple[str, str]]:
     pairs = []
     for name, module in traced.named_modules():
         if type(module) is nn.Conv2d:
-            module.register_forward_hook(lambda _m, _x, output, name=name: outputs.append((output, name)))
+            module.register_forward_hook(lambda _m, _x, output, name=name: outputs.append((output, name)))  # type: ignore[arg-type]
         elif type(module) in (nn.BatchNorm2d, nn.SyncBatchNorm) and module.affine and module.track_running_stats:
 
             def look(_module: nn.Module, inputs: tuple[Any, ...], name: str = name) -> None:

@@ -31,6 +31,7 @@ class Analytic(Strategy):
     uses_teacher = False
     width: Annotated[int, Field(ge=1)] = 1024  # E, of the expansion; memory grows with its square
     gamma: Annotated[float, Field(gt=0)] = 1.0  # weight of the squared norm of W
+    background: Annotated[float, Field(gt=0, le=1)] = 0.3  # weight of its pixels: classes to come are among them
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.6  # sigmoid of the score from which an old class is believed
 
     def configure(self) -> None:
@@ -63,7 +64,9 @@ class Analytic(Strategy):
             labels = at_places(batch.target, decoded).flatten(1)  # (B, h w)
             if hidden:
                 labels = name_background(labels, phi @ network.heads.solution, threshold=self.threshold)
-            own = gram(phi, labels, classes=classes)
+            scale = torch.where(labels == 0, self.background**0.5, 1.0)  # once in each factor of a square
+            own = gram(phi * scale.unsqueeze(2), labels, classes=classes)
+            own[1][:, 0] *= self.background**0.5
             square, cross = square + own[0], cross + own[1]
         square, cross = distributed.total(square), distributed.total(cross)
         if len(self._square):

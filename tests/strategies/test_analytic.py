@@ -38,18 +38,19 @@ def rows_of(loop, step):
 
 def test_steps_add_up_to_the_ridge_regression_of_all_their_labels_at_once():
     """With nothing named in the background: threshold 1 is above every sigmoid."""
-    loop = made("analytic(width=40,gamma=3,threshold=1)")
+    loop = made("analytic(width=40,gamma=3,threshold=1,background=0.25)")
     rows, labels = map(np.concatenate, zip(*(rows_of(loop, step) for step in range(3)), strict=True))
     rows, labels = rows[labels != 255], labels[labels != 255]
     assert set(labels) == {0, 1, 2, 3, 4}
-    expected = np.linalg.solve(rows.T @ rows + 3 * np.eye(40), rows.T @ np.eye(5)[labels])
+    weighed = rows.T * np.where(labels == 0, 0.25, 1)
+    expected = np.linalg.solve(weighed @ rows + 3 * np.eye(40), weighed @ np.eye(5)[labels])
     np.testing.assert_allclose(loop.network.heads.solution.numpy(), expected, rtol=1e-3, atol=1e-5)
-    np.testing.assert_allclose(loop.strategy.state_dict()["cross"], rows.T @ np.eye(5)[labels], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(loop.strategy.state_dict()["cross"], weighed @ np.eye(5)[labels], rtol=1e-5, atol=1e-6)
 
 
 def test_steps_are_one_batch():
     """All features and labels of three steps in one sum and one solution, to 1e-9."""
-    loop, seen = made("analytic(width=40,threshold=1)", steps=0), []
+    loop, seen = made("analytic(width=40,threshold=1,background=1)", steps=0), []
     for experience in loop.scenario.experiences:
         loop.train([experience])
         for batch in loop.strategy.batches("again", augment=False):
@@ -96,7 +97,9 @@ def test_the_background_alone_is_named_where_the_score_is_high():
 
 
 def test_threshold_changes_the_sums_of_later_steps_alone():
-    believing, doubting = (made(f"analytic(threshold={t})", steps=2).strategy.state_dict() for t in (0.5, 1.0))
+    believing, doubting = (
+        made(f"analytic(threshold={t},background=1)", steps=2).strategy.state_dict() for t in (0.5, 1.0)
+    )
     assert torch.equal(believing["square"], doubting["square"])
     assert not torch.equal(believing["cross"], doubting["cross"])
 

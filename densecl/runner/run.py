@@ -360,6 +360,9 @@ def terminable(*signals: int) -> Iterator[None]:
     before = {number: signal.signal(number, stop) for number in signals if main}
     try:
         yield
+    except distributed.PeerError:  # torchrun's signal comes while this process says why: it kills what stays
+        before = dict.fromkeys(before, signal.SIG_IGN)
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -227,7 +227,7 @@ def test_every_option_trains_to_other_weights(options):
 
 def test_the_first_step_is_not_touched():
     assert same(weights(made(steps=1)), weights(made(base="finetune", steps=1)))
-    scenario = tiny_scenario()
+    scenario = tiny_scenario(images=24)
     alone = tiny_loop(parse_method("finetune"), scenario)
     alone.train([scenario.experiences[0]])
     assert same(weights(made(steps=1)), weights(alone))

@@ -70,6 +70,15 @@ def load_safetensors(path: Path, advice: str = "") -> tuple[dict[str, Tensor], d
         raise RunError(f"{path} cannot be read: {error}", "; ".join(filter(None, ["it is damaged", advice]))) from error
 
 
+def is_safetensors(path: Path) -> bool:
+    """True if a file begins as safetensors files do; RunError if it cannot be opened."""
+    try:
+        with path.open("rb") as file:
+            return file.read(9)[8:] == b"{"  # after the length of the header, a number of 8 bytes
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
 def load_plain(source: Path | BinaryIO, path: Path) -> Any:
     """Plain data and tensors that torch has written; RunError for anything else in the file, and none of it is run."""
     try:

@@ -13,11 +13,12 @@ from densecl.errors import DataError, RunError
 from densecl.files import atomic_path
 from densecl.finished.trusted import read_run
 from densecl.models.weights import reach
-from densecl.runner.checkpoint import weights_path
+from densecl.runner.checkpoint import read_weights
 from densecl.runner.share import FOLDER, key_of, surroundings
-from densecl.tensors import load_safetensors, read_tensors
+from densecl.tensors import checksum, is_safetensors, load_safetensors, read_tensors
 
 AGAIN = "fetch it again from where it came"
+OTHERS = "`densecl first export RUN -o FILE` writes one; weights of other code go to `densecl run --first`"
 LEVELS = 4  # of folders from the results to a run
 
 
@@ -37,9 +38,8 @@ def export_first(run: Path, output: Path) -> Traveller:
 
     RunError if the run did not share it: its method trains step 0 in its own way, or it ran with --no-share.
     """
-    read_run(run)
+    wanted = checksum(read_weights(run, 0, read_run(run).hash))
     shared = Path(*run.absolute().parts[:-LEVELS]) / FOLDER
-    wanted = read_tensors(weights_path(run, 0), kind="weights", step="0")[1].get("sha256")
     for path in sorted(shared.glob("*.safetensors")):
         if load_safetensors(path)[1].get("sha256") == wanted:
             found = _checked(path)
@@ -86,9 +86,9 @@ def _checked(path: Path) -> Traveller:
     """Read a first step; RunError if it is none, damaged, or its key is not that of its settings."""
     if not path.is_file():
         raise RunError(f"there is no file {path}", "name a file that `densecl first export` wrote")
-    metadata = load_safetensors(path)[1]
+    metadata = load_safetensors(path, AGAIN)[1] if is_safetensors(path) else {}
     if metadata.get("kind") != "first step":
-        raise RunError(f"{path} is no first step of densecl", "give it to `densecl run --first`, or export it again")
+        raise RunError(f"{path} is no first step of densecl", OTHERS)
     tensors, metadata = read_tensors(path, AGAIN, kind="first step")
     content, key = metadata.get("content", ""), metadata.get("key", "")
     if not content:

@@ -20,7 +20,7 @@ from densecl.files import expanded
 from densecl.models.network import Network
 from densecl.models.weights import read_weights_file
 from densecl.settings.recipe import GivenFirst, Settings, build
-from densecl.tensors import load_safetensors, read_tensors
+from densecl.tensors import is_safetensors, load_safetensors, read_tensors
 
 HEADS = "heads."  # names of the outputs in a network
 OTHERS = "is it of this benchmark and backbone? see `densecl run --help`, --first-map"
@@ -110,9 +110,7 @@ def check_score(first: Given, iou: Sequence[float | None], n_base: int) -> str:
 
 def _read(first: Given) -> tuple[dict[str, Tensor], tuple[str, ...], float]:
     """The tensors of the file, the names of its outputs where it has them, and the seconds of its training."""
-    with first.path.open("rb") as file:
-        head = file.read(16)
-    metadata: Mapping[str, str] = load_safetensors(first.path)[1] if head[8:9] == b"{" else {}
+    metadata: Mapping[str, str] = load_safetensors(first.path)[1] if is_safetensors(first.path) else {}
     if "densecl" not in metadata:
         return read_weights_file(first.path), (), 0.0
     tensors, metadata = read_tensors(first.path, "fetch it again")

@@ -102,8 +102,8 @@ def changed(exported: Path, how: str) -> None:
 @pytest.mark.parametrize(
     ("how", "named"),
     [
-        ("cut", "cannot be read"),
-        ("text", "cannot be read"),
+        ("cut", "it is damaged; fetch it again from where it came"),
+        ("text", "is no first step of densecl. `densecl first export RUN -o FILE` writes one"),
         ("tensor", "its checksum does not fit"),
         ("settings", "its key is not that of its settings"),
         ("foreign", "is no first step of densecl"),
@@ -122,6 +122,14 @@ def test_another_sha256_and_a_run_without_a_shared_step_are_refused(exported, ru
     shutil.rmtree(run_copy.parents[3] / ".shared")
     refused(capsys, ["first", "export", run_copy, "-o", tmp_path / "again"], "does not have the first step")
     refused(capsys, ["first", "import", tmp_path / "absent"], "there is no file")
+
+
+def test_a_run_without_kept_weights_has_no_first_step_to_export(run_copy, tmp_path, capsys):
+    shutil.rmtree(run_copy / "weights")
+    said = refused(capsys, ["first", "export", run_copy, "-o", tmp_path / "first.safetensors"], "no weights of step 0")
+    assert said.count(str(run_copy)) == 1
+    assert "run it again; where it is finished, with --fresh" in said
+    assert "damaged" not in said
 
 
 def test_a_network_of_another_code_base_is_taken_with_a_map(finished, run_copy, tmp_path, capsys):

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, get_origin, get_type_hints
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError, create_model
 
 from densecl.errors import SettingError, UnknownNameError
-from densecl.settings.faults import word_none
+from densecl.settings.faults import wanted, word_none
 
 
 def hyperparameters(cls: type, stop: type) -> dict[str, tuple[Any, Any]]:
@@ -73,7 +73,7 @@ def resolve(cls: type, stop: type, values: dict[str, Any], name: str) -> dict[st
             return model.model_validate(word_none(error, values)).model_dump()
         fault = error.errors(include_url=False)[0]
         key = ".".join(map(str, fault["loc"][:1]))
-        raise SettingError(f"{name}.{key} cannot be {fault['input']!r}: {fault['msg'].lower()}") from error
+        raise SettingError(f"{name}.{key} cannot be {fault['input']!r}: {wanted(fault).lower()}") from error
 
 
 def check_arguments(cls: type, arguments: Mapping[str, Any], name: str, *, strict: bool = True) -> dict[str, Any]:
@@ -104,6 +104,6 @@ def check_arguments(cls: type, arguments: Mapping[str, Any], name: str, *, stric
                 raise SettingError(f"{name}: the annotation of '{key}' cannot be read: {error}") from error
             checked[key] = value
         except ValidationError as error:
-            problem = error.errors()[0]["msg"]
+            problem = wanted(error.errors(include_url=False)[0])
             raise SettingError(f"{name} has {key}={value!r}", f"{problem[0].lower()}{problem[1:]}") from error
     return checked

@@ -12,6 +12,13 @@ from densecl.errors import UnknownNameError
 # branches of a union, as pydantic writes them into the place of an error
 BRANCH = re.compile(r"(int|float|str|bool)|(tuple|list|dict|literal|constrained|function)[-\[].*")
 LONGEST = 40  # characters of a value in a message
+# in place of pydantic's words, which name classes of Python
+WANTED = {
+    **dict.fromkeys(("tuple_type", "list_type", "set_type", "frozen_set_type", "iterable_type"), "write a list"),
+    **dict.fromkeys(("dict_type", "mapping_type", "model_type"), "write a table of keys and values"),
+    "path_type": "write a path",
+    "is_instance_of": "it cannot be written as a text or a number",
+}
 
 
 def first_fault(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:
@@ -27,10 +34,17 @@ def first_fault(error: ValidationError, model: type[BaseModel], prefix: str = ""
         return str(UnknownNameError("key", key, known))
     if fault["type"] == "missing":
         return f"the key '{key}' is missing"
-    message = one_line(fault["msg"].removeprefix("Value error, "))
+    message = wanted(fault)
     if not key:  # an error of the whole model, whose message names the keys
         return message
-    return f"'{key}' cannot be {shown(fault['input'])}: {message[:1].lower()}{message[1:]}"
+    given = "" if isinstance(fault["input"], Mapping) else f" cannot be {shown(fault['input'])}"
+    return f"'{key}'{given}: {message[:1].lower()}{message[1:]}"
+
+
+def wanted(fault: Mapping[str, Any]) -> str:
+    """Say what is wanted in the place of an error of pydantic, without names of Python's classes."""
+    message = one_line(fault["msg"]).removeprefix("Value error, ").replace("Tuple should have", "The list should have")
+    return WANTED.get(fault["type"], message)
 
 
 def word_none(error: ValidationError, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,17 @@ def _some(value: tuple[Any, ...]) -> tuple[Any, ...]:
     return value
 
 
+def _tables(key: str, advice: str) -> BeforeValidator:
+    """Refuse all but a list of tables, in words of TOML."""
+
+    def check(value: Any) -> Any:
+        if not isinstance(value, list | tuple) or not all(isinstance(item, Mapping | Options) for item in value):
+            raise ValueError(f"it is a list of tables, [[{key}]]; {advice}")
+        return value
+
+    return BeforeValidator(check)
+
+
 def _minutes(value: Any) -> Any:
     """SLURM's `[days-]hours:minutes:seconds` as minutes, rounded up; a number is minutes."""
     if not isinstance(value, str):
@@ -61,6 +72,11 @@ class Alternative(Options):
     reported: float | None = None  # in percent, as a paper prints it
 
 
+MORE = "each is a product of further lists, such as strategies and seeds"
+ONE_VALUE = 'for one value of all runs write set = ["data.validation=0.2"]'
+Alternatives = Annotated[tuple[Alternative, ...], _tables("settings", ONE_VALUE)]
+
+
 class Runs(Options):
     """A product of lists; None: as in the plan."""
 
@@ -69,7 +85,7 @@ class Runs(Options):
     backbones: Names | None = None
     seeds: Seeds | None = None
     grid: dict[str, Any] | None = None
-    settings: Annotated[tuple[Alternative, ...], AfterValidator(_some)] | None = None
+    settings: Annotated[Alternatives, AfterValidator(_some)] | None = None
 
 
 class LocalSettings(Settings):
@@ -109,7 +125,7 @@ class SweepPlan(Runs):
     workers: Annotated[int, Field(ge=0)] | None = None
     catalogue: Path | None = None
     engine: Literal["local", "slurm"] = "local"
-    runs: Annotated[tuple[Runs, ...], AfterValidator(_some)] | None = None
+    runs: Annotated[tuple[Runs, ...], AfterValidator(_some), _tables("runs", MORE)] | None = None
     local: LocalSettings = LocalSettings()
     slurm: SlurmSettings = SlurmSettings()
     source: str = "the plan"

@@ -13,6 +13,7 @@ from densecl.errors import DenseCLError
 SECONDS = 2.0  # of damage to one file
 PYTHON = re.compile(
     r"\b[A-Z]\w*(Error|Exception|Warning|Interrupt)\b|object of type|<class '|Traceback|NoneType|\bErrno\b|weights_only"
+    r"|valid (tuple|dictionary|mapping)|instance of"
 )
 VALUES: tuple[Any, ...] = (None, True, -1, 0, 2**70, 1e400, "x", "9" * 50, [], {}, [None], {"x": 1}, [[1, 2], 3], 0.5)
 TOKENS = (b"{", b"]", b'"', b"\0", b"\xff\xfe", b"-1", b"1e999", b"null", b"[[x]]\n", b" = ", b"\n", b"(", b"'")

@@ -79,11 +79,13 @@ def _arguments(arguments: Iterable[Argument]) -> list[str]:
 
 
 def _benchmark(recipe: BenchmarkRecipe, split: str, data: Path | None, images: bool) -> str:
+    from densecl.data import check_settings
     from densecl.streams import protocol
     from densecl.streams.groups import without_groups
 
     tree = merge(recipe.sections(), recipe.split[split].sections() if split in recipe.split else {})
     settings = build_sections(merge(tree, {"stream": {"split": split}}), recipe.own_kinds)
+    check_settings(settings.data.name)
     lines = [f"{recipe.family}{split}: {recipe.summary}"]
     lines += [f"paper      {recipe.paper}"] if recipe.paper else []
     lines.append(f"backbone   {recipe.backbone}")

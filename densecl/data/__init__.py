@@ -81,6 +81,14 @@ def data_set(name: str, *, trusted: bool = True) -> "type[DenseDataset]":
     return cls
 
 
+def check_settings(name: str) -> None:
+    """Refuse settings that a packaged data set does not take; errors as `open_dataset`, but nothing is opened."""
+    call = parse_one(name, "data set")
+    if call.arguments and ":" not in call.name:
+        cls = data_set(call.name)
+        cls.__new__(cls).configure(call.arguments)
+
+
 def open_dataset(name: str, split: str, root: Path | None = None, *, trusted: bool = True) -> "DenseDataset":
     """Open a split: `train`, `val`, `test` or, where the data set has it, `trainval`.
 

@@ -259,6 +259,24 @@ def test_a_run_on_a_colour_that_no_class_has_is_refused_in_one_line(tmp_path, ca
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ('"car", "tree"]', '"car", "car"]', "two classes are named 'car'"),
+        ("mask_suffix", 'colours = ["#804080", "blue", "#00ff01"]\nmask_suffix', "'blue' is no colour"),
+        ("every = 5", "every = -1", "masks.every cannot be -1"),
+    ],
+)
+def test_a_recipe_that_cannot_run_is_not_shown(tmp_path, capsys, old, new, named):
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "own.toml").write_text(RECIPE)
+    shown = ["show", "own2-1", "--catalogue", str(tmp_path)]
+    assert main(shown) == 0  # without its folder, which is not opened
+    capsys.readouterr()
+    (tmp_path / "benchmarks" / "own.toml").write_text(RECIPE.replace(old, new, 1))
+    refused(capsys, shown, named)
+
+
 def test_keys_of_data_are_settings_of_the_data_set_and_groups_are_named(tmp_path):
     folder(tmp_path / "data", colour=False)
     (tmp_path / "benchmarks").mkdir()

@@ -132,13 +132,11 @@ def step_folders(folder: Path, count: int, step: int | None) -> dict[int, Path]:
     """The folder of each step's maps: `step0`, `step1`, ... or, of one step, the folder itself.
 
     Raises:
-        DataError: no such folder, steps that are left out, or something else beside them.
+        DataError: steps that are left out, or something else beside them.
         SettingError: a step that the stream does not have, or that is not said.
     """
     if step is not None and step >= count:
         raise SettingError(f"--step {step}: the stream has steps 0 to {count - 1}")
-    if not folder.is_dir():
-        raise DataError(f"there is no folder {folder}", "name a folder of label maps, or a network as load.py:Network")
     entries = sorted(path for path in folder.iterdir() if path.name != FILE_NAME and not path.name.startswith("."))
     named = {path: re.fullmatch(r"step(0|[1-9]\d*)", path.name) for path in entries}
     steps = {int(match[1]): path for path, match in named.items() if match and path.is_dir()}

@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transform
 
 from densecl.data.class_index import for_each
-from densecl.errors import SettingError
+from densecl.errors import DataError, SettingError
 from densecl.finished.about import FILE_NAME as ABOUT
 from densecl.finished.about import About, read_about
 from densecl.finished.evaluate import Scored
@@ -79,6 +79,8 @@ def score(
     """
     network = load_network(str(predictions)) if ".py:" in str(predictions) else None
     folder = None if network else Path(predictions)
+    if folder is not None and not folder.is_dir():
+        raise DataError(f"there is no folder {folder}", "name a folder of label maps, or a network as load.py:Network")
     place = about or (folder / ABOUT if folder and (folder / ABOUT).is_file() else None)
     declared = read_about(place) if place else About()
     method = _method_name(name or declared.method, network)

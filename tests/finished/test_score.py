@@ -2,14 +2,12 @@
 
 import json
 import re
-import tomllib
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from densecl.cli import main
-from densecl.finished.about import TEMPLATE, read_about
 from densecl.metrics.iou import class_metrics
 from densecl.records.record import read_record
 from tiny_runs import SIZE, refused
@@ -306,7 +304,7 @@ def test_bad_options_are_refused_in_one_line(voc, maps, capsys, more, named):
 
 
 def test_folders_and_benchmarks_that_do_not_fit_are_refused(voc, maps, capsys):
-    refused(capsys, words(voc, voc.parent / "absent"), "there is no folder")
+    refused(capsys, words(voc, voc.parent / "absent", name=None), "there is no folder")
     refused(capsys, words(voc, maps / "step0"), "--step 0 to 1")
     refused(capsys, words(voc, maps, name=None), "--name", "about.toml")
     refused(capsys, words(voc, maps, benchmark="shapes-3tasks"), "sequence of tasks")
@@ -382,18 +380,6 @@ def test_seeds_are_one_row_and_another_declaration_is_another(voc, maps, tmp_pat
     assert re.search(r"^Theirs†§ +1‡ ", shown, re.MULTILINE)
     assert "Theirs chose its weights by the test images and is not ranked" in shown
     assert "knows from the first step how many classes will come" in shown
-
-
-def test_the_template_is_an_about_with_every_key(tmp_path, capsys):
-    assert main(["score", "--template"]) == 0
-    assert capsys.readouterr().out == TEMPLATE
-    path = tmp_path / "about.toml"
-    path.write_text(TEMPLATE)
-    assert not any(read_about(path).model_dump(exclude_defaults=True).values())
-    path.write_text(re.sub(r"^# (?=\w+ = |\[)", "", TEMPLATE, flags=re.MULTILINE))
-    about = read_about(path)
-    assert {*tomllib.loads(path.read_text())} == {*type(about).model_fields}
-    assert about.training["later"] == {"epochs": 30, "lr": 0.001}
 
 
 def test_the_record_says_who_made_it_and_notices_a_change(voc, maps):

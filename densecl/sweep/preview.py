@@ -20,6 +20,9 @@ def describe(jobs: Sequence[Job], threads: int, slots: int, how: str) -> str:
     states = {job: job.state() for job in jobs}
     open_jobs = [job for job in jobs if states[job] != "finished"]
     trainer = {job.first_step: job for job in leaders(open_jobs)}
+    written = {job.plan.method.name: set[str]() for job in jobs}
+    for job in jobs:
+        written[job.plan.method.name].add(job.request.strategy)
     costs: dict[str, float] = {}
     networks: dict[str, Network] = {}
     rows: dict[str, list[list[str]]] = {job.plan.settings.benchmark: [] for job in jobs}
@@ -34,7 +37,8 @@ def describe(jobs: Sequence[Job], threads: int, slots: int, how: str) -> str:
             rows[job.plan.settings.benchmark].append(
                 [
                     str(job.number),
-                    job.plan.method.name,
+                    # a method that stands in several ways: with its options
+                    name if len(written[name := job.plan.method.name]) == 1 else job.request.strategy,
                     str(job.plan.settings.seed),
                     job.request.note,
                     states[job],

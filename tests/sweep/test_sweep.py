@@ -294,6 +294,15 @@ def test_a_dry_run_lists_what_is_left_and_writes_nothing(run_copy, finished, tmp
     assert lines[-2].startswith("estimate ")
 
 
+def test_a_dry_run_tells_runs_of_one_method_apart_by_their_options(voc, tmp_path, capsys):
+    methods = ["mib", "mib(distillation=5)", "mib+replay", "lwf(weight=3)"]
+    plan = write_plan(tmp_path, f"strategies = {methods}\nseeds = [0, 1]\n")
+    assert main(sweep_words(plan, voc, tmp_path / "results", "--dry-run")) == 0
+    lines = capsys.readouterr().out.splitlines()
+    named = [line.split()[1] for line in lines if line.strip()[:1].isdigit()]
+    assert sorted(named[1:]) == sorted([*methods[:2] * 2, *["mib+replay"] * 2, *["lwf"] * 2])
+
+
 def test_a_failing_run_does_not_stop_the_others(voc, tmp_path, capfd):
     output = tmp_path / "results"
     text = "strategies = ['finetune']\n[[settings]]\nset = ['training.later.lr=1e30']\n[[settings]]\nreported = 12.5\n"

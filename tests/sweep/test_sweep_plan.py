@@ -140,7 +140,7 @@ class TestBadPlans:
         "seeds = []": "'seeds' cannot be []: the list is empty",
         "seeds = [-1]": "'seeds.0' cannot be -1",
         'settings = {"data.validation" = 0.2}': "'settings': it is a list of tables, [[settings]]; for one value of",
-        "settings = ['data.validation=0.2']": "[[settings]]; for one value of all runs write set = [\"data.validation=",
+        "settings = ['data.validation=0.2']": '[[settings]]; for one value of all runs write set = ["data.validation=',
         "[runs]\nseeds = 1": "'runs': it is a list of tables, [[runs]]",
         "set = 5": "'set' cannot be 5: write a list",
         "local = 5": "'local' cannot be 5: write a table of keys and values",

@@ -115,6 +115,7 @@ class StepRecord(_Model):
     seconds: float = Field(ge=0, allow_inf_nan=False)  # of training
     peak_memory: int | None = None  # bytes on the accelerator
     stored_bytes: int = Field(default=0, ge=0)  # kept from earlier steps: replayed samples, teachers, masks
+    parameters: int | None = Field(default=None, ge=0)  # numbers that predict; running statistics are not counted
     model: Stored | None = None  # of a sequence of tasks
     shared: bool = False  # the first step was loaded from another run's
     notes: dict[str, Tree] = {}  # of plugins, by name: such as the banks of synthetic images that were replayed

@@ -298,6 +298,7 @@ class Work:
             seconds=trained.seconds + (0.0 if trained.loaded else spent),
             peak_memory=peak_memory(loop.device),
             stored_bytes=loop.stored_bytes(),
+            parameters=_parameters(loop),
             shared=trained.loaded,
             notes=loop.notes(),
             model=size,
@@ -331,6 +332,12 @@ def _check_alike(plan: Plan) -> None:
                 f"{plan.hash})",
                 "every host needs the same data, code and weights",
             )
+
+
+def _parameters(loop: Loop) -> int:
+    """Count the numbers that predict all tasks learnt so far, without running statistics."""
+    statistics = {name for name, _ in loop.network.named_buffers()}
+    return sum(tensor.numel() for name, tensor in loop.strategy.model_tensors().items() if name not in statistics)
 
 
 def _write(record: Record, path: Path) -> None:

@@ -29,6 +29,15 @@ def test_the_evaluation_of_a_step_is_the_recorded_one(run_copy, capsys, step):
     assert again["metrics"] == recorded.metrics
 
 
+def test_the_record_counts_the_parameters_that_were_kept(run_copy):
+    from safetensors.numpy import load_file
+
+    for step in read_record(run_copy / "result.json").steps:
+        (file,) = (run_copy / "weights").glob(f"*{step.step}*")
+        kept = {name: array for name, array in load_file(file).items() if "running" not in name and "num_b" not in name}
+        assert step.parameters == sum(array.size for array in kept.values())
+
+
 def test_the_last_step_is_the_default_and_nothing_is_written(run_copy, capsys):
     before = {path: path.stat().st_mtime_ns for path in run_copy.rglob("*")}
     assert evaluation(capsys, run_copy) == evaluation(capsys, run_copy, "--step", "1")

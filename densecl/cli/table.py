@@ -55,7 +55,9 @@ def table(
     ] = False,
     layout: Annotated[
         str | None,
-        typer.Option(help="paper: benchmarks side by side; task sequences as Matsumoto and Yanai, or HAD, print them."),
+        typer.Option(
+            help="paper: as papers print them; field: all methods and benchmarks, with costs and papers' numbers."
+        ),
     ] = None,
     honest: Annotated[
         bool, typer.Option("--honest", help="What a referee asks of each row, and what it lacks.")
@@ -91,15 +93,22 @@ def table(
     if output is not None:
         width, colour = None, False
     common = {"benchmark": benchmark or (), "filter": filter or (), "group": group, "mix": mix, "complain": _complain}
-    if honest or stability:
+    if honest or stability or layout == "field":
         from densecl.tables.forms.listing import render as lay_out
         from densecl.tables.referee import referee
 
-        view = "honest" if honest else "stability"
+        view = "honest" if honest else "stability" if stability else "field"
         others = {"--per-step": per_step, "--labels": labels, "--against": against, "--sort": sort, "--over": over}
-        others |= {"--columns": columns, "--layout": layout, "--group": group if honest else None}
+        others |= {"--columns": columns, "--group": group if view != "stability" else None}
         others |= {"--per-class": per_class, "--cite": cite}
-        _refuse_beside(f"--{view}", others | {"--stability": honest and stability})
+        if view == "field":
+            del others["--against"]
+            common |= {"against": _published(against or "published", catalogue), "catalogue": catalogue}
+        else:
+            others |= {"--layout": layout}
+        _refuse_beside(
+            "--layout field" if view == "field" else f"--{view}", others | {"--stability": honest and stability}
+        )
         _show(lay_out(referee(folder, view, **common), form, width=width), output)
         return
     from densecl.tables.compare import table as compare

@@ -41,7 +41,7 @@ def side_by_side(tables: Sequence[Table], catalogue: Path | None = None) -> list
     for table in tables:
         family, _, held_out = _split(table)
         families.setdefault((family, held_out), []).append(table)
-    names = _Names(catalogue)
+    names = Names(catalogue)
     return [_joined(family, held_out, members, names) for (family, held_out), members in families.items()]
 
 
@@ -51,7 +51,7 @@ def _split(table: Table) -> tuple[str, str, str]:
     return (match[1].strip("-"), match[2], match[3] or "") if match else (table.benchmark, "", "")
 
 
-def _joined(family: str, held_out: str, tables: Sequence[Table], names: "_Names") -> Table:
+def _joined(family: str, held_out: str, tables: Sequence[Table], names: "Names") -> Table:
     tables = sorted(tables, key=_many_first)
     chosen = [_columns(table) for table in tables]
     columns = [
@@ -124,7 +124,7 @@ def _ordered(lines: Mapping[tuple[object, ...], _Line]) -> list[_Line]:
     return [*result, *left.values()]
 
 
-def _row(line: _Line, widths: Sequence[int], names: "_Names") -> Row:
+def _row(line: _Line, widths: Sequence[int], names: "Names") -> Row:
     """A line as a row of the wide table."""
     first = next(iter(line.parts.values())).row
     empty = [tuple(Cell(None) for _ in range(width)) for width in widths]
@@ -140,7 +140,7 @@ def _row(line: _Line, widths: Sequence[int], names: "_Names") -> Row:
     )
 
 
-class _Names:
+class Names:
     """Display names and citations of strategies and plugins, from their recipes."""
 
     def __init__(self, catalogue: Path | None):

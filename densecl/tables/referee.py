@@ -1,4 +1,4 @@
-"""A folder of runs -> what a referee asks: `densecl table --honest` and `--stability`."""
+"""A folder of runs -> what a referee asks: `densecl table --honest`, `--stability` and `--layout field`."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from densecl.errors import SettingError
 from densecl.records.record import Record
-from densecl.tables import honest, stability
+from densecl.tables import field, honest, stability
 from densecl.tables.choose import chosen
 from densecl.tables.compare import read_runs
 from densecl.tables.listing import Listing
@@ -21,12 +21,14 @@ def referee(
     filter: Sequence[str] = (),
     group: str | None = None,
     mix: bool = False,
+    against: Sequence[Path] = (),
+    catalogue: Path | None = None,
     complain: Callable[[str], None] | None = None,
 ) -> list[Listing]:
     """A listing for each benchmark of classes that arrive over time.
 
-    `view` is honest, what each row has and lacks, or stability, how the order of methods changes with the rules; for
-    the other options see `densecl.tables.compare.table`.
+    `view` is honest, what each row has and lacks; stability, how the order of methods changes with the rules; or field,
+    one listing of all methods on all benchmarks. For the other options see `densecl.tables.compare.table`.
 
     Raises:
         SettingError: only sequences of tasks were run.
@@ -38,7 +40,7 @@ def referee(
     records = [record for record in chosen([run.record for run in files], filter) if not record.tasks]
     if not records:
         raise SettingError(
-            f"--{view} is for classes that arrive over time",
+            f"{'--layout field' if view == 'field' else f'--{view}'} is for classes that arrive over time",
             f"{folder} holds no run of them, or --filter leaves none",
         )
 
@@ -47,6 +49,10 @@ def referee(
 
     if not mix:
         refuse(records, where, stability.OVER if view == "stability" else (honest.ORDER,))
+    if view == "field":
+        from densecl.records.published import read_all
+
+        return [field.field(records, read_all(against), catalogue)]
     if view == "honest":
         return [honest.listing(*examined) for examined in honest.examine(records)]
     return [stability.listing(found) for found in stability.stability(records, where, group)]

@@ -1,0 +1,103 @@
+"""`--layout field`: every method on every benchmark, with what it costs and knows, and what papers report of it."""
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from densecl.records.layout import UPPER_BOUND, main_name
+from densecl.records.published import Reported, canonical
+from densecl.records.record import Record
+from densecl.tables.columns import Cell
+from densecl.tables.honest import Examined, examine
+from densecl.tables.listing import Line, Listing
+from densecl.tables.paper import Names
+from densecl.tables.scores import MIB
+from densecl.terminal import humanise
+
+PAPERS = ("15-5", "15-1", "10-1")  # of VOC, overlapped
+COSTS = ("step 0", "forgetting", "parameters", "kept MiB", "time")
+Key = tuple[str, str, str]  # strategy, note where it tells rows apart, backbone
+
+
+def field(records: Sequence[Record], reported: Sequence[Reported], catalogue: Path | None = None) -> Listing:
+    """One line a method, the best of the benchmark with most rows first; its costs are of that benchmark.
+
+    Beside them stands the mIoU of all classes on VOC that papers report. A number that counts background is
+    preferred, as ours do, and then one from the method's own paper.
+    """
+    tables = sorted(examine(records), key=lambda pair: (-len(pair[1]), pair[0].benchmark))
+    main, rows = tables[0]
+    means = [{key: table.cell(row.row, "all") for key, row in _keyed(found)} for table, found in tables]
+    costs = dict(_keyed(rows))
+    keys = list(dict.fromkeys(key for own in means for key in own))
+    keys.sort(key=lambda key: (main_name(key[0]) == UPPER_BOUND, -(means[0].get(key, Cell(None)).mean or 0)))
+    names, several = Names(catalogue), len({key[2] for key in keys}) > 1
+    known = {(key, split): value for key in keys for split in PAPERS if (value := paper_value(key[0], split, reported))}
+    splits = [split for split in PAPERS if any((key, split) in known for key in keys)]
+    lines = []
+    for key in keys:
+        cost = costs.get(key)
+        scores = (_score(own.get(key)) for own in means)
+        papers = (known.get((key, split), "-") for split in splits)
+        cells = (_name(key, names, several), *scores, *_costs(cost), *papers)
+        lines.append(Line(cells, (", ".join(cost.extras) if cost else "",)))
+    remarks = (
+        "mIoU of all classes in %, mean ± standard deviation over seeds",
+        f"{', '.join(COSTS)}: of {main.benchmark}",
+        *((f"papers: VOC {', '.join(splits)}, overlapped, as their authors report",) if splits else ()),
+        *dict.fromkeys(note for table, _ in tables for note in table.notes if note.startswith(("scored on", "mixed"))),
+    )
+    headings = ("method", *(table.benchmark for table, _ in tables), *COSTS, *(f"paper {split}" for split in splits))
+    return Listing("Methods of the field", headings, tuple(lines), 1, ("had besides",), remarks)
+
+
+def paper_value(strategy: str, split: str, reported: Sequence[Reported]) -> str:
+    """The mIoU of all classes that papers report of a method on VOC; empty where none does."""
+    rows = [
+        row
+        for row in reported
+        if row.method == strategy
+        and canonical(row.benchmark) == ("voc", split)
+        and row.setting in (None, "overlapped")
+        and row.values is not None
+        and row.values.all is not None
+        and not row.variant
+    ]
+    own = main_name(strategy) if "+" not in strategy else strategy.rpartition("+")[2]
+    rows.sort(key=lambda row: (row.grouping != "with-bg", row.file.stem != own))
+    return f"{rows[0].values.all:.1f}" if rows and rows[0].values is not None else ""
+
+
+def _keyed(rows: Sequence[Examined]) -> list[tuple[Key, Examined]]:
+    """Rows under their names; what differs from most rows is part of a name that several have."""
+    names = [(row.row.strategy, row.row.backbone) for row in rows]
+    return [
+        ((name, row.row.note if names.count((name, backbone)) > 1 else "", backbone), row)
+        for (name, backbone), row in zip(names, rows, strict=True)
+    ]
+
+
+def _name(key: Key, names: Names, several: bool) -> str:
+    strategy, note, backbone = key
+    return " ".join(filter(None, (names.display(strategy), note, f"({backbone})" if several else "")))
+
+
+def _score(cell: Cell | None) -> str:
+    if cell is None or cell.mean is None:
+        return "-"
+    return f"{100 * cell.mean:.1f}" + (f" ±{100 * cell.std:.1f}" if cell.std is not None else "")
+
+
+def _costs(row: Examined | None) -> tuple[str, ...]:
+    """The texts under `COSTS`."""
+    if row is None:
+        return ("-",) * len(COSTS)
+    counts = [run.steps[-1].parameters for run in row.row.runs if run.steps]
+    parameters = statistics.fmean(known) if (known := [count for count in counts if count is not None]) else None
+    return (
+        "-" if row.first is None else f"{100 * row.first:.1f}",
+        "-" if row.forgetting is None else f"{round(100 * row.forgetting, 1) + 0.0:.1f}",
+        "-" if parameters is None else f"{parameters:,.0f}",
+        "-" if row.kept is None else f"{row.kept / MIB:.1f}",
+        "-" if row.seconds is None else humanise(row.seconds),
+    )

@@ -33,7 +33,7 @@ class Group(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a folder holds, as keys of `[data]`, and remarks."""
+    """Contents of a folder as keys of `[data]`, and remarks."""
 
     keys: dict[str, object]
     size: tuple[int, int]  # (height, width) of the first image
@@ -171,7 +171,7 @@ def _is_mask(path: Path) -> bool:
 
 
 def _suffixes(images: Group, masks: Group) -> tuple[str, str] | None:
-    """What follows the common part of names of images and of masks; None if they do not go together."""
+    """Find the endings of names of images and of masks after their common part; None if they do not go together."""
     if set(images.files) != set(masks.files):
         return None
     a = {f"{part}/{name}" for part, names in images.files.items() for name in names}

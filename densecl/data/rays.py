@@ -44,7 +44,7 @@ class Solids(NamedTuple):
 
 
 class Hits(NamedTuple):
-    """What the rays of K images hit first."""
+    """First points that the rays of K images hit."""
 
     depth: ndarray  # (K, 64, 64), infinite where nothing
     normal: ndarray  # (3, K, 64, 64) in the world, away from the surface

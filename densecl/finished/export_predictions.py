@@ -28,7 +28,7 @@ from densecl.training.loop import Loop
 
 
 class Exported(NamedTuple):
-    """What was written, and the command that scores it."""
+    """Label maps that were written, and the command that scores them."""
 
     folder: Path
     maps: int
@@ -122,7 +122,7 @@ def _whole(output: Path) -> Iterator[Path]:
 
 
 def _about(record: Record) -> str:
-    """What the run's record says, as its author would declare it."""
+    """Write what the run's record says as its author would declare it."""
     training = {k: v for k, v in flatten(record.settings.get("training", {})).items() if v is not None}
     network = format_call(Call(record.backbone, record.settings.get("backbone_values", {})))
     oracle = {"known_classes": record.oracle == "classes", "told_step": False}

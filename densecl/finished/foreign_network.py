@@ -44,7 +44,7 @@ class ForeignNetwork(NamedTuple):
         return logits.argmax(1).cpu().numpy()
 
     def _call(self, work: Callable[[], Any], where: str) -> Any:
-        """What the user's code gives; what it raises becomes one line."""
+        """Call the user's code; an error that it raises becomes one line."""
         try:
             return work()
         except Exception as error:

@@ -83,7 +83,7 @@ def ids_of(
 
 
 class Faults:
-    """What is wrong with label maps, of every kind, for one message."""
+    """Collect the faults of label maps, of every kind, for one message."""
 
     def __init__(self, place: Path):
         self.place = place
@@ -110,7 +110,7 @@ class Faults:
 
 
 class MapFault(Exception):
-    """What is wrong with one label map, and of which kind that is."""
+    """A fault of one label map, with its kind."""
 
     def __init__(self, kind: str, text: str):
         super().__init__(text)

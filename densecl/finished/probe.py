@@ -147,7 +147,7 @@ def _of_step(
     gamma: float,
     workers: int,
 ) -> Seen:
-    """What the probe of a step sees."""
+    """Fit the probe of a step, and look at the test images with it."""
     loop = restored(plan, scenario, folder, step, record.hash)
     common: dict[str, Any] = {"batch": plan.settings.evaluation.batch, "workers": workers}
     head = fit(loop, images, len(record.class_names), gamma=gamma, **common)

@@ -87,7 +87,7 @@ class Encoder(nn.Module):
         self.raw_names = tuple(names)
 
     def take_raw(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """What `maps`, those of the last forward pass, were before their activations; none without `keep_raw`."""
+        """Return `maps` of the last forward pass as they were before their activations; none without `keep_raw`."""
         if self.raw_maps:
             return tuple(maps)
         return tuple(cast(KeptInput, self.get_submodule(name)).take() for name in self.raw_names)
@@ -260,7 +260,7 @@ def dilated_stride(name: str, wanted: int, options: Options | None = None) -> in
 
 
 class Stages(NamedTuple):
-    """What timm says of an encoder that is cut into stages."""
+    """Shape of the stages of an encoder, as timm says it."""
 
     channels: tuple[int, ...]
     strides: tuple[int, ...]

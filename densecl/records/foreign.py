@@ -8,7 +8,7 @@ Text = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class Declared(BaseModel):
-    """What cannot be seen in predictions. None: not declared. Nothing of it was checked."""
+    """Declarations of an author that predictions do not show. None: not declared. Nothing of it was checked."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -34,7 +34,7 @@ class Foreign(BaseModel):
 
     @property
     def words(self) -> str:
-        """What is declared, and what is not: `memory none, checkpoint last; not declared: extra data`."""
+        """List what is declared, and what is not: `memory none, checkpoint last; not declared: extra data`."""
         values = self.declared.model_dump()
         given = [f"{_name(key)} {_text(value)}" for key, value in values.items() if value is not None]
         missing = [_name(key) for key, value in values.items() if value is None]

@@ -28,7 +28,7 @@ LOWEST = 0.01  # mean IoU of base classes; a network that does not know them is 
 
 
 class FirstMap(Settings):
-    """How a file of another code base is to be read."""
+    """Names and classes of a file of another code base, told in terms of the network here."""
 
     names: dict[str, str] = Field(default={})  # beginnings of names in the file -> those in the network here
     classes: tuple[str, ...] = ()  # of the file's outputs, in their order; "background" is output 0 here

@@ -154,6 +154,6 @@ def recipe_of(scenario: Scenario) -> BenchmarkRecipe:
 
 
 def scenario_content(scenario: Scenario) -> list[str]:
-    """What decides the samples of a scenario beside the data sets."""
+    """List all that decides the samples of a scenario beside the data sets."""
     transforms = [re.sub(r" at 0x[0-9a-f]+", "", repr(part)) for own in scenario.training.transforms for part in own]
     return [scenario.fingerprint, *transforms, re.sub(r" at 0x[0-9a-f]+", "", repr(scenario.tests[0].transform))]

@@ -169,7 +169,7 @@ class Benchmark:
 
     @property
     def training(self) -> TrainingSettings:
-        """What the recipe says of batches, lengths and rates."""
+        """Batches, lengths and rates of the recipe."""
         return self.plan.settings.training
 
     @property

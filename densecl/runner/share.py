@@ -153,7 +153,7 @@ def _own_sources(plan: Plan) -> list[str]:
 
 
 def surroundings(device_name: str) -> dict[str, Any]:
-    """What of this code and machine decides bits."""
+    """Collect the properties of this code and machine that decide bits."""
     device = torch.device(device_name)
     return {
         "source": source_hash(),

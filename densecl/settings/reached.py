@@ -19,14 +19,14 @@ BASES = ("densecl.strategies.base", "builtins")
 
 
 class Reached(NamedTuple):
-    """What the first step can reach of a class."""
+    """Code of a class that the first step can reach."""
 
     digest: str
     names: frozenset[str] | None  # attributes and names in it; None: any
 
 
 def reached(cls: type) -> Reached:
-    """What the first step can reach of a class in a user's file, with its bases and the modules that the file imports.
+    """Find what the first step reaches of a class in a user's file, its bases and the modules that the file imports.
 
     Raises:
         OSError: the source is not there.

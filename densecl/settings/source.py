@@ -193,7 +193,7 @@ def code_hash(cls: type) -> str:
 
 
 def _does(code: Any) -> str:
-    """What a function does, whatever its place in a notebook."""
+    """Instructions and constants of a function, without its place in a notebook."""
     constants = [_does(constant) if hasattr(constant, "co_code") else repr(constant) for constant in code.co_consts]
     return f"{code.co_code.hex()} {code.co_names} {code.co_varnames} {constants}"
 

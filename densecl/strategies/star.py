@@ -130,7 +130,7 @@ class STAR(Strategy):
         self.kept.remember(self, experience, setting=self._setting, form=self.form)
 
     def state_dict(self) -> dict[str, Any]:
-        """What is kept of classes."""
+        """Statistics that are kept of classes."""
         return self.kept.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -143,7 +143,7 @@ class STAR(Strategy):
 
     @property
     def _setting(self) -> Setting:
-        """Whether images of earlier steps come again, as the counts assume."""
+        """Setting that the counts assume: `overlapped` if images of earlier steps come again."""
         return "overlapped" if self.stream.setting == "overlapped" else "disjoint"
 
     def _seen(self, output: Output) -> Tensor:

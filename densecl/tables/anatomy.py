@@ -23,7 +23,7 @@ GROUPS = ("base", "added", "all")  # classes of step 0, of later steps, both; ea
 
 
 class Lost(NamedTuple):
-    """What one class, or the mean of a group, lost after a step; the IoUs are fractions of 1."""
+    """Loss of one class, or of the mean of a group, after a step; the IoUs are fractions of 1."""
 
     step: int
     name: str
@@ -35,7 +35,7 @@ class Lost(NamedTuple):
 
 
 def losses(record: Record, probed: Probed, step: int) -> dict[int, Lost]:
-    """What each class of an earlier step lost, by label; classes without a pixel in the test images have none."""
+    """Measure what each class of an earlier step lost, by label; one without a pixel in the test images is left out."""
     groups = record.planned_steps or [done.new_classes for done in record.steps]
     head, probe = _iou(_head(record, step)), _iou(probed.probes[step])
     unused, taken = np.asarray(probed.unused[step]), np.asarray(probed.taken[step])
@@ -101,7 +101,7 @@ def listings(record: Record, probed: Probed) -> list[Listing]:
 
 
 def remarks(probed: Probed) -> tuple[str, ...]:
-    """What the columns mean."""
+    """Explain the columns."""
     reference = "the step that brought it" if probed.joint is None else "step 0, or joint for a class of a later step"
     return (
         f"in points of IoU. learnt: with the network of {reference}; lost = learnt - now = features + head",

@@ -101,7 +101,7 @@ def listing(table: Table, rows: Sequence[Examined]) -> Listing:
 
 
 def remarks(table: Table) -> tuple[str, ...]:
-    """What the columns mean."""
+    """Explain the columns."""
     return (
         "mIoU in %, mean over seeds and class orders; worst: mean over seeds under the worst class order",
         "BWT: what earlier steps gained since they were learnt; FWT: what later steps have above joint when learnt",
@@ -181,7 +181,7 @@ def _examined(
 
 
 def _lacks(row: Examined, layout: Layout, joint: Mapping[Any, Record], controls: set[str]) -> tuple[str, ...]:
-    """What a referee asks for and does not find."""
+    """List what a referee asks for and does not find."""
     networks = {_network(run) for run in row.row.runs}
     upper = any(network in networks for network, *_ in joint)
     own = main_name(row.row.strategy)
@@ -205,7 +205,7 @@ def _lacks(row: Examined, layout: Layout, joint: Mapping[Any, Record], controls:
 
 
 def _undeclared(run: Record) -> list[tuple[str, bool]]:
-    """What the author of foreign predictions does not say, and weights chosen by the test images."""
+    """List what the author of foreign predictions does not say, and weights chosen by the test images."""
     if run.foreign is None:
         return []
     values = run.foreign.declared.model_dump()
@@ -214,7 +214,7 @@ def _undeclared(run: Record) -> list[tuple[str, bool]]:
 
 
 def _extras(row: Row, starts: Mapping[Any, str]) -> tuple[str, ...]:
-    """What a method had that plain methods do not: memory, labels, knowledge, weights, a step 0 of its own."""
+    """List what a method had beyond plain methods: memory, labels, knowledge, weights, a step 0 of its own."""
     first = row.runs[0]
     found = [told(clean(first.oracle))] if first.oracle is not None else []
     found += [f"foreign, self-declared: {clean(first.foreign.words)}"] if first.foreign is not None else []

@@ -61,5 +61,5 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _network(record: Record) -> str:
-    """What tells one backbone from another."""
+    """Text that tells one backbone from another."""
     return json.dumps([record.backbone, record.settings.get("backbone_values")], sort_keys=True)

@@ -165,7 +165,7 @@ def listing(found: Stability) -> Listing:
 
 
 def remarks(found: Stability) -> tuple[str, ...]:
-    """What the letters and numbers mean."""
+    """Explain the letters and numbers."""
     return (
         "; ".join(f"{letter(index)} {name}" for index, name in enumerate(found.methods)),
         f"every score is the mean of the same {len(found.units)} runs of each method, or of those under the rule",
@@ -194,7 +194,7 @@ def which(one: Compared, found: Stability) -> str:
 
 
 class _Rule(NamedTuple):
-    """How methods are scored: by a view, or on the units that have a value at a place."""
+    """Rule by which methods are scored: a view, or the units that have a value at a place."""
 
     axis: str
     name: str

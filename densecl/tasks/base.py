@@ -153,11 +153,11 @@ class Task:
     # ---- changed where a kind needs it
 
     def geometry(self) -> Geometry:
-        """How the values of the truth change when an image is mirrored, enlarged or turned."""
+        """Say how values of the truth change when an image is mirrored, enlarged or turned."""
         return LABELS
 
     def predicted(self, logits: "Tensor") -> "Tensor":
-        """What outputs (B, C, H, W) say, in the form of the target; differentiable. Labels stay logits."""
+        """Bring outputs (B, C, H, W) into the form of the target, differentiably. Labels stay logits."""
         return logits
 
     def metrics(self) -> Metrics:

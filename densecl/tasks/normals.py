@@ -82,7 +82,7 @@ class NormalGeometry(Geometry):
     fill = 0.0
 
     def mirrored(self, truth: "Tensor") -> "Tensor":
-        """What looked to the right looks to the left."""
+        """Mirror the normals with the image: those to the right point to the left."""
         return truth * truth.new_tensor([-1.0, 1.0, 1.0]).view(3, 1, 1)
 
     def turned(self, truth: "Tensor", degrees: float) -> "Tensor":

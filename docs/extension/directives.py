@@ -60,7 +60,7 @@ class Command(SphinxDirective):
 
 
 def printed(words: list[str], folder: Path = text.ROOT) -> str:
-    """What a command prints, run in the root of the project.
+    """Run a command in the root of the project and return what it prints.
 
     Raises:
         RuntimeError: it ended in an error.

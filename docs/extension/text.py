@@ -275,7 +275,7 @@ def _hyperparameters(cls: type, recipe: StrategyRecipe) -> str:
 
 
 def comments(cls: type) -> dict[str, str]:
-    """What stands behind the annotated attributes of a class and its bases: `weight: float = 1.0  # of the penalty`."""
+    """Comments behind the annotated attributes of a class and its bases: `weight: float = 1.0  # of the penalty`."""
     result: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         if not base.__module__.startswith("densecl.") or base in (Strategy, Plugin, Loop):

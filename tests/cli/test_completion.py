@@ -24,7 +24,7 @@ def environment(**variables):
 
 
 def offered(line, cwd=ROOT, **variables):
-    """What bash is offered for the last word of a line."""
+    """Ask for the words that bash is offered as the last one of a line."""
     words = line.split(" ")
     asked = {"_DENSECL_COMPLETE": "complete_bash", "COMP_WORDS": "\n".join(words), "COMP_CWORD": str(len(words) - 1)}
     result = subprocess.run(

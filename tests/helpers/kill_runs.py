@@ -21,7 +21,7 @@ SETTINGS = ["--set", "training.epochs=8"]  # the first step is shared: a kill ar
 
 
 class Outcome(NamedTuple):
-    """What came of one kill: where the run went on, iterations trained after it, whether the end was the same."""
+    """Outcome of one kill: where the run went on, iterations trained after it, True if the end was the same."""
 
     resumed: str
     step: int

@@ -48,12 +48,12 @@ PartitionName=test Nodes={host} Default=YES MaxTime=INFINITE State=UP
 
 
 def installed() -> bool:
-    """Whether all daemons are on this machine, and this user may start them."""
+    """True if all daemons are on this machine, and this user may start them."""
     return os.geteuid() == 0 and all(shutil.which(name, path=_search()) for name in DAEMONS)
 
 
 def running() -> bool:
-    """Whether the node of our cluster takes jobs."""
+    """True if the node of our cluster takes jobs."""
     if not (HOME / "slurm.conf").is_file() or shutil.which("sinfo") is None:
         return False
     command = ["sinfo", "--noheader", "--format=%T"]

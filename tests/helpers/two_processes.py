@@ -60,7 +60,7 @@ def trained(rank, world, port, folder, kind, methods):
 
 
 def seen_by(folder, method):
-    """What one process saw, then what each of two did."""
+    """Read what one process saw, then what each of two did."""
     names = ("0of1", "0of2", "1of2")
     return tuple(json.loads((folder / f"{method}-{name}.json").read_text()) for name in names)
 
@@ -152,7 +152,7 @@ def train(method, kind, folder):
 
 
 def counted(loop, step):
-    """What an evaluation counts: pixels by truth and prediction, of a sequence the scores of each task."""
+    """Evaluate a step: pixels by truth and prediction, of a sequence the scores of each task."""
     if loop.scenario.stream.kind == "tasks":
         return [list(found.metrics.values()) for found in evaluate(loop, step, 3)]
     return evaluate(loop, step, 3)[0].confusion

@@ -29,7 +29,7 @@ def teacher():
 
 @pytest.fixture
 def count(monkeypatch):
-    """How many batches are synthesised."""
+    """A list that grows by one for each batch that is synthesised."""
     from densecl.inversion import bank
 
     calls, made = [], bank.synthesise

@@ -98,7 +98,7 @@ def test_a_run_that_starts_over_leaves_no_old_points(tmp_path):
 
 
 class FakeRun:
-    """What `wandb.init` gives."""
+    """Stand-in for a run of `wandb.init`."""
 
     url, dir = "https://wandb.ai/x", "x"
 

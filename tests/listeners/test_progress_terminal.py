@@ -35,7 +35,7 @@ progress.run_finished("finished")
 
 
 def on_a_pty(**variables):
-    """What the probe writes to a terminal."""
+    """Run the probe on a terminal and return what it writes."""
     main, other = pty.openpty()
     environment = {**ENVIRONMENT, "COLUMNS": "60", "TERM": "xterm-256color", **variables}
     written = []

@@ -20,7 +20,7 @@ from report_runs import committed, edited
 
 
 class Reader(HTMLParser):
-    """What tests ask of a page."""
+    """Parts of a page that tests ask for."""
 
     def __init__(self, text):
         super().__init__()

@@ -37,7 +37,7 @@ def column(page, name):
 
 
 def heading(page, name):
-    """What the heading says of its order."""
+    """Order that the heading states."""
     cells = "[...document.querySelectorAll('table.sortable thead th')]"
     return page.evaluate(f"{cells}.find((cell) => cell.textContent === {name!r}).getAttribute('aria-sort')")
 

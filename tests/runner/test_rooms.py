@@ -82,7 +82,7 @@ def test_unlike_tasks_are_learnt_held_and_scored(method, scenario):
 
 
 def test_a_mirrored_sample_is_that_of_a_mirrored_room(scenario):
-    """What its normals show to the right lies to the left; other samples are as they were."""
+    """Normals that point to the right in one point to the left in the other; other samples are as they were."""
     samples, seen = scenario.training, set()
     for step, kind in ((1, "depth"), (2, "normals")):
         for position in range(6):

@@ -229,7 +229,7 @@ def test_a_child_stops_when_the_sweep_is_gone():
 
 
 def gone(number, seconds=30):
-    """Whether a process ends (or is left as a zombie, which its new parent has not collected) within a time."""
+    """True if a process ends (or is left as a zombie, which its new parent has not collected) within a time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:

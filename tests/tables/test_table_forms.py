@@ -193,7 +193,7 @@ def hostile_tables():
 
 
 def checked_latex(text):
-    """What must hold whether or not there is a compiler: environments closed, cells counted, no bare command."""
+    """Check LaTeX without a compiler: environments closed, cells counted, no bare command."""
     opened = re.findall(r"\\begin\{(\w+)\}", text)
     assert sorted(opened) == sorted(re.findall(r"\\end\{(\w+)\}", text))
     for body in re.findall(r"\\begin\{tabular\}\{@\{\}(l+r+)@\{\}\}(.*?)\\end\{tabular\}", text, re.DOTALL):

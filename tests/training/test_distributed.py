@@ -34,7 +34,7 @@ def torchrun(words, **more):
 
 
 def said(output):
-    """What densecl itself says of an error; torchrun adds a report of its own."""
+    """Lines that densecl itself says of an error; torchrun adds a report of its own."""
     return [line for line in output.splitlines() if line.startswith("densecl:")]
 
 

@@ -22,7 +22,7 @@ def fakes_per_iteration(stored: Tensor, predicted: Tensor, *, iterations: int, s
 
 
 def background_ratio(stored: Tensor, predicted: Tensor, *, n_new: int, setting: Setting) -> Tensor:
-    """How often the step's empty background is to count besides itself, (); 0 where there is none of it.
+    """Number of times that the step's empty background is to count besides itself, (); 0 where there is none of it.
 
     Both () are places of background: those stored, and those of the step in which the teacher sees nothing.
     """

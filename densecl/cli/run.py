@@ -109,7 +109,7 @@ def run(
             return
         from densecl.runner.cost import describe
 
-        typer.echo(describe(plan, events.scan("scanning masks")))
+        typer.echo(describe(plan, events.scan))
         return
     with loading():
         from densecl.runner.run import execute

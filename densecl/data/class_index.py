@@ -13,7 +13,7 @@ import numpy as np
 from densecl.data.dataset import DenseDataset, Progress
 from densecl.data.places import cache_folder
 from densecl.errors import DataError
-from densecl.files import atomic_path, write_text
+from densecl.files import atomic_path
 
 _VERSION = 2
 _CHUNK = 32  # masks a task: few enough for progress, enough that the queue costs nothing
@@ -71,24 +71,6 @@ def scan(dataset: DenseDataset, *, workers: int | None = None, progress: Progres
 def empty_contents(count: int) -> Contents:
     """The contents of masks that are still to be read."""
     return Contents(np.zeros((count, 256), dtype=bool), np.zeros((count, 16), dtype=np.uint8))
-
-
-def decode_images(
-    dataset: DenseDataset, indices: np.ndarray, *, progress: Progress | None = None, folder: Path | None = None
-) -> None:
-    """Decode images, whose headers alone are read by `scan`, and note beside the index that all could be.
-
-    DataError if one is damaged.
-    """
-    place = _place(dataset, folder)
-    place = place.with_name(f"{place.stem}-{hashlib.sha256(indices.tobytes()).hexdigest()[:8]}.decoded")
-
-    def read(k: int) -> None:
-        dataset.read_image(int(indices[k]))
-
-    if not place.is_file():
-        for_each(read, len(indices), progress=progress)
-        write_text(place, f"{len(indices)} images of {dataset.name} were decoded\n")
 
 
 def for_each(

@@ -1,4 +1,4 @@
-"""Verify a data set: every list, every mask, every size; and count what it holds."""
+"""Verify a data set: every list, every mask, every image; and count what it holds."""
 
 import contextlib
 from collections.abc import Callable
@@ -10,6 +10,7 @@ import numpy as np
 from densecl.data import data_set, open_dataset
 from densecl.data.class_index import Contents, empty_contents, for_each, keep
 from densecl.data.dataset import VOID, DenseDataset, Progress
+from densecl.data.decoded import decode, remember_all
 from densecl.errors import DataError, RunError
 
 _KINDS = {"train": "training", "val": "validation", "test": "test"}
@@ -33,9 +34,9 @@ Inspect = Callable[[DenseDataset, np.ndarray], list[Finding]]
 def verify(
     name: str, root: Path | None = None, *, progress: Progress | None = None, inspect: Inspect | None = None
 ) -> list[Finding]:
-    """Read every mask and every image's header; broken data is a finding, not an exception.
+    """Decode every mask and every image; broken data is a finding, not an exception.
 
-    One pass a split; what it finds is kept as the class index, so that a run does not read the masks again. The data is
+    One pass a split; what it finds is kept as the class index, so that a run does not read them again. The data is
     usable when no finding has level `error`. `inspect` gives further findings of a split that has no error, from the
     reader and its (N, 256) class index; such as `densecl.streams.golden.inspect`.
     """
@@ -93,18 +94,20 @@ def verify_split(
     if not errors:
         with contextlib.suppress(RunError):  # a cache that cannot be written is no fault of the data
             keep(dataset, contents)
+            remember_all(dataset)
         findings += inspect(dataset, labels) if inspect is not None else []
     return findings
 
 
 def _read(dataset: DenseDataset, progress: Progress | None) -> tuple[Contents, list[Finding]]:
-    """The contents of all masks, and an error for each that is broken."""
+    """The contents of all masks, and an error for each image or mask that is broken."""
     labels, digests = contents = empty_contents(len(dataset))
     errors: dict[int, str] = {}
 
     def read(i: int) -> None:
         try:
             labels[i], digests[i] = dataset.read_contents(i)
+            decode(dataset, i)
         except DataError as error:
             errors[i] = str(error)
 

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 
 import torch
 
+from densecl.data.dataset import Progress
 from densecl.models.network import Network
 from densecl.runner.build import build_loop, build_network, build_scenario
 from densecl.runner.plan import Plan
-from densecl.runner.rehearsal import check_tests, rehearse
+from densecl.runner.rehearsal import check_images, rehearse
 from densecl.settings.recipe import RunSettings
 from densecl.terminal import humanise
 from densecl.training.precision import Precision
@@ -18,15 +19,16 @@ PIXELS = 2**18  # at most, of the images that are measured together
 MEASURED = 0.5  # seconds
 
 
-def describe(plan: Plan, progress: Callable[[int, int], None] | None = None) -> str:
+def describe(plan: Plan, scan: Callable[[str], Progress] | None = None) -> str:
     """Plan and cost of a run as text: steps with their images, iterations and classes, network, estimated time.
 
-    All that the run makes before it trains is made here as well, and refused for the same reasons.
+    All that the run makes before it trains is made here as well, and refused for the same reasons. `scan` makes what
+    hears (done, total) of work with a name.
     """
     s = plan.settings
-    scenario, _ = build_scenario(plan, progress)
+    scenario, _ = build_scenario(plan, scan("scanning masks") if scan else None)
     network = build_network(without_download(s), plan.backbone)
-    check_tests(scenario)
+    check_images(scenario, scan)
     rehearse(plan, scenario, network)
     loop = build_loop(plan, scenario, network)
     stream, sequence = scenario.stream, scenario.stream.kind == "tasks"

@@ -1,6 +1,6 @@
 """A rehearsal before a run: what would end it late ends it now, in seconds and before anything is trained.
 
-Every test image is decoded. Then copies of network, method and tasks go through the run in small: a batch of real
+Every image is decoded, once. Then copies of network, method and tasks go through the run in small: a batch of real
 images at their real sizes is augmented and learnt, all heads grow, test images of different sizes are evaluated. The
 run itself does not know of it: its weights, statistics, tasks, caches and random numbers stay as they were.
 """
@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from densecl.data.class_index import decode_images
-from densecl.data.dataset import DenseDataset
+from densecl.data.dataset import DenseDataset, Progress
+from densecl.data.decoded import decode_images
 from densecl.errors import DenseCLError, SettingError
 from densecl.models.network import Network
 from densecl.runner.build import build_loop
@@ -40,13 +40,20 @@ STRIDE = 32  # sizes that differ by multiples of it are alike for a network
 Size = tuple[int, int]  # height, width
 
 
-def check_tests(scenario: Scenario, progress: Callable[[int, int], None] | None = None) -> None:
-    """Decode every test image; a damaged one is a DataError, and what was decoded once is not again."""
-    used: dict[int, tuple[DenseDataset, list[np.ndarray]]] = {}
-    for samples in scenario.tests:
-        used.setdefault(id(samples.reader), (samples.reader, []))[1].append(samples.indices)
-    for reader, indices in used.values():
-        decode_images(reader, np.unique(np.concatenate(indices)), progress=progress)
+def check_images(scenario: Scenario, scan: Callable[[str], Progress] | None = None) -> None:
+    """Decode every test and training image; a damaged one is a DataError, and what was decoded once is not again.
+
+    `scan` makes what hears (images done, images) of work with a name.
+    """
+    trained = zip(scenario.training.readers, (own.images.indices for own in scenario.experiences), strict=True)
+    tested = ((own.reader, own.indices) for own in scenario.tests)
+    for kind, images in (("test", tested), ("training", trained)):
+        used: dict[int, tuple[DenseDataset, list[np.ndarray]]] = {}
+        for reader, indices in images:
+            used.setdefault(id(reader), (reader, []))[1].append(indices)
+        for reader, indices in used.values():
+            progress = scan(f"decoding {kind} images") if scan else None
+            decode_images(reader, np.unique(np.concatenate(indices)), progress=progress)
 
 
 def rehearse(plan: Plan, scenario: Scenario, network: Network) -> None:

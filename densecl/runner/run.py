@@ -28,7 +28,7 @@ from densecl.runner.evaluation import evaluate
 from densecl.runner.given import check_score
 from densecl.runner.objects import BackboneLike, PluginLike, StrategyLike
 from densecl.runner.plan import Plan, make_plan
-from densecl.runner.rehearsal import check_tests, rehearse
+from densecl.runner.rehearsal import check_images, rehearse
 from densecl.runner.share import FirstStep, check_given, may_share, source_hash, take, train_or_load
 from densecl.streams.scenario import Experience, Scenario
 from densecl.training import distributed
@@ -136,7 +136,7 @@ def execute(
     # all that bad input can break comes before the folder is made
     with distributed.first_on_each_host():
         scenario, workers = build_scenario(plan, events.scan("scanning masks"))
-        check_tests(scenario, events.scan("decoding test images"))
+        check_images(scenario, events.scan)
     network = build_network(plan.settings, plan.backbone)
     if fresh or not from_main(result.is_file):
         rehearse(plan, scenario, network)

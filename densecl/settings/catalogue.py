@@ -82,7 +82,9 @@ def entries(kind: str, extra: Path | None = None, without: Container[Path] = ())
             result.append(Entry(str(content.get("name", path.stem)), str(content.get("kind", "strategy")), summary))
         else:
             family = str(content.get("family", path.stem))
-            result += [Entry(family + str(split), "benchmark", summary) for split in content.get("splits", ())]
+            splits = content.get("splits")
+            listed = splits if isinstance(splits, list) else []  # what else is there is told when the recipe is read
+            result += [Entry(f"{family}{split}", "benchmark", summary) for split in listed]
     return result
 
 
@@ -112,7 +114,7 @@ class Recipes(Mapping[str, Recipe]):
     def __init__(self, kind: str, key: str, model: type[Recipe], extra: Path | None):
         self._model, self._files = model, dict[str, Path]()
         contents = list(_contents(kind, extra))
-        strategies = {content.get(key) for _, content in contents if content.get("kind") != "plugin"}
+        strategies = {str(content.get(key)) for _, content in contents if content.get("kind") != "plugin"}
         for path, content in contents:
             name = str(content.get(key, path.stem))
             if content.get("kind") == "plugin" and name in strategies:

@@ -14,6 +14,7 @@ from data_trees import LISTS, camvid_tree, few_drawn, noise_image, palette_mask,
 from densecl.data import data_set, download
 from densecl.data.class_index import class_index, scan
 from densecl.data.dataset import DenseDataset
+from densecl.data.decoded import decode_images
 from densecl.data.sets.shapes import Shapes
 from densecl.data.sets.voc import VOC
 from densecl.data.verify import Finding, verify
@@ -186,7 +187,9 @@ def test_verify_keeps_what_it_read_as_the_class_index(tmp_path, monkeypatch):
     dataset = VOC(folder, "train")
     expected = scan(dataset).labels
     monkeypatch.setattr(DenseDataset, "read_contents", None)  # a second scan would fail
+    monkeypatch.setattr(DenseDataset, "read_image", None)
     np.testing.assert_array_equal(class_index(dataset), expected)
+    decode_images(dataset, np.arange(3))
 
 
 def test_verify_hands_intact_splits_to_further_inspection(tmp_path):
@@ -216,12 +219,15 @@ def test_verify_reports_every_broken_file(tmp_path):
     folder = voc_tree(tmp_path)
     palette_mask(folder / "SegmentationClass" / "2007_train_0.png", np.full((6, 8), 50, np.uint8))
     (folder / "SegmentationClass" / "2007_train_2.png").write_bytes(b"nothing")
+    picture = folder / "JPEGImages" / "2007_train_1.jpg"
+    picture.write_bytes(picture.read_bytes()[:-200])  # its header is whole
     (folder / "JPEGImages" / "2007_val_1.jpg").unlink()
     errors = [f for f in verify("voc", tmp_path) if f.level == "error"]
-    assert [f.split for f in errors] == ["train", "train", "val", "test"]
+    assert [f.split for f in errors] == ["train", "train", "train", "val", "test"]
     assert "class id 50" in errors[0].text
-    assert "2007_train_2.png cannot be read" in errors[1].text
-    assert "1 of 2 images" in errors[2].text
+    assert "2007_train_1.jpg cannot be read" in errors[1].text
+    assert "2007_train_2.png cannot be read" in errors[2].text
+    assert "1 of 2 images" in errors[3].text
 
 
 def test_verify_of_absent_data_is_one_finding(tmp_path):

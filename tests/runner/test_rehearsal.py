@@ -106,15 +106,16 @@ def test_heads_that_a_method_cannot_start_are_refused_before_step_0(capsys, voc,
     assert main([*run_words(voc, tmp_path / "out", "--quiet"), "--dry-run"]) == 0
 
 
-def test_a_cut_test_image_is_refused_and_whole_ones_are_decoded_once(capsys, voc, monkeypatch):
+@pytest.mark.parametrize("name", ["val_2", "train_7"])  # train_7 is of step 1 alone
+def test_a_cut_image_is_refused_and_whole_ones_are_decoded_once(capsys, voc, monkeypatch, name):
     words = [*run_words(voc, voc.parent / "results"), "--dry-run"]
     assert main(words) == 0
     with monkeypatch.context() as patch:
-        patch.setattr("densecl.data.class_index.for_each", lambda *_, **__: pytest.fail("decoded again"))
+        patch.setattr("densecl.data.decoded.for_each", lambda *_, **__: pytest.fail("decoded again"))
         assert main(words) == 0
     capsys.readouterr()
-    picture = next(voc.rglob("val_2.jpg"))
-    picture.write_bytes(picture.read_bytes()[: picture.stat().st_size // 2])
+    picture = next(voc.rglob(f"{name}.jpg"))
+    picture.write_bytes(picture.read_bytes()[: picture.stat().st_size // 2])  # its header is whole
     rejected(capsys, voc, [picture, "cannot be read"])
 
 

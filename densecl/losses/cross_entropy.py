@@ -73,34 +73,37 @@ def exemplar_cross_entropy(
     target: Tensor,
     *,
     n_old: int,
+    first: int = 1,
     form: Literal["exact", "published"] = "exact",
     weight: Tensor | None = None,
     ignore_index: int = 255,
 ) -> Tensor:
-    """Cross-entropy of images of earlier steps, whose background may be any new class (MiB-AugM: Kwak et al., 2024).
+    """Cross-entropy of images whose background may be any class that they do not label.
 
-    log p(k) = z[k] - LSE(z) for an old class k, 1 <= k < n_old; any other label is background,
-    log p(0) = LSE(z[0], z[n_old:]) - LSE(z). Without new classes it is plain cross-entropy.
+    log p(k) = z[k] - LSE(z) for a labelled class k, first <= k < n_old; any other label is background,
+    log p(0) = LSE(z[0:first], z[n_old:]) - LSE(z). With first = 1 these are images of earlier steps whose background
+    may be any new class (MiB-AugM: Kwak et al., 2024); without further outputs it is plain cross-entropy.
 
     Args:
         logits: (B, C, H, W), any floating type; computed in at least float32.
         target: (B, H, W) int64; never changed.
-        n_old: outputs before this step, background included.
+        n_old: first output behind the labelled classes; 1 <= first <= n_old <= C.
+        first: first of the labelled classes.
         form: exact: void pixels are ignored; published: they are background, as every label from `n_old` on.
         weight: None, (B,) per sample or (B, H, W) per pixel loss weights (constants).
         ignore_index: label of void pixels.
     """
-    n_new = logits.shape[1] - n_old
-    if n_old < 1 or n_new < 0:
-        raise ValueError(f"n_old is {n_old}, but the network has {logits.shape[1]} outputs")
+    if not 1 <= first <= n_old <= logits.shape[1]:
+        raise ValueError(f"n_old is {n_old}, first {first}, but the network has {logits.shape[1]} outputs")
     if form not in ("exact", "published"):
         raise ValueError(f"form is '{form}', not 'exact' or 'published'")
-    # background and new classes in front: the outputs that `unbiased_cross_entropy` folds into background
-    reordered = torch.cat([logits[:, :1], logits[:, n_old:], logits[:, 1:n_old]], 1)
+    # background and classes without labels in front: the outputs that `unbiased_cross_entropy` folds into background
+    reordered = torch.cat([logits[:, :first], logits[:, n_old:], logits[:, first:n_old]], 1)
+    n_new = logits.shape[1] - n_old
     void = target == ignore_index if form == "exact" else torch.zeros_like(target, dtype=torch.bool)
-    old = (target >= 1) & (target < n_old)
-    label = torch.where(old, target + n_new, 0).masked_fill(void, -1)
-    return unbiased_cross_entropy(reordered, label, n_old=1 + n_new, weight=weight, ignore_index=-1)
+    labelled = (target >= first) & (target < n_old)
+    label = torch.where(labelled, target + n_new, 0).masked_fill(void, -1)
+    return unbiased_cross_entropy(reordered, label, n_old=first + n_new, weight=weight, ignore_index=-1)
 
 
 def _formula(n_old: int, logits: Tensor, index: Tensor, folded: Tensor, weight: Tensor) -> Tensor:

@@ -21,7 +21,8 @@ from densecl.training.loader import collate
 class Replay(Plugin):
     """Stores positions of images; some of them are in every batch.
 
-    A replayed sample carries its own step's labels and says so in `Batch.step`. On a sequence of tasks every earlier
+    A replayed sample carries its own step's labels and says so in `Batch.step`; to MiB its background may be any class
+    that its step did not label. On a sequence of tasks every earlier
     task has an equal share of the memory, and of each iteration's replayed images, which pass the network apart from
     the batch; their losses, each of its own task, are averaged.
     """
@@ -46,11 +47,12 @@ class Replay(Plugin):
                 if getattr(self, name) != getattr(type(self), name):
                     message = f"replay({name}={getattr(self, name)}) needs one head for all steps"
                     raise SettingError(message, f"leave {name} out where each task has a head of its own")
-        if self.replay_loss == "augmented":
-            if not isinstance(strategy, MiB):
-                name = type(strategy).__name__.lower()
-                raise SettingError(f"replay(replay_loss=augmented) is a loss of mib, not of {name}", "leave it out")
-            strategy.augmented = True
+        if isinstance(strategy, MiB):
+            unlabelled = "unlabelled" if self.labels == "stored" else "nothing"
+            strategy.hides = "new" if self.replay_loss == "augmented" else unlabelled
+        elif self.replay_loss == "augmented":
+            name = type(strategy).__name__.lower()
+            raise SettingError(f"replay(replay_loss=augmented) is a loss of mib, not of {name}", "leave it out")
 
     def extend_keys(self, strategy: Strategy, keys: list[SampleKey], epoch: int, iteration: int) -> list[SampleKey]:
         """Bring samples of earlier steps into a batch."""

@@ -117,7 +117,7 @@ def log_softmax(z):
     return z - np.log(np.exp(z - z.max(0)).sum(0)) - z.max(0)
 
 
-def numpy_exemplars(z, target, n_old, form, weight):
+def numpy_exemplars(z, target, n_old, form, weight, first=1):
     """Value and gradient, pixel by pixel."""
     value, total, gradient = 0.0, 0.0, np.zeros_like(z)
     for b, i, j in np.ndindex(target.shape):
@@ -126,7 +126,7 @@ def numpy_exemplars(z, target, n_old, form, weight):
             continue
         total += w
         p = np.exp(log_softmax(z[b, :, i, j]))
-        group = [label] if 1 <= label < n_old else [0, *range(n_old, z.shape[1])]
+        group = [label] if first <= label < n_old else [*range(first), *range(n_old, z.shape[1])]
         explained = p[group].sum()
         value -= w * np.log(explained)
         gradient[b, :, i, j] = w * p
@@ -135,13 +135,14 @@ def numpy_exemplars(z, target, n_old, form, weight):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("n_old", [1, 2, 4, 6])
-def test_exemplar_cross_entropy_equals_numpy_in_value_and_gradient(n_old, form):
+@pytest.mark.parametrize(("first", "n_old"), [(1, 1), (1, 2), (1, 4), (1, 6), (2, 4), (3, 3), (3, 6)])
+def test_exemplar_cross_entropy_equals_numpy_in_value_and_gradient(first, n_old, form):
     z, rng = draw(2, 6, 3, 5), np.random.default_rng(1)
     target, weight = rng.choice([0, 1, 2, 3, 5, 255], (2, 3, 5)), rng.random(2)
     logits = torch.tensor(z, requires_grad=True)
-    loss = exemplar_cross_entropy(logits, torch.tensor(target), n_old=n_old, form=form, weight=torch.tensor(weight))
-    value, gradient = numpy_exemplars(z, target, n_old, form, weight)
+    labels = {"first": first, "n_old": n_old}
+    loss = exemplar_cross_entropy(logits, torch.tensor(target), **labels, form=form, weight=torch.tensor(weight))
+    value, gradient = numpy_exemplars(z, target, n_old, form, weight, first)
     assert loss.item() == pytest.approx(value, rel=1e-12, abs=1e-14)
     np.testing.assert_allclose(torch.autograd.grad(loss, logits)[0].numpy(), gradient, rtol=1e-10, atol=1e-14)
 
@@ -201,5 +202,5 @@ def test_wrong_shapes_and_names_are_refused():
     with pytest.raises(ValueError, match="form is 'paper'"):
         exemplar_cross_entropy(z, y, n_old=1, form="paper")
     for n_old in (0, 4):
-        with pytest.raises(ValueError, match=f"n_old is {n_old}, but the network has 3"):
+        with pytest.raises(ValueError, match=f"n_old is {n_old}, first 1, but the network has 3"):
             exemplar_cross_entropy(z, y, n_old=n_old)

@@ -229,6 +229,23 @@ def test_the_augmented_loss_is_one_mean_in_which_an_exemplars_background_may_be_
     assert loop.strategy.pixel_loss(logits, alone).item() == pytest.approx(plain, rel=1e-6)
 
 
+def test_background_of_a_replayed_image_may_be_any_class_that_its_own_step_did_not_label():
+    """Pixel by pixel, at step 2 of {1, 2}, {3}, {4}: images of step 0 hide 3 and 4, of step 1 all but 3."""
+    loop = made("mib+replay(memory=12,ratio=1)", steps=2)
+    batch = next_batch(loop, 2)
+    assert {0, 1, 2} == set(batch.step.tolist())
+    logits = torch.randn(len(batch.image), 5, 32, 32, dtype=torch.float64)
+    labelled = {0: [1, 2], 1: [3], 2: [4]}
+    expected = []
+    for sample, target, step in zip(logits.softmax(1), batch.target, batch.step.tolist(), strict=True):
+        hidden = sample[[label for label in range(5) if label not in labelled[step]]].sum(0)
+        for label in [0, *labelled[step]]:
+            probability = hidden if label == 0 else sample[label]
+            expected += (-probability[target == label].log()).tolist()
+        assert set(target.unique().tolist()) <= {0, 255, *labelled[step]}
+    assert loop.strategy.pixel_loss(logits, batch).item() == pytest.approx(np.mean(expected), rel=1e-9)
+
+
 # ---- refusals
 
 

@@ -33,6 +33,8 @@ COMMANDS = {  # name -> file and function, or application of several commands
     "predict": "predict:predict",
     "score": "score:score",
     "export": "export:export",
+    "submit": "submit:submit",
+    "check-results": "submit:check_results",
     "probe": "probe:probe",
     "bank": "bank:bank",
     "check": "check:check",

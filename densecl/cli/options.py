@@ -89,3 +89,27 @@ CODE = "Of a run with a class of your own: name it again, such as mine.py:Mine; 
 Code = Annotated[str | None, typer.Option("--strategy", "-s", help=CODE, rich_help_panel=OWN)]
 OwnBackbone = Annotated[str | None, typer.Option("--backbone", help="The same, a backbone.", rich_help_panel=OWN)]
 OwnData = Annotated[str | None, typer.Option("--data-set", help="The same, a data set.", rich_help_panel=OWN)]
+# which runs tables and reports show, and how
+Benchmarks = Annotated[
+    list[str] | None,
+    typer.Option("--benchmark", "-b", help="Show only this one; repeatable.", autocompletion=completion.benchmarks),
+]
+Filter = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--filter", help="Show runs that meet a condition: 'setting=disjoint', 'training.lr<0.01'; repeatable."
+    ),
+]
+Group = Annotated[
+    str | None,
+    typer.Option(
+        "--group",
+        help="How classes are averaged: a name of 'densecl list groupings', or file.py:Class of your own.",
+        autocompletion=completion.groupings,
+    ),
+]
+Sort = Annotated[str | None, typer.Option("--sort", help="COLUMN, COLUMN:asc or COLUMN:desc; the best first.")]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option("--columns", help="Columns to show, with commas between; base and added are names too."),
+]

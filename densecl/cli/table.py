@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from densecl.cli import completion
-from densecl.cli.options import Catalogue, Runs
+from densecl.cli.options import Benchmarks, Catalogue, Columns, Filter, Group, Runs, Sort
 
 SUFFIXES = {".md": "markdown", ".csv": "csv", ".tex": "latex"}
 
@@ -18,31 +17,17 @@ def table(
     per_class: Annotated[
         bool, typer.Option("--per-class", help="IoU of each class after the last step, by method.")
     ] = False,
-    group: Annotated[
-        str | None,
-        typer.Option(
-            help="How classes are averaged: a name of 'densecl list groupings', or file.py:Class of your own.",
-            autocompletion=completion.groupings,
-        ),
-    ] = None,
+    group: Group = None,
     labels: Annotated[
         str | None, typer.Option(help="Score classes not learnt yet as under mib2020, plop2021 or strict.")
     ] = None,
     against: Annotated[
         str | None, typer.Option(help="Numbers of papers beside ours: published, or a TOML file or folder.")
     ] = None,
-    benchmark: Annotated[
-        list[str] | None,
-        typer.Option("--benchmark", "-b", help="Show only this one; repeatable.", autocompletion=completion.benchmarks),
-    ] = None,
-    filter: Annotated[
-        list[str] | None,
-        typer.Option(help="Show runs that meet a condition: 'setting=disjoint', 'training.lr<0.01'; repeatable."),
-    ] = None,
-    sort: Annotated[str | None, typer.Option(help="COLUMN, COLUMN:asc or COLUMN:desc; the best first.")] = None,
-    columns: Annotated[
-        list[str] | None, typer.Option(help="Columns to show, with commas between; base and added are names too.")
-    ] = None,
+    benchmark: Benchmarks = None,
+    filter: Filter = None,
+    sort: Sort = None,
+    columns: Columns = None,
     spread: Annotated[
         str, typer.Option(help="After ±: std, the deviation over seeds, or interval, half the mean's 95 % interval.")
     ] = "std",

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -55,21 +55,28 @@ class Album:
     left_out: int = 0
     kept: dict[str, Picture] = field(default_factory=dict)  # by hash of the content
 
-    def add(self, image: Image.Image) -> Picture | None:
-        """Put a picture into the page; None if the page is full.
+    def add(self, image: Image.Image | None, clear: Sequence[int] = ()) -> Picture | None:
+        """Put a picture into the page; None if there is none, or the page is full.
 
-        Label maps (mode P) and pictures with transparency stay exact; photographs are compressed.
+        Label maps (mode P) and pictures with transparency stay exact; photographs are compressed. Labels that are
+        `clear` are transparent.
         """
+        if image is None:
+            return None
         sharp = image.mode in ("P", "RGBA")
-        digest = hashlib.sha256(repr((image.mode, image.size)).encode() + image.tobytes()).hexdigest()
+        digest = hashlib.sha256(repr((image.mode, image.size, clear)).encode() + image.tobytes()).hexdigest()
         if digest in self.kept:
             return self.kept[digest]
         if image.width > WIDEST:
             height = max(1, round(image.height * WIDEST / image.width))
             image = image.resize((WIDEST, height), Image.Resampling.NEAREST if sharp else Image.Resampling.LANCZOS)
         stream = io.BytesIO()
-        if sharp:
-            (_fewest_colours(image) if image.mode == "P" else image).save(stream, "PNG", optimize=True)
+        if image.mode == "P":
+            small, used = _fewest_colours(image)
+            alpha = bytes(0 if label in clear else 255 for label in used)
+            small.save(stream, "PNG", optimize=True, **({"transparency": alpha} if clear else {}))
+        elif sharp:
+            image.save(stream, "PNG", optimize=True)
         else:
             image.save(stream, "WEBP", quality=82, method=6)
         content = stream.getvalue()
@@ -84,7 +91,7 @@ class Album:
     def add_file(self, path: Path, fault: Fault) -> Picture | None:
         """Put a picture of a file into the page; None if it is missing, unreadable, or the page is full."""
         image = read_picture(path, fault)
-        return None if image is None else self.add(image)
+        return self.add(image)
 
 
 def read_picture(path: Path, fault: Fault) -> Image.Image | None:
@@ -104,12 +111,12 @@ def read_picture(path: Path, fault: Fault) -> Image.Image | None:
     return None
 
 
-def _fewest_colours(image: Image.Image) -> Image.Image:
-    """The picture with a palette of the colours it uses, which takes fewer bits per pixel."""
+def _fewest_colours(image: Image.Image) -> tuple[Image.Image, list[int]]:
+    """The picture with a palette of the labels it uses, which takes fewer bits per pixel; and these labels."""
     used, indices = np.unique(np.asarray(image), return_inverse=True)
     colours = np.zeros((256, 3), np.uint8)
     own = np.frombuffer(bytes(image.getpalette() or ()), np.uint8).reshape(-1, 3)
     colours[: len(own)] = own
     small = Image.fromarray(indices.reshape(image.height, image.width).astype(np.uint8), mode="P")
     small.putpalette(colours[used].tobytes())
-    return small
+    return small, used.tolist()

@@ -27,7 +27,7 @@ def compare(benchmarks: Sequence[Benchmark], reported: Sequence[Reported]) -> Co
     reasons: list[tuple[str, tuple[str, ...]]] = []
     for benchmark in benchmarks:
         table, rows = in_view(benchmark)
-        (beside,) = against([table], reported)
+        (beside,) = against([table], reported, benchmark.group)
         members = {id(row): member for member, row in zip(benchmark.members, rows, strict=True)}
         ours = beside.rows[0]
         for row in beside.rows:
@@ -40,7 +40,9 @@ def compare(benchmarks: Sequence[Benchmark], reported: Sequence[Reported]) -> Co
                     continue
                 share = column.kind == "share"
                 if share:
-                    points.append(Point(member.style, 100 * theirs.mean, 100 * mine.mean, scaled(mine.half)))
+                    points.append(
+                        Point(member.style, 100 * theirs.mean, 100 * mine.mean, scaled(mine.half), member.short)
+                    )
                 names = (Datum(benchmark.name), Datum(row.source), Datum(column.heading))
                 apart = f"{100 * theirs.difference:+.1f}" if share else f"{theirs.difference:+.4g}"
                 both = (number(theirs, share), number(mine, share)._replace(best=False, close=False))
@@ -55,5 +57,5 @@ def compare(benchmarks: Sequence[Benchmark], reported: Sequence[Reported]) -> Co
     if not points:
         return Comparison(None, grid, tuple(reasons))
     svg = charts.agreement("against", title, Axes("reported, %", "measured, %"), points)
-    caption = "On the dashed line both agree. Letters are those of the benchmark's ranking."
-    return Comparison(Plot(svg, caption, ()), grid, tuple(reasons))
+    caption = "On the dashed line both agree."
+    return Comparison(Plot(svg, caption), grid, tuple(reasons))

@@ -67,7 +67,7 @@ def _galleries(member: Member, record: Record, folder: Path, album: Album, fault
         picture = album.add_file(folder / key / "gallery.png", fault)
         if picture is not None:
             classes = ranges(label for label in bank.get("labels", ()) if isinstance(label, int))
-            text = f"{member.style.letter}: classes {classes}, made before step {bank.get('step')}"
+            text = f"{member.short}: classes {classes}, made before step {bank.get('step')}"
             alt = f"{member.label}, seed {record.seed}: the best synthetic image of each class and its labels"
             result.append(Shown(text, picture, alt))
     return result

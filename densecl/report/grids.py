@@ -2,7 +2,8 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from densecl.records.layout import ranges
@@ -10,7 +11,7 @@ from densecl.report.gather import Benchmark, Member, rank_order
 from densecl.tables.columns import Cell, Column
 from densecl.tables.forms.cells import FEWER, FEWER_SEEDS
 from densecl.tables.groupings import grouping
-from densecl.tables.measure import BothMeans, View
+from densecl.tables.measure import View
 from densecl.tables.table import Row, Table, table_of
 from densecl.terminal import humanise
 
@@ -37,6 +38,7 @@ class Datum(NamedTuple):
     spread: str = ""  # half the interval
     best: bool = False
     close: bool = False  # cannot be told from the best
+    note: str = ""  # small, behind the text
 
 
 class Line(NamedTuple):
@@ -45,6 +47,7 @@ class Line(NamedTuple):
     member: Member
     cells: tuple[Datum, ...]
     rank: str = ""
+    tags: Mapping[str, str] = MappingProxyType({})  # what lines are filtered by
 
 
 class Grid(NamedTuple):
@@ -53,41 +56,47 @@ class Grid(NamedTuple):
     heads: tuple[Head, ...]
     lines: tuple[Line, ...]
     notes: tuple[str, ...] = ()
+    heat: bool = False  # cells are shaded by their value
 
 
 def in_view(benchmark: Benchmark, group: str | None = None, per_step: bool = False) -> tuple[Table, list[Row]]:
     """The benchmark's table in another view, and its rows in the order of the members."""
     if group is None and not per_step:
         return benchmark.table, [member.row for member in benchmark.members]
-    view = View(BothMeans() if group is None else grouping(group), per_step=per_step)
+    view = View(benchmark.grouping if group is None else grouping(group), per_step=per_step)
     table = table_of(benchmark.scored, benchmark.records, view)
     of_run = {id(row.runs[0]): row for row in table.rows}
     return table, [of_run[id(member.row.runs[0])] for member in benchmark.members]
 
 
 def ranking(benchmark: Benchmark, group: str | None = None) -> Grid:
-    """The rows by their mean in one column, highest first; then, without a rank, those that are not compared.
+    """The rows in their order, with their rank by one column; those that are not compared have none.
 
-    The column is the one that the grouping `group` adds, else the mean of all classes.
+    The column is the one that the benchmark is ranked by; with `group`, the one that this grouping adds, else the mean
+    of all classes, and the best row is the first.
     """
     table, shown = in_view(benchmark, group)
-    by = (grouping(group).extra if group else "") or "all"
+    by = benchmark.by if group is None else (grouping(group).extra or "all")
+    pairs = list(zip(benchmark.members, shown, strict=True))
     ranks = benchmark.is_ranked and by in (column.heading for column in table.columns)
-    pairs = sorted(zip(benchmark.members, shown, strict=True), key=lambda pair: rank_order(pair[1], table, by))
+    best_first = sorted(pairs, key=lambda pair: rank_order(pair[1], table, by))
+    ranked = [id(row) for _, row in best_first if row.ranked and table.cell(row, by).mean is not None] if ranks else []
+    rank = {row: str(number) for number, row in enumerate(ranked, start=1)}
     several = len({row.backbone for row in shown}) > 1
     test = f"two-sided p of the paired t-test over common seeds against the best in {by}"
-    heads = [*([Head("backbone", False)] if several else []), Head("seeds"), *map(_head, table.columns)]
-    heads += [Head(f"p, {by}", about=test)] if ranks else []
-    lines, rank = [], 0
-    for member, row in pairs:
-        compared = table.cell(row, by)
-        cells = [Datum(row.backbone)] if several else []
+    headings = benchmark.shown if group is None else sorted((c.heading for c in table.columns), key=lambda h: h != by)
+    own = {column.heading: column for column in table.columns}
+    first, rest = headings[:1], headings[1:]
+    heads = [*(_head(own[heading]) for heading in first), *([Head(f"p, {by}", about=test)] if ranks else [])]
+    heads += [Head("seeds"), *([Head("backbone", False)] if several else []), *(_head(own[name]) for name in rest)]
+    lines = []
+    for member, row in pairs if group is None else best_first:
+        cells = dict(zip(own, _cells(table, row), strict=True))
         seeds = f"{ranges(row.seeds)}{FEWER if row.has_fewer_seeds else ''}"
-        cells += [Datum(seeds, float(len(row.seeds))), *_cells(table, row)]
-        cells += [_p(row, compared)] if ranks else []
-        ranked = ranks and row.ranked and compared.mean is not None
-        rank += ranked
-        lines.append(Line(member, tuple(cells), str(rank) if ranked else ""))
+        shown_cells = [*(cells[heading] for heading in first), *([_p(row, table.cell(row, by))] if ranks else [])]
+        shown_cells += [Datum(seeds, float(len(row.seeds))), *([Datum(row.backbone)] if several else [])]
+        shown_cells += [cells[heading] for heading in rest]
+        lines.append(Line(member, tuple(shown_cells), rank.get(id(row), "")))
     fewer = [f"{FEWER} {FEWER_SEEDS}"] if any(row.has_fewer_seeds for row in shown) else []
     return Grid(tuple(heads), tuple(lines), (*table.notes, *fewer, *_marks(shown)))
 
@@ -116,6 +125,11 @@ def over_seeds(shares: Sequence[float]) -> Datum:
     return number(Cell(statistics.fmean(shares), values=tuple(shares)), True)
 
 
+def p_text(p: float) -> str:
+    """The p of a test."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def percent(share: float) -> str:
     """A share of 1 in percent, with one place."""
     return f"{round(100 * share, 1) + 0.0:.1f}"
@@ -136,7 +150,7 @@ def _p(row: Row, cell: Cell) -> Datum:
         return Datum("")
     if cell.p is None:
         return Datum("best" if cell.best else "–", 2.0 if cell.best else None)
-    return Datum("< 0.001" if cell.p < 0.001 else f"{cell.p:.3f}", cell.p)
+    return Datum(p_text(cell.p), cell.p)
 
 
 def _head(column: Column) -> Head:

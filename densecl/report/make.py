@@ -19,15 +19,22 @@ def report(
     *,
     reported: "Sequence[Reported] | None" = None,
     benchmark: Sequence[str] = (),
+    filter: Sequence[str] = (),
+    group: str | None = None,
+    sort: str | None = None,
+    columns: Sequence[str] = (),
     rows: int | None = None,
+    leaderboard: bool = False,
 ) -> list[str]:
     """Write the report of all runs in and below `folder`; return what could not be shown, which the page says too.
 
-    `reported` are numbers of papers to compare with, by default those of the catalogue. `benchmark` shows these alone.
-    `rows` of each benchmark have figures and details; without it as many as make a page in seconds.
+    `reported` are numbers of papers to compare with, by default those of the catalogue. `benchmark` shows these alone;
+    `filter`, `group`, `sort` and `columns` choose as in `densecl.table`.
+    `leaderboard` writes the rankings alone, to be sorted and filtered, also of folders directly in `folder` that are
+    kept apart. `rows` of each benchmark have figures and details; without it as many as make a page in seconds.
 
     Raises:
-        RecordError: there is no such folder, or no record in it that can be read.
+        RecordError: there is no such folder, no record in it that can be read, or none that meets the conditions.
         RunError: the page cannot be written.
     """
     folder, output = Path(folder), Path(output)
@@ -35,20 +42,30 @@ def report(
         raise RunError(f"cannot write {output}: it is a folder", "name a file with --output")
     from densecl.data.places import cache_folder
     from densecl.records.published import read_all
+    from densecl.report import leaderboard as board
     from densecl.report.page import render
     from densecl.settings.catalogue import published_files
+    from densecl.tables.choose import Choice, chosen
     from densecl.tables.compare import read_runs
 
     notes: list[str] = []
-    runs = read_runs(folder, notes.append, benchmark)
+    runs = read_runs(folder, notes.append, benchmark, apart=leaderboard)
+    kept = {id(record) for record in chosen([run.record for run in runs], filter)}
+    runs = [run for run in runs if id(run.record) in kept]
+    choice, source = Choice(filter, group, sort, columns), folder.resolve().name
+    if leaderboard:
+        text, left_out = board.render(runs, notes, source=source, choice=choice)
+        write_text(output, text)
+        return left_out
     text, left_out = render(
         runs,
         notes,
-        source=folder.name or str(folder),
+        source=source,
         reported=read_all(published_files()) if reported is None else reported,
         bank_folder=cache_folder() / "banks",
         masks_of=_masks_of,
         most=rows,
+        choice=choice,
     )
     write_text(output, text)
     return left_out

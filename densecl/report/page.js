@@ -1,4 +1,4 @@
-// Sorting by the headings, and a choice of theme. The page is complete without.
+// Sorting by the headings, filters, and a choice of theme. The page is complete without.
 "use strict";
 
 function number(cell) {
@@ -37,6 +37,27 @@ for (const table of document.querySelectorAll("table.sortable")) {
     heading.append(button);
     button.addEventListener("click", () => sort(table, column, heading));
   });
+}
+
+// Of a leaderboard: rows that have the chosen values; a benchmark without such rows is hidden.
+const filters = document.getElementById("filters");
+if (filters) {
+  const rows = Array.from(document.querySelectorAll(".board tbody tr"));
+  const apply = () => {
+    for (const row of rows) {
+      row.hidden = Array.from(filters.querySelectorAll("select")).some(
+        (one) => one.value && row.dataset[one.name] !== one.value);
+    }
+    for (const board of document.querySelectorAll(".board")) {
+      board.hidden = !board.querySelector("tbody tr:not([hidden])");
+    }
+    const shown = rows.filter((row) => !row.hidden).length;
+    filters.querySelector("output").textContent = `${shown} of ${rows.length} rows`;
+  };
+  filters.hidden = false;
+  filters.addEventListener("change", apply);
+  filters.addEventListener("submit", (event) => event.preventDefault());
+  apply(); // a browser keeps what was chosen before
 }
 
 const root = document.documentElement;

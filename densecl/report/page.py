@@ -10,7 +10,7 @@ from markupsafe import Markup
 from densecl import __version__
 from densecl.records.published import Reported
 from densecl.records.record import Found
-from densecl.report import galleries, grids, referee, sections, strips
+from densecl.report import answer, galleries, grids, pictures, referee, sections, strips
 from densecl.report.album import Album, Fault
 from densecl.report.comparison import compare
 from densecl.report.gather import Benchmark, benchmarks
@@ -18,7 +18,9 @@ from densecl.report.masks import MasksOf, masks
 from densecl.report.origins import provenance
 from densecl.report.per_class import per_class
 from densecl.report.style import COLOURS, DRAWN, GAIN, GREY, LOSS
+from densecl.tables.choose import Choice
 from densecl.tables.groupings import groupings
+from densecl.tables.paper import Names
 
 # what makes a page in seconds, however many runs there are
 ROWS = 28  # of a benchmark that have figures and details: no two of them look alike
@@ -26,7 +28,7 @@ ALL_ROWS = 72  # of all benchmarks together; half as many where some benchmarks 
 BENCHMARKS = 6  # with figures and details, those with the most runs; all others have their ranking
 DETAILS = (
     "groupings", "steps", "step_table", "classes", "heat_maps", "scale", "leaks", "leak_table", "costs", "matrices",
-    "strips", "bank_table", "galleries", "masks", "provenance", "examined", "order", "anatomy",
+    "pictures", "strips", "bank_table", "galleries", "masks", "provenance", "examined", "order", "anatomy",
 )  # fmt: skip
 
 
@@ -39,29 +41,29 @@ def render(
     bank_folder: Path | None = None,
     masks_of: MasksOf | None = None,
     most: int | None = None,
+    choice: Choice | None = None,
 ) -> tuple[str, list[str]]:
     """The page of all records as HTML, and what could not be shown, which the page says too.
 
     Pictures are looked for beside the `files`, synthetic images in the `bank_folder`. `faults` say what was left out,
-    `source` is the folder as the title names it. `most` rows of each benchmark have figures and details; without it as
-    many as make a page in seconds.
+    `source` is the folder as the title names it, `choice` that of `densecl table`. `most` rows of each benchmark have
+    figures and details; without it as many as make a page in seconds.
     """
-    album, notes = Album(), list(faults)
-    shown = benchmarks(files)
+    album, notes, names = Album(), list(faults), Names(None)
+    shown = benchmarks(files, choice)
     best = detailed(shown, most)
     parts = [
-        _section(benchmark, detail, album, notes.append, bank_folder, masks_of)
+        {"answer": answer.headline(benchmark, names)}
+        | _section(benchmark, detail, album, notes.append, bank_folder, masks_of)
         for benchmark, detail in zip(shown, best, strict=True)
     ]
     if album.left_out:
         notes.append(f"{album.left_out} pictures left out, since the page would be too large with them")
-    loader = FileSystemLoader(Path(__file__).parent)
-    options: dict[str, Any] = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
-    template = Environment(loader=loader, autoescape=True, **options).get_template("page.html.j2")
-    text = template.render(
+    text = fill(
+        "page.html.j2",
         source=source,
-        version=__version__,
         sections=parts,
+        overview=answer.matrices(shown, names),
         runs=sum(len(benchmark.records) for benchmark in shown),
         rows=sum(len(benchmark.members) for benchmark in shown),
         comparison=compare(
@@ -69,6 +71,17 @@ def render(
         ),
         notes=notes,
         album=album.kept.values(),
+    )
+    return text, notes
+
+
+def fill(template: str, **values: Any) -> str:
+    """A template of this folder, filled with values and with what all pages need."""
+    options: dict[str, Any] = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, **options)
+    return environment.get_template(template).render(
+        values,
+        version=__version__,
         colours=COLOURS[:-1],
         gain=GAIN,
         loss=LOSS,
@@ -76,7 +89,6 @@ def render(
         markers=DRAWN,
         svg=Markup,  # drawn by us, names in it are escaped
     )
-    return text, notes
 
 
 def detailed(shown: Sequence[Benchmark], most: int | None = None) -> list[Benchmark | None]:
@@ -103,7 +115,7 @@ def _section(
     section = {
         "benchmark": benchmark,
         "detail": detail,
-        "facts": _facts(benchmark),
+        "facts": facts(benchmark),
         "ranking": grids.ranking(benchmark),
     }
     if detail is None:
@@ -112,6 +124,7 @@ def _section(
     leaks, leak_table = sections.leaks(detail)
     steps = sections.over_steps(detail)
     columns = () if benchmark.is_sequence else groupings()
+    kept = pictures.kept_pictures(detail, fault)
     return section | {
         "groupings": [(of.name, of.summary, grids.ranking(detail, of.name)) for of in columns],
         "steps": steps,
@@ -123,7 +136,8 @@ def _section(
         "leak_table": leak_table,
         "costs": sections.costs(detail),
         "matrices": sections.matrices(detail),
-        "strips": strips.strips(detail, album, fault),
+        "pictures": pictures.picture_grid(kept, album),
+        "strips": strips.strips(kept, album) or strips.panels(detail, album, fault),
         "bank_table": galleries.figures(detail),
         "galleries": galleries.galleries(detail, bank_folder, album, fault),
         "masks": masks(detail, masks_of, fault) if masks_of else [],
@@ -134,22 +148,22 @@ def _section(
     }
 
 
-def _facts(benchmark: Benchmark) -> list[str]:
+def facts(benchmark: Benchmark) -> list[str]:
     """What was learnt, on what, with what, as far as all runs agree."""
     first, runs, rows = benchmark.records[0], len(benchmark.records), len(benchmark.members)
-    facts = [f"{runs} run{'s' * (runs > 1)} in {rows} row{'s' * (rows > 1)}"]
+    told = [f"{runs} run{'s' * (runs > 1)} in {rows} row{'s' * (rows > 1)}"]
     if benchmark.is_sequence:
-        facts.append("tasks " + ", ".join(task.name for task in first.tasks))
+        told.append("tasks " + ", ".join(task.name for task in first.tasks))
     elif benchmark.layout.steps:
         counts = [len(step) for step in benchmark.layout.steps]
         equal = f"{counts[-1]} in each of {len(counts) - 1} steps"
         later = equal if len(set(counts[1:])) == 1 and len(counts) > 2 else " + ".join(map(str, counts[1:]))
-        facts.append(f"{counts[0]} classes at step 0" + (f", then {later}" if later else ""))
+        told.append(f"{counts[0]} classes at step 0" + (f", then {later}" if later else ""))
     setting = first.settings.get("stream", {}).get("setting")
     if isinstance(setting, str) and not benchmark.is_sequence:
-        facts.append(setting)
+        told.append(setting)
     images = first.environment.get("images")
     if isinstance(images, dict) and {"train", "test"} <= images.keys():
-        facts.append(f"{images['train']} images to train on, {images['test']} to test on")
+        told.append(f"{images['train']} images to train on, {images['test']} to test on")
     names = {record.backbone for record in benchmark.records}
-    return [*facts, f"backbone {names.pop()}"] if len(names) == 1 else facts
+    return [*told, f"backbone {names.pop()}"] if len(names) == 1 else told

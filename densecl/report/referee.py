@@ -67,20 +67,19 @@ def order(benchmark: Benchmark, fault: Fault) -> Grid | None:
 
 def anatomy(benchmark: Benchmark, fault: Fault) -> Anatomy | None:
     """What the old classes of each probed row lost after the last step, split; None where no run was probed."""
-    bars, lines, shown = [], [], []
+    bars, lines = [], []
     for member in benchmark.members:
         runs = _probed(member, benchmark, fault)
         if not runs:
             continue
         parts = [(one.split.representation, *one.split.classifier) for one in runs]
         means = [100 * statistics.fmean(values) for values in zip(*parts, strict=True)]
-        bars.append(Bar(member.style, tuple(means)))
+        bars.append(Bar(member.style, tuple(means), member.short))
         splits = [one.split for one in runs]
         heads = [(split.lost, split.representation, split.head) for split in splits]
         rows = [(one.learnt, one.now, *terms, *one.split.classifier) for one, terms in zip(runs, heads, strict=True)]
         cells = [over_seeds(values) for values in zip(*rows, strict=True)]
         lines.append(Line(member, (Datum(str(len(runs)), len(runs)), *cells)))
-        shown.append(member)
     if not bars:
         return None
     title = f"{benchmark.name}: IoU that old classes lost by the last step, split into features and head"
@@ -88,7 +87,7 @@ def anatomy(benchmark: Benchmark, fault: Fault) -> Anatomy | None:
     caption = "Mean over classes of earlier steps and over the runs that were probed. Parts left of 0 were gained."
     names = ("probed", "learnt", "now", "lost", "features", "head", "background", "newer", "older", "others' pixels")
     grid = Grid(tuple(map(Head, names)), tuple(lines), ("in points of IoU; lost = features + head",))
-    return Anatomy(Plot(svg, caption, tuple(shown)), grid)
+    return Anatomy(Plot(svg, caption), grid)
 
 
 def _probed(member: Member, benchmark: Benchmark, fault: Fault) -> list[Lost]:

@@ -18,11 +18,10 @@ LEAST_SCALE = 0.1  # IoU that has full colour in a heat map, at least
 
 
 class Plot(NamedTuple):
-    """A figure, its caption, and the rows that it shows."""
+    """A figure and its caption."""
 
     svg: str
     caption: str
-    members: tuple[Member, ...]
 
 
 class Matrix(NamedTuple):
@@ -42,13 +41,22 @@ def over_steps(benchmark: Benchmark) -> Plot | None:
         measured = [index for index in at if row.cells[index].mean is not None]
         steps = [int(table.columns[index].heading.removeprefix("step ")) for index in measured]
         means = [100 * (row.cells[index].mean or 0.0) for index in measured]
-        series.append(Series(member.style, steps, means, [scaled(row.cells[index].half) for index in measured]))
+        halves = [scaled(row.cells[index].half) for index in measured]
+        series.append(Series(member.style, steps, means, halves, member.short))
     series = [line for line in series if line.x]
     if max((max(line.x) for line in series), default=0) == 0:
         return None
     title = f"{benchmark.name}: mean IoU of all classes seen so far after each step, a line for each row of the ranking"
-    svg = charts.lines(f"{benchmark.slug}-steps", title, Axes("after step", "mIoU, %"), series)
-    return Plot(svg, f"Mean IoU of all classes seen so far. {BARS}", _among(benchmark, series))
+    svg = _over_time(f"{benchmark.slug}-steps", title, Axes("after step", "mIoU, %"), series)
+    return Plot(svg, f"Mean IoU of all classes seen so far. {BARS}")
+
+
+def _over_time(prefix: str, title: str, axes: Axes, series: Sequence[Series]) -> str:
+    """Lines over the steps; of one later step alone, bars, as two points make no course."""
+    if len({step for line in series for step in line.x if step}) > 1:
+        return charts.lines(prefix, title, axes, series)
+    last = [Point(line.style, line.x[-1], line.y[-1], line.half[-1], line.name) for line in series]
+    return charts.bars(title, "%", last)
 
 
 def heat_maps(benchmark: Benchmark) -> tuple[list[tuple[Member, str]], float]:
@@ -86,11 +94,12 @@ def leaks(benchmark: Benchmark) -> tuple[list[Plot], Grid | None]:
         for member, runs in leaking:
             steps = sorted(set().union(*runs))
             values = [[100 * getattr(run[step], name) for run in runs if step in run] for step in steps]
-            series.append(Series(member.style, steps, list(map(statistics.fmean, values)), list(map(interval, values))))
+            means, halves = list(map(statistics.fmean, values)), list(map(interval, values))
+            series.append(Series(member.style, steps, means, halves, member.short))
         text = f"pixels of previous classes {words}, after each step"
         axes = Axes("after step", "pixels of previous classes, %", f"→ {short}")
-        svg = charts.lines(f"{benchmark.slug}-{name}", f"{benchmark.name}: share of {text}", axes, series)
-        plots.append(Plot(svg, f"Share of {text}.", _among(benchmark, series)))
+        svg = _over_time(f"{benchmark.slug}-{name}", f"{benchmark.name}: share of {text}", axes, series)
+        plots.append(Plot(svg, f"Share of {text}."))
     heads = (
         Head("kept", about="predicted as their own class"),
         Head(zero.split(" (")[0], about=f"predicted {zero}"),
@@ -118,7 +127,7 @@ def costs(benchmark: Benchmark) -> list[Plot]:
         times = statistics.fmean(sum(step.seconds for step in record.steps) for record in runs)
         sizes = statistics.fmean(max(step.stored_bytes for step in record.steps) / 2**20 for record in runs)
         for points, x in ((seconds, times), (stored, sizes)):
-            points.append(Point(member.style, x, 100 * cell.mean, scaled(cell.half)))
+            points.append(Point(member.style, x, 100 * cell.mean, scaled(cell.half), member.short))
     plots = []
     for name, x, words, points in (
         ("cost", "training, seconds", "the time that all steps trained", seconds),
@@ -142,7 +151,9 @@ def _sizes(benchmark: Benchmark) -> list[Plot]:
         for member in benchmark.members:
             cell, file = member.row.cells[index], benchmark.table.cell(member.row, "file")
             if cell.mean is not None and file.mean is not None and not member.row.progress:
-                points.append(Point(member.style, file.mean, factor * cell.mean, scaled(cell.half, factor)))
+                points.append(
+                    Point(member.style, file.mean, factor * cell.mean, scaled(cell.half, factor), member.short)
+                )
         title = f"last {column.heading} against the size of all that performs the tasks"
         axes = Axes("file, MiB", f"{column.heading}{unit}")
         caption = f"{column.heading}, {column.better} is better."
@@ -156,8 +167,9 @@ def _scatter(
     """A figure of points; none without points."""
     if not points:
         return []
-    svg = charts.scatter(f"{benchmark.slug}-{name}", f"{benchmark.name}: {title}", axes, points)
-    return [Plot(svg, caption, _among(benchmark, points))]
+    shares = axes.y.endswith("%")
+    svg = charts.scatter(f"{benchmark.slug}-{name}", f"{benchmark.name}: {title}", axes, points, shares=shares)
+    return [Plot(svg, caption)]
 
 
 def matrices(benchmark: Benchmark) -> list[Matrix]:
@@ -183,12 +195,6 @@ def matrices(benchmark: Benchmark) -> list[Matrix]:
 def scaled(value: float | None, factor: float = 100) -> float | None:
     """`value` times `factor`, if it is known."""
     return None if value is None else factor * value
-
-
-def _among(benchmark: Benchmark, shown: Sequence[Series] | Sequence[Point]) -> tuple[Member, ...]:
-    """The rows that a figure shows."""
-    looks = {mark.style for mark in shown}
-    return tuple(member for member in benchmark.members if member.style in looks)
 
 
 def _worst(values: np.ndarray, names: Sequence[str]) -> str:

@@ -8,13 +8,13 @@ import numpy as np
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from densecl.palette import palette
 from densecl.records.record import Found
 from densecl.report.album import Album, Fault, Shown, read_picture
 from densecl.report.gather import Benchmark, Member
+from densecl.report.pictures import CLEAR, VOID, Kept
 from densecl.report.style import GAIN, GREY, LOSS
 
-VOID = 255
+Wanted = tuple[str, Image.Image | None, str]  # label, picture, what is on it
 MOST = 8  # strips per benchmark
 STEPS = 7  # of a strip; of more, the first, the last and some between
 
@@ -28,10 +28,15 @@ class Strip(NamedTuple):
     legend: tuple[tuple[str, str], ...] = ()  # name and colour (#rrggbb) of the classes in truth and predictions
 
 
-def strips(benchmark: Benchmark, album: Album, fault: Fault) -> list[Strip]:
-    """A strip of one run of each row, `MOST` at most; rows without pictures have none."""
-    of_run = _panels if benchmark.is_sequence else _strip
-    made = ((of_run(member, run, album, fault) for run in member.runs) for member in benchmark.members)
+def strips(kept: Sequence[Kept], album: Album) -> list[Strip]:
+    """A strip of each run that kept pictures, `MOST` at most."""
+    return [_strip(one, album) for one in kept[:MOST]]
+
+
+def panels(benchmark: Benchmark, album: Album, fault: Fault) -> list[Strip]:
+    """Of a sequence, the pictures of one run of each row, `MOST` at most; rows without pictures have none."""
+    members = benchmark.members if benchmark.is_sequence else ()
+    made = ((_panels(member, run, album, fault) for run in member.runs) for member in members)
     first = (next(filter(None, of_member), None) for of_member in made)
     return list(itertools.islice(filter(None, first), MOST))
 
@@ -72,43 +77,27 @@ def _panels(member: Member, run: Found, album: Album, fault: Fault) -> Strip | N
     return Strip(member, run.record.seed, tuple(shots)) if shots else None
 
 
-def _strip(member: Member, run: Found, album: Album, fault: Fault) -> Strip | None:
-    folder, seed, names = run.path.parent / "pictures", run.record.seed, run.record.class_names
-    truth = read_picture(folder / "truth.png", fault)
-    if truth is None:
-        return None
-    numbers = [path.stem[4:] for path in folder.glob("step*.png")]
-    maps: dict[int, Image.Image] = {}
-    for k in range(max((int(number) + 1 for number in numbers if number.isdecimal()), default=0)):
-        image = read_picture(folder / f"step{k}.png", fault)
-        if image is not None and (image.size, image.mode) != (truth.size, "P"):
-            fault(f"{folder / f'step{k}.png'} does not fit truth.png beside it")
-        elif image is not None:
-            maps[k] = image
-    if not maps or truth.mode != "P":
-        return None
-    who, with_maps = f"{member.label}, seed {seed}", sorted(maps)
-    wanted: list[tuple[str, Image.Image | None, str]] = [
-        ("image", read_picture(folder / "images.png", fault), "test images"),
-        ("truth", truth, "the true labels of these images"),
+def _strip(kept: Kept, album: Album) -> Strip:
+    """The test images, their truth, the predictions after some steps, and what those changed."""
+    who, with_maps, maps = f"{kept.member.label}, seed {kept.seed}", sorted(kept.maps), kept.maps
+    wanted: list[Wanted] = [
+        ("image", kept.photo, "test images"),
+        ("truth", kept.truth, "the true labels of these images"),
     ]
     steps = [with_maps[index] for index in shown_steps(len(with_maps))]
     wanted += [(f"after step {k}", maps[k], f"{who}: labels predicted after step {k}") for k in steps]
     if len(with_maps) > 1:
         first, last = with_maps[0], with_maps[-1]
-        kinds = changes(np.asarray(truth), np.asarray(maps[first]), np.asarray(maps[last]))
+        kinds = changes(np.asarray(kept.truth), np.asarray(maps[first]), np.asarray(maps[last]))
         right, wrong = (100 * float(np.mean(kinds == kind)) for kind in (1, 2))
         words = f"{right:.0f} % of the pixels became right and {wrong:.0f} % became wrong from step {first} to {last}"
         wanted.append(("changed", _painted(kinds), f"{who}: {words}"))
-    present = sorted(set().union(*(np.unique(np.asarray(image)).tolist() for image in (truth, *maps.values()))))
-    colours = {label: "#" + palette()[3 * label : 3 * label + 3].hex() for label in present}
-    legend = tuple((str(names[label]), colours[label]) for label in present if label < len(names))
-    return Strip(member, seed, tuple(_shots(wanted, album)), legend)
+    return Strip(kept.member, kept.seed, tuple(_shots(wanted, album)), kept.legend)
 
 
-def _shots(wanted: Sequence[tuple[str, Image.Image | None, str]], album: Album) -> list[Shown]:
+def _shots(wanted: Sequence[Wanted], album: Album) -> list[Shown]:
     """Pictures that exist and that the page has room for."""
-    pictures = [(label, None if image is None else album.add(image), alt) for label, image, alt in wanted]
+    pictures = [(label, None if image is None else album.add(image, CLEAR), alt) for label, image, alt in wanted]
     return [Shown(label, picture, alt) for label, picture, alt in pictures if picture is not None]
 
 

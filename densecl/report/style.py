@@ -1,8 +1,6 @@
-"""The look of a row in all figures of a benchmark: a letter, a colour, a marker and a dash."""
+"""The look of a row in all figures of a benchmark: a colour, a marker and a dash."""
 
 from typing import NamedTuple
-
-from densecl.tables.listing import letter
 
 # Okabe and Ito's colours for all kinds of colour vision, without yellow (lost on white); black follows the text
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -33,7 +31,6 @@ DRAWN = {  # by the sign that matplotlib knows it by
 class Style(NamedTuple):
     """The look of one row; no two of the first 28 share colour and dash, or colour and marker."""
 
-    letter: str
     colour: int
     marker: str
     dash: str
@@ -42,4 +39,4 @@ class Style(NamedTuple):
 def style(index: int) -> Style:
     """The look of the row at a position."""
     again, colour = divmod(index, len(COLOURS))
-    return Style(letter(index), colour, list(DRAWN)[(colour + again) % len(DRAWN)], DASHES[again % len(DASHES)])
+    return Style(colour, list(DRAWN)[(colour + again) % len(DRAWN)], DASHES[again % len(DASHES)])

@@ -4,7 +4,7 @@ import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 from densecl.errors import RecordError, SettingError, UnknownNameError
 from densecl.records.layout import clean, method_name
@@ -23,6 +23,15 @@ MOST = 10  # values that a message lists
 DIRECTIONS = ("asc", "desc")
 NAMES = ("strategy", "backbone", "seeds")  # what rows are called by: can be sorted by, and always stands in a table
 PARTS = ("base", "added")  # other names of the columns of class ranges, whatever the benchmark
+
+
+class Choice(NamedTuple):
+    """Which runs are shown and how: what `densecl table` and `densecl report` take alike."""
+
+    filter: Sequence[str] = ()  # conditions that runs must meet
+    group: str | None = None  # how classes are averaged
+    sort: str | None = None  # `COLUMN`, `COLUMN:asc` or `COLUMN:desc`
+    columns: Sequence[str] = ()  # headings, several with commas between
 
 
 def chosen(records: Sequence[Record], conditions: Sequence[str]) -> list[Record]:
@@ -54,6 +63,13 @@ def sort_rows(tables: Sequence[Table], text: str) -> list[Table]:
     if heading not in NAMES:
         _check(tables, heading, "--sort", NAMES)
     return [_sorted(table, heading, direction) for table in tables]
+
+
+def heading_of(tables: Sequence[Table], text: str) -> str:
+    """The heading that `--sort` names in the first table that has it; empty for what rows are called by."""
+    name, _ = _heading_and_direction(tables, text)
+    places = ((table, index) for table in tables if (index := _find(table, name)) is not None)
+    return next((table.columns[index].heading for table, index in places), "")
 
 
 def choose_columns(tables: Sequence[Table], texts: Sequence[str]) -> list[Table]:

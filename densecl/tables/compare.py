@@ -92,8 +92,12 @@ def table(
     return Tables(choose_columns(tables, columns) if columns else tables)
 
 
-def read_runs(folder: Path, complain: Callable[[str], None], benchmark: Sequence[str] = ()) -> list[Found]:
+def read_runs(
+    folder: Path, complain: Callable[[str], None], benchmark: Sequence[str] = (), *, apart: bool = False
+) -> list[Found]:
     """The records in and below `folder`, of some benchmarks or all; `complain` is told of each that cannot be read.
+
+    `apart`: also those of folders directly in it that are kept apart, such as the records of a clone.
 
     Raises:
         RecordError: there is no such folder, or no record in it that can be read.
@@ -102,6 +106,8 @@ def read_runs(folder: Path, complain: Callable[[str], None], benchmark: Sequence
     if not folder.exists():
         raise RecordError(f"the folder {folder} does not exist", RUNS)
     files, faults = find_records(folder)
+    for mark in sorted(folder.glob(f"*/{APART}")) if apart else ():
+        files, faults = (both + more for both, more in zip((files, faults), find_records(mark.parent), strict=True))
     for fault in faults:
         complain(str(fault))
     if not files:

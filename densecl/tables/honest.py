@@ -136,6 +136,11 @@ def name_of(row: Row) -> str:
     return " ".join(part for part in (name, f"({row.progress})" if row.progress else "") if part)
 
 
+def kept_bytes(row: Row) -> float | None:
+    """Bytes that are kept from earlier steps, the most of all steps, mean over runs; of foreign ones nobody knows."""
+    return _average([max((s.stored_bytes for s in run.steps), default=0) for run in row.runs if run.foreign is None])
+
+
 def _examined(
     row: Row,
     table: Table,
@@ -173,8 +178,8 @@ def _examined(
         _average(forward),
         _average([score.seconds() or None for score in scores]),
         _average([max((s.peak_memory or 0 for s in run.steps), default=0) or None for run in row.runs]),
-        _average([max((s.stored_bytes for s in run.steps), default=0) for run in row.runs if run.foreign is None]),
-        _extras(row, starts),
+        kept_bytes(row),
+        extras(row, starts),
         (),
     )
     return examined._replace(lacks=_lacks(examined, layout, joint, controls))
@@ -213,8 +218,12 @@ def _undeclared(run: Record) -> list[tuple[str, bool]]:
     return [chosen, *((f"declaration of {key.replace('_', ' ')}", value is None) for key, value in values.items())]
 
 
-def _extras(row: Row, starts: Mapping[Any, str]) -> tuple[str, ...]:
-    """List what a method had beyond plain methods: memory, labels, knowledge, weights, a step 0 of its own."""
+def extras(row: Row, starts: Mapping[Any, str] | None = None) -> tuple[str, ...]:
+    """Name all that a method had and plain methods do not: memory, labels, knowledge, weights, a step 0 of its own.
+
+    `starts` are the scores after step 0 that most rows share; without them nothing is said about step 0.
+    """
+    starts = starts or {}
     first = row.runs[0]
     found = [told(clean(first.oracle))] if first.oracle is not None else []
     found += [f"foreign, self-declared: {clean(first.foreign.words)}"] if first.foreign is not None else []

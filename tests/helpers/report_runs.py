@@ -41,3 +41,4 @@ def make_runs(root: Path) -> None:
         words = ["run", *SEQUENCE, "-s", strategy, "--seed", str(seed), "--output", str(results), "--quiet", *SHORT]
         assert main(words) == 0
     assert main(["report", str(results), "-o", str(root / "report.html")]) == 0
+    assert main(["report", str(results), "--leaderboard", "-o", str(root / "leaderboard.html")]) == 0

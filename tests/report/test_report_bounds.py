@@ -15,10 +15,10 @@ from many_records import write_records
 @pytest.fixture
 def drawn(monkeypatch):
     """The figures that a page asks for, by kind; none is drawn, which is what takes long."""
-    figures = {"heat_map": 0, "lines": 0, "scatter": 0, "agreement": 0}
+    figures = {"heat_map": 0, "lines": 0, "scatter": 0, "agreement": 0, "bars": 0}
 
     def count(kind):
-        def draw(*_args):
+        def draw(*_args, **_options):
             figures[kind] += 1
             return "<svg role='img' aria-label='a figure'></svg>"
 
@@ -36,7 +36,7 @@ def report(folder, *words):
 
 def ranks(page):
     """The number of rows of each section's first table."""
-    sections = page.split("<h2 id=")[1:-1]
+    sections = page.split("<h2 id=")[2:-1]  # after the answers
     return [section.partition("</table>")[0].count("<tr") - 1 for section in sections]
 
 
@@ -46,7 +46,13 @@ def test_figures_and_details_are_of_the_best_rows_and_all_are_ranked(tmp_path, d
     assert ranks(page) == [80]
     assert f"figures, other tables and settings have the best {ROWS} of 80" in page
     assert page.count('<details class="provenance"') == ROWS
-    assert drawn == {"heat_map": ROWS - ROWS // 4, "lines": 3, "scatter": 2, "agreement": 0}  # joint has no steps
+    assert drawn == {
+        "heat_map": ROWS - ROWS // 4,
+        "lines": 3,
+        "scatter": 2,
+        "agreement": 0,
+        "bars": 0,
+    }  # joint has no steps
     assert page.count(">joint<") > 10  # what has no rank is among them
     fewer = report(tmp_path / "runs", "--rows", "5")
     assert ranks(fewer) == [80]

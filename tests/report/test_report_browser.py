@@ -58,6 +58,56 @@ def test_it_renders_without_a_complaint_a_request_or_scrolling_sideways(page, re
     assert page.requests() == []
 
 
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [1280, 400])
+def test_the_leaderboard_renders_without_a_complaint_or_scrolling_sideways(page, report_runs, width, dark):
+    page.events.clear()
+    page.size(width, dark=dark, mobile=width < 500)
+    page.open(report_runs / "leaderboard.html")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.complaints() == []
+    assert page.requests() == []
+
+
+def test_the_leaderboard_is_filtered_by_what_is_chosen(page, report_runs):
+    page.open(report_runs / "leaderboard.html")
+    rows = "[...document.querySelectorAll('.board tbody tr')]"
+    shown = f"{rows}.filter((row) => row.getClientRects().length)"
+    everything = page.evaluate(f"{rows}.length")
+    assert page.evaluate(f"{shown}.length") == everything > 6
+
+    def choose(name, value):
+        one = f"document.querySelector('select[name={name}]')"
+        page.evaluate(f"{one}.value = {value!r}; {one}.dispatchEvent(new Event('change', {{bubbles: true}})); 1")
+
+    choose("protocol", "task sequence")
+    assert 0 < page.evaluate(f"{shown}.length") < everything
+    assert page.evaluate(f"{shown}.every((row) => row.dataset.protocol === 'task sequence')")
+    assert page.evaluate("document.querySelector('output').textContent").endswith(f"of {everything} rows")
+    hidden = page.evaluate("[...document.querySelectorAll('.board')].filter((board) => board.hidden).length")
+    assert hidden == page.evaluate("document.querySelectorAll('.board').length") - 1
+    choose("protocol", "")
+    assert page.evaluate(f"{shown}.length") == everything
+    assert page.complaints() == []
+
+
+def test_pictures_of_the_grid_are_wide_enough_and_a_narrow_screen_scrolls_them_alone(page, report_runs):
+    page.size(400, mobile=True)
+    page.open(report_runs / "report.html")
+    widths = page.evaluate("[...document.querySelectorAll('.tiles .picture')].map((one) => one.clientWidth)")
+    count = int(page.evaluate("getComputedStyle(document.querySelector('.tiles')).getPropertyValue('--count')"))
+    assert min(widths) >= 160 * count
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+
+
+def test_a_class_table_sorts_by_a_method(page):
+    cells = "[...document.querySelector('table.heat').tBodies[0].rows].map((row) => Number(row.cells[1].dataset.value))"
+    page.evaluate("document.querySelectorAll('table.heat thead button')[1].click()")
+    values = [value for value in page.evaluate(cells) if value is not None]
+    assert values == sorted(values, reverse=True)
+    assert len(values) > 3
+
+
 def test_the_network_is_seen_when_it_is_asked(page):
     # the tests above would not notice a request if this one did not
     page.evaluate("document.querySelector('meta[http-equiv]').remove()")
@@ -97,7 +147,8 @@ def test_sorting_by_name_goes_both_ways_and_leaves_one_mark(page):
     first = column(page, "strategy")
     page.evaluate(click)
     assert column(page, "strategy") == first[::-1]
-    assert page.evaluate("document.querySelector('table.sortable').querySelectorAll('[aria-sort]').length") == 1
+    table = "[...document.querySelectorAll('table.sortable')].find((one) => one.querySelector('[aria-sort]'))"
+    assert page.evaluate(f"{table}.querySelectorAll('[aria-sort]').length") == 1
 
 
 def test_the_theme_follows_the_system_and_the_button(page, report_runs):

@@ -18,14 +18,15 @@ from PIL import Image
 from densecl.records.record import Found, find_records
 from densecl.report import charts
 from densecl.report.album import Album
-from densecl.report.charts import Axes, Point, Series, limits, spread
+from densecl.report.charts import SMALL, SPAN, Axes, Point, Series, limits
 from densecl.report.comparison import compare
 from densecl.report.gather import benchmarks
 from densecl.report.grids import ranking
+from densecl.report.labels import Box, placed, spread, width_of
 from densecl.report.retention import Shares, by_step, lost, mean, shares
 from densecl.report.sections import leaks
 from densecl.report.strips import changes, shown_steps
-from densecl.report.style import letter, style
+from densecl.report.style import style
 from published_rows import reported, run
 from report_runs import COMMITTED, committed
 
@@ -97,21 +98,21 @@ def test_the_mean_of_maps_leaves_out_what_is_not_known():
 
 def test_ranking_has_the_interval_and_the_paired_test_of_scipy(shapes):
     grid = ranking(shapes)
-    by = [head.text for head in grid.heads].index("all")
+    by, tested = (next(k for k, head in enumerate(grid.heads) if head.text == name) for name in ("all", "p, all"))
     values = {}
     for member in shapes.members:
         ious = {
             r.seed: np.mean([v for v in r.steps[-1].evaluations[0].metrics["iou"] if v is not None])
             for r in member.records
         }
-        values[member.style.letter] = ious
-    means = [np.mean(list(values[line.member.style.letter].values())) for line in grid.lines]
+        values[member.label] = ious
+    means = [np.mean(list(values[line.member.label].values())) for line in grid.lines]
     assert means == sorted(means, reverse=True)
     assert [line.rank for line in grid.lines] == [str(k + 1) for k in range(len(grid.lines))]
-    best = values[grid.lines[0].member.style.letter]
+    best = values[grid.lines[0].member.label]
     for line, expected in zip(grid.lines, means, strict=True):
-        own = values[line.member.style.letter]
-        cell, test = line.cells[by], line.cells[-1]
+        own = values[line.member.label]
+        cell, test = line.cells[by], line.cells[tested]
         numbers = list(own.values())
         half = scipy.stats.t.ppf(0.975, len(numbers) - 1) * scipy.stats.sem(numbers)
         assert (cell.text, cell.spread) == (f"{100 * expected:.1f}", f"{100 * half:.1f}")
@@ -184,15 +185,14 @@ def test_reported_numbers_are_compared_only_where_the_protocol_agrees():
 # ---- looks
 
 
-def test_letters_and_looks_do_not_repeat_early():
-    assert [letter(k) for k in (0, 25, 26, 27, 701, 702)] == ["A", "Z", "AA", "AB", "ZZ", "AAA"]
+def test_looks_do_not_repeat_early():
     looks = [style(k) for k in range(28)]
     assert len({(one.colour, one.dash) for one in looks}) == 28
     assert len({(one.colour, one.marker) for one in looks}) == 28
 
 
 @given(st.lists(st.floats(-100, 100), max_size=12), st.floats(0.1, 10))
-def test_letters_that_are_spread_keep_their_order_and_do_not_overlap(positions, gap):
+def test_names_that_are_spread_keep_their_order_and_do_not_overlap(positions, gap):
     result = spread(positions, gap)
     order = sorted(range(len(positions)), key=lambda k: positions[k])
     placed = [result[k] for k in order]
@@ -202,12 +202,49 @@ def test_letters_that_are_spread_keep_their_order_and_do_not_overlap(positions, 
 
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.none() | st.floats(0, 1000)), min_size=1, max_size=10))
-def test_an_axis_shows_all_means_and_is_not_ruled_by_one_interval(points):
-    low, high = limits(points)
+def test_an_axis_shows_all_means_and_makes_noise_no_cliff(points):
+    shown = limits(points)
     means = [mean for mean, _ in points]
-    assert low < min(means)
-    assert max(means) < high
-    assert high - low <= 3.5 * max(max(means) - min(means), 0.05 * max(means), 1e-8)
+    assert shown.low < min(means) or shown.low == min(means) == 0
+    assert max(means) < shown.high <= max(107, 2.5 * max(means))
+    if shown.low > 0:  # then it is said
+        assert f"starts at {shown.low:g}" in shown.words
+        assert max(means) - min(means) >= SMALL
+        assert shown.high - shown.low >= SPAN
+    else:
+        assert shown.words == ""
+
+
+def test_an_axis_of_near_values_starts_at_zero_and_one_of_far_values_says_where_it_starts():
+    assert limits([(70.0, None), (71.9, 0.5)]).low == 0
+    assert limits([(70.0, None), (71.9, 0.5)]).words == ""
+    assert limits([(70.0, 1.0), (76.0, 1.0)]).low == 65  # 10 points below the highest end, 77, at a multiple of 5
+    assert limits([(70.0, 1.0), (76.0, 1.0)], shares=False).low == 0
+    assert limits([(3.0, 400.0), (97.0, 400.0)]).high < 107
+
+
+@given(st.lists(st.tuples(st.floats(30, 500), st.floats(20, 280)), min_size=1, max_size=12))
+def test_names_beside_points_cover_no_other_name(places):
+    field = Box(0, 0, 700, 300)
+    names = [f"method {k}, frozen" for k in range(len(places))]
+    boxes = placed(names, places, [Box(x - 4, y - 4, x + 4, y + 4) for x, y in places], field)
+    for one, other in itertools.combinations(boxes, 2):
+        assert one.overlap(other) < 1e-6
+    for box, name in zip(boxes, names, strict=True):
+        assert box.right - box.left == pytest.approx(width_of(name))
+
+
+def test_overlap_by_hand():
+    assert Box(0, 0, 4, 2).overlap(Box(3, 1, 9, 9)) == 1
+    assert Box(0, 0, 4, 2).overlap(Box(4, 0, 5, 2)) == 0
+
+
+def test_bars_start_at_zero_and_share_one_scale():
+    svg = charts.bars("a < b", "%", [Point(style(0), 1, 80.0, 4.0, "one <"), Point(style(1), 1, 20.0, None, "two")])
+    widths = [float(width) for width in re.findall(r'class="fill" style="width:([\d.]+)%', svg)]
+    assert widths[0] / widths[1] == pytest.approx(4, abs=1e-3)
+    assert "one &lt;" in svg
+    assert svg.count("whisker") == 1
 
 
 def test_at_most_seven_steps_are_shown_and_both_ends_are():
@@ -219,7 +256,7 @@ def test_at_most_seven_steps_are_shown_and_both_ends_are():
 
 
 def test_figures_follow_the_theme_and_share_no_ids():
-    series = [Series(style(k), [0, 1], [1.0 + k, 2.0], [None, 0.5]) for k in range(7)]
+    series = [Series(style(k), [0, 1], [1.0 + k, 2.0], [None, 0.5], f"row {k}") for k in range(7)]
     text = [charts.lines(prefix, "a < b", Axes("x $", "y"), series) for prefix in ("one", "two")]
     for svg in text:
         assert "#" not in re.sub(r"url\(#[\w-]+\)|href=\"#[\w-]+\"", "", svg)  # no colour of its own
@@ -234,7 +271,7 @@ def test_figures_follow_the_theme_and_share_no_ids():
 
 
 def test_a_logarithmic_axis_has_plain_numbers():
-    points = [Point(style(k), x, 50.0 + k) for k, x in enumerate((5.0, 70.0, 900.0))]
+    points = [Point(style(k), x, 50.0 + k, None, f"row {k}") for k, x in enumerate((5.0, 70.0, 900.0))]
     svg = charts.scatter("s", "t", Axes("x", "y"), points)
     ticks = re.findall(r"<text[^>]*>([^<]*)</text>", svg)
     assert {"10", "100"} <= set(ticks)

@@ -95,8 +95,8 @@ def test_without_probes_the_page_has_no_such_part(tmp_path):
 
 
 def test_parts_of_a_bar_end_at_their_sum():
-    bars = [Bar(style(0), (3.0, 2.0, -1.0)), Bar(style(1), (0.0, 0.0, 0.0))]
+    bars = [Bar(style(0), (3.0, 2.0, -1.0), "mib"), Bar(style(1), (0.0, 0.0, 0.0), "plop")]
     svg = stacked("x", "title", Axes("points", ""), bars, ("one", "two", "three"))
     assert svg.count("three") == 1
-    assert ">A<" in svg
-    assert ">B<" in svg
+    assert ">mib<" in svg
+    assert ">plop<" in svg

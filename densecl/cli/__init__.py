@@ -26,6 +26,7 @@ COMMANDS = {  # name -> file and function, or application of several commands
     "table": "table:table",
     "report": "report:report",
     "sweep": "sweep:sweep",
+    "reproduce": "reproduce:reproduce",
     "list": "list_:list_",
     "show": "show:show",
     "cite": "show:cite",

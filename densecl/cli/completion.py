@@ -58,6 +58,13 @@ def groupings(incomplete: str) -> Offer:
     return _matching([(grouping.name, grouping.summary) for grouping in groupings()], incomplete)
 
 
+def paper_tables(context: typer.Context, incomplete: str) -> list[str]:
+    """Tables of papers, for `densecl reproduce`."""
+    from densecl.settings.catalogue import reproductions
+
+    return [name for name in sorted(reproductions(context.params.get("catalogue"))) if name.startswith(incomplete)]
+
+
 def data_sets(incomplete: str) -> Offer:
     """Data sets."""
     from densecl.data import entries

@@ -88,6 +88,13 @@ class Reported(_Model):
         return ", ".join(part for part in (self.method, self.variant, " ".join(place)) if part)
 
     @property
+    def numbers(self) -> dict[str, float | None]:
+        """The published numbers by name, in percent or a unit of their own."""
+        if self.values is None:
+            return dict(self.measures)
+        return {part: getattr(self.values, part) for part in PARTS}
+
+    @property
     def states_training(self) -> bool:
         """True if the source says how it trained."""
         return bool(self.settings.get("training"))
@@ -163,7 +170,7 @@ def canonical(benchmark: str) -> tuple[str, str]:
     """Family and split, `15-5s` written as `15-1`: ('voc', '15-1') of voc15-5s; a sequence of tasks has no split."""
     match = re.fullmatch(r"(.*?)(\d+-\d+s?)", benchmark)
     if match is None:
-        return re.sub(r"-\d+tasks$", "", benchmark), ""
+        return re.sub(r"-\d+tasks?$", "", benchmark), ""
     split = match[2]
     return RECIPES_OF.get(match[1], match[1]), re.sub(r"-\d+s$", "-1", split)
 

@@ -54,8 +54,18 @@ def recipe_files(kind: str, extra: Path | None = None) -> list[Path]:
 
 def published_files(extra: Path | None = None) -> list[Path]:
     """TOML files with numbers of papers: `results/published` of a checkout, `published` of the wheel or a user."""
-    places = [folder / part / "published" for folder in folders(extra) for part in ("results", "")]
-    return [path for place in places for path in sorted(place.glob("*.toml"))]
+    return _results("published/*.toml", extra)
+
+
+def reproductions(extra: Path | None = None) -> dict[str, Path]:
+    """Plans that repeat a table of a paper, by name: `PAPER:TABLE` of `results/plans/PAPER/TABLE.toml`, or `plans`."""
+    return {f"{path.parent.name}:{path.stem}": path for path in _results("plans/*/*.toml", extra)}
+
+
+def _results(pattern: str, extra: Path | None) -> list[Path]:
+    """Files of the results' folder of a checkout, which the wheel and a user have without the folder around them."""
+    places = [folder / part for folder in folders(extra) for part in ("results", "")]
+    return [path for place in places for path in sorted(place.glob(pattern))]
 
 
 def faults(kind: str, extra: Path | None = None) -> dict[Path, str]:

@@ -3,9 +3,9 @@
 import itertools
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
@@ -149,7 +149,10 @@ class Request(NamedTuple):
         return ", ".join(filter(None, (self.benchmark, self.strategy, f"seed {self.seed}", self.note)))
 
 
-def read_plan(plan: Path | str | Mapping[str, Any]) -> SweepPlan:
+Plan = TypeVar("Plan", bound=SweepPlan)
+
+
+def read_plan(plan: Path | str | Mapping[str, Any], model: type[Plan] = SweepPlan) -> Plan:
     """A plan from a TOML file, or from the same as a dictionary; RecipeError names file and key."""
     if isinstance(plan, Mapping):
         content, source = {**plan}, "the plan"
@@ -162,19 +165,26 @@ def read_plan(plan: Path | str | Mapping[str, Any]) -> SweepPlan:
         content = {"name": re.sub(r"[^\w.-]|^[.-]+", "_", path.stem), **content}
     if "source" in content:
         raise RecipeError(f"{source}: unknown key 'source'", "the source of a plan is its file")
+    if "small" in content and model is SweepPlan:
+        raise RecipeError(f"{source} repeats a table of a paper", "densecl reproduce --list names it; that runs it")
     try:
-        return SweepPlan.model_validate({**content, "source": source})
+        return model.model_validate({**content, "source": source})
     except ValidationError as error:
-        raise RecipeError(f"{source}: {first_fault(error, SweepPlan)}") from error
+        raise RecipeError(f"{source}: {first_fault(error, model)}") from error
 
 
-def expand(plan: SweepPlan) -> list[Request]:
-    """All runs of a plan, in its order: the plan's own product, then each block of `runs`; at least one."""
+def expand(plan: SweepPlan, last: Sequence[str] = ()) -> list[Request]:
+    """All runs of a plan, in its order; at least one. Settings of `last` win over the plan's."""
+    return [request._replace(assignments=(*request.assignments, *last)) for _, request in by_block(plan)]
+
+
+def by_block(plan: SweepPlan) -> list[tuple[Runs, Request]]:
+    """All runs with the block that each stands in: the plan itself, then each block of `runs`."""
     blocks: list[tuple[str, Runs]] = [(f"runs.{k}.", block) for k, block in enumerate(plan.runs or ())]
     if plan.strategies is not None or not blocks:
         blocks.insert(0, ("", plan))
     try:
-        return [request for prefix, block in blocks for request in _product(prefix, block, plan)]
+        return [(block, request) for prefix, block in blocks for request in _product(prefix, block, plan)]
     except DenseCLError as error:
         raise RecipeError(f"{plan.source}: {error}") from error
 

@@ -87,8 +87,9 @@ def sweep(plan: Path | str | Mapping[str, Any], *, quiet: bool = True, **options
 
 
 def prepare(
-    plan: Path | str | Mapping[str, Any],
+    plan: Path | str | Mapping[str, Any] | SweepPlan,
     *,
+    assignments: Sequence[str] = (),
     output: Path | str = Path("results"),
     data: Path | str | None = None,
     device: str | None = None,
@@ -99,8 +100,11 @@ def prepare(
     threads: int | None = None,
     quiet: bool = True,
 ) -> Sweep:
-    """Read a plan and check every run of it. The options are those of `densecl sweep`; they win over the plan."""
-    read = read_plan(plan)
+    """Read a plan and check every run of it. The options are those of `densecl sweep`; they win over the plan.
+
+    `assignments` are settings of every run, as `--set` of `densecl run`.
+    """
+    read = plan if isinstance(plan, SweepPlan) else read_plan(plan)
     engine = engine or read.engine
     if engine not in ENGINES:
         raise UnknownNameError("engine", engine, ENGINES)
@@ -114,7 +118,7 @@ def prepare(
         read.workers if workers is None else workers,
         Path(catalogue) if catalogue else read.catalogue,
     )
-    resolved = make_jobs(expand(read), where, read.source, remote=remote)
+    resolved = make_jobs(expand(read, assignments), where, read.source, remote=remote)
     open_jobs = [job for job in resolved if job.state() != "finished"]
     threads = threads or (read.slurm.cpus if remote else read.local.threads)
     with Progress(quiet).scan("scanning masks") as scan:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from densecl.records.layout import Layout, method_name
-from densecl.records.published import PARTS, Reported, canonical
+from densecl.records.published import Reported, canonical
 from densecl.records.record import Record, flatten
 from densecl.tables.agreement import mismatches
 from densecl.tables.columns import Cell
@@ -123,7 +123,7 @@ def _line(row: Row, theirs: Sequence[Reported], columns: Sequence[Mapping[str, i
     cells = [Cell(None)] * len(table.columns)
     for reported, of_numbers in zip(theirs, columns, strict=True):
         for name, index in of_numbers.items():
-            value, ours = dict(_values(reported))[name], row.cells[index].mean
+            value, ours = reported.numbers[name], row.cells[index].mean
             if value is not None:
                 value /= 100 if table.columns[index].kind == "share" else 1
                 cells[index] = Cell(value, difference=None if ours is None else ours - value)
@@ -132,7 +132,7 @@ def _line(row: Row, theirs: Sequence[Reported], columns: Sequence[Mapping[str, i
 
 def _about(theirs: Reported, table: Table) -> list[str]:
     """Footnotes about numbers that are shown."""
-    shown = [name for name, value in _values(theirs) if value is not None]
+    shown = [name for name, value in theirs.numbers.items() if value is not None]
     texts = ["the training recipe is not stated"] if not theirs.states_training else []
     for certainty in ("computed", "from memory"):
         parts = [name for name in shown if theirs.sure(name) == certainty]
@@ -145,13 +145,6 @@ def _about(theirs: Reported, table: Table) -> list[str]:
     if theirs.inferred:
         texts.append(f"{', '.join(theirs.inferred)} inferred, not stated")
     return [*texts, theirs.remark] if theirs.remark else texts
-
-
-def _values(theirs: Reported) -> list[tuple[str, float | None]]:
-    """The published numbers by name, in percent or a unit of their own."""
-    if theirs.values is None:
-        return list(theirs.measures.items())
-    return [(part, getattr(theirs.values, part)) for part in PARTS]
 
 
 def _footnote(label: str, apart: Sequence[Compared]) -> str:
@@ -172,5 +165,5 @@ def _numbers(theirs: Reported) -> str:
     if theirs.values is None:
         return ", ".join(f"{name} {value:g}{MARKS[theirs.certainty]}" for name, value in theirs.measures.items())
     places = max(0, round(-math.log10(theirs.rounding)))
-    numbers = _values(theirs)
+    numbers = theirs.numbers.items()
     return "/".join("-" if v is None else f"{v:.{places}f}{MARKS[theirs.sure(part)]}" for part, v in numbers)

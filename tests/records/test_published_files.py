@@ -9,13 +9,14 @@ from densecl.data.sets.voc import VOC
 from densecl.records.layout import method_name
 from densecl.records.published import PARTS, canonical, read_all
 from densecl.records.record import Record
+from densecl.reproduce.plan import read_table
 from densecl.runner.plan import make_plan
 from densecl.settings.backbone import check_backbone
 from densecl.settings.catalogue import benchmark_recipe, published_files
 from densecl.settings.grammar import parse_one
 from densecl.settings.recipe import SECTIONS, build
 from densecl.streams.protocol import steps
-from densecl.sweep.planfile import expand, read_plan
+from densecl.sweep.planfile import expand
 from densecl.tables.agreement import mismatches
 
 ROOT = Path(__file__).parents[2]
@@ -175,7 +176,7 @@ def test_what_rows_say_of_runs_is_something_a_run_can_have():
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_a_run_of_a_plan_of_di_salvos_tables_has_the_protocol_of_its_rows(number):
     """Each run can be compared with a row of its table; plain MiB, which Table 3 does not have, is run beside them."""
-    for request in expand(read_plan(ROOT / "results" / "plans" / f"disalvo-table{number}.toml")):
+    for request in expand(read_table(f"disalvo2021:table{number}")):
         plan = make_plan(
             request.benchmark, request.strategy, backbone=request.backbone, assignments=request.assignments
         )
@@ -213,10 +214,9 @@ def test_the_grouping_of_di_salvos_tables_is_the_only_one_that_no_row_contradict
 
 
 def test_the_plan_of_a_papers_table_resolves_and_holds_its_numbers():
-    path = ROOT / "results" / "plans" / "disalvo-table1.toml"
     resolved = [
         (make_plan(r.benchmark, r.strategy, backbone=r.backbone, seed=r.seed, assignments=r.assignments), r.reported)
-        for r in expand(read_plan(path))
+        for r in expand(read_table("disalvo2021:table1"))
     ]
     found = {
         (s.backbone_values["encoder"], s.training.batch, s.training.lr, s.training.augmentation, reported)

@@ -103,12 +103,9 @@ COUNTS = {  # of runs
     "deepinversion-controls": 50,
     "deepinversion-replay": 22,
     "deepinversion-synthesis": 19,
-    "disalvo-table1": 9,
-    "disalvo-table2": 10,
-    "disalvo-table3": 4,
-    "disalvo-table4": 2,
     "mallya-initialisation": 4,
     "example": 6,
+    "field": 126,
 }
 
 

@@ -54,7 +54,11 @@ def _shared(listing: Listing, index: int) -> list[tuple[str, str]]:
     for line in listing.lines:
         names.setdefault(line.below[index], []).append(line.cells[0])
     whole = len(listing.lines)
-    return [(f"all {whole} rows" if len(own) == whole > 1 else "; ".join(own), t) for t, own in names.items() if t]
+    return [
+        (f"all {whole} rows" if len(own) == whole > 1 else "; ".join(dict.fromkeys(own)), t)
+        for t, own in names.items()
+        if t
+    ]
 
 
 def _markdown(listing: Listing) -> str:

@@ -1,0 +1,107 @@
+"""Scores of a run under the names that papers' tables give them."""
+
+import math
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from densecl.records.layout import layout_of
+from densecl.records.published import PARTS, Reported
+from densecl.records.record import Record
+from densecl.tables.groupings import grouping
+from densecl.tables.measure import PAPERS_NAMES, SHARES
+from densecl.tables.scores import Scores
+
+METRICS = {name: metric for metric, name in PAPERS_NAMES.items()}
+CLASS, PAIR = re.compile(r"IoU % of class (\d+)"), re.compile(r"tasks (\d+), (\d+)")
+WITHOUT_GROUPING = "with-bg"  # of a run that no published row stands beside
+
+
+class Run(NamedTuple):
+    """A finished run."""
+
+    record: Record
+    folder: Path
+
+
+def measure(run: Run, theirs: Reported, name: str) -> float | None:
+    """The score of a run that a published row has under a name, in the row's unit; None if the run has none."""
+    record, scores = run.record, Scores(run.record)
+    task = theirs.task or 1
+    if theirs.values is not None:
+        return _mean(record, theirs.grouping or WITHOUT_GROUPING, name)
+    if name in METRICS:
+        return _of_task(record, task, METRICS[name], theirs.after or task)
+    if name == "MiB":
+        return scores.size_added()
+    if (found := CLASS.fullmatch(name)) is not None:
+        return _percent(scores.by_step[-1].get(int(found[1])))
+    if name == "new layers MB":
+        return _head_bytes(run.folder, record) / 1e6
+    masks = _masks(run.folder)
+    if name == "mask MB":
+        return masks.weights / 8e6
+    if name == "zeros %":
+        return _percent(masks.zeros.get(record.tasks[task - 1].name))
+    if (found := PAIR.fullmatch(name)) is not None:
+        return masks.agreement.get(tuple(record.tasks[int(number) - 1].name for number in found.groups()))
+    return None
+
+
+def scores_of(record: Record) -> dict[str, float | None]:
+    """The main scores of a run that no published row stands beside."""
+    if not record.tasks:
+        return {f"mIoU % of {part}": _mean(record, WITHOUT_GROUPING, part) for part in PARTS}
+    return {
+        f"task {k}, {PAPERS_NAMES.get(task.primary, task.primary)}": _of_task(record, k, task.primary, k)
+        for k, task in enumerate(record.tasks, 1)
+    }
+
+
+def _mean(record: Record, group: str, part: str) -> float | None:
+    """Mean IoU of base, added or all classes, in percent."""
+    columns = grouping(group).columns(layout_of(record, [record]))
+    return next((_percent(Scores(record).mean(column.labels)) for column in columns if column.part == part), None)
+
+
+def _of_task(record: Record, task: int, metric: str, after: int) -> float | None:
+    """A score of a task after one was learnt, both counted from 1."""
+    if max(task, after) > len(record.tasks):
+        return None
+    value = Scores(record).of_task(record.tasks[task - 1], metric, after - 1)
+    return _percent(value) if metric in SHARES else value
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share
+
+
+class Masks(NamedTuple):
+    """The masks of a run."""
+
+    weights: int  # that a mask has a bit for
+    zeros: Mapping[str, float]  # share of each task
+    agreement: Mapping[tuple[str, ...], float]  # share of equal values of two tasks
+
+
+@cache
+def _masks(folder: Path) -> Masks:
+    from densecl.finished.inspect_masks import mask_figures
+
+    figures = mask_figures(folder)
+    weights, shares = figures.whole
+    pairs = {(one, other): matching for one, other, matching, _ in figures.pairs}
+    return Masks(weights, dict(zip(figures.tasks, shares, strict=True)), pairs)
+
+
+def _head_bytes(folder: Path, record: Record) -> int:
+    """Bytes of all heads, in single precision."""
+    from safetensors import safe_open
+
+    from densecl.runner.checkpoint import weights_path
+
+    with safe_open(weights_path(folder, len(record.steps) - 1), framework="np") as file:
+        shapes = [file.get_slice(name).get_shape() for name in file.keys() if name.startswith("heads.")]  # noqa: SIM118
+    return 4 * sum(map(math.prod, shapes))

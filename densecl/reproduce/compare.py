@@ -96,11 +96,12 @@ def _differs(row: Line, theirs: Reported, done: Sequence[Run]) -> str:
 
 
 def _shown(row: str, score: str, theirs: float | None, ours: Sequence[float], differs: str, small: bool) -> Shown:
-    """A line; ours has the decimals of the paper's number, but at least three digits."""
+    """A line; ours has the decimals of the paper's number, but at least one in percent and else three digits."""
     printed = NOTHING if theirs is None else f"{theirs:.10g}"
     mean = statistics.fmean(ours) if ours else None
     size = 1 if not mean else math.floor(math.log10(abs(mean)))
-    places = max(len(printed.partition(".")[2]), min(2 - size, 4), 0)
+    fewest = 1 if "%" in score else min(2 - size, 4)
+    places = max(len(printed.partition(".")[2]), fewest, 0)
     spread = f" ± {statistics.stdev(ours):.{places}f}" if len(ours) > 1 else ""
     measured = NOTHING if mean is None else f"{mean:.{places}f}{spread}"
     apart = NOTHING if mean is None or theirs is None else f"{mean - theirs:+.{places}f}"

@@ -40,13 +40,12 @@ def measure(run: Run, theirs: Reported, name: str) -> float | None:
         return _percent(scores.by_step[-1].get(int(found[1])))
     if name == "new layers MB":
         return _head_bytes(run.folder, record) / 1e6
-    masks = _masks(run.folder)
     if name == "mask MB":
-        return masks.weights / 8e6
+        return _masks(run.folder).weights / 8e6
     if name == "zeros %":
-        return _percent(masks.zeros.get(record.tasks[task - 1].name))
+        return _percent(_masks(run.folder).zeros.get(record.tasks[task - 1].name))
     if (found := PAIR.fullmatch(name)) is not None:
-        return masks.agreement.get(tuple(record.tasks[int(number) - 1].name for number in found.groups()))
+        return _masks(run.folder).agreement.get(tuple(record.tasks[int(k) - 1].name for k in found.groups()))
     return None
 
 

@@ -106,7 +106,7 @@ def lines(plan: TablePlan, chosen: TablePlan, reported: Sequence[Reported]) -> l
         found = [k for k, (repeats, request, _) in enumerate(whole) if _repeats(request, repeats, row)]
         why = next((each.why for each in plan.not_repeated if each.rows and _has(row, each.rows)), "")
         if len(found) + bool(why) != 1:
-            count = f"{len(found)} runs repeat" if found else "no run repeats"
+            count = "several rows of the plan repeat" if found else "no run repeats"
             raise RecipeError(f"{plan.source}: {count} {row.label}, {row.about}", "see 'repeats' and 'not_repeated'")
         used.update(found)
         runs = own[found[0]][2] if found else ()

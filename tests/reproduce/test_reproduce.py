@@ -144,13 +144,13 @@ def test_settings_that_both_name_tell_rows_apart():
 
 
 def sequence(seed=0, **changes):
-    """A run of two tasks: mIoU 60 % then 45 %, MSE 240; 3 MiB, then 1.25 MiB more."""
+    """A run of two tasks: mIoU 60 % then 45 %, MSE 240; 3 MiB, then 1.28 MiB more."""
     tasks = [
         TaskRecord(name="a", kind="segmentation", primary="miou", higher_is_better=True),
         TaskRecord(name="b", kind="colorization", primary="mse", higher_is_better=False),
     ]
     after = [[0.6], [0.45, 240.0 + seed]]
-    sizes = [3 * 2**20, 3 * 2**20 + 5 * 2**18]
+    sizes = [3 * 2**20, round(4.28 * 2**20)]
     steps = [
         StepRecord(
             step=k, task="ab"[k], new_classes=[], iterations=1, seconds=30.0,
@@ -191,7 +191,7 @@ def test_scores_of_a_sequence_are_those_of_the_task_and_of_the_step(tmp_path):
     assert measure(run, row(**of, task=2, measures={"MSE": 1.0}), "MSE") == 240
     assert measure(run, row(**of, task=2, measures={"SSIM": 1.0}), "SSIM") == 0.9
     assert measure(run, row(**of, task=2, after=3, measures={"MSE": 1.0}), "MSE") is None
-    assert measure(run, row(**of, measures={"MiB": 1.0}), "MiB") == pytest.approx(4.3)  # 3.0 and 1.25, each rounded
+    assert measure(run, row(**of, measures={"MiB": 1.0}), "MiB") == pytest.approx(4.3)  # 3.0 and 1.28, each rounded
     assert measure(run, row(**of, measures={"beauty": 1.0}), "IoU of beauty") is None
     assert scores_of(run.record) == {"task 1, mIoU %": pytest.approx(60), "task 2, MSE": 240}
 

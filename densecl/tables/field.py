@@ -12,6 +12,7 @@ from densecl.tables.honest import Examined, examine
 from densecl.tables.listing import Line, Listing
 from densecl.tables.paper import Names
 from densecl.tables.scores import MIB
+from densecl.tables.table import Table
 from densecl.terminal import humanise
 
 PAPERS = ("15-5", "15-1", "10-1")  # of VOC, overlapped
@@ -20,12 +21,12 @@ Key = tuple[str, str, str]  # strategy, note where it tells rows apart, backbone
 
 
 def field(records: Sequence[Record], reported: Sequence[Reported], catalogue: Path | None = None) -> Listing:
-    """One line a method, the best of the benchmark with most rows first; its costs are of that benchmark.
+    """One line a method, the best of the benchmark with most rows and steps first; its costs are of that benchmark.
 
     Beside them stands the mIoU of all classes on VOC that papers report. A number that counts background is
     preferred, as ours do, and then one from the method's own paper.
     """
-    tables = sorted(examine(records), key=lambda pair: (-len(pair[1]), pair[0].benchmark))
+    tables = sorted(examine(records), key=lambda pair: (-len(pair[1]), -_steps(pair[0]), pair[0].benchmark))
     main, rows = tables[0]
     means = [{key: table.cell(row.row, "all") for key, row in _keyed(found)} for table, found in tables]
     costs = dict(_keyed(rows))
@@ -66,6 +67,10 @@ def paper_value(strategy: str, split: str, reported: Sequence[Reported]) -> str:
     own = main_name(strategy) if "+" not in strategy else strategy.rpartition("+")[2]
     rows.sort(key=lambda row: (row.grouping != "with-bg", row.file.stem != own))
     return f"{rows[0].values.all:.1f}" if rows and rows[0].values is not None else ""
+
+
+def _steps(table: Table) -> int:
+    return len(table.layout.steps) if table.layout else 0
 
 
 def _keyed(rows: Sequence[Examined]) -> list[tuple[Key, Examined]]:

@@ -129,8 +129,9 @@ def test_verification_costs_less_than_decoding_twice():
     dataset = open_dataset("voc", "train")
 
     def decode(i: int) -> None:
-        with Image.open(dataset.mask_files[i]) as image:
-            np.asarray(image)
+        for files in (dataset.image_files, dataset.mask_files):
+            with Image.open(files[i]) as image:
+                np.asarray(image)
 
     decoding, verifying = [], []  # of the processor: other programs do not disturb the least of them
     for _ in range(5):
@@ -140,7 +141,7 @@ def test_verification_costs_less_than_decoding_twice():
         verify_split(dataset)
         decoding.append(middle - start)
         verifying.append(time.process_time() - middle)
-    assert min(verifying) < 1.6 * min(decoding)
+    assert min(verifying) < 2 * min(decoding)
 
 
 def test_coco_masks_are_painted_from_real_annotations():

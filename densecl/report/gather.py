@@ -67,7 +67,7 @@ class Benchmark:
 
     @property
     def grouping(self) -> Grouping:
-        """How classes are averaged."""
+        """Ranges over which classes are averaged."""
         return _grouping(self.group)
 
     @property

@@ -86,7 +86,7 @@ def protocol_of(record: Record) -> str:
 
 
 def memory_class(kept: float | None) -> str:
-    """How much a method keeps from earlier steps, in words."""
+    """Say in words how much a method keeps from earlier steps."""
     if kept is None:
         return UNKNOWN
     return next((name for most, name in MEMORY if kept <= most * MIB), MORE)

@@ -39,7 +39,7 @@ def provenance(member: Member) -> Provenance:
 
 
 def _foreign(record: Record) -> dict[str, Any]:
-    """What the author of another code declares."""
+    """Declarations of the author of another code."""
     return {} if record.foreign is None else flatten(record.foreign.model_dump(), "foreign.")
 
 

@@ -149,7 +149,7 @@ def _section(
 
 
 def facts(benchmark: Benchmark) -> list[str]:
-    """What was learnt, on what, with what, as far as all runs agree."""
+    """Name what was learnt, on which data, with which network, as far as all runs agree."""
     first, runs, rows = benchmark.records[0], len(benchmark.records), len(benchmark.members)
     told = [f"{runs} run{'s' * (runs > 1)} in {rows} row{'s' * (rows > 1)}"]
     if benchmark.is_sequence:

@@ -26,7 +26,7 @@ class Anatomy(NamedTuple):
 
 
 def examined(benchmark: Benchmark) -> Grid | None:
-    """What each row has and lacks, averaged over class orders; None for a sequence of tasks."""
+    """Table of what each row has and lacks, averaged over class orders; None for a sequence of tasks."""
     if benchmark.is_sequence:
         return None
     table, rows = honest.examine_benchmark(benchmark.scored, benchmark.records)
@@ -44,7 +44,7 @@ def examined(benchmark: Benchmark) -> Grid | None:
 
 
 def order(benchmark: Benchmark, fault: Fault) -> Grid | None:
-    """How the order of methods changes with the rules; None where there is nothing to compare."""
+    """Table of how the order of methods changes with the rules; None where there is nothing to compare."""
     if not benchmark.is_ranked:
         return None
     records = benchmark.records
@@ -66,7 +66,7 @@ def order(benchmark: Benchmark, fault: Fault) -> Grid | None:
 
 
 def anatomy(benchmark: Benchmark, fault: Fault) -> Anatomy | None:
-    """What the old classes of each probed row lost after the last step, split; None where no run was probed."""
+    """Table of what the old classes of each probed row lost after the last step; None where no run was probed."""
     bars, lines = [], []
     for member in benchmark.members:
         runs = _probed(member, benchmark, fault)

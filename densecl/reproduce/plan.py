@@ -123,7 +123,7 @@ def _name(strategy: str) -> str:
 
 
 def _groups(plan: TablePlan) -> list[tuple[Mapping[str, Any], Request, tuple[int, ...]]]:
-    """What each row of a plan repeats, its run with the first seed, and the places of the runs of all seeds."""
+    """List of each row what it repeats, its run with the first seed, and the places of the runs of all seeds."""
     pairs = list(enumerate(by_block(plan)))
     result = []
     for _, group in itertools.groupby(pairs, key=lambda pair: (id(pair[1][0]), pair[1][1]._replace(seed=0))):

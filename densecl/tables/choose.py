@@ -26,7 +26,7 @@ PARTS = ("base", "added")  # other names of the columns of class ranges, whateve
 
 
 class Choice(NamedTuple):
-    """Which runs are shown and how: what `densecl table` and `densecl report` take alike."""
+    """Choice of runs and of their look: what `densecl table` and `densecl report` take alike."""
 
     filter: Sequence[str] = ()  # conditions that runs must meet
     group: str | None = None  # how classes are averaged

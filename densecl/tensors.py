@@ -34,6 +34,11 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[st
             raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
+def same_tensors(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    """True for the same names with equal numbers."""
+    return one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
 def checksum(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 over names and bytes: safetensors itself would not notice a changed number."""
     digest = hashlib.sha256()

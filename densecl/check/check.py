@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from densecl.check.findings import added_to, described, trying
-from densecl.check.plain import WEIGHTED, equal, plain_part
+from densecl.check.plain import WEIGHTED, plain_part
 from densecl.check.resume import Stop, check_resume
 from densecl.check.tiny import tiny_backbone, tiny_loop, tiny_stream
 from densecl.check.watch import watch
@@ -21,6 +21,7 @@ from densecl.runner.methods import Method, Part, parse_method
 from densecl.settings.arguments import hyperparameters, resolve
 from densecl.strategies.base import Plugin, Strategy
 from densecl.streams.scenario import Experience
+from densecl.tensors import same_tensors
 from densecl.training.loop import Loop
 
 VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -182,7 +183,7 @@ def _shared(method: Method) -> list[str]:
         f'{part.name} says first_step = "shared", but its step 0 is not plain cross-entropy training: '
         'its weights differ from it; let step 0 be plain, or write first_step = "own"'
         for part, tried in claims
-        if not equal(_after_step_0(tried, kind, method), wanted)
+        if not same_tensors(_after_step_0(tried, kind, method), wanted)
     ]
 
 

@@ -33,10 +33,8 @@ def check(text: str, data: Path | None = None, catalogue: Path | None = None) ->
         return check_data_set(data_set(text), data, **call.arguments), "files, images, masks, labels, classes"
     from densecl.check.check import check_method
 
-    findings, works = (
-        check_method(text, catalogue),
-        "hooks, outputs, losses, growing heads, state, going on after a stop",
-    )
+    findings = check_method(text, catalogue)
+    works = "hooks, outputs, losses, growing heads, state, going on after a stop"
     if not findings and any(":" in call.name for call in (call, *others)):
         from densecl.check.plain import prove
 

@@ -15,6 +15,7 @@ from densecl.runner.methods import Method, Part, parse_method
 from densecl.runner.share import source_hash
 from densecl.settings.reached import reached
 from densecl.strategies.base import Plugin, Strategy
+from densecl.tensors import same_tensors
 from densecl.training.batch import Batch
 from densecl.training.loop import Loop
 
@@ -46,12 +47,12 @@ def _is_plain(part: Part, method: Method) -> bool:
     kind = "classes" if "classes" in tried.strategy.cls.streams else "tasks"  # type: ignore[attr-defined]
     try:
         trained, weights = _after(tried, kind, 1), _after(Method(base, ()), kind, 1, like=tried)[0]
-        if not equal(trained[0], weights) or tried.joint:
+        if not same_tensors(trained[0], weights) or tried.joint:
             return False
         (own, state), (taken, other) = _after(tried, kind, 2), _after(tried, kind, 2, weights)
     except Finding:
         return False
-    return equal(own, taken) and _same(state, other)
+    return same_tensors(own, taken) and _same(state, other)
 
 
 def plain_part(strategy: Part) -> Part:
@@ -85,11 +86,6 @@ def _after(
             loop.finish(begin)
         loop.train(rest)
     return {name: tensor.clone() for name, tensor in loop.network.state_dict().items()}, loop.method_state()
-
-
-def equal(mine: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    """True for the same names with the same bits."""
-    return mine.keys() == other.keys() and all(torch.equal(mine[key], other[key]) for key in other)
 
 
 def _same(mine: object, other: object) -> bool:

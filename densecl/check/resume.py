@@ -13,6 +13,7 @@ from densecl.check.tiny import tiny_loop
 from densecl.runner.checkpoint import Point, go_on
 from densecl.runner.methods import Method
 from densecl.streams.scenario import Scenario
+from densecl.tensors import same_tensors
 from densecl.training.loop import Loop
 
 
@@ -46,8 +47,7 @@ def check_resume(method: Method, scenario: Scenario, stop: Stop) -> list[str]:
     with added_to(findings), trying("going on after a stop in step 1", *classes):
         loop = _new(method, scenario, stop)
         loop.train(scenario.experiences[1:])
-        wanted, weights = stop.loop.network.state_dict(), loop.network.state_dict()
-        if wanted.keys() != weights.keys() or not all(torch.equal(wanted[key], weights[key]) for key in wanted):
+        if not same_tensors(stop.loop.network.state_dict(), loop.network.state_dict()):
             findings.append("going on after a stop in step 1 ends with other weights than training at one go")
     if not findings:
         return []

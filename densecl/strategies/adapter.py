@@ -8,18 +8,19 @@ from densecl.errors import SettingError
 from densecl.masking import added
 from densecl.masking.added import Pointwise, is_3x3
 from densecl.masking.parametrized import HEADS, add_views, maskable
-from densecl.strategies.norms import Norms
+from densecl.strategies.norms import Added
 from densecl.strategies.storage import formula_bytes
 from densecl.streams.stream import Step
 
 
-class Adapter(Norms):
+class Adapter(Added):
     """Parallel residual adapters (Rebuffi, Bilen, Vedaldi, CVPR 2018), which start at zero.
 
     A 1x1 convolution of the same stride, added to a 3x3 one, is a change of the centre of its kernel: that is how it is
     computed. Normalisation and the head are each task's own.
     """
 
+    kind = Pointwise
     _formula = "adapter"
 
     def configure(self) -> None:
@@ -34,14 +35,6 @@ class Adapter(Norms):
             add_views(self.network, Pointwise, (*HEADS, *self._layers(False)), "adapt")
         added.begin(self.network, Pointwise, step.task.name, added.point_start)
         return added.parameters(self.network, Pointwise, step.task.name)
-
-    def leave(self, task: str) -> None:
-        """Train the task's kernels no longer."""
-        added.finish(self.network, Pointwise, task)
-
-    def show(self, index: int) -> None:
-        """Add a task's kernels; the first one has none."""
-        added.select(self.network, Pointwise, self.names[index] if index else None)
 
     def model_bytes(self) -> int:
         """Bytes by formula: a ninth of the weights of 3x3 convolutions, for each task from the second on."""

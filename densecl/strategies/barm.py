@@ -1,7 +1,6 @@
 """BARM (Zhang, Gao, ECCV 2024): each later head corrects the first one's background."""
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Annotated, Any, cast
 
 import torch
@@ -19,7 +18,7 @@ from densecl.strategies.tools.pseudo_labels import fill_in
 from densecl.strategies.tools.whole import as_share, of_all
 from densecl.streams.scenario import Experience
 from densecl.training.batch import Batch
-from densecl.training.schedule import at_least
+from densecl.training.schedule import keep_above
 
 __all__ = ["BARM", "correction_losses", "masked_distance", "unify"]
 
@@ -66,10 +65,8 @@ class BARM(Strategy):
 
     def param_groups(self) -> list[dict[str, Any]]:
         """Groups whose rates do not fall below the least."""
-        rate, groups = self.settings.rate(self.step), super().param_groups()
-        for group in groups:
-            own = rate * group.get("lr_scale", 1.0)
-            group["factor"] = partial(at_least, self.settings, own, self.least_rate)
+        groups = super().param_groups()
+        keep_above(groups, self.settings, self.step, self.least_rate)
         return groups
 
     def pixel_loss(self, logits: Tensor, batch: Batch) -> Tensor:

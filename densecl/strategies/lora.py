@@ -10,12 +10,12 @@ from densecl.masking import added
 from densecl.masking.added import LowRank
 from densecl.masking.parametrized import HEADS, add_views, maskable
 from densecl.seeding import derive
-from densecl.strategies.norms import Norms
+from densecl.strategies.norms import Added
 from densecl.strategies.storage import formula_bytes
 from densecl.streams.stream import Step
 
 
-class LoRA(Norms):
+class LoRA(Added):
     """Low-rank adaptation (Hu et al., ICLR 2022) of every convolution and linear layer but the last.
 
     W + alpha / rank * up @ down, with `down` of (rank, inputs * kernel) and `up` of (outputs, rank): a convolution to
@@ -23,6 +23,7 @@ class LoRA(Norms):
     computed once when a task is shown. Normalisation and the head are each task's own.
     """
 
+    kind = LowRank
     _formula = "lora"
     rank: Annotated[int, Field(ge=1)] = 8
     alpha: Annotated[float, Field(gt=0)] = 8.0
@@ -34,14 +35,6 @@ class LoRA(Norms):
         start = added.low_rank_start(self.rank, derive(self.seed, "lora", step.step))
         added.begin(self.network, LowRank, step.task.name, start, scale=self.alpha / self.rank)
         return added.parameters(self.network, LowRank, step.task.name)
-
-    def leave(self, task: str) -> None:
-        """Train the task's factors no longer."""
-        added.finish(self.network, LowRank, task)
-
-    def show(self, index: int) -> None:
-        """Add a task's matrices; the first one has none."""
-        added.select(self.network, LowRank, self.names[index] if index else None)
 
     def model_bytes(self) -> int:
         """Bytes by formula: rank * (rows + columns) of each weight as a matrix, for each task from the second on."""

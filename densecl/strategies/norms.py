@@ -1,11 +1,13 @@
 """Normalisation and a head for each task on the fixed network of the first one: the control of all that adds more."""
 
 from collections.abc import Collection
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
 from densecl.errors import SettingError
+from densecl.masking import added
+from densecl.masking.added import AddedWeight
 from densecl.strategies.by_task import ByTask
 from densecl.streams.stream import Step
 
@@ -37,3 +39,17 @@ class Norms(ByTask):
     def add(self, step: Step) -> Collection[Tensor]:
         """Make what else the task has of its own, and return the parameters of it."""
         return ()
+
+
+class Added(Norms):
+    """The base of methods whose tasks add a tensor to each weight, in views of one kind."""
+
+    kind: ClassVar[type[AddedWeight]] = AddedWeight
+
+    def leave(self, task: str) -> None:
+        """Train no longer what the task adds."""
+        added.finish(self.network, self.kind, task)
+
+    def show(self, index: int) -> None:
+        """Add what a task has; the first one has nothing."""
+        added.select(self.network, self.kind, self.names[index] if index else None)

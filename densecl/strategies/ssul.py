@@ -1,7 +1,6 @@
 """SSUL (Cha, Kim, Yoo, Moon, NeurIPS 2021): an output for what is unknown, and a body that stays after step 0."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Annotated, Any
 
 import torch
@@ -18,7 +17,7 @@ from densecl.strategies.tools.pseudo_labels import fill_in
 from densecl.strategies.tools.rows import require_copies
 from densecl.streams.scenario import Experience
 from densecl.training.batch import Batch
-from densecl.training.schedule import at_least
+from densecl.training.schedule import keep_above
 
 
 class SSUL(Strategy):
@@ -65,16 +64,14 @@ class SSUL(Strategy):
 
     def param_groups(self) -> list[dict[str, Any]]:
         """A group of its own for the background's heads after step 0, and no rate below the least."""
-        rate, groups = self.settings.rate(self.step), super().param_groups()
+        groups = super().param_groups()
         if self.step > 0:
             background = {id(p): p for place in self.network.heads.places for p in place[1].parameters()}
             for group in groups:
                 group["params"] = [p for p in group["params"] if id(p) not in background]
             free = [p for p in background.values() if p.requires_grad]
             groups.append({"params": free, "lr_scale": self.background_scale})
-        for group in groups:
-            own = rate * group.get("lr_scale", 1.0)
-            group["factor"] = partial(at_least, self.settings, own, self.least_rate)
+        keep_above(groups, self.settings, self.step, self.least_rate)
         return [group for group in groups if group["params"]]
 
     def pixel_loss(self, logits: Tensor, batch: Batch) -> Tensor:

@@ -11,7 +11,7 @@ from densecl.masking.parametrized import HEADS, add_views
 from densecl.masking.taps import Residual
 from densecl.models.network import Output
 from densecl.strategies.base import Weight
-from densecl.strategies.norms import Norms
+from densecl.strategies.norms import Added
 from densecl.strategies.storage import formula_bytes
 from densecl.streams.stream import Step
 from densecl.training.batch import Batch
@@ -19,7 +19,7 @@ from densecl.training.batch import Batch
 PUBLISHED = 52  # layers that the released code divides by, whatever the network has
 
 
-class TAPS(Norms):
+class TAPS(Added):
     """Task-adaptive parameter sharing: w + 1[score >= threshold] * residual in each layer, both trained.
 
     A penalty on the scores of the layers lets a task change few of them; the residuals of the others are not kept.
@@ -27,6 +27,7 @@ class TAPS(Norms):
     """
 
     uses_teacher: ClassVar[bool] = False
+    kind = Residual
     _formula = "taps"
     weight: Weight = 1.0  # of the mean |score| of the layers
     threshold: Annotated[float, Field(gt=0)] = 0.1  # a layer is chosen where its score is at least this
@@ -60,10 +61,6 @@ class TAPS(Norms):
     def leave(self, task: str) -> None:
         """Keep the residuals of the chosen layers."""
         taps.finish(self.network, task)
-
-    def show(self, index: int) -> None:
-        """Add a task's residuals; the first one has none."""
-        added.select(self.network, Residual, self.names[index] if index else None)
 
     def model_bytes(self) -> int:
         """Bytes by formula: the weights of the layers that each task has chosen."""

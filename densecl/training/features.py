@@ -26,7 +26,7 @@ from densecl.models.encoders import Encoder
 from densecl.models.network import Backbone, Network
 from densecl.settings.catalogue import source_hash
 from densecl.settings.recipe import TrainingSettings
-from densecl.tensors import checksum
+from densecl.tensors import checksum, same_tensors
 
 if TYPE_CHECKING:
     from densecl.training.loop import Loop
@@ -88,7 +88,9 @@ class FeatureCache:
         self.shapes: dict[tuple[int, ...], list[torch.Size]] = {}  # of maps, by the shape of an image
         self.full = not self.limit
         # the teacher's encoder is this one, unless a method has changed either of them when the step began
-        self.teaches = loop.teacher is not None and _same(_encoder(loop.teacher.backbone), self.encoder)
+        self.teaches = loop.teacher is not None and same_tensors(
+            _encoder(loop.teacher.backbone).state_dict(), self.encoder.state_dict()
+        )
 
     def __call__(self, loaded: Tensor, image: Tensor) -> list[Tensor]:
         """The encoder's maps (B, C, h, w) of a batch as the loader gave it, uint8, and as the network sees it."""
@@ -184,11 +186,6 @@ def _key(loop: "Loop", encoder: Encoder) -> str:
         "libraries": [version("torch"), version("timm")],
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:24]
-
-
-def _same(one: Encoder, other: Encoder) -> bool:
-    states = one.state_dict(), other.state_dict()
-    return states[0].keys() == states[1].keys() and all(v.equal(states[1][k]) for k, v in states[0].items())
 
 
 def _size(folder: Path) -> float:

@@ -55,6 +55,12 @@ def decay(settings: TrainingSettings, iterations: int, i: int, cut: int | None =
     return top * ramp * max(0.0, 1 - (i - start) / max(length, 1)) ** settings.power
 
 
+def keep_above(groups: list[dict[str, Any]], settings: TrainingSettings, step: int, least: float) -> None:
+    """Give groups of parameters a `factor` with which no rate of a step falls below `least`."""
+    for group in groups:
+        group["factor"] = partial(at_least, settings, settings.rate(step) * group.get("lr_scale", 1.0), least)
+
+
 def at_least(settings: TrainingSettings, rate: float, least: float, iterations: int, i: int) -> float:
     """A group's `factor` on its `rate`: that of the settings, but no rate falls below `least`."""
     return max(decay(settings, iterations, i), least / rate) if rate else 1.0

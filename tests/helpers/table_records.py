@@ -42,6 +42,13 @@ def make(
     return Record(**(values | changes))
 
 
+def sequence_step(tasks, j, metrics, **more):
+    """Step `j` of a sequence of tasks as a record has it; `metrics(i)` are those of task i after it."""
+    evaluations = [{"task": tasks[i]["name"], "metrics": metrics(i)} for i in range(j + 1)]
+    step = {"step": j, "task": tasks[j]["name"], "new_classes": [], "iterations": 1, "seconds": 1.0}
+    return {**step, "evaluations": evaluations, **more}
+
+
 def cells(table, strategy):
     row = next(row for row in table.rows if row.strategy == strategy)
     return {column.heading: cell for column, cell in zip(table.columns, row.cells, strict=True)}

@@ -5,12 +5,9 @@ import pytest
 import torch
 
 from densecl.losses import pooled_channel_distillation, pooled_spatial_distillation
+from numpy_parts import draw
 
 torch.set_num_threads(1)
-
-
-def draw(*shape, seed=0):
-    return np.random.default_rng(seed).normal(0, 1.5, shape)
 
 
 def numpy_spatial(a, b, sizes):

@@ -4,19 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from densecl.check.tiny import TRAINING, tiny_loop, tiny_network, tiny_scenario
 from densecl.errors import RunError, SettingError
-from densecl.runner.methods import parse_method
 from densecl.strategies import analytic
 from densecl.strategies.analytic import gram, name_background, ridge
+from trained_loops import trained
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def made(text, steps=3):
-    loop = tiny_loop(parse_method(text), tiny_scenario(), tiny_network(), TRAINING)
-    loop.train(loop.scenario.experiences[:steps])
-    return loop
+    return trained(text, steps)
 
 
 def rows_of(loop, step):

@@ -4,28 +4,17 @@ import pytest
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from densecl.check.tiny import TRAINING, tiny_loop, tiny_network, tiny_scenario
 from densecl.errors import SettingError
 from densecl.losses import binary_cross_entropy, binary_distillation
 from densecl.models.network import upsample
-from densecl.runner.methods import parse_method
 from densecl.strategies.barm import correction_losses, masked_distance, unify
+from trained_loops import next_batch, trained
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def made(text="barm", steps=1, **changes):
-    loop = tiny_loop(
-        parse_method(text), tiny_scenario(), tiny_network(), TRAINING.model_copy(update={"epochs": 1, **changes})
-    )
-    loop.train(loop.scenario.experiences[:steps])
-    return loop
-
-
-def next_batch(loop, step):
-    loop.begin(loop.scenario.experiences[step])
-    loop.begin_epoch()
-    return loop.prepared(next(iter(loop.loader)), loop.task)
+    return trained(text, steps, **{"epochs": 1, **changes})
 
 
 def statistics(loop):

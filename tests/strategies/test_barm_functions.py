@@ -5,20 +5,13 @@ import pytest
 import torch
 
 from densecl.strategies.barm import correction_losses, masked_distance, unify
+from numpy_parts import draw, sigmoid
 
 torch.set_num_threads(1)
 
 
-def draw(*shape, seed=0):
-    return np.random.default_rng(seed).normal(0, 2, shape)
-
-
 def targets(*shape, seed=0):
     return np.random.default_rng(seed).choice([0, 0, 1, 3, 255], shape)
-
-
-def sigmoid(z):
-    return 1 / (1 + np.exp(-z))
 
 
 def nearest(target, size):
@@ -32,7 +25,7 @@ HEADS = [(3, 0), (2, 1), (1, 2), (4, 3)]  # classes, seed
 @pytest.mark.parametrize("n", [1, 2, 4])
 @pytest.mark.parametrize("training", [False, True])
 def test_background_of_all_heads_equals_numpy_in_value_and_gradient(n, training):
-    maps = [draw(2, 1 + classes, 3, 5, seed=seed) for classes, seed in HEADS[:n]]
+    maps = [draw(2, 1 + classes, 3, 5, seed=seed, scale=2) for classes, seed in HEADS[:n]]
     heads = [torch.tensor(x, requires_grad=True) for x in maps]
     found = unify(heads, training=training)
     background = maps[0][:, 0].copy()
@@ -40,7 +33,7 @@ def test_background_of_all_heads_equals_numpy_in_value_and_gradient(n, training)
         background += x[:, 0] if training and k == n - 1 else np.minimum(x[:, 0], 0)
     expected = np.concatenate([background[:, None], *(x[:, 1:] for x in maps)], 1)
     np.testing.assert_allclose(found.detach().numpy(), expected, rtol=1e-13)
-    back = draw(*expected.shape, seed=9)
+    back = draw(*expected.shape, seed=9, scale=2)
     found.backward(torch.tensor(back))
     first = 1
     for k, (head, x) in enumerate(zip(heads, maps, strict=True)):
@@ -56,7 +49,7 @@ def test_background_of_all_heads_equals_numpy_in_value_and_gradient(n, training)
 
 
 def test_corrections_of_0_and_more_leave_the_first_background_in_prediction():
-    heads = [torch.tensor(draw(1, 3, 2, 2, seed=seed)) for seed in range(3)]
+    heads = [torch.tensor(draw(1, 3, 2, 2, seed=seed, scale=2)) for seed in range(3)]
     for head in heads[1:]:
         head[:, 0].abs_()
     assert unify(heads, training=False)[:, 0].equal(heads[0][:, 0])
@@ -78,7 +71,7 @@ def numpy_corrections(b, target):
 
 @pytest.mark.parametrize(("size", "image"), [((3, 2), (6, 7)), ((4, 5), (4, 5)), ((1, 1), (3, 2)), ((2, 4), (33, 17))])
 def test_losses_of_corrections_equal_numpy_in_value_and_gradient(size, image):
-    b, target = draw(2, *size), targets(2, *image)
+    b, target = draw(2, *size, scale=2), targets(2, *image)
     values, gradients = numpy_corrections(b, target)
     for k, wanted in enumerate(values):
         correction = torch.tensor(b, requires_grad=True)
@@ -107,7 +100,7 @@ def numpy_distance(f, t, target):
 
 @pytest.mark.parametrize(("size", "image"), [((3, 2), (6, 7)), ((4, 5), (4, 5)), ((1, 1), (3, 2))])
 def test_masked_distance_equals_numpy_in_value_and_gradient(size, image):
-    f, t, target = draw(2, 4, *size), draw(2, 4, *size, seed=1), targets(2, *image)
+    f, t, target = draw(2, 4, *size, scale=2), draw(2, 4, *size, seed=1, scale=2), targets(2, *image)
     features, teacher = torch.tensor(f, requires_grad=True), torch.tensor(t, requires_grad=True)
     loss = masked_distance(features, teacher, torch.tensor(target))
     value, gradient = numpy_distance(f, t, target)
@@ -127,7 +120,7 @@ def test_equal_features_and_no_background_give_0_with_a_finite_gradient():
 
 
 def test_half_precision_is_computed_in_float32_and_inputs_stay():
-    f, t = (torch.tensor(draw(2, 5, 4, 6, seed=seed)).bfloat16() for seed in (0, 1))
+    f, t = (torch.tensor(draw(2, 5, 4, 6, seed=seed, scale=2)).bfloat16() for seed in (0, 1))
     y = torch.tensor(targets(2, 8, 9))
     before = [x.clone() for x in (f, t, y)]
     pairs = [

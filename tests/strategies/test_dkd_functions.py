@@ -5,12 +5,9 @@ import pytest
 import torch
 
 from densecl.strategies.dkd import decompose, labels
+from numpy_parts import draw
 
 torch.set_num_threads(1)
-
-
-def draw(*shape, seed=0):
-    return np.random.default_rng(seed).normal(0, 1.5, shape)
 
 
 @pytest.mark.parametrize("size", [(3, 5), (1, 1), (4, 4)])

@@ -3,29 +3,14 @@
 import pytest
 import torch
 
-from densecl.check.tiny import TRAINING, tiny_loop, tiny_network, tiny_scenario
+from densecl.check.tiny import tiny_loop, tiny_network, tiny_scenario
 from densecl.errors import SettingError
 from densecl.runner.methods import parse_method
 from densecl.runner.plan import make_plan
 from densecl.strategies.dkd import decompose
+from trained_loops import next_batch, state, trained
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def made(text, steps=1, **changes):
-    loop = tiny_loop(parse_method(text), tiny_scenario(), tiny_network(), TRAINING.model_copy(update=changes))
-    loop.train(loop.scenario.experiences[:steps])
-    return loop
-
-
-def state(loop):
-    return {name: value.clone() for name, value in loop.network.state_dict().items()}
-
-
-def next_batch(loop, step):
-    loop.begin(loop.scenario.experiences[step])
-    loop.begin_epoch()
-    return loop.prepared(next(iter(loop.loader)), loop.task)
 
 
 # ---- fixed bodies
@@ -33,7 +18,7 @@ def next_batch(loop, step):
 
 @pytest.mark.parametrize("method", ["frozen", "dft"])
 def test_body_statistics_and_earlier_heads_are_bit_equal_after_later_steps(method):
-    loop = made(method)
+    loop = trained(method)
     for step in (1, 2):
         before = state(loop)
         loop.train(loop.scenario.experiences[step : step + 1])
@@ -46,7 +31,7 @@ def test_body_statistics_and_earlier_heads_are_bit_equal_after_later_steps(metho
 
 
 def test_outputs_of_later_steps_stand_in_every_softmax_and_are_not_predicted():
-    loop = made("dft")
+    loop = trained("dft")
     image = torch.rand(2, 3, 32, 32)
     output = loop.network.eval()(image)
     assert output.logits.shape[1] == 5
@@ -66,7 +51,7 @@ def test_outputs_of_later_steps_stand_in_every_softmax_and_are_not_predicted():
 
 
 def test_new_classes_start_from_the_head_that_says_no_and_background_has_no_output():
-    loop = made("dkd")
+    loop = trained("dkd")
     no = loop.network.heads.no
     assert [head.weight.shape[0] for head in loop.network.heads.places[0]] == [2]  # two classes, three labels
     assert loop.network.n_outputs == 3
@@ -77,7 +62,7 @@ def test_new_classes_start_from_the_head_that_says_no_and_background_has_no_outp
 
 
 def test_the_head_that_says_no_reaches_no_feature():
-    loop = made("dkd")
+    loop = trained("dkd")
     batch = next_batch(loop, 1)
     output = loop.network(batch.image)
     loop.network.zero_grad()
@@ -91,7 +76,7 @@ def softplus(z):
 
 
 def test_the_loss_of_a_later_step_is_that_of_its_classes_alone_and_void_is_negative():
-    loop = made("dkd(positive=3)")
+    loop = trained("dkd(positive=3)")
     batch = next_batch(loop, 1)
     logits = torch.randn(len(batch.image), 3, 32, 32, dtype=torch.float64)
     own = batch.target == 3
@@ -101,7 +86,7 @@ def test_the_loss_of_a_later_step_is_that_of_its_classes_alone_and_void_is_negat
 
 
 def test_a_replayed_image_teaches_the_classes_of_its_own_step():
-    loop = made("dkd+replay(memory=8)")
+    loop = trained("dkd+replay(memory=8)")
     batch = next_batch(loop, 1)
     replayed = batch.step == 0
     assert replayed.any()
@@ -116,7 +101,7 @@ def test_a_replayed_image_teaches_the_classes_of_its_own_step():
 
 
 def test_old_logits_and_their_parts_are_distilled_with_their_weights():
-    loop = made("dkd(distillation=2,decomposed=3)")
+    loop = trained("dkd(distillation=2,decomposed=3)")
     batch = next_batch(loop, 1)
     output, teacher_output = loop.network(batch.image), loop.teach(batch.image)
     weight, before = loop.network.heads.places[0][0].weight, loop.teacher.heads.places[0][0].weight
@@ -146,7 +131,7 @@ def test_a_backbone_of_ones_own_is_refused_by_the_loop_too():
 
 def test_synthesis_is_refused_where_no_output_stands_for_background():
     with pytest.raises(SettingError, match="a softmax over background and classes, and dkd has none"):
-        made("dkd+deepinversion", steps=0)
+        trained("dkd+deepinversion", steps=0)
 
 
 # ---- NeST
@@ -154,7 +139,7 @@ def test_synthesis_is_refused_where_no_output_stands_for_background():
 
 @pytest.mark.parametrize("base", ["mib", "plop"])
 def test_nest_scales_new_rows_like_old_ones_and_undoes_the_strategys_start(base):
-    loop = made(f"{base}+nest")
+    loop = trained(f"{base}+nest")
     statistics = {name: b.clone() for name, b in loop.network.named_buffers() if name.endswith("running_mean")}
     old = {name: p.clone() for name, p in loop.network.heads.places[0][0].named_parameters()}
     body = {name: p.clone() for name, p in loop.network.backbone.named_parameters()}
@@ -176,7 +161,7 @@ def test_nest_learns_a_better_start_than_none():
     """The new class is already told from background before the step's own training begins."""
     losses = {}
     for method in ("finetune", "finetune+nest(lr_scale=30)"):
-        loop = made(method)
+        loop = trained(method)
         loop.begin(loop.scenario.experiences[1])
         with torch.no_grad():
             batches = list(loop.strategy.batches("look"))
@@ -188,7 +173,7 @@ def test_nest_learns_a_better_start_than_none():
 
 @pytest.mark.parametrize("fixed", [True, False])
 def test_nest_fixes_earlier_heads_where_it_is_asked_to(fixed):
-    loop = made(f"mib+nest(fix_heads={fixed})".replace("True", "true").replace("False", "false"))
+    loop = trained(f"mib+nest(fix_heads={fixed})".replace("True", "true").replace("False", "false"))
     loop.begin(loop.scenario.experiences[1])
     assert {p.requires_grad for p in loop.network.heads.places[0][0].parameters()} == {not fixed}
     assert all(p.requires_grad for p in loop.network.heads.places[0][-1].parameters())
@@ -197,7 +182,7 @@ def test_nest_fixes_earlier_heads_where_it_is_asked_to(fixed):
 @pytest.mark.parametrize("method", ["dkd+nest", "dft+nest"])
 def test_nest_is_refused_where_outputs_are_of_another_kind(method):
     with pytest.raises(SettingError, match=f"nest does not go with {method[:3]}"):
-        made(method, steps=0)
+        trained(method, steps=0)
 
 
 @pytest.mark.parametrize("method", ["mib+nest", "dkd"])

@@ -7,21 +7,20 @@ import numpy as np
 import pytest
 import torch
 
-from densecl.check.tiny import TRAINING, TinyImages, tiny_loop, tiny_network, tiny_scenario, tiny_sequence
+from densecl.check.tiny import TinyImages, tiny_loop, tiny_network, tiny_scenario, tiny_sequence
 from densecl.errors import SettingError
 from densecl.losses import exemplar_cross_entropy, unbiased_cross_entropy
 from densecl.runner.methods import parse_method
 from densecl.strategies.tools import memory as room
 from densecl.strategies.tools.memory import Memory
+from trained_loops import trained
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 POLICIES = ("shares", "random", "balanced", "greedy")
 
 
 def made(text, steps=3, **changes):
-    loop = tiny_loop(parse_method(text), tiny_scenario(), tiny_network(), TRAINING.model_copy(update=changes))
-    loop.train(loop.scenario.experiences[:steps])
-    return loop
+    return trained(text, steps, **changes)
 
 
 def next_batch(loop, step):

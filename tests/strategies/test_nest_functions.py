@@ -5,12 +5,9 @@ import pytest
 import torch
 
 from densecl.strategies.nest import align, alignment, compose, start
+from numpy_parts import draw
 
 torch.set_num_threads(1)
-
-
-def draw(*shape, seed=0):
-    return np.random.default_rng(seed).normal(0, 1.5, shape)
 
 
 def softmax(z, axis=0):

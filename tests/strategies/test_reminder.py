@@ -5,17 +5,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from densecl.check.tiny import TRAINING, tiny_loop, tiny_network, tiny_scenario
 from densecl.losses import similarity_distillation
-from densecl.runner.methods import parse_method
 from densecl.strategies.plop import PLOP
 from densecl.strategies.reminder import class_means, similarity
+from numpy_parts import draw
+from trained_loops import next_batch, trained
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def draw(*shape, seed=0):
-    return np.random.default_rng(seed).normal(0, 1.5, shape)
 
 
 def softmax(z):
@@ -125,23 +121,15 @@ def test_similarity_equals_numpy(cut):
 # ---- in training
 
 
-def made(text, steps=1):
-    loop = tiny_loop(parse_method(text), tiny_scenario(), tiny_network(), TRAINING)
-    loop.train(loop.scenario.experiences[:steps])
-    return loop
-
-
-def next_batch(loop, step):
-    loop.begin(loop.scenario.experiences[step])
-    loop.begin_epoch()
-    batch = loop.prepared(next(iter(loop.loader)), loop.task)
+def taught_batch(loop, step):
+    batch = next_batch(loop, step)
     teacher_output = loop.teach(batch.image)
     return loop.strategy.prepare_batch(batch, teacher_output), teacher_output
 
 
 def test_the_term_is_plops_and_the_similarity_distillation_of_new_pixels():
-    loop = made("reminder(similar=2,temperature=2)")
-    batch, teacher_output = next_batch(loop, 1)
+    loop = trained("reminder(similar=2,temperature=2)")
+    batch, teacher_output = taught_batch(loop, 1)
     output = loop.network(batch.image)
     means = F.interpolate(output.decoded.detach(), (32, 32), mode="bilinear", align_corners=True)
     mean = means.movedim(1, -1)[batch.target == 3].mean(0)
@@ -157,7 +145,7 @@ def test_the_term_is_plops_and_the_similarity_distillation_of_new_pixels():
 
 
 def test_prototypes_are_means_of_batch_means_in_evaluation():
-    loop = made("reminder")
+    loop = trained("reminder")
     own = loop.strategy.state_dict()["prototypes"]
     expected = {0: [], 1: [], 2: []}
     for batch in loop.strategy.batches("prototypes"):

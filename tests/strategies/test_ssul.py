@@ -4,29 +4,17 @@ import pytest
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from densecl.check.tiny import TRAINING, tiny_loop, tiny_network, tiny_scenario
+from densecl.check.tiny import tiny_loop, tiny_network, tiny_scenario
 from densecl.errors import SettingError
 from densecl.runner.methods import parse_method
 from densecl.settings.recipe import LaterSettings
+from trained_loops import next_batch, state, trained
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def made(text="ssul", steps=1, network=None, **changes):
-    training = TRAINING.model_copy(update={"epochs": 1, **changes})
-    loop = tiny_loop(parse_method(text), tiny_scenario(), network or tiny_network(), training)
-    loop.train(loop.scenario.experiences[:steps])
-    return loop
-
-
-def state(loop):
-    return {name: value.clone() for name, value in loop.network.state_dict().items()}
-
-
-def next_batch(loop, step):
-    loop.begin(loop.scenario.experiences[step])
-    loop.begin_epoch()
-    return loop.prepared(next(iter(loop.loader)), loop.task)
+def made(text="ssul", steps=1, **changes):
+    return trained(text, steps, **{"epochs": 1, **changes})
 
 
 def test_after_later_steps_all_but_new_unknown_and_background_heads_is_bit_equal():

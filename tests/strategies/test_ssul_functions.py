@@ -6,20 +6,13 @@ import torch
 
 from densecl.strategies.ssul import labels, pseudo_labels, shift_labels
 from densecl.strategies.tools.pseudo_labels import fill_in
+from numpy_parts import draw, sigmoid
 
 torch.set_num_threads(1)
 
 
-def draw(*shape, seed=0):
-    return np.random.default_rng(seed).normal(0, 2, shape)
-
-
 def targets(*shape, seed=0):
     return np.random.default_rng(seed).choice([0, 1, 2, 5, 255], shape)
-
-
-def sigmoid(z):
-    return 1 / (1 + np.exp(-z))
 
 
 @pytest.mark.parametrize("salient", [False, True])
@@ -39,7 +32,7 @@ def test_shifted_labels_equal_a_loop(salient):
 
 @pytest.mark.parametrize("threshold", [0.0, 0.7, 1.0])
 def test_pseudo_labels_equal_a_loop(threshold):
-    z, shifted = draw(2, 5, 4, 3), np.random.default_rng(1).choice([0, 1, 2, 6, 255], (2, 4, 3))
+    z, shifted = draw(2, 5, 4, 3, scale=2), np.random.default_rng(1).choice([0, 1, 2, 6, 255], (2, 4, 3))
     z[0, 3, 0, 0], shifted[0, 0, 0] = 40, 0  # certain
     expected = shifted.copy()
     for b, i, j in np.ndindex(shifted.shape):
@@ -54,7 +47,7 @@ def test_pseudo_labels_equal_a_loop(threshold):
 
 
 def test_labels_equal_a_loop():
-    z = draw(2, 6, 3, 4)
+    z = draw(2, 6, 3, 4, scale=2)
     expected = np.zeros((2, 3, 4), dtype=np.int64)
     for b, i, j in np.ndindex(expected.shape):
         p = sigmoid(z[b, :, i, j])

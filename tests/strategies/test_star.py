@@ -3,28 +3,19 @@
 import pytest
 import torch
 
-from densecl.check.tiny import TRAINING, tiny_loop, tiny_network, tiny_scenario
+from densecl.check.tiny import tiny_loop, tiny_network, tiny_scenario
 from densecl.errors import SettingError
 from densecl.losses import masked_feature_distillation, prototype_repulsion
 from densecl.runner.methods import parse_method
 from densecl.strategies import star
 from densecl.strategies.star import at_places
+from trained_loops import next_batch, trained
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def made(text="star", steps=1, **changes):
-    loop = tiny_loop(
-        parse_method(text), tiny_scenario(), tiny_network(), TRAINING.model_copy(update={"epochs": 1, **changes})
-    )
-    loop.train(loop.scenario.experiences[:steps])
-    return loop
-
-
-def next_batch(loop, step):
-    loop.begin(loop.scenario.experiences[step])
-    loop.begin_epoch()
-    return loop.prepared(next(iter(loop.loader)), loop.task)
+    return trained(text, steps, **{"epochs": 1, **changes})
 
 
 @torch.no_grad()

@@ -14,13 +14,10 @@ from densecl.strategies.star import (
     spread,
 )
 from densecl.strategies.tools.prototypes import agreed, at_places, directions_of, lengths_of, moments, spread_of
+from numpy_parts import draw
 
 torch.set_num_threads(1)
 CLASSES = (3, 1, 7)  # 7 does not occur
-
-
-def draw(*shape, seed=0):
-    return np.random.default_rng(seed).normal(0, 1.5, shape)
 
 
 def labels_of(*shape, seed=0):

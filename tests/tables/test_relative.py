@@ -5,6 +5,7 @@ import pytest
 from densecl.records.record import Record
 from densecl.tables.compare import table as tables_of
 from densecl.tables.table import rows
+from table_records import sequence_step
 
 TASKS = (
     {"name": "labels", "kind": "segmentation", "primary": "miou", "higher_is_better": True, "class_names": ["wall"]},
@@ -30,20 +31,11 @@ def metrics(kind, score):
 
 def record(strategy, learnt, last, seed=0, done=3, **changes):
     """A run of three tasks, whose scores are `learnt` at their own step and `last` after the third."""
-    steps = [
-        {
-            "step": j,
-            "task": TASKS[j]["name"],
-            "new_classes": [],
-            "iterations": 1,
-            "seconds": 1.0,
-            "evaluations": [
-                {"task": TASKS[i]["name"], "metrics": metrics(TASKS[i]["kind"], (last if j == 2 else learnt)[i])}
-                for i in range(j + 1)
-            ],
-        }
-        for j in range(done)
-    ]
+
+    def after(scores):
+        return lambda i: metrics(TASKS[i]["kind"], scores[i])
+
+    steps = [sequence_step(TASKS, j, after(last if j == 2 else learnt)) for j in range(done)]
     values = {
         "densecl": "0", "benchmark": "scenes-3tasks", "strategy": strategy, "backbone": "unet", "seed": seed,
         "hash": f"{strategy}{seed}", "status": "finished" if done == 3 else "running", "oracle": "task",

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from densecl.settings.catalogue import published_files
 from densecl.tables.against import against
 from densecl.tables.forms.text import render
 from densecl.tables.table import rows
+from table_records import sequence_step
 
 
 @pytest.fixture(autouse=True)
@@ -36,22 +38,14 @@ def record(strategy, scores, sizes, seed=0):
         {"name": "tint", "kind": "colorization", "primary": "mse", "higher_is_better": False},
     ]
 
-    def metrics(i, j):
+    def metrics(j, i):
         lost = None if i == j else (scores[i][i] - scores[j][i]) * (1 if i < 2 else -1)
         own = {"miou": {"all": scores[j][i]}, "iou": [scores[j][i]]} if i < 2 else {"mse": scores[j][i], "ssim": 0.9}
         return {**own, "forgetting": lost}
 
     steps = [
-        {
-            "step": j,
-            "task": tasks[j]["name"],
-            "new_classes": [],
-            "iterations": 1,
-            "seconds": 1.0,
-            "model": Stored(tensors=sizes[j], file=sizes[j] + 100, formula=sizes[j]),
-            "evaluations": [{"task": tasks[i]["name"], "metrics": metrics(i, j)} for i in range(j + 1)],
-        }
-        for j in range(3)
+        sequence_step(tasks, j, partial(metrics, j), model=Stored(tensors=size, file=size + 100, formula=size))
+        for j, size in enumerate(sizes)
     ]
     return Record(
         densecl="0",

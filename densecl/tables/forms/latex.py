@@ -53,6 +53,13 @@ def write(tables: Sequence[Table], spread: str = "std", cite: bool = False) -> s
     return "\n".join([f"% \\usepackage{{{packages}}}", *texts])
 
 
+def opening(environment: str, table: Table, backbone: str | None) -> list[str]:
+    """The first lines of a table, with the caption; `backbone` is that of all rows."""
+    title = escape(table.benchmark if backbone is None else f"{table.benchmark}, {backbone}")
+    look = ["  \\centering", "  \\footnotesize", "  \\setlength{\\tabcolsep}{3pt}"]
+    return [f"\\begin{{{environment}}}", *look, f"  \\caption{{{title}}}"]
+
+
 def _environment(table: Table, spread: str) -> str:
     backbone = shared_backbone(table)
     numbers = footnotes(table)
@@ -64,11 +71,7 @@ def _environment(table: Table, spread: str) -> str:
     notes = ["; ".join(escape(remark) for remark in remarks(table, "best in bold", spread)) + "."]
     notes += [f"{_reference(number)} {escape(note)}" for note, number in numbers.items()]
     text = [
-        "\\begin{table}",
-        "  \\centering",
-        "  \\footnotesize",
-        "  \\setlength{\\tabcolsep}{3pt}",
-        f"  \\caption{{{escape(table.benchmark if backbone is None else f'{table.benchmark}, {backbone}')}}}",
+        *opening("table", table, backbone),
         f"  \\begin{{tabular}}{{@{{}}{left}{'r' * (len(body[0]) - len(left))}@{{}}}}",
         "    \\toprule",
         f"    {' & '.join(body[0])} \\\\",

@@ -10,7 +10,7 @@ from itertools import groupby
 from densecl.records.layout import UPPER_BOUND, main_name
 from densecl.tables.columns import Cell, Column
 from densecl.tables.forms.cells import FEWER, FOREIGN, NARROW, cell_text, footnotes, remarks, shared_backbone
-from densecl.tables.forms.latex import escape, heading, number
+from densecl.tables.forms.latex import escape, heading, number, opening
 from densecl.tables.table import Row, Table
 
 WIDE = 6  # columns of numbers, of more a deviation beside each would be too small to read
@@ -25,11 +25,7 @@ def environment(table: Table, spread: str, cite: bool) -> str:
     notes = [f"{'; '.join(map(_note, told))}."]
     notes += [f"\\textsuperscript{{{at}}} {_note(note)}" for note, at in numbers.items()]
     text = [
-        "\\begin{table*}",
-        "  \\centering",
-        "  \\footnotesize",
-        "  \\setlength{\\tabcolsep}{3pt}",
-        f"  \\caption{{{escape(table.benchmark if backbone is None else f'{table.benchmark}, {backbone}')}}}",
+        *opening("table*", table, backbone),
         "  \\sbox2{%",
         f"  \\begin{{tabular}}{{@{{}}l{'l' * (backbone is None)}{'r' * len(table.columns)}@{{}}}}",
         "    \\toprule",

@@ -4,7 +4,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test quick check docs bench soak clean
+.PHONY: help demo test quick check docs bench soak fuzz clean
 
 BIN := .venv/bin
 RUN := .venv/.installed
@@ -48,6 +48,9 @@ docs: $(DOCS) ## the pages of docs/ as HTML in build/docs; a warning is an error
 
 soak: $(DEV) ## kill real runs at N random moments (default 25) and let them go on to the same bits
 	OMP_NUM_THREADS=1 $(BIN)/python tests/helpers/kill_runs.py $(or $(N),25)
+
+fuzz: $(DEV) ## damage files of every kind for M minutes (default 10) and show what ends in a traceback or in unclear words
+	OMP_NUM_THREADS=1 $(BIN)/python tests/helpers/fuzz_files.py $(or $(M),10)
 
 clean: ## remove caches, builds and the demo's results; .venv, data and results/ stay
 	rm -rf build dist demo .pytest_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info

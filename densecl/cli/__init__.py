@@ -8,6 +8,7 @@ import errno
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -114,6 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="replace")
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # what is wrong with an image is said in one line
     try:
         code = app(args=words, prog_name="densecl", standalone_mode=False)
         sys.stdout.flush()

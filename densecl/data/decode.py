@@ -9,6 +9,7 @@ takes half the time of the general decoder. Every other file, and every file tha
 """
 
 import contextlib
+import logging
 import os
 import struct
 import warnings
@@ -26,6 +27,7 @@ from densecl.palette import palette
 Location = str | os.PathLike[str]
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")  # looked for in folders
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else its words on damaged files are printed, beside ours
 _DEEP = 65535  # the largest value of 16 bits
 _JPEG_SIZE_MARKERS = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
 _PNG = b"\x89PNG\r\n\x1a\n"

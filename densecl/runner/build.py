@@ -12,10 +12,10 @@ from densecl.data import transforms
 from densecl.data.class_index import class_index
 from densecl.data.dataset import DenseDataset
 from densecl.data.geometry import LABELS, Geometry
-from densecl.errors import RecordError, SettingError
+from densecl.errors import DenseCLError, RecordError, RunError, SettingError
 from densecl.models.network import Backbone, Network
 from densecl.records.record import Record
-from densecl.runner.checkpoint import Checkpoints, load_weights
+from densecl.runner.checkpoint import AGAIN, Checkpoints, load_weights
 from densecl.runner.methods import build_plugins
 from densecl.runner.plan import Plan, task_context
 from densecl.seeding import derive
@@ -188,6 +188,16 @@ def restored(plan: Plan, scenario: Scenario | Stream, folder: Path, step: int, r
     load_weights(loop.network, folder, step, run)
     checkpoints = Checkpoints(folder, run)
     if checkpoints.step_path(step).is_file():  # a `predict` may depend on what the method remembers
-        loop.load_method_state(checkpoints.after_step(step)["method"])
+        _restore_method(plan, loop, checkpoints.after_step(step), checkpoints.step_path(step))
     checkpoints.close()
     return loop
+
+
+def _restore_method(plan: Plan, loop: Loop, state: dict[str, Any], path: Path) -> None:
+    """Give the method what it remembers; RunError if that is another's. A class of the user's own fails as it fails."""
+    try:
+        loop.load_method_state(state["method"])
+    except Exception as error:
+        if isinstance(error, DenseCLError) or any(part.source for part in plan.method.parts):
+            raise
+        raise RunError(f"{path} does not hold what {plan.method.name} remembers", AGAIN) from error

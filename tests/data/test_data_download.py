@@ -1,6 +1,8 @@
 """Getting and verifying data, without a network."""
 
 import shutil
+import subprocess
+import sys
 import urllib.error
 from pathlib import Path
 
@@ -228,6 +230,25 @@ def test_verify_reports_every_broken_file(tmp_path):
     assert "2007_train_1.jpg cannot be read" in errors[1].text
     assert "2007_train_2.png cannot be read" in errors[2].text
     assert "1 of 2 images" in errors[3].text
+
+
+def test_a_damaged_tiff_is_told_without_the_words_of_pil(tmp_path):
+    """PIL warns of a tag of more values than it expects, and logs an impossible number of samples."""
+    folder = voc_tree(tmp_path)
+    Image.new("RGB", (8, 6)).save(tmp_path / "good.tif")
+    content = bytearray((tmp_path / "good.tif").read_bytes())
+    start = int.from_bytes(content[4:8], "little")
+    for entry in range(start + 2, start + 2 + 12 * content[start], 12):
+        tag = int.from_bytes(content[entry : entry + 2], "little")
+        if tag == 256:  # width: three values
+            content[entry + 4] = 3
+        if tag == 277:  # samples a pixel
+            content[entry + 8 : entry + 10] = (20000).to_bytes(2, "little")
+    (folder / "JPEGImages" / "2007_train_1.jpg").write_bytes(content)
+    words = [sys.executable, "-m", "densecl", "data", "verify", "voc2012", "--data", str(tmp_path)]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert "2007_train_1.jpg cannot be read: not an image" in ended.stdout
+    assert ended.stderr == ""
 
 
 def test_verify_of_absent_data_is_one_finding(tmp_path):

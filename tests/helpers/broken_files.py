@@ -1,16 +1,20 @@
-"""Files with random damage, and what is said of them."""
+"""Random damage to files, and what is said of them."""
 
+import datetime
+import io
 import json
+import math
 import random
 import re
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+import tomllib
+from collections.abc import Callable
 from typing import Any
 
-from densecl.errors import DenseCLError
+import torch
 
-SECONDS = 2.0  # of damage to one file
+from densecl.runner.checkpoint import MAGIC, pack
+
+Damage = Callable[[bytes, random.Random], bytes]
 PYTHON = re.compile(
     r"\b[A-Z]\w*(Error|Exception|Warning|Interrupt)\b|object of type|<class '|Traceback|NoneType|\bErrno\b|weights_only"
     r"|valid (tuple|dictionary|mapping)|instance of"
@@ -39,7 +43,30 @@ def damaged(good: bytes, rng: random.Random) -> bytes:
 
 def other_value(good: bytes, rng: random.Random) -> bytes:
     """A JSON file with another value, or without one, in a random place."""
-    tree = json.loads(good)
+    return json.dumps(_changed(json.loads(good), rng, VALUES)).encode()
+
+
+def other_key(good: bytes, rng: random.Random) -> bytes:
+    """A TOML file with another value, or without one, in a random place."""
+    values = (*VALUES[1:], datetime.date(2020, 2, 29), math.nan, -0.0)
+    return _toml(_changed(tomllib.loads(good.decode()), rng, values)).encode()
+
+
+def other_header(good: bytes, rng: random.Random) -> bytes:
+    """A safetensors file with another value, or without one, in its header; the tensors stay."""
+    size = int.from_bytes(good[:8], "little")
+    header = other_value(good[8 : 8 + size], rng)
+    return len(header).to_bytes(8, "little") + header + good[8 + size :]
+
+
+def other_state(good: bytes, rng: random.Random) -> bytes:
+    """A checkpoint whose checksum fits, with another value, or without one, in a random place."""
+    state = torch.load(io.BytesIO(good[len(MAGIC) :].partition(b"\n")[2]), weights_only=True)
+    return pack(_changed(state, rng, (*VALUES, torch.zeros(2, 3), torch.ones(0))))
+
+
+def _changed(tree: Any, rng: random.Random, values: tuple[Any, ...]) -> Any:
+    """A tree with another value, or without one, in a random place."""
     node: Any = tree
     while True:
         keys = list(node) if isinstance(node, dict) else list(range(len(node)))
@@ -50,31 +77,23 @@ def other_value(good: bytes, rng: random.Random) -> bytes:
     if isinstance(node, dict) and rng.random() < 0.2:
         del node[key]
     else:
-        node[key] = rng.choice(VALUES)
-    return json.dumps(tree).encode()
+        node[key] = rng.choice(values)
+    return tree
 
 
-def messages(
-    path: Path,
-    read: Callable[[], object],
-    damage: Callable[[bytes, random.Random], bytes] = damaged,
-    seconds: float = SECONDS,
-) -> Iterator[str]:
-    """Collect the messages about a file in many damaged states; any exception but a `DenseCLError` goes through."""
-    good, rng, end = path.read_bytes(), random.Random(path.name), time.monotonic() + seconds
-    try:
-        while time.monotonic() < end:
-            path.write_bytes(damage(good, rng))
-            try:
-                read()
-            except DenseCLError as error:
-                yield str(error)
-    finally:
-        path.write_bytes(good)
+def _toml(tree: dict[str, Any]) -> str:
+    """A tree as TOML, which has no null: what is None is left out."""
+
+    def text(value: Any) -> str:
+        if isinstance(value, dict):
+            return "{" + ", ".join(f"{json.dumps(k)} = {text(v)}" for k, v in value.items() if v is not None) + "}"
+        if isinstance(value, list):
+            return "[" + ", ".join(text(item) for item in value if item is not None) + "]"
+        return json.dumps(value, ensure_ascii=False) if isinstance(value, bool | str) else str(value)
+
+    return "".join(f"{json.dumps(key)} = {text(value)}\n" for key, value in tree.items())
 
 
-def spoken_badly(said: Iterator[str], name: str = "") -> list[str]:
-    """Messages in Python's words, on several lines, or without the name of the file."""
-    heard = list(said)
-    assert heard, "no damage was noticed"
-    return [line for line in heard if PYTHON.search(line) or "\n" in line.strip() or name not in line]
+def badly_said(line: str, name: str = "") -> bool:
+    """True if a message is in Python's words, on several lines, or without the name of the file."""
+    return bool(PYTHON.search(line)) or "\n" in line.strip() or name not in line

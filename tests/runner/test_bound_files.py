@@ -4,11 +4,12 @@ import json
 import shutil
 
 import pytest
+import torch
 
 from densecl.cli import main
 from densecl.errors import RunError
 from densecl.finished.trusted import read_run
-from densecl.runner.checkpoint import Checkpoints, read_weights, unpack
+from densecl.runner.checkpoint import Checkpoints, pack, read_weights, unpack
 from densecl.tensors import read_tensors, save_tensors
 from kill_runs import finished as content
 from kill_runs import same
@@ -79,6 +80,14 @@ def test_a_checkpoint_in_the_place_of_another_is_refused(run_copy):
     assert checkpoints.last_epoch(1, said.append)["epoch"] == 3
     assert "another epoch" in said[0]
     checkpoints.close()
+
+
+def test_a_checkpoint_without_what_the_method_remembers_is_refused(run_copy, capsys):
+    path = run_copy / "checkpoints" / "step1-done.ckpt"
+    state = unpack(path, hash_of(run_copy))
+    for method in ({"frozen": []}, torch.zeros(2)):
+        path.write_bytes(pack({**state, "method": method}))  # its checksum fits
+        refused(capsys, ["evaluate", run_copy], path, "does not hold what mib remembers", "run it again")
 
 
 @pytest.fixture

@@ -150,7 +150,8 @@ def summary(scored: Scored) -> str:
 def _groupings(scored: Scored) -> list[str]:
     """Base, added and all in each grouping of the field."""
     record, iou = scored.record, scored.evaluation.metrics["iou"]
-    groups = record.planned_steps[: None if len(record.steps) == 1 else scored.step + 1]  # joint: one step for all
+    groups = record.planned_steps or [done.new_classes for done in record.steps]
+    groups = groups[: None if len(record.steps) == 1 else scored.step + 1]  # joint: one step for all
     base, added = groups[0], [label for group in groups[1:] for label in group]
     lines = ["grouping       base  added    all"]
     for group in groupings():

@@ -118,7 +118,8 @@ def score(
     """One evaluation for the record: of the heads that answered (see `Stream.evaluations`), with the counts of each."""
     if stream.kind == "classes":
         matrix = confusion_of(stream, heads, counts)
-        known = [done.evaluations[0].metrics["iou"] for done in before]
+        unknown = [None] * len(matrix)
+        known = [(done.evaluations[0].metrics.get("iou") if done.evaluations else None) or unknown for done in before]
         facts = {"joint": stream.joint, "has_background": stream.has_background, "labels": stream.labels}
         return Evaluation(
             task=stream.tasks[heads[-1]].name,

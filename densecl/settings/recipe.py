@@ -24,7 +24,7 @@ from pydantic import (
 from densecl.errors import RecipeError, SettingError, SpecError
 from densecl.settings.data_recipe import anchor_data, count_classes, folded
 from densecl.settings.faults import first_fault, word_none
-from densecl.settings.task_recipe import AnyTask, Count, Positive, Size, is_own
+from densecl.settings.task_recipe import MOST, AnyTask, Count, Positive, Size, is_own
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Lengths = Count | Annotated[tuple[Count, ...], Field(min_length=1)]
@@ -133,7 +133,7 @@ class TrainingSettings(Settings):
     epochs: Count = 30
     iterations: Count | None = None  # when given, the step's length instead of epochs
     later: LaterSettings = LaterSettings()
-    batch: Annotated[int, Field(ge=2)] = 24  # BatchNorm learns nothing from one image
+    batch: Annotated[int, Field(ge=2, le=MOST)] = 24  # BatchNorm learns nothing from one image
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: Positive = 0.01
     momentum: Fraction = 0.9

@@ -27,8 +27,9 @@ from densecl.settings.catalogue import load_class
 from densecl.settings.grammar import parse_one
 
 Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
-Side = Annotated[int, Field(ge=2)]  # pixels; torch cannot resize an image to a single one
+MOST = 2**31 - 1  # torch and Python's loops take no larger counts
+Count = Annotated[int, Field(ge=1, le=MOST)]
+Side = Annotated[int, Field(ge=2, le=MOST)]  # pixels; torch cannot resize an image to a single one
 Size = Side | tuple[Side, Side]
 
 FILES = (Path(__file__).parents[1] / "tasks").glob("*.py")

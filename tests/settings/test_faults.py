@@ -18,6 +18,7 @@ CASES = [
     ("training", {"later": 5}, "'training.later' cannot be 5: write a table of keys and values"),
     ("training", {"parts": {"decoder": [1]}}, "'training.parts.decoder' cannot be [1]: write a table of keys"),
     ("stream", {"groups": 5}, "'stream.groups' cannot be 5: write a table of keys and values"),
+    ("evaluation", {"batch": 2**70}, "'evaluation.batch' cannot be 1180591620717411303424: input should be less than"),
     ("data", {"root": 5}, "'data.root' cannot be 5: write a path"),
 ]
 

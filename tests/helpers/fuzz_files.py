@@ -104,7 +104,8 @@ if __name__ == "__main__":
     print(f"seed {seed}; inputs with faults in {place / 'faults'}", flush=True)
     tallies = hunt(sys.argv[3:] or list(TARGETS), place, 60 * float(sys.argv[1]), seed)
     lines = {name: (tally.inputs, tally.refused, len(tally.faults)) for name, tally in tallies.items()}
-    lines["all"] = tuple(map(sum, zip(*lines.values(), strict=True)))
+    inputs, refused, faults = (sum(counts) for counts in zip(*lines.values(), strict=True))
+    lines["all"] = (inputs, refused, faults)
     for name, counts in lines.items():
         print(f"{name:24}" + " {:9,} inputs {:9,} refused {:5} kinds of fault".format(*counts))
-    sys.exit(bool(lines["all"][2]))
+    sys.exit(bool(faults))

@@ -50,6 +50,9 @@ def table(
     stability: Annotated[
         bool, typer.Option("--stability", help="How the order of methods changes with the rules: Kendall's tau, flips.")
     ] = False,
+    anatomy: Annotated[
+        bool, typer.Option("--anatomy", help="IoU that old classes lost by features and by the head, of probed runs.")
+    ] = False,
     cite: Annotated[
         bool, typer.Option("--cite", help="With --layout paper in LaTeX: \\cite keys behind names.")
     ] = False,
@@ -78,23 +81,21 @@ def table(
     if output is not None:
         width, colour = None, False
     common = {"benchmark": benchmark or (), "filter": filter or (), "group": group, "mix": mix, "complain": _complain}
-    if honest or stability or layout == "field":
+    views = {"--honest": honest, "--stability": stability, "--anatomy": anatomy, "--layout field": layout == "field"}
+    if named := [name for name, is_asked in views.items() if is_asked]:
         from densecl.tables.forms.listing import render as lay_out
         from densecl.tables.referee import referee
 
-        view = "honest" if honest else "stability" if stability else "field"
-        others = {"--per-step": per_step, "--labels": labels, "--against": against, "--sort": sort, "--over": over}
-        others |= {"--columns": columns, "--group": group if view != "stability" else None}
-        others |= {"--per-class": per_class, "--cite": cite}
-        if view == "field":
-            del others["--against"]
+        view, *more = named
+        others = {"--per-step": per_step, "--labels": labels, "--sort": sort, "--over": over, "--columns": columns}
+        others |= {"--per-class": per_class, "--cite": cite, "--group": group if view != "--stability" else None}
+        others |= {"--layout": layout if layout != "field" else None} | dict.fromkeys(more, True)
+        if view == "--layout field":
             common |= {"against": _published(against or "published", catalogue), "catalogue": catalogue}
         else:
-            others |= {"--layout": layout}
-        _refuse_beside(
-            "--layout field" if view == "field" else f"--{view}", others | {"--stability": honest and stability}
-        )
-        _show(lay_out(referee(folder, view, **common), form, width=width), output)
+            others |= {"--against": against}
+        _refuse_beside(view, others)
+        _show(lay_out(referee(folder, view.split()[-1].strip("-"), **common), form, width=width), output)
         return
     from densecl.tables.compare import table as compare
     from densecl.tables.forms.text import render

@@ -1,7 +1,8 @@
 """Why a run forgot: what each old class lost after each step, split by `densecl.metrics.anatomy`."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -9,11 +10,13 @@ import numpy as np
 from densecl.errors import RecordError
 from densecl.metrics.anatomy import Parts, Split, pixels_of, split
 from densecl.metrics.iou import fold_unseen, iou_from_confusion, unseen_under
-from densecl.records.layout import clean
-from densecl.records.probed import Probed
+from densecl.records.layout import by_benchmark, clean
+from densecl.records.probed import Probed, read_probed
 from densecl.records.record import Record
 from densecl.tables.listing import Line, Listing
+from densecl.tables.measure import BothMeans, View
 from densecl.tables.scores import segmentation
+from densecl.tables.table import table_of
 
 HEADINGS = (
     "learnt", "now", "lost", "features", "head", "to background", "to newer", "to older", "taken",
@@ -98,6 +101,35 @@ def listings(record: Record, probed: Probed) -> list[Listing]:
             remarks(probed),
         ),
     ]
+
+
+def summary(records: Sequence[Record], where: Callable[[Record], str]) -> list[Listing]:
+    """What the old classes of each row lost after the last step, mean over the seeds that were probed.
+
+    `where` gives the folder of a run. Benchmarks without such a run are left out.
+
+    Raises:
+        RecordError: a probe cannot be read.
+    """
+    result = []
+    for scored, members in by_benchmark(records).items():
+        lines, probes = [], []
+        for row in table_of(scored, members, View(BothMeans()), ()).rows:
+            found = [(run, probed) for run in row.runs if (probed := read_probed(Path(where(run)), run)) is not None]
+            lost = [one for run, probed in found if (one := _after_last(run, probed)) is not None]
+            if lost:
+                lines.append(Line((row.name, str(len(lost)), *texts(mean(lost[0].step, "all", lost)))))
+                probes += [probed for _, probed in found]
+        if lines:
+            title = f"{clean(scored.benchmark)}: IoU that old classes lost"
+            result.append(Listing(title, ("strategy", "seeds", *HEADINGS), tuple(lines), 1, (), remarks(probes[0])))
+    return result
+
+
+def _after_last(record: Record, probed: Probed) -> Lost | None:
+    """The mean over all old classes after the last step that was probed; None where there are none."""
+    step = len(probed.probes) - 1
+    return by_group(record, losses(record, probed, step), step).get("all") if step > 0 else None
 
 
 def remarks(probed: Probed) -> tuple[str, ...]:

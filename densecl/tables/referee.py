@@ -1,4 +1,4 @@
-"""A folder of runs -> what a referee asks: `densecl table --honest`, `--stability` and `--layout field`."""
+"""A folder of runs -> what a referee asks: `densecl table --honest`, `--stability`, `--anatomy`, `--layout field`."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from densecl.errors import SettingError
 from densecl.records.record import Record
-from densecl.tables import field, honest, stability
+from densecl.tables import anatomy, field, honest, stability
 from densecl.tables.choose import chosen
 from densecl.tables.compare import read_runs
 from densecl.tables.listing import Listing
@@ -28,11 +28,12 @@ def referee(
     """A listing for each benchmark of classes that arrive over time.
 
     `view` is honest, what each row has and lacks; stability, how the order of methods changes with the rules; or field,
-    one listing of all methods on all benchmarks. For the other options see `densecl.tables.compare.table`.
+    one listing of all methods on all benchmarks; anatomy, what old classes lost by features and by the head, of runs
+    that were probed. For the other options see `densecl.tables.compare.table`.
 
     Raises:
         SettingError: only sequences of tasks were run.
-        RecordError: see `stability`.
+        RecordError: see `stability` and `anatomy.summary`.
     """
     tell = complain or warnings.warn
     files = read_runs(folder, lambda fault: tell(f"left out: {fault}"), benchmark)
@@ -53,6 +54,10 @@ def referee(
         from densecl.records.published import read_all
 
         return [field.field(records, read_all(against), catalogue)]
+    if view == "anatomy":
+        if found := anatomy.summary(records, where):
+            return found
+        raise SettingError(f"no run in {folder} was probed", "densecl probe RUN does, where its weights were kept")
     if view == "honest":
         return [honest.listing(*examined) for examined in honest.examine(records)]
     return [stability.listing(found) for found in stability.stability(records, where, group)]

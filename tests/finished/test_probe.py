@@ -81,6 +81,29 @@ def test_what_is_lost_is_the_forgetting_of_the_record(run_copy):
     assert group.split.lost == pytest.approx(np.mean([first[k] - metrics["iou"][k] for k in known]))
 
 
+def test_a_table_has_the_means_of_the_seeds_that_were_probed(run_copy, capsys):
+    words = ["table", str(run_copy.parents[3]), "--anatomy", "--format", "csv"]
+    assert main(words) == 2
+    assert "was probed" in capsys.readouterr().err
+    record, probed = probe(run_copy)
+    again = run_copy.with_name("another")
+    again.mkdir()
+    other = record.model_copy(update={"seed": 1, "hash": "another"})
+    other.write(again / "result.json")  # probed with another outcome: what the head said is the probe's too
+    probed.model_copy(update={"run": "another", "probes": probed.probes[:1] * 2}).write(again)
+    assert main(words) == 0
+    heading, row = (line.split(",") for line in capsys.readouterr().out.splitlines())
+    cells = dict(zip(heading, row, strict=True))
+    splits = [
+        by_group(run, losses(run, read_probed(folder, run), 1), 1)["all"].split
+        for run, folder in ((record, run_copy), (other, again))
+    ]
+    assert cells["seeds"] == "2"
+    assert float(cells["lost"]) == pytest.approx(100 * splits[0].lost, abs=0.06)
+    assert float(cells["features"]) == pytest.approx(100 * splits[0].representation / 2, abs=0.06)
+    assert splits[1].representation == 0
+
+
 def test_equal_networks_lose_no_features(run_copy):
     """Weights of step 1 with the features of step 0: all that is lost is the head's."""
     plan, record = plan_of(run_copy)

@@ -100,5 +100,6 @@ def load_plain(source: Path | BinaryIO, path: Path) -> Any:
 def check_bound(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any], advice: str = "") -> None:
     """RunError for a file that says that it is of another run, step or kind; older ones do not say all of it."""
     for key, value in expected.items():
-        if (other := found.get(key, value)) != value:
-            raise RunError(f"{path} is of another {key}: {other}, not {value}", advice)
+        other = found.get(key, value)
+        if type(other) is not type(value) or other != value:
+            raise RunError(f"{path} is of another {key}: {' '.join(str(other).split())[:40]}, not {value}", advice)

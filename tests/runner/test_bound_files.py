@@ -82,6 +82,13 @@ def test_a_checkpoint_in_the_place_of_another_is_refused(run_copy):
     checkpoints.close()
 
 
+def test_a_checkpoint_with_a_tensor_for_its_run_is_of_another_run(run_copy, capsys):
+    path = run_copy / "checkpoints" / "step1-done.ckpt"
+    state = unpack(path, hash_of(run_copy))
+    path.write_bytes(pack({**state, "run": torch.ones(0)}))
+    refused(capsys, ["evaluate", run_copy], path, "is of another run: tensor([])")
+
+
 def test_a_checkpoint_without_what_the_method_remembers_is_refused(run_copy, capsys):
     path = run_copy / "checkpoints" / "step1-done.ckpt"
     state = unpack(path, hash_of(run_copy))

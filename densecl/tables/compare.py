@@ -107,13 +107,14 @@ def read_runs(
         raise RecordError(f"the folder {folder} does not exist", RUNS)
     files, faults = find_records(folder)
     for mark in sorted(folder.glob(f"*/{APART}")) if apart else ():
-        files, faults = (both + more for both, more in zip((files, faults), find_records(mark.parent), strict=True))
+        more, more_faults = find_records(mark.parent)
+        files, faults = files + more, faults + more_faults
     for fault in faults:
         complain(str(fault))
     if not files:
         what = f"none of its records can be read ({faults[0]})" if faults else f"it holds no {FILE_NAME}"
-        apart = ", ".join(sorted(str(mark.parent) for mark in folder.rglob(APART)))
-        raise RecordError(f"nothing to show in {folder}: {what}", RUNS + (f", or name {apart}" if apart else ""))
+        others = ", ".join(sorted(str(mark.parent) for mark in folder.rglob(APART)))
+        raise RecordError(f"nothing to show in {folder}: {what}", RUNS + (f", or name {others}" if others else ""))
     known = sorted({run.record.benchmark for run in files})
     for name in benchmark:
         if name not in known:

@@ -4,9 +4,9 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from densecl.records.layout import UPPER_BOUND, main_name
+from densecl.records.layout import UPPER_BOUND, clean, main_name
 from densecl.records.published import Reported, canonical
-from densecl.records.record import Record
+from densecl.records.record import Record, flatten
 from densecl.tables.columns import Cell
 from densecl.tables.honest import Examined, examine
 from densecl.tables.listing import Line, Listing
@@ -17,6 +17,7 @@ from densecl.terminal import humanise
 
 PAPERS = ("15-5", "15-1", "10-1")  # of VOC, overlapped
 COSTS = ("step 0", "forgetting", "parameters", "kept MiB", "time")
+CHOSEN = ("strategy_values", "plugins")  # settings that tell rows of one strategy apart
 Key = tuple[str, str, str]  # strategy, note where it tells rows apart, backbone
 
 
@@ -28,8 +29,9 @@ def field(records: Sequence[Record], reported: Sequence[Reported], catalogue: Pa
     """
     tables = sorted(examine(records), key=lambda pair: (-len(pair[1]), -_steps(pair[0]), pair[0].benchmark))
     main, rows = tables[0]
-    means = [{key: table.cell(row.row, "all") for key, row in _keyed(found)} for table, found in tables]
-    costs = dict(_keyed(rows))
+    name_of = _keys([found for _, found in tables])
+    means = [{name_of[id(row)]: table.cell(row.row, "all") for row in found} for table, found in tables]
+    costs = {name_of[id(row)]: row for row in rows}
     keys = list(dict.fromkeys(key for own in means for key in own))
     keys.sort(key=lambda key: (main_name(key[0]) == UPPER_BOUND, -(means[0].get(key, Cell(None)).mean or 0)))
     names, several = Names(catalogue), len({key[2] for key in keys}) > 1
@@ -73,13 +75,21 @@ def _steps(table: Table) -> int:
     return len(table.layout.steps) if table.layout else 0
 
 
-def _keyed(rows: Sequence[Examined]) -> list[tuple[Key, Examined]]:
-    """Rows under their names; what differs from most rows is part of a name that several have."""
-    names = [(row.row.strategy, row.row.backbone) for row in rows]
-    return [
-        ((name, row.row.note if names.count((name, backbone)) > 1 else "", backbone), row)
-        for (name, backbone), row in zip(names, rows, strict=True)
-    ]
+def _keys(tables: Sequence[Sequence[Examined]]) -> dict[int, Key]:
+    """The names of all rows, by identity; hyper-parameters that tell rows of one strategy apart are part of them."""
+    rows = [row for found in tables for row in found]
+    values = {id(row): flatten({key: row.row.runs[0].settings.get(key, {}) for key in CHOSEN}) for row in rows}
+    kinds: dict[str, dict[str, set[str]]] = {}
+    for row in rows:
+        for key, value in values[id(row)].items():
+            kinds.setdefault(row.row.strategy, {}).setdefault(key, set()).add(str(value))
+
+    def note(row: Examined) -> str:
+        differing = [key for key, seen in kinds.get(row.row.strategy, {}).items() if len(seen) > 1]
+        own = values[id(row)]
+        return ", ".join(f"{key.rpartition('.')[2]}={clean(str(own[key]))}" for key in differing if key in own)
+
+    return {id(row): (row.row.strategy, note(row), row.row.backbone) for row in rows}
 
 
 def _name(key: Key, names: Names, several: bool) -> str:

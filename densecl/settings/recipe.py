@@ -63,7 +63,7 @@ class StreamSettings(Settings):
     loss_weights: Annotated[str, BeforeValidator(lambda value: "none" if value is None else value)] = "torchvision"
     setting: Literal["overlapped", "disjoint", "sequential", "partitioned"] = "overlapped"
     labels: Literal["plop2021", "mib2020", "strict"] = "plop2021"
-    order: tuple[int, ...] | int | None = None  # class ids in order of arrival, or the seed of a shuffle
+    order: tuple[int, ...] | Annotated[int, Field(ge=0)] | None = None  # class ids as they arrive, or a seed
     groups: dict[str, Names] = {}  # class names of each step, instead of split and order, which are made of them
     # of the ties of `partitioned`; not the run's seed, so that runs with other seeds see the same data
     partition_seed: Annotated[int, Field(ge=0)] = 0

@@ -26,6 +26,12 @@ def test_the_code_holds_the_recipe_of_the_reference_papers():
     assert (training.crop, training.augmentation) == (512, "reference")
 
 
+def test_a_seed_of_the_class_order_is_not_negative():
+    assert plan(assignments=["stream.order=0"]).settings.stream.order == 0
+    with pytest.raises(SettingError, match=r"'stream\.order' cannot be -1"):
+        plan(assignments=["stream.order=-1"])
+
+
 def test_rates_and_lengths_change_after_step_0():
     training = TrainingSettings(iterations=1000, lr=0.3, later={"lr": 0.2, "iterations": 100})
     assert [training.rate(k) for k in (0, 1, 2)] == [0.3, 0.2, 0.2]

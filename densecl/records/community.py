@@ -72,10 +72,15 @@ def code_is_missing(record: Record, code: str | None) -> bool:
 def check_bundle(path: Path) -> Checked:
     """Check one bundle, a folder or a zip file."""
     with bundle.opened(path) as folder:
-        faults, runs, marked = _bundle_faults(folder)
+        return _alone(folder, path)[0]
+
+
+def _alone(folder: Path, path: Path) -> tuple[Checked, list[Run]]:
+    """Check the folder of a bundle, which faults name as `path`; and its runs."""
+    faults, runs, marked = _bundle_faults(folder)
     faults += _doubled(runs)
-    shown_at = str(path)
-    return Checked(tuple(fault.replace(str(folder), shown_at) for fault in faults), 1, len(runs), tuple(marked))
+    named = tuple(fault.replace(str(folder), str(path)) for fault in faults)
+    return Checked(named, 1, len(runs), tuple(marked)), runs
 
 
 def check_all(folder: Path, before: Path | None = None) -> Checked:
@@ -84,6 +89,11 @@ def check_all(folder: Path, before: Path | None = None) -> Checked:
     Raises:
         RecordError: the folder, or an index, cannot be read.
     """
+    return _all(folder, before)[0]
+
+
+def _all(folder: Path, before: Path | None = None) -> tuple[Checked, list[Run]]:
+    """Do the same, and return the runs too."""
     if not folder.is_dir():
         raise RecordError(f"the folder {folder} does not exist", "name the folder of bundles")
     index = read_index(folder / INDEX)
@@ -111,7 +121,7 @@ def check_all(folder: Path, before: Path | None = None) -> Checked:
             for name, digest in earlier.items()
             if index.get(name) != digest
         ]
-    return Checked((*faults, *_doubled(runs)), len(names), len(runs), tuple(marked))
+    return Checked((*faults, *_doubled(runs)), len(names), len(runs), tuple(marked)), runs
 
 
 def add(folder: Path, path: Path) -> Checked:
@@ -120,19 +130,18 @@ def add(folder: Path, path: Path) -> Checked:
     Raises:
         RecordError: see `check_all`; or there is a bundle of that name.
     """
-    whole = check_all(folder)
+    whole, there = _all(folder)
     if whole.faults:
         return whole
-    alone = check_bundle(path)
-    if alone.faults:
-        return alone
     with bundle.opened(path) as source:
+        alone, own = _alone(source, path)
+        if alone.faults:
+            return alone
         manifest = bundle.read_manifest(source)
         place = folder / manifest.name
         if place.exists():
             raise RecordError(f"{folder} has a bundle {manifest.name} already", "send it under another name")
-        there = [run for own in sorted(folder.iterdir()) if own.is_dir() for run in _bundle_faults(own)[1]]
-        if doubled := _doubled([*there, *_bundle_faults(source)[1]]):
+        if doubled := _doubled([*there, *own]):
             return alone._replace(faults=tuple(text.replace(str(source), str(path)) for text in doubled))
         try:
             with tempfile.TemporaryDirectory(prefix=".adding-", dir=folder.parent) as temporary:

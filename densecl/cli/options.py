@@ -89,6 +89,15 @@ CODE = "Of a run with a class of your own: name it again, such as mine.py:Mine; 
 Code = Annotated[str | None, typer.Option("--strategy", "-s", help=CODE, rich_help_panel=OWN)]
 OwnBackbone = Annotated[str | None, typer.Option("--backbone", help="The same, a backbone.", rich_help_panel=OWN)]
 OwnData = Annotated[str | None, typer.Option("--data-set", help="The same, a data set.", rich_help_panel=OWN)]
+# how the runs of a plan are carried out
+Engine = Annotated[
+    str | None, typer.Option("--engine", help="local (processes on this machine) or slurm (default: the plan's).")
+]
+Jobs = Annotated[
+    int | None, typer.Option("--jobs", "-j", min=1, help="Runs at a time (default: one per GPU, or cores / threads).")
+]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads of each run (default: 1).")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="List the runs and their cost; start nothing.")]
 # which runs tables and reports show, and how
 Benchmarks = Annotated[
     list[str] | None,

@@ -6,7 +6,19 @@ from typing import Annotated
 import typer
 
 from densecl.cli import completion
-from densecl.cli.options import Assign, Catalogue, Data, Device, Output, Quiet, Workers
+from densecl.cli.options import (
+    Assign,
+    Catalogue,
+    Data,
+    Device,
+    DryRun,
+    Engine,
+    Jobs,
+    Output,
+    Quiet,
+    Threads,
+    Workers,
+)
 from densecl.terminal import loading
 
 FAILED = 1  # exit code when a run did not finish
@@ -23,19 +35,14 @@ def reproduce(
     small: Annotated[
         bool, typer.Option("--small", help="On embedded data with few iterations: proves that all of it works.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs and their cost; start nothing.")] = False,
+    dry_run: DryRun = False,
     seeds: Annotated[
         list[int] | None, typer.Option("--seed", min=0, help="Seed, in place of the plan's; repeatable.")
     ] = None,
     assignments: Assign = None,
-    engine: Annotated[
-        str | None, typer.Option("--engine", help="local (processes on this machine) or slurm (default: local).")
-    ] = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option("--jobs", "-j", min=1, help="Runs at a time (default: one per GPU, or cores / threads)."),
-    ] = None,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads of each run (default: 1).")] = None,
+    engine: Engine = None,
+    jobs: Jobs = None,
+    threads: Threads = None,
     data: Data = None,
     output: Output = Path("results"),
     device: Device = None,

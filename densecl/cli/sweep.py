@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from densecl.cli.options import Catalogue, Data, Device, Output, Quiet, Workers
+from densecl.cli.options import Catalogue, Data, Device, DryRun, Engine, Jobs, Output, Quiet, Threads, Workers
 from densecl.terminal import loading
 
 FAILED = 1  # exit code when a run did not finish
@@ -15,20 +15,15 @@ def sweep(
     plan: Annotated[
         Path, typer.Argument(help="TOML file: benchmarks, strategies, seeds, settings.", metavar="PLAN.toml")
     ],
-    engine: Annotated[
-        str | None, typer.Option("--engine", help="local (processes on this machine) or slurm (default: the plan's).")
-    ] = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option("--jobs", "-j", min=1, help="Runs at a time (default: one per GPU, or cores / threads)."),
-    ] = None,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads of each run (default: 1).")] = None,
+    engine: Engine = None,
+    jobs: Jobs = None,
+    threads: Threads = None,
     data: Data = None,
     output: Output = Path("results"),
     device: Device = None,
     workers: Workers = None,
     catalogue: Catalogue = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs and their cost; start nothing.")] = False,
+    dry_run: DryRun = False,
     quiet: Quiet = False,
 ) -> None:
     """Train every run of a plan: benchmarks x strategies x seeds x settings.

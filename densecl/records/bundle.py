@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from densecl.errors import RecordError
 from densecl.records.foreign import Text
-from densecl.records.layout import method_name
+from densecl.records.layout import method_name, run_parts
 from densecl.records.record import FILE_NAME as RECORD
 from densecl.records.record import Record
 from densecl.settings.faults import first_fault, one_line
@@ -66,8 +66,8 @@ def run_folder(record: Record) -> str:
     backbone, values = record.backbone.rpartition(":")[2], record.settings.get("backbone_values")
     encoder = values.get("encoder") if isinstance(values, dict) else None
     method = "+".join(name.rpartition(":")[2] for name in method_name(record.strategy).split("+"))
-    parts = (record.benchmark, method, f"{backbone}-{encoder}" if encoder else backbone)
-    return "/".join((*map(_plain, parts), f"s{record.seed}-{record.hash}"))
+    *parts, last = run_parts(record.benchmark, method, backbone, encoder, record.seed, record.hash)
+    return "/".join((*map(_plain, parts), last))
 
 
 def _plain(part: str) -> str:

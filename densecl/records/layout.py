@@ -110,6 +110,11 @@ def _names(strategy: str) -> list[str]:
         return [strategy]
 
 
+def run_parts(benchmark: str, method: str, backbone: str, encoder: object, seed: int, run: str) -> tuple[str, ...]:
+    """Names of the folders of a run, before characters that folders cannot have are replaced; `run` is its hash."""
+    return benchmark, method, f"{backbone}-{encoder}" if encoder else backbone, f"s{seed}-{run}"
+
+
 def clean(text: str) -> str:
     """`text` on one line without control characters: names come from files that anyone may have written."""
     return "".join(character if character.isprintable() else " " for character in text)

@@ -17,6 +17,7 @@ from densecl.errors import SettingError, UnknownNameError
 from densecl.files import expanded
 from densecl.models.network import Backbone
 from densecl.models.weights import weights_place
+from densecl.records.layout import run_parts
 from densecl.runner.given import Given, given
 from densecl.runner.methods import Method, check_fits, check_network
 from densecl.runner.objects import (
@@ -141,8 +142,7 @@ class Plan:
         """`<output>/<benchmark>/<strategy>/<backbone>/s<seed>-<hash>`."""
         s = self.settings
         encoder = s.backbone_values.get("encoder")
-        backbone = f"{self.backbone_name}-{encoder}" if encoder else self.backbone_name
-        parts = (s.benchmark, self.method.name, backbone, f"s{s.seed}-{self.hash}")
+        parts = run_parts(s.benchmark, self.method.name, self.backbone_name, encoder, s.seed, self.hash)
         return self.output.joinpath(*(re.sub(r"[^\w.+=-]", "_", part) for part in parts))
 
 

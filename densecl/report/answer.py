@@ -54,7 +54,8 @@ def headline(benchmark: Benchmark, names: Names) -> Headline | None:
         verb, test = ("is best", told) if theirs.p < LEVEL else ("leads", f"which may be chance, {told}")
     close = sum(cell_in(benchmark, row)[1].close for row in others)
     tied = f"; {close} set-up{'s' * (close > 1)} cannot be told from it" if close and verb == "is best" else ""
-    had = [what for what in honest.extras(best.row) if what not in honest.extras(rival.row)]
+    of_rival = honest.extras(rival.row)
+    had = [what for what in honest.extras(best.row) if what not in of_rival]
     besides = f"; it had besides: {', '.join(had)}" if had else ""
     text = f"{verb}: {score}, {distance} {side} {other}, {test}; {seeds}{tied}{besides}"
     return Headline(names.display(best.row.strategy), best.row.note, text)

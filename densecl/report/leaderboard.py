@@ -41,11 +41,10 @@ def render(
     ]
     text = fill(
         "leaderboard.html.j2",
+        shown,
+        names,
         source=source,
         sections=sections,
-        overview=answer.matrices(shown, names),
-        runs=sum(len(benchmark.records) for benchmark in shown),
-        rows=sum(len(benchmark.members) for benchmark in shown),
         filters=values,
         notes=notes,
         album=(),
@@ -60,17 +59,17 @@ def board(benchmark: Benchmark) -> Grid:
     if not benchmark.is_sequence:
         _, examined = honest.examine_benchmark(benchmark.scored, benchmark.records)
         had = {id(run): ", ".join(one.extras) for one in examined for run in one.row.runs}
-    sources = [source_of(run.path) for member in benchmark.members for run in member.runs]
+    sent_by = {id(member): _sent_by(member) for member in benchmark.members}
     heads = [Head("kept MiB", about="kept from earlier steps: images, teachers, masks"), Head("protocol", False)]
     heads += [Head("had besides", False)] if any(had.values()) else []
-    heads += [Head("sent by", False)] if any(sources) else []
+    heads += [Head("sent by", False)] if any(sent_by.values()) else []
     lines = []
     for line in grid.lines:
         member, kept = line.member, honest.kept_bytes(line.member.row)
         protocol = protocol_of(member.records[0])
         own = [Datum("–") if kept is None else Datum(f"{kept / MIB:.1f}", kept), Datum(protocol)]
         own += [Datum(had.get(id(member.records[0]), ""))] if any(had.values()) else []
-        own += [Datum(_sent_by(member))] if any(sources) else []
+        own += [Datum(sent_by[id(member)])] if any(sent_by.values()) else []
         tags = {"backbone": member.row.backbone, "protocol": protocol, "memory": memory_class(kept)}
         lines.append(line._replace(cells=(*line.cells, *own), tags=tags))
     return grid._replace(heads=(*grid.heads, *heads), lines=tuple(lines))

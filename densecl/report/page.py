@@ -61,11 +61,10 @@ def render(
         notes.append(f"{album.left_out} pictures left out, since the page would be too large with them")
     text = fill(
         "page.html.j2",
+        shown,
+        names,
         source=source,
         sections=parts,
-        overview=answer.matrices(shown, names),
-        runs=sum(len(benchmark.records) for benchmark in shown),
-        rows=sum(len(benchmark.members) for benchmark in shown),
         comparison=compare(
             [detail or benchmark.best(1) for benchmark, detail in zip(shown, best, strict=True)], reported
         ),
@@ -75,12 +74,15 @@ def render(
     return text, notes
 
 
-def fill(template: str, **values: Any) -> str:
-    """A template of this folder, filled with values and with what all pages need."""
+def fill(template: str, shown: Sequence[Benchmark], names: Names, **values: Any) -> str:
+    """A template of this folder, filled with values and with what all pages say of the benchmarks that they show."""
     options: dict[str, Any] = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, **options)
     return environment.get_template(template).render(
         values,
+        overview=answer.matrices(shown, names),
+        runs=sum(len(benchmark.records) for benchmark in shown),
+        rows=sum(len(benchmark.members) for benchmark in shown),
         version=__version__,
         colours=COLOURS[:-1],
         gain=GAIN,

@@ -10,8 +10,10 @@ from densecl.report import charts, retention
 from densecl.report.charts import Axes, Point, Series
 from densecl.report.gather import Benchmark, Member
 from densecl.report.grids import Datum, Grid, Head, Line, in_view, number, over_seeds
+from densecl.tables.honest import kept_bytes
 from densecl.tables.intervals import interval
 from densecl.tables.measure import METRIC_NAMES
+from densecl.tables.scores import MIB
 
 BARS = "Bars are 95 % intervals over seeds; very long ones are cut off."
 LEAST_SCALE = 0.1  # IoU that has full colour in a heat map, at least
@@ -125,7 +127,7 @@ def costs(benchmark: Benchmark) -> list[Plot]:
         if cell.mean is None or member.row.progress or not runs:
             continue
         times = statistics.fmean(sum(step.seconds for step in record.steps) for record in runs)
-        sizes = statistics.fmean(max(step.stored_bytes for step in record.steps) / 2**20 for record in runs)
+        sizes = (kept_bytes(member.row) or 0) / MIB
         for points, x in ((seconds, times), (stored, sizes)):
             points.append(Point(member.style, x, 100 * cell.mean, scaled(cell.half), member.short))
     plots = []

@@ -81,21 +81,21 @@ def table(
     if output is not None:
         width, colour = None, False
     common = {"benchmark": benchmark or (), "filter": filter or (), "group": group, "mix": mix, "complain": _complain}
-    views = {"--honest": honest, "--stability": stability, "--anatomy": anatomy, "--layout field": layout == "field"}
-    if named := [name for name, is_asked in views.items() if is_asked]:
+    views = {"honest": honest, "stability": stability, "anatomy": anatomy, "field": layout == "field"}
+    if named := [view for view, is_asked in views.items() if is_asked]:
         from densecl.tables.forms.listing import render as lay_out
-        from densecl.tables.referee import referee
+        from densecl.tables.referee import OPTIONS, referee
 
         view, *more = named
         others = {"--per-step": per_step, "--labels": labels, "--sort": sort, "--over": over, "--columns": columns}
-        others |= {"--per-class": per_class, "--cite": cite, "--group": group if view != "--stability" else None}
-        others |= {"--layout": layout if layout != "field" else None} | dict.fromkeys(more, True)
-        if view == "--layout field":
+        others |= {"--per-class": per_class, "--cite": cite, "--group": group if view != "stability" else None}
+        others |= {"--layout": layout if layout != "field" else None} | {OPTIONS[other]: True for other in more}
+        if view == "field":
             common |= {"against": _published(against or "published", catalogue), "catalogue": catalogue}
         else:
             others |= {"--against": against}
-        _refuse_beside(view, others)
-        _show(lay_out(referee(folder, view.split()[-1].strip("-"), **common), form, width=width), output)
+        _refuse_beside(OPTIONS[view], others)
+        _show(lay_out(referee(folder, view, **common), form, width=width), output)
         return
     from densecl.tables.compare import table as compare
     from densecl.tables.forms.text import render

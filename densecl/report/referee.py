@@ -12,7 +12,7 @@ from densecl.report.gather import Benchmark, Member
 from densecl.report.grids import Datum, Grid, Head, Line, over_seeds
 from densecl.report.sections import Plot
 from densecl.tables import honest, stability
-from densecl.tables.anatomy import Lost, by_group, losses
+from densecl.tables.anatomy import Lost, after_last
 from densecl.tables.groupings import grouping
 
 PARTS = ("features", "head: background", "head: newer classes", "head: older classes", "head: pixels of others")
@@ -69,7 +69,7 @@ def anatomy(benchmark: Benchmark, fault: Fault) -> Anatomy | None:
     """Table of what the old classes of each probed row lost after the last step; None where no run was probed."""
     bars, lines = [], []
     for member in benchmark.members:
-        runs = _probed(member, benchmark, fault)
+        runs = _probed(member, fault)
         if not runs:
             continue
         parts = [(one.split.representation, *one.split.classifier) for one in runs]
@@ -90,7 +90,7 @@ def anatomy(benchmark: Benchmark, fault: Fault) -> Anatomy | None:
     return Anatomy(Plot(svg, caption), grid)
 
 
-def _probed(member: Member, benchmark: Benchmark, fault: Fault) -> list[Lost]:
+def _probed(member: Member, fault: Fault) -> list[Lost]:
     """The mean of all old classes after the last step, of each probed run of a row."""
     found = []
     for run in member.runs:
@@ -99,8 +99,6 @@ def _probed(member: Member, benchmark: Benchmark, fault: Fault) -> list[Lost]:
         except DenseCLError as error:
             fault(str(error))
             continue
-        if probed is not None and len(probed.probes) == len(benchmark.layout.steps):
-            last = len(probed.probes) - 1
-            groups = by_group(run.record, losses(run.record, probed, last), last)
-            found += [groups["all"]] if "all" in groups else []
+        if probed is not None and (lost := after_last(run.record, probed)) is not None:
+            found.append(lost)
     return found

@@ -104,7 +104,7 @@ def listings(record: Record, probed: Probed) -> list[Listing]:
 
 
 def summary(records: Sequence[Record], where: Callable[[Record], str]) -> list[Listing]:
-    """What the old classes of each row lost after the last step, mean over the seeds that were probed.
+    """List what the old classes of each row lost after the last step, mean over the seeds that were probed.
 
     `where` gives the folder of a run. Benchmarks without such a run are left out.
 
@@ -116,7 +116,7 @@ def summary(records: Sequence[Record], where: Callable[[Record], str]) -> list[L
         lines, probes = [], []
         for row in table_of(scored, members, View(BothMeans()), ()).rows:
             found = [(run, probed) for run in row.runs if (probed := read_probed(Path(where(run)), run)) is not None]
-            lost = [one for run, probed in found if (one := _after_last(run, probed)) is not None]
+            lost = [one for run, probed in found if (one := after_last(run, probed)) is not None]
             if lost:
                 lines.append(Line((row.name, str(len(lost)), *texts(mean(lost[0].step, "all", lost)))))
                 probes += [probed for _, probed in found]
@@ -126,10 +126,12 @@ def summary(records: Sequence[Record], where: Callable[[Record], str]) -> list[L
     return result
 
 
-def _after_last(record: Record, probed: Probed) -> Lost | None:
-    """The mean over all old classes after the last step that was probed; None where there are none."""
+def after_last(record: Record, probed: Probed) -> Lost | None:
+    """The mean over all old classes after the last step; None where there are none, or it was probed before its end."""
     step = len(probed.probes) - 1
-    return by_group(record, losses(record, probed, step), step).get("all") if step > 0 else None
+    if step < 1 or step + 1 != len(record.planned_steps or record.steps):
+        return None
+    return by_group(record, losses(record, probed, step), step).get("all")
 
 
 def remarks(probed: Probed) -> tuple[str, ...]:

@@ -8,12 +8,10 @@ from densecl.records.layout import UPPER_BOUND, clean, main_name
 from densecl.records.published import Reported, canonical
 from densecl.records.record import Record, flatten
 from densecl.tables.columns import Cell
-from densecl.tables.honest import Examined, examine
+from densecl.tables.honest import HEADINGS, Examined, examine, texts
 from densecl.tables.listing import Line, Listing
 from densecl.tables.paper import Names
-from densecl.tables.scores import MIB
 from densecl.tables.table import Table
-from densecl.terminal import humanise
 
 PAPERS = ("15-5", "15-1", "10-1")  # of VOC, overlapped
 COSTS = ("step 0", "forgetting", "parameters", "kept MiB", "time")
@@ -56,19 +54,17 @@ def field(records: Sequence[Record], reported: Sequence[Reported], catalogue: Pa
 
 def paper_value(strategy: str, split: str, reported: Sequence[Reported]) -> str:
     """The mIoU of all classes that papers report of a method on VOC; empty where none does."""
-    rows = [
-        row
-        for row in reported
+    own = strategy.rpartition("+")[2]  # a plugin's paper is that of the whole
+    found = [
+        (row.grouping != "with-bg", row.file.stem != own, index, value)
+        for index, row in enumerate(reported)
         if row.method == strategy
         and canonical(row.benchmark) == ("voc", split)
         and row.setting in (None, "overlapped")
-        and row.values is not None
-        and row.values.all is not None
         and not row.variant
+        and (value := row.numbers.get("all")) is not None
     ]
-    own = main_name(strategy) if "+" not in strategy else strategy.rpartition("+")[2]
-    rows.sort(key=lambda row: (row.grouping != "with-bg", row.file.stem != own))
-    return f"{rows[0].values.all:.1f}" if rows and rows[0].values is not None else ""
+    return f"{min(found)[-1]:.1f}" if found else ""
 
 
 def _steps(table: Table) -> int:
@@ -107,12 +103,9 @@ def _costs(row: Examined | None) -> tuple[str, ...]:
     """The texts under `COSTS`."""
     if row is None:
         return ("-",) * len(COSTS)
+    told = dict(zip(HEADINGS, texts(row), strict=True))
     counts = [run.steps[-1].parameters for run in row.row.runs if run.steps]
-    parameters = statistics.fmean(known) if (known := [count for count in counts if count is not None]) else None
-    return (
-        "-" if row.first is None else f"{100 * row.first:.1f}",
-        "-" if row.forgetting is None else f"{round(100 * row.forgetting, 1) + 0.0:.1f}",
-        "-" if parameters is None else f"{parameters:,.0f}",
-        "-" if row.kept is None else f"{row.kept / MIB:.1f}",
-        "-" if row.seconds is None else humanise(row.seconds),
-    )
+    known = [count for count in counts if count is not None]
+    told |= {"parameters": f"{statistics.fmean(known):,.0f}" if known else "-"}
+    told |= {"forgetting": told["forgetting"].removeprefix("+")}
+    return tuple(told[heading] for heading in COSTS)

@@ -12,6 +12,13 @@ from densecl.tables.compare import read_runs
 from densecl.tables.listing import Listing
 from densecl.tables.provenance import refuse
 
+OPTIONS = {  # view -> the option of `densecl table`
+    "honest": "--honest",
+    "stability": "--stability",
+    "anatomy": "--anatomy",
+    "field": "--layout field",
+}
+
 
 def referee(
     folder: Path,
@@ -25,11 +32,11 @@ def referee(
     catalogue: Path | None = None,
     complain: Callable[[str], None] | None = None,
 ) -> list[Listing]:
-    """A listing for each benchmark of classes that arrive over time.
+    """A listing for each benchmark of classes that arrive over time, or one of all of them.
 
-    `view` is honest, what each row has and lacks; stability, how the order of methods changes with the rules; or field,
-    one listing of all methods on all benchmarks; anatomy, what old classes lost by features and by the head, of runs
-    that were probed. For the other options see `densecl.tables.compare.table`.
+    `view` is honest, what each row has and lacks; stability, how the order of methods changes with the rules; anatomy,
+    what old classes lost by features and by the head, of runs that were probed; or field, one listing of all methods on
+    all benchmarks, `against` papers' numbers. For the other options see `densecl.tables.compare.table`.
 
     Raises:
         SettingError: only sequences of tasks were run.
@@ -41,7 +48,7 @@ def referee(
     records = [record for record in chosen([run.record for run in files], filter) if not record.tasks]
     if not records:
         raise SettingError(
-            f"{'--layout field' if view == 'field' else f'--{view}'} is for classes that arrive over time",
+            f"{OPTIONS[view]} is for classes that arrive over time",
             f"{folder} holds no run of them, or --filter leaves none",
         )
 

@@ -23,8 +23,11 @@ WANTED = {
 
 def first_fault(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:
     """The first error as one line; names of `model` are suggested for unknown keys, `prefix` stands before each."""
-    fault = error.errors(include_url=False)[0]
-    parts = [str(part) for part in fault["loc"] if not BRANCH.fullmatch(str(part))]
+    fault, *others = error.errors(include_url=False)
+    parts = _parts(fault)
+    if fault["type"].endswith("_type"):  # of another form; where a branch takes the form, what it says of the value
+        alike = (other for other in others if _parts(other) == parts)
+        fault = next((other for other in alike if not other["type"].endswith(("_type", "_parsing"))), fault)
     key = ".".join([prefix, *parts] if prefix else parts)
     if fault["type"] == "extra_forbidden":
         place = key.rpartition(".")[0]
@@ -39,6 +42,11 @@ def first_fault(error: ValidationError, model: type[BaseModel], prefix: str = ""
         return message
     given = "" if isinstance(fault["input"], Mapping) else f" cannot be {shown(fault['input'])}"
     return f"'{key}'{given}: {message[:1].lower()}{message[1:]}"
+
+
+def _parts(fault: Mapping[str, Any]) -> list[str]:
+    """The place of an error, without branches of unions."""
+    return [str(part) for part in fault["loc"] if not BRANCH.fullmatch(str(part))]
 
 
 def wanted(fault: Mapping[str, Any]) -> str:

@@ -60,7 +60,7 @@ def table(
         complain: told of each record that cannot be read; None warns.
     """
     if layout not in (None, "paper"):
-        raise SettingError(f"unknown layout '{layout}'", "known: paper")
+        raise SettingError(f"unknown layout '{layout}'", "known: paper; field is one of the command `densecl table`")
     if against and per_step:
         raise SettingError("--against compares after the last step", "leave out --per-step")
     others = {"per-step": per_step, "group": group, "layout": layout, "against": against}

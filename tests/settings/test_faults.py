@@ -19,6 +19,8 @@ CASES = [
     ("training", {"parts": {"decoder": [1]}}, "'training.parts.decoder' cannot be [1]: write a table of keys"),
     ("stream", {"groups": 5}, "'stream.groups' cannot be 5: write a table of keys and values"),
     ("evaluation", {"batch": 2**70}, "'evaluation.batch' cannot be 1180591620717411303424: input should be less than"),
+    ("stream", {"order": -1}, "'stream.order' cannot be -1: input should be greater than or equal to 0"),
+    ("stream", {"order": "abc"}, "'stream.order' cannot be 'abc': write a list"),
     ("data", {"root": 5}, "'data.root' cannot be 5: write a path"),
 ]
 

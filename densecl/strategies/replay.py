@@ -22,9 +22,9 @@ class Replay(Plugin):
     """Stores positions of images; some of them are in every batch.
 
     A replayed sample carries its own step's labels and says so in `Batch.step`; to MiB its background may be any class
-    that its step did not label. On a sequence of tasks every earlier
-    task has an equal share of the memory, and of each iteration's replayed images, which pass the network apart from
-    the batch; their losses, each of its own task, are averaged.
+    that its step did not label. On a sequence of tasks every earlier task has an equal share of the memory, and of each
+    iteration's replayed images, which pass the network apart from the batch; their losses, each of its own task, are
+    averaged.
     """
 
     streams = frozenset({"classes", "tasks"})

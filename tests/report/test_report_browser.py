@@ -32,6 +32,13 @@ def page(chromium, report_runs):
     return chromium
 
 
+def opened(page, path, width, dark):
+    """Open a page on a screen of that width, with nothing heard of before."""
+    page.events.clear()
+    page.size(width, dark=dark, mobile=width < 500)
+    page.open(path)
+
+
 def column(page, name):
     return page.evaluate(f"({COLUMN})({name!r})")
 
@@ -45,9 +52,7 @@ def heading(page, name):
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [1280, 400])
 def test_it_renders_without_a_complaint_a_request_or_scrolling_sideways(page, report_runs, width, dark):
-    page.events.clear()
-    page.size(width, dark=dark, mobile=width < 500)
-    page.open(report_runs / "report.html")
+    opened(page, report_runs / "report.html", width, dark)
     page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate("document.querySelectorAll('figure svg').length") > 10
@@ -61,9 +66,7 @@ def test_it_renders_without_a_complaint_a_request_or_scrolling_sideways(page, re
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [1280, 400])
 def test_the_leaderboard_renders_without_a_complaint_or_scrolling_sideways(page, report_runs, width, dark):
-    page.events.clear()
-    page.size(width, dark=dark, mobile=width < 500)
-    page.open(report_runs / "leaderboard.html")
+    opened(page, report_runs / "leaderboard.html", width, dark)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.complaints() == []
     assert page.requests() == []

@@ -91,6 +91,11 @@ def test_a_table_has_the_means_of_the_seeds_that_were_probed(run_copy, capsys):
     other = record.model_copy(update={"seed": 1, "hash": "another"})
     other.write(again / "result.json")  # probed with another outcome: what the head said is the probe's too
     probed.model_copy(update={"run": "another", "probes": probed.probes[:1] * 2}).write(again)
+    early = run_copy.with_name("early")  # probed before its end: it says nothing of the last step
+    early.mkdir()
+    record.model_copy(update={"seed": 2, "hash": "early"}).write(early / "result.json")
+    first = {key: getattr(probed, key)[:1] for key in ("probes", "unused", "taken")}
+    probed.model_copy(update={"run": "early", **first}).write(early)
     assert main(words) == 0
     heading, row = (line.split(",") for line in capsys.readouterr().out.splitlines())
     cells = dict(zip(heading, row, strict=True))

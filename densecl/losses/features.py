@@ -60,11 +60,10 @@ def pooled_spatial_distillation(
     of the teacher is a constant.
     """
     difference = _of_squares(features, teacher_features)
-    norms = []
-    for k in sizes:  # a window is averaged by its columns, then by its rows
-        rows = F.avg_pool2d(difference, (k, 1), stride=1, padding=(k // 2, 0))
-        norms.append(_mean_norm(F.avg_pool2d(rows, (1, k), stride=1, padding=(0, k // 2))))
-    return torch.stack(norms).mean()
+    with torch.autocast(difference.device.type, enabled=False):
+        # products with two band matrices: on a CPU some ten times as fast as average pooling with overlapping windows
+        windows = [[_windows(n, k).to(difference) for n in difference.shape[-2:]] for k in sizes]
+        return torch.stack([_mean_norm((difference @ columns.T).mT @ rows.T) for rows, columns in windows]).mean()
 
 
 def pooled_channel_distillation(features: Tensor, teacher_features: Tensor, *, size: int = 3) -> Tensor:
@@ -73,9 +72,9 @@ def pooled_channel_distillation(features: Tensor, teacher_features: Tensor, *, s
     With size // 2 zeros before the first and after the last one, which count. Maps are (B, D, h, w); the teacher's is a
     constant.
     """
-    difference = _of_squares(features, teacher_features)
-    columns = difference.flatten(2).unsqueeze(1)  # (B, 1, D, h w)
-    return _mean_norm(F.avg_pool2d(columns, (size, 1), stride=1, padding=(size // 2, 0)))
+    difference = F.pad(_of_squares(features, teacher_features), (0, 0, 0, 0, size // 2, size // 2))
+    n = difference.shape[1] - size + 1
+    return _mean_norm(sum(difference[:, k : k + n] for k in range(size)) / size)
 
 
 def fold_new(logits: Tensor, *, n_old: int) -> Tensor:
@@ -91,6 +90,13 @@ def _of_squares(features: Tensor, teacher_features: Tensor) -> Tensor:
     """The difference of the squares of two maps; pooling is linear, so it is pooled in their place."""
     features, teacher = pair(features, teacher_features, "features", "teacher's")
     return (features - teacher) * (features + teacher)
+
+
+def _windows(side: int, size: int) -> Tensor:
+    """Matrix that averages each window of `size` places of a side with size // 2 zeros at both ends."""
+    start = torch.arange(side + 2 * (size // 2) - size + 1).unsqueeze(1) - size // 2
+    place = torch.arange(side)
+    return ((start <= place) & (place < start + size)).double() / size
 
 
 def _mean_norm(x: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ ESSENTIAL = ("torch", "torchvision", "timm", "avalanche.core")  # packages with 
 SHOWN = ("torch", "torchvision", "timm", "avalanche-lib", "numpy", "pillow", "safetensors", "pydantic", "typer", "rich")
 EXTRAS = {"tensorboard": "densecl run --tensorboard", "wandb": "densecl run --wandb"}
 DRIVER = Path("/proc/driver/nvidia")  # exists where a GPU's driver is installed
+QUICK = ("packages", "extras", "folders")  # parts that import neither torch nor numpy
 LITTLE = 2 << 30  # bytes of free disk that a run may soon fill
 
 
@@ -35,10 +36,13 @@ class Finding(NamedTuple):
     part: str = ""
 
 
-def examine(data: Path | None = None, catalogue: Path | None = None) -> list[Finding]:
-    """Findings about packages, devices, recipes, data sets, weights and folders; nothing is raised."""
+def examine(data: Path | None = None, catalogue: Path | None = None, quick: bool = False) -> list[Finding]:
+    """Findings about packages, devices, recipes, data sets, weights and folders; nothing is raised.
+
+    `quick` looks at versions and folders alone, which needs no large import.
+    """
     looks = [
-        ("packages", packages, ()),
+        ("packages", packages, (not quick,)),
         ("extras", extras, ()),
         ("devices", devices, ()),
         ("recipes", recipes, (catalogue,)),
@@ -46,6 +50,8 @@ def examine(data: Path | None = None, catalogue: Path | None = None) -> list[Fin
         ("weights", weights, (catalogue,)),
         ("folders", folders, (data,)),
     ]
+    if quick:
+        looks = [look for look in looks if look[0] in QUICK]
     findings: list[Finding] = []
     for part, look, arguments in looks:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -61,8 +67,8 @@ def examine(data: Path | None = None, catalogue: Path | None = None) -> list[Fin
 # ---- packages
 
 
-def packages() -> Iterator[Finding]:
-    """Python and the packages that densecl requires: their versions, and whether they can be imported."""
+def packages(imports: bool = True) -> Iterator[Finding]:
+    """Python and required packages: their versions, and with `imports` whether they can be imported."""
     python = platform.python_version()
     wanted = SpecifierSet(metadata.metadata("densecl")["Requires-Python"] or "" if _version("densecl") else "")
     if python in wanted:
@@ -74,7 +80,7 @@ def packages() -> Iterator[Finding]:
         if fault := unmet(requirement, _version(requirement.name)):
             yield Finding("error", fault, f"pip install '{requirement.name}{requirement.specifier}'")
     yield from pair(_version("torch"), _version("torchvision"), _requirements("torchvision"))
-    for name in ESSENTIAL:
+    for name in ESSENTIAL if imports else ():
         try:
             importlib.import_module(name)
         except Exception as error:  # an extension that does not fit raises OSError or RuntimeError

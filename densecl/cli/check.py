@@ -1,12 +1,11 @@
 """`densecl check`: try a method, data set, backbone or kind of task of one's own."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from densecl.cli import completion
-from densecl.cli.options import Catalogue
+from densecl.cli.options import Catalogue, DataSet
 from densecl.terminal import loading
 
 
@@ -18,7 +17,7 @@ def check(
             autocompletion=completion.strategies,
         ),
     ],
-    data: Annotated[Path | None, typer.Option("--data", help="Folder of a data set.")] = None,
+    data: DataSet = None,
     catalogue: Catalogue = None,
 ) -> None:
     """Try a method (on a tiny stream), data set, backbone or kind of task for seconds and name its faults.
@@ -27,6 +26,11 @@ def check(
 
     densecl check mydata.py:MyData --data photos/
     """
+    from densecl.settings.catalogue import file_of
+    from densecl.settings.grammar import parse
+
+    for call in parse(strategy):
+        file_of(call.name)  # refuses a file that does not exist before anything slow is imported
     with loading():
         from densecl.check import dispatch
 

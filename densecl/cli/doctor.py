@@ -1,5 +1,7 @@
 """`densecl doctor`: check this machine, and say what to do."""
 
+from typing import Annotated
+
 import typer
 
 from densecl.cli.options import Catalogue, Data, Json
@@ -8,7 +10,14 @@ MARKS = {"ok": ("✓", "green"), "note": ("·", "yellow"), "problem": ("!", "yel
 BROKEN = 2  # exit code when nothing can be run
 
 
-def doctor(data: Data = None, catalogue: Catalogue = None, as_json: Json = False) -> None:
+def doctor(
+    data: Data = None,
+    catalogue: Catalogue = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Look at versions and folders alone, in half a second; import no package.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Check packages, devices, data sets, weights and folders; say what is missing and what to do.
 
     Needs no network and changes nothing. Exit code 2 if no run can be started, else 0.
@@ -22,7 +31,7 @@ def doctor(data: Data = None, catalogue: Catalogue = None, as_json: Json = False
 
     from densecl.about.doctor import examine
 
-    findings = examine(data, catalogue)
+    findings = examine(data, catalogue, quick)
     able = not any(finding.level == "error" for finding in findings)
     if as_json:
         listed = [finding._asdict() for finding in findings]
@@ -39,6 +48,7 @@ def doctor(data: Data = None, catalogue: Catalogue = None, as_json: Json = False
                 typer.echo(f"   {finding.advice}")
         counts = {level: sum(finding.level == level for finding in findings) for level in ("error", "problem")}
         summary = ", ".join(f"{count} {level}{'s' * (count > 1)}" for level, count in counts.items() if count)
-        typer.echo(f"\n{'ready to run' if able else 'cannot run'}{f'; {summary}' if summary else ''}")
+        able_text = "versions and folders are right; without --quick all is tried" if quick else "ready to run"
+        typer.echo(f"\n{able_text if able else 'cannot run'}{f'; {summary}' if summary else ''}")
     if not able:
         raise typer.Exit(BROKEN)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from densecl.cli.options import Run
+from densecl.cli.options import Run, existing_file
 
 if TYPE_CHECKING:
     from densecl.finished.first import Traveller
@@ -40,6 +40,8 @@ def import_(
     sha256: Annotated[str | None, typer.Option(help="What the file must have, as its author says.")] = None,
 ) -> None:
     """Put a first step into a results folder: runs with its settings load it."""
+    if "://" not in source:
+        existing_file("the first step", "name a file that `densecl first export` wrote")(Path(source))
     from densecl.finished.first import import_first
 
     found = import_first(source, output, sha256)

@@ -1,7 +1,7 @@
 """Options that several commands share. Folders and files are checked here, before anything slow is imported."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -40,6 +40,27 @@ def _data_folder(folder: Path | None) -> Path | None:
     return folder
 
 
+def existing_file(option: str, advice: str) -> Callable[[Path | None], Path | None]:
+    """Make a callback that refuses a file which does not exist."""
+
+    def check(file: Path | None) -> Path | None:
+        from densecl.errors import DataError
+        from densecl.files import expanded
+
+        if file is not None and "RANK" not in os.environ and not expanded(file).exists():
+            raise DataError(f"{option} {file}: there is no such file", advice)
+        return file
+
+    return check
+
+
+def _weights(value: str | None) -> str | None:
+    """Refuse a path of weights at which there is no file; words such as `timm` are for the backbone to judge."""
+    if value and ("/" in value or value.endswith((".safetensors", ".pth", ".pt"))):
+        existing_file("--weights", "give a file, 'timm' or 'none'")(Path(value))
+    return value
+
+
 def existing_images(images: Sequence[Path]) -> Sequence[Path]:
     """Refuse an image that does not exist."""
     from densecl.errors import DataError
@@ -70,6 +91,11 @@ Data = Annotated[
     typer.Option(
         "--data", help="Folder of data sets (default: DENSECL_DATA).", callback=_data_folder, rich_help_panel=FILES
     ),
+]
+DataSet = Annotated[Path | None, typer.Option("--data", help="Folder of a data set.", callback=_data_folder)]
+Weights = Annotated[
+    str | None,
+    typer.Option(help="Of the encoder: timm (download), a file, none.", callback=_weights, rich_help_panel=FILES),
 ]
 Output = Annotated[Path, typer.Option("--output", help="Folder for results.", rich_help_panel=FILES)]
 Device = Annotated[

@@ -6,7 +6,20 @@ from typing import Annotated
 import typer
 
 from densecl.cli import completion
-from densecl.cli.options import FILES, MACHINE, SCREEN, Assign, Catalogue, Data, Device, Output, Quiet, Workers
+from densecl.cli.options import (
+    FILES,
+    MACHINE,
+    SCREEN,
+    Assign,
+    Catalogue,
+    Data,
+    Device,
+    Output,
+    Quiet,
+    Weights,
+    Workers,
+    existing_file,
+)
 from densecl.terminal import loading
 
 
@@ -25,14 +38,22 @@ def run(
     seed: Annotated[int, typer.Option(min=0)] = 0,
     data: Data = None,
     output: Output = Path("results"),
-    weights: Annotated[
-        str | None, typer.Option(help="Of the encoder: timm (download), a file, none.", rich_help_panel=FILES)
-    ] = None,
+    weights: Weights = None,
     first: Annotated[
-        Path | None, typer.Option(help="A trained network as step 0: an export, or weights.", rich_help_panel=FILES)
+        Path | None,
+        typer.Option(
+            help="A trained network as step 0: an export, or weights.",
+            callback=existing_file("--first", "name a file of weights"),
+            rich_help_panel=FILES,
+        ),
     ] = None,
     first_map: Annotated[
-        Path | None, typer.Option(help="TOML: names and classes of a foreign --first.", rich_help_panel=FILES)
+        Path | None,
+        typer.Option(
+            help="TOML: names and classes of a foreign --first.",
+            callback=existing_file("--first-map", "name a TOML file"),
+            rich_help_panel=FILES,
+        ),
     ] = None,
     device: Device = None,
     precision: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16.", rich_help_panel=MACHINE)] = None,

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from densecl.cli import completion
-from densecl.cli.options import Assign, Catalogue, Data, Device, Output, Workers
+from densecl.cli.options import Assign, Catalogue, Data, Device, Output, Workers, existing_file
 from densecl.terminal import loading
 
 
@@ -19,7 +19,13 @@ def score(
     ] = "",
     step: Annotated[int | None, typer.Option("--step", min=0, help="Score this step alone.")] = None,
     name: Annotated[str | None, typer.Option(help="The method, as tables call it.")] = None,
-    about: Annotated[Path | None, typer.Option(help="What its author declares (default: about.toml there).")] = None,
+    about: Annotated[
+        Path | None,
+        typer.Option(
+            help="What its author declares (default: about.toml there).",
+            callback=existing_file("--about", "score --template prints one to fill in"),
+        ),
+    ] = None,
     ids: Annotated[
         str | None, typer.Option(help="data: those of the data set's masks (default); stream: in order of arrival.")
     ] = None,
@@ -54,11 +60,13 @@ def score(
         typer.echo(TEMPLATE, nl=False)
         return
     from densecl.errors import SettingError
+    from densecl.finished.about import refuse_missing
     from densecl.settings.catalogue import check_names
 
     if not predictions or not benchmark:
         raise SettingError("score needs predictions and a benchmark", "densecl score PREDICTIONS -b BENCHMARK")
     check_names(benchmark=benchmark, extra=catalogue)
+    refuse_missing(predictions)
     with loading():
         from densecl.finished.evaluate import summary
         from densecl.finished.score import score as write

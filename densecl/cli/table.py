@@ -97,6 +97,7 @@ def table(
         _refuse_beside(OPTIONS[view], others)
         _show(lay_out(referee(folder, view, **common), form, width=width), output)
         return
+    published = () if against is None else _published(against, catalogue)
     from densecl.tables.compare import table as compare
     from densecl.tables.forms.text import render
 
@@ -111,7 +112,7 @@ def table(
         per_class=per_class,
         labels=labels,
         layout=layout,
-        against=() if against is None else _published(against, catalogue),
+        against=published,
         over=over or (),
         catalogue=catalogue,
         sort=sort,

@@ -6,9 +6,11 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from densecl.errors import SettingError
+from densecl.errors import DataError, SettingError
 from densecl.records.foreign import Declared, Text
+from densecl.settings.catalogue import file_of
 from densecl.settings.faults import first_fault
+from densecl.settings.grammar import parse_one
 from densecl.settings.recipe import TrainingSettings, build
 
 FILE_NAME = "about.toml"
@@ -61,6 +63,15 @@ class About(Declared):
     def declared(self) -> Declared:
         """The part that records keep as it is."""
         return Declared(**self.model_dump(include=set(Declared.model_fields)))
+
+
+def refuse_missing(predictions: str | Path) -> None:
+    """Refuse a folder of label maps, or a file of a network `load.py:Network`, that does not exist."""
+    if ".py:" in str(predictions):
+        file_of(parse_one(str(predictions), "network").name)
+    elif not Path(predictions).is_dir():
+        advice = "name a folder of label maps, or a network as load.py:Network"
+        raise DataError(f"there is no folder {predictions}", advice)
 
 
 def read_about(path: Path) -> About:

@@ -13,9 +13,9 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transform
 
 from densecl.data.class_index import for_each
-from densecl.errors import DataError, SettingError
+from densecl.errors import SettingError
 from densecl.finished.about import FILE_NAME as ABOUT
-from densecl.finished.about import About, read_about
+from densecl.finished.about import About, read_about, refuse_missing
 from densecl.finished.evaluate import Scored
 from densecl.finished.foreign_network import ForeignNetwork, batches, load_network
 from densecl.finished.foreign_record import Tally, foreign_record, record_folder
@@ -77,10 +77,9 @@ def score(
     Raises:
         DenseCLError: bad input, named, of all label maps at once; then nothing is written.
     """
+    refuse_missing(predictions)
     network = load_network(str(predictions)) if ".py:" in str(predictions) else None
     folder = None if network else Path(predictions)
-    if folder is not None and not folder.is_dir():
-        raise DataError(f"there is no folder {folder}", "name a folder of label maps, or a network as load.py:Network")
     place = about or (folder / ABOUT if folder and (folder / ABOUT).is_file() else None)
     declared = read_about(place) if place else About()
     method = _method_name(name or declared.method, network)

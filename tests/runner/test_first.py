@@ -121,7 +121,7 @@ def test_another_sha256_and_a_run_without_a_shared_step_are_refused(exported, ru
     refused(capsys, ["first", "export", run_copy, "-o", exported], "exists already")
     shutil.rmtree(run_copy.parents[3] / ".shared")
     refused(capsys, ["first", "export", run_copy, "-o", tmp_path / "again"], "does not have the first step")
-    refused(capsys, ["first", "import", tmp_path / "absent"], "there is no file")
+    refused(capsys, ["first", "import", tmp_path / "absent"], "there is no such file")
 
 
 def test_a_run_without_kept_weights_has_no_first_step_to_export(run_copy, tmp_path, capsys):
@@ -198,7 +198,7 @@ def test_another_network_and_one_that_knows_no_class_are_refused(finished, expor
     zero = ["--quiet", "--first", str(tmp_path / "zero.safetensors")]
     refused_run(capsys, data, ["mean IoU of 0.0 % on the 15 classes", "--first-map"], *zero, output=out)
     refused_run(capsys, data, ["--first-map without --first"], "--first-map", str(data), output=out)
-    refused_run(capsys, data, ["No such file"], "--first", str(tmp_path / "absent"), output=out)
+    refused_run(capsys, data, ["no such file"], "--first", str(tmp_path / "absent"), output=out)
     later = ["--quiet", "--first", str(run_copy / "weights" / "step1.safetensors")]
     refused_run(capsys, data, ["holds weights of step 1"], *later, output=out)
     (tmp_path / "map.toml").write_text("clases = []")

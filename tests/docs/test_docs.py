@@ -14,6 +14,7 @@ import densecl
 from data_trees import few_drawn
 from densecl.cli import COMMANDS as COMMANDS_OF_CLI
 from densecl.cli import main
+from densecl.records.record import read_record
 from densecl.runner.given import given
 from densecl.runner.methods import parse_method
 from densecl.runner.plan import make_plan
@@ -138,12 +139,33 @@ def test_commands_are_found_in_blocks_directives_and_prose():
 
 
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("spec", ["mine.py:Mine", "anchor.py:Anchor"])
-def test_the_methods_of_the_tutorial_pass_their_check(spec, page_folder, capsys):
-    list(write_files(TEXTS["method.md"], page_folder))
-    assert f"densecl check {spec}" in commands(TEXTS["method.md"])
+@pytest.mark.parametrize(
+    ("page", "spec"),
+    [("method.md", "mine.py:Mine"), ("method.md", "anchor.py:Anchor"), ("tutorial.md", "certain.py:Certain")],
+)
+def test_the_methods_of_the_pages_pass_their_check(page, spec, page_folder, capsys):
+    list(write_files(TEXTS[page], page_folder))
+    assert f"densecl check {spec}" in commands(TEXTS[page])
     assert main(["check", spec]) == 0
     assert capsys.readouterr().out.startswith(f"✓ {spec} works")
+
+
+@pytest.mark.usefixtures("one_thread", "few_images")
+def test_the_method_of_the_tutorial_trains_as_the_built_in_one(page_folder):
+    list(write_files(TEXTS["tutorial.md"], page_folder))
+    short = ["training.iterations=12", "training.later.iterations=4"]
+    written = [options for name, options in map(parsed, commands(TEXTS["tutorial.md"])) if name == "run"]
+    pair = [options for options in written if options["strategy"] == "plop" or options["assignments"]]
+    steps = []
+    for options in pair:
+        words = ["-b", options["benchmark"], "-s", options["strategy"], "--quiet", "--workers", "0", "--device", "cpu"]
+        words += [word for one in [*options["assignments"], *short] for word in ("--set", one)]
+        assert main(["run", *words, "--output", options["strategy"][:4]]) == 0
+        steps.append(read_record(next(Path(options["strategy"][:4]).rglob("result.json"))).steps)
+    matrices = [[step.evaluations[0].confusion for step in one] for one in steps]
+    assert len(matrices[0]) == 6
+    assert matrices[0] == matrices[1]
+    assert matrices[0][-1] != matrices[0][0]
 
 
 @pytest.mark.usefixtures("one_thread")

@@ -106,6 +106,7 @@ COUNTS = {  # of runs
     "mallya-initialisation": 4,
     "example": 6,
     "field": 202,
+    "transformer": 21,
 }
 
 

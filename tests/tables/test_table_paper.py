@@ -9,7 +9,9 @@ import pytest
 from densecl.cli import main
 from densecl.streams import protocol
 from densecl.tables.against import against
+from densecl.tables.forms import listing
 from densecl.tables.forms.text import render
+from densecl.tables.listing import Line, Listing
 from densecl.tables.paper import side_by_side
 from densecl.tables.table import rows
 from published_rows import reported, run
@@ -150,6 +152,9 @@ def test_latex_stays_within_the_text_in_every_style(tmp_path, style):
     theirs = [reported(table=f"Table {k}") for k in range(3)]
     tables = [joined(records()), joined(few), joined(hostile(), "fg-only", theirs)]
     body = render(tables, "latex", cite=True)
+    wide = Line(("a method of " + "many words " * 6, *["71.8 ±2.0"] * 12), ("said of it " * 20,))
+    view = Listing("A view", ("method", *[f"benchmark {k}" for k in range(12)]), (wide, wide), 1, ("besides",))
+    body += listing.render([view], "latex")
     preamble = f"{STYLES[style]}\n\\usepackage{{booktabs,graphicx,xcolor}}\n"
     text = f"{preamble}\\begin{{document}}\nText.\n{body}\n\\end{{document}}\n"
     (tmp_path / "t.tex").write_text(text, encoding="utf-8")

@@ -60,6 +60,19 @@ def opening(environment: str, table: Table, backbone: str | None) -> list[str]:
     return [f"\\begin{{{environment}}}", *look, f"  \\caption{{{title}}}"]
 
 
+def fitted(form: str, lines: Sequence[str]) -> list[str]:
+    """A tabular of columns `form`, made smaller where it is wider than the text, whatever the style of the document."""
+    return [
+        "  \\sbox2{%",
+        f"  \\begin{{tabular}}{{@{{}}{form}@{{}}}}",
+        "    \\toprule",
+        *lines,
+        "    \\bottomrule",
+        "  \\end{tabular}}%",
+        "  \\ifdim\\wd2>\\textwidth\\resizebox{\\textwidth}{!}{\\usebox2}\\else\\usebox2\\fi",
+    ]
+
+
 def _environment(table: Table, spread: str) -> str:
     backbone = shared_backbone(table)
     numbers = footnotes(table)

@@ -24,7 +24,7 @@ def render(listings: Sequence[Listing], format: str = "terminal", *, width: int 
     if format == "csv":
         return _csv(listings)
     if format == "latex":
-        return "\n".join(["% \\usepackage{booktabs}", *map(_latex, listings)])
+        return "\n".join(["% \\usepackage{booktabs,graphicx}", *map(_latex, listings)])
     one = _markdown if format == "markdown" else lambda listing: _terminal(listing, width or WIDE)
     return "\n".join(map(one, listings))
 
@@ -72,21 +72,16 @@ def _latex(listing: Listing) -> str:
     headings, *body = [[latex.escape(text) for text in line] for line in _lines(listing)]
     form = "l" * listing.words + "r" * (len(listing.headings) - listing.words)
     form += "p{0.2\\linewidth}" * len(listing.below)
+    lines = [f"    {{}}{' & '.join(line)} \\\\" for line in body]
     text = [
-        "\\begin{table}",
+        "\\begin{table*}",
         "  \\centering",
         "  \\footnotesize",
         "  \\setlength{\\tabcolsep}{3pt}",
         f"  \\caption{{{latex.escape(listing.title)}}}",
-        f"  \\begin{{tabular}}{{@{{}}{form}@{{}}}}",
-        "    \\toprule",
-        f"    {' & '.join(headings)} \\\\",
-        "    \\midrule",
-        *(f"    {{}}{' & '.join(line)} \\\\" for line in body),
-        "    \\bottomrule",
-        "  \\end{tabular}",
+        *latex.fitted(form, [f"    {' & '.join(headings)} \\\\", "    \\midrule", *lines]),
         *(f"  \\par {latex.escape(remark)}." for remark in listing.remarks),
-        "\\end{table}",
+        "\\end{table*}",
         "",
     ]
     return "\n".join(text)

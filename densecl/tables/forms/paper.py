@@ -1,7 +1,4 @@
-r"""Tables of several benchmarks side by side as LaTeX: booktabs, graphicx and xcolor.
-
-A table that is wider than the text is made smaller, whatever the style of the document and the number of its columns.
-"""
+r"""Tables of several benchmarks side by side as LaTeX: booktabs, graphicx and xcolor."""
 
 import re
 from collections.abc import Sequence
@@ -10,7 +7,7 @@ from itertools import groupby
 from densecl.records.layout import UPPER_BOUND, main_name
 from densecl.tables.columns import Cell, Column
 from densecl.tables.forms.cells import FEWER, FOREIGN, NARROW, cell_text, footnotes, remarks, shared_backbone
-from densecl.tables.forms.latex import escape, heading, number, opening
+from densecl.tables.forms.latex import escape, fitted, heading, number, opening
 from densecl.tables.table import Row, Table
 
 WIDE = 6  # columns of numbers, of more a deviation beside each would be too small to read
@@ -26,15 +23,14 @@ def environment(table: Table, spread: str, cite: bool) -> str:
     notes += [f"\\textsuperscript{{{at}}} {_note(note)}" for note, at in numbers.items()]
     text = [
         *opening("table*", table, backbone),
-        "  \\sbox2{%",
-        f"  \\begin{{tabular}}{{@{{}}l{'l' * (backbone is None)}{'r' * len(table.columns)}@{{}}}}",
-        "    \\toprule",
-        *_headings(table.columns, spans, backbone is None),
-        "    \\midrule",
-        *_lines(table, shown, numbers, cite, backbone is None),
-        "    \\bottomrule",
-        "  \\end{tabular}}%",
-        "  \\ifdim\\wd2>\\textwidth\\resizebox{\\textwidth}{!}{\\usebox2}\\else\\usebox2\\fi",
+        *fitted(
+            f"l{'l' * (backbone is None)}{'r' * len(table.columns)}",
+            [
+                *_headings(table.columns, spans, backbone is None),
+                "    \\midrule",
+                *_lines(table, shown, numbers, cite, backbone is None),
+            ],
+        ),
         "  \\par\\smallskip",
         "  \\begin{minipage}{\\textwidth}\\raggedright",
         *(f"    {note}\\par" for note in notes),

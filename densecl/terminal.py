@@ -3,8 +3,10 @@
 import contextlib
 import io
 import os
+import re
 import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, TextIO
@@ -34,6 +36,22 @@ def loading() -> Iterator[None]:
 def columns_and_colour() -> tuple[int | None, bool]:
     """Width of the terminal that results are printed to, None for other streams; True where it has colours."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None, understands_codes(sys.stdout)
+
+
+def wrapped(text: str) -> str:
+    """Lines broken between words where they are too long for the terminal; as they are for other streams.
+
+    What follows stands below the line's last column, behind the first two spaces in a row.
+    """
+    width, _ = columns_and_colour()
+    return text if width is None else "\n".join(_broken(line, max(width, 40)) for line in text.split("\n"))
+
+
+def _broken(line: str, width: int) -> str:
+    column = re.match(r" *\S.*?  +(?=\S)", line[: width // 2])
+    indent = len(column[0]) if column else len(line) - len(line.lstrip()) + 4
+    options = {"break_long_words": False, "break_on_hyphens": False}
+    return textwrap.fill(line, width, subsequent_indent=" " * indent, drop_whitespace=True, **options)
 
 
 def text_console(width: int, colour: bool) -> "Console":

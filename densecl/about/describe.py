@@ -1,11 +1,13 @@
 """`densecl show` and `densecl cite` as text. Recipes and source files are read; nothing slow is imported."""
 
+import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from densecl.errors import DenseCLError, UnknownNameError
+from densecl.records.record import flatten
 from densecl.settings.catalogue import backbones, benchmark_recipe, entries, known, strategy_recipes
 from densecl.settings.grammar import parse
 from densecl.settings.overlay import merge
@@ -65,7 +67,9 @@ def _strategy(recipe: StrategyRecipe) -> str:
     arguments = read_hyperparameters(recipe.class_, recipe.source.parent)
     lines += _arguments([a._replace(default=own.get(a.name, a.default)) for a in arguments])
     lines += [f"deviates   {text}" for text in recipe.deviations]
-    lines += [f"on {pattern}: {overlay.sections()}" for pattern, overlay in recipe.benchmarks.items()]
+    for pattern, overlay in recipe.benchmarks.items():
+        own = flatten(overlay.sections()).items()
+        lines.append(f"on {pattern:<8}" + ", ".join(f"{key}={json.dumps(value)}" for key, value in own))
     return "\n".join(lines)
 
 

@@ -6,7 +6,7 @@ import typer
 
 from densecl.cli import completion
 from densecl.cli.options import Catalogue, DataSet
-from densecl.terminal import loading
+from densecl.terminal import loading, wrapped
 
 
 def check(
@@ -36,7 +36,7 @@ def check(
 
     findings, works = dispatch.check(strategy, data, catalogue)
     for finding in findings:
-        typer.echo(f"✗ {finding}")
+        typer.echo(wrapped(f"✗ {finding}"))
     if findings:
         typer.echo(f"{len(findings)} fault{'s' * (len(findings) > 1)} in {strategy}", err=True)
         raise typer.Exit(2)

@@ -27,6 +27,7 @@ def list_(
     from densecl.errors import UnknownNameError
     from densecl.settings.catalogue import Entry, entries, faults
     from densecl.tables.groupings import groupings
+    from densecl.terminal import wrapped
 
     if kind not in (None, *completion.KINDS):
         raise UnknownNameError("kind", kind, completion.KINDS)
@@ -42,8 +43,9 @@ def list_(
                 typer.echo(f"densecl: left out: {fault}", err=True)
         width = max((len(entry.name) for entry in listed), default=0)
         typer.echo(("\n" if number else "") + name)
-        for entry in listed:
+        for before, entry in zip([None, *listed], listed, strict=False):
             mark = "+" if entry.kind == "plugin" else " "
-            typer.echo(f" {mark}{entry.name:<{width}}  {entry.summary}")
+            summary = "" if before and before.summary == entry.summary else f"  {entry.summary}"  # of splits, once
+            typer.echo(wrapped(f" {mark}{entry.name:<{width}}{summary}".rstrip()))
     if kind in (None, "strategies"):
         typer.echo("\n+ marks plugins: add them to a strategy, as in mib+replay")

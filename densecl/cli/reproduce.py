@@ -19,7 +19,7 @@ from densecl.cli.options import (
     Threads,
     Workers,
 )
-from densecl.terminal import loading
+from densecl.terminal import loading, wrapped
 
 FAILED = 1  # exit code when a run did not finish
 
@@ -81,7 +81,7 @@ def reproduce(
     options |= {"engine": engine, "jobs": jobs, "threads": threads, "quiet": quiet}
     ready = prepared(plan, output, small=small, seeds=seeds or (), assignments=assignments or (), **options)
     if dry_run:
-        typer.echo(ready.sweep.describe())
+        typer.echo(wrapped(ready.sweep.describe()))
         return
     listing, failed = repeat(ready, quiet=quiet)
     typer.echo(render([listing], format, width=columns_and_colour()[0]), nl=False)

@@ -20,7 +20,7 @@ from densecl.cli.options import (
     Workers,
     existing_file,
 )
-from densecl.terminal import loading
+from densecl.terminal import loading, wrapped
 
 
 def run(
@@ -130,7 +130,7 @@ def run(
             return
         from densecl.runner.cost import describe
 
-        typer.echo(describe(plan, events.scan))
+        typer.echo(wrapped(describe(plan, events.scan)))
         return
     with loading():
         from densecl.runner.run import execute

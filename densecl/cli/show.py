@@ -25,8 +25,9 @@ def show(
     densecl show voc15-5s --images
     """
     from densecl.about.describe import show_name
+    from densecl.terminal import wrapped
 
-    typer.echo(show_name(name, data, catalogue, images=images or data is not None))
+    typer.echo(wrapped(show_name(name, data, catalogue, images=images or data is not None)))
 
 
 def cite(

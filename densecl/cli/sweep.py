@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from densecl.cli.options import Catalogue, Data, Device, DryRun, Engine, Jobs, Output, Quiet, Threads, Workers
-from densecl.terminal import loading
+from densecl.terminal import loading, wrapped
 
 FAILED = 1  # exit code when a run did not finish
 
@@ -58,7 +58,7 @@ def sweep(
         quiet=quiet,
     )
     if dry_run:
-        typer.echo(prepared.describe())
+        typer.echo(wrapped(prepared.describe()))
         return
     result = carry_out(prepared, quiet=quiet)
     if result.records:

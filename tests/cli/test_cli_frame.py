@@ -1,3 +1,4 @@
+import io
 import os
 import re
 import resource
@@ -11,8 +12,10 @@ import typer
 
 import densecl
 from densecl import cli
+from densecl.cli import main
 from densecl.errors import SettingError
 from densecl.records.record import Evaluation, Record, StepRecord
+from densecl.terminal import wrapped
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "pydantic", "numpy", "avalanche", "torchvision", "timm", "scipy")
@@ -227,3 +230,36 @@ def test_unknown_public_names_are_attribute_errors():
 def test_every_public_name_resolves(name):
     assert getattr(densecl, name) is not None
     assert name in dir(densecl)
+
+
+class Screen(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_breaks_lines_between_words_below_their_last_column(monkeypatch):
+    text = (
+        "name  one two three four five six seven eight nine\n  short\n1  run  /a/very/long/path/that/is/never/broken/s0"
+    )
+    assert wrapped(text) == text  # a file keeps its lines
+    monkeypatch.setattr("sys.stdout", Screen())
+    monkeypatch.setenv("COLUMNS", "40")
+    assert wrapped(text).split("\n") == [
+        "name  one two three four five six seven",
+        "      eight nine",
+        "  short",
+        "1  run",
+        "   /a/very/long/path/that/is/never/broken/s0",
+    ]
+
+
+def test_a_list_says_the_summary_of_splits_once(capsys):
+    assert main(["list", "benchmarks"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.strip() == "shapes15-5s"]
+    assert sum("Pascal VOC 2012, class-incremental" in line for line in lines) == 1
+
+
+def test_values_of_benchmarks_are_shown_as_they_can_be_set(capsys):
+    assert main(["show", "plop"]) == 0
+    assert "on ade*    strategy.pod=0.001, strategy.pod_logits=1e-05" in capsys.readouterr().out.splitlines()

@@ -123,7 +123,8 @@ def _tasks(settings: Sections) -> list[str]:
         length = f"{iterations} iterations" if iterations else f"{epochs} epochs"
         own = task.model_dump(mode="json", exclude_none=True, exclude_defaults=True, exclude={"name", "kind", "data"})
         shown = "".join(f", {key}={value}" for key, value in own.items())
-        lines.append(f"task {k}  {task.name}: {task.kind.replace('_', ' ')} on {task.data}, {length}{shown}")
+        whole = " (image-level)" if task.cls.image_level else ""
+        lines.append(f"task {k}  {task.name}: {task.kind.replace('_', ' ')}{whole} on {task.data}, {length}{shown}")
     return lines
 
 

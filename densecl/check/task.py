@@ -60,10 +60,10 @@ def _try(task: Task) -> None:
     if task.truth is not None:
         mask = _tiny_truth(task, mask, void)
     target = _prepared(task, image, mask)
-    logits = torch.randn(IMAGES, task.outputs, *image.shape[2:], generator=torch.Generator().manual_seed(0))
+    logits = torch.randn(IMAGES, task.outputs, *_size(task, image), generator=torch.Generator().manual_seed(0))
     _losses(task, logits, target)
     _scores(task, logits, image, target)
-    if task.needs_masks or task.truth is not None:
+    if (task.needs_masks or task.truth is not None) and not task.image_level:
         _void(task, logits, image, target, void)
     _descent(task, logits, image, target)
     with trying("picture", type(task)):
@@ -80,8 +80,18 @@ def _try(task: Task) -> None:
         task.load_state_dict(torch.load(file, weights_only=True))
 
 
+def _size(task: Task, image: Tensor) -> tuple[int, ...]:
+    """(height, width) of outputs and targets."""
+    return (1, 1) if task.image_level else tuple(image.shape[2:])
+
+
 def _tiny_truth(task: Task, mask: Tensor, void: Tensor) -> Tensor:
-    """Depth of a mask's squares, or unit vectors, unknown where the mask is void; of other truths any numbers."""
+    """Depth of a mask's squares, or unit vectors, unknown where the mask is void; of other truths any numbers.
+
+    Classes of whole images are 1, 2, ...
+    """
+    if task.truth == "class":
+        return (1.0 + torch.arange(len(mask)).view(-1, 1, 1, 1) % task.outputs).expand(-1, 1, *mask.shape[1:])
     if task.truth == "depth":
         return (1.0 + mask[:, None]).masked_fill(void[:, None], 0)
     channels = 3 if task.truth == "normals" else task.outputs
@@ -103,10 +113,10 @@ def _prepared(task: Task, image: Tensor, mask: Tensor) -> Tensor:
         )
     labels = prepared.target.ndim == 3 and prepared.target.dtype == torch.int64
     values = prepared.target.ndim == 4 and prepared.target.dtype == torch.float32
-    if not (labels or values) or prepared.target.shape[:1] + prepared.target.shape[-2:] != image[:, 0].shape:
+    if not (labels or values) or prepared.target.shape[-2:] != _size(task, image) or len(prepared.target) != len(image):
+        wanted = "(B, C, 1, 1)" if task.image_level else "(B, C, H, W), or int64 labels (B, H, W)"
         raise Finding(
-            f"prepare returned the target as {described(prepared.target)}; "
-            "it must be int64 labels (B, H, W) or float32 values (B, C, H, W)"
+            f"prepare returned the target as {described(prepared.target)}; it must be float32 values {wanted}"
         )
     return prepared.target
 

@@ -70,7 +70,8 @@ class DenseDataset:
     counts: Mapping[str, int] = MappingProxyType({})  # images of each split in the published data
     paper: str = ""
     licence: str = ""
-    truths: tuple[str, ...] = ()  # beside labels: "depth" and "normals", see `truth_files` and `read_truth`
+    truths: tuple[str, ...] = ()  # beside labels: "depth", "normals", "class"; see `truth_files` and `read_truth`
+    image_classes: tuple[str, ...] = ()  # names for the truth "class"
     made: str = ""  # what `densecl data make` makes: "all", "masks" or nothing
 
     # An instance has, beside its `root`, `split` and `settings`:
@@ -146,7 +147,8 @@ class DenseDataset:
         """Decode the map `i` of `truth`, from `mask_files`: (C, H, W) float32, 0 throughout where nothing is known.
 
         Depth, (1, H, W), is in metres along the optical axis. Normals, (3, H, W), are unit vectors: x to the right, y
-        up, z to the viewer. Those of other names are as their task wants them.
+        up, z to the viewer. Class, (1, H, W), is the number of the image's class throughout, from 1. Those of other
+        names are as their task wants them.
         """
         raise SettingError(f"{type(self).__name__} has no method read_truth(i)", "write one for its `truths`")
 

@@ -75,7 +75,8 @@ def verify_truth(dataset: DenseDataset, truth: str, *, progress: Progress | None
         return errors
     with contextlib.suppress(RunError):
         keep(other, contents)
-    return [Finding("ok", dataset.split, f"{truth} of {len(other):,} images")]
+    classes = f" ({len(dataset.image_classes)} classes)" if truth == "class" else ""
+    return [Finding("ok", dataset.split, f"{truth} of {len(other):,} images{classes}")]
 
 
 def verify_split(

@@ -45,7 +45,8 @@ class Prediction(NamedTuple):
     source: Path
     pixels: np.ndarray  # in its size: labels (H, W) uint8, or the picture (H, W, 3) uint8 of a task without labels
     names: tuple[str, ...]  # of the labels; empty for pictures
-    shares: dict[str, float]  # of the image's pixels by class name, the largest first; empty for pictures
+    # of the image's pixels by class name, the largest first; of a task of whole images, probabilities; else empty
+    shares: dict[str, float]
     note: str  # what was left out of the file, such as "first of 12 frames"
     files: tuple[Path, ...]  # that were written
 
@@ -110,18 +111,16 @@ def predictions(
     stream = recorded_stream(plan, record)
     loop = restored(plan, stream, folder, step, record.hash)
     loop.strategy.select_task(index)
-    predictor = Predictor(loop, stream.tasks[index], stream.labels_of(index), seen)
     names = stream.names[index] if stream.kind == "tasks" else stream.class_names
+    predictor = Predictor(loop, stream.tasks[index], stream.labels_of(index), names, seen)
     for file, paths in zip(files, written, strict=True):
         photo = read_photo(file)
-        pixels = predictor(photo.pixels)
-        counted = shares(pixels) if labelled else {}
+        pixels, by_name = predictor(photo.pixels)
         if paths and labelled:
             save_labels(pixels, paths[0])
             save_image(overlay(photo.pixels, pixels, names), paths[1])
         elif paths:
             save_image(Image.fromarray(pixels), paths[0])
-        by_name = {names[label]: share for label, share in counted.items()}
         yield Prediction(file, pixels, names, by_name, photo.note, paths)
 
 
@@ -131,20 +130,26 @@ class Predictor(NamedTuple):
     loop: Loop
     task: Task
     labels: tuple[int, ...]  # of segmentation, the run's label of each output
+    names: tuple[str, ...]  # of the run's labels
     size: Size  # of the shorter side, or "full", see `EvaluationSettings`
 
     @torch.no_grad()
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """Labels (H, W) uint8 of an RGB image (H, W, 3) uint8; of a task of values, the picture (H, W, 3) uint8."""
+    def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
+        """Labels (H, W) uint8 of an RGB image (H, W, 3) uint8; of a task of values, the picture (H, W, 3) uint8.
+
+        With the share of each class, by name: of the pixels or, of a task of whole images, its probability.
+        """
         image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
         height, width = image.shape[1:]
         seen = resized(image, seen_size(height, width, self.size))[None]
         output = widened(see(self.loop, self.task, seen, torch.zeros(1, *seen.shape[2:], dtype=torch.uint8))[0])
         if self.task.kind == "segmentation":
-            return np.array(self.labels, np.uint8)[labels_of(self.loop, output, (height, width))]
-        logits = _scaled(output.logits.float(), (height, width))[0].cpu()
+            labels = np.array(self.labels, np.uint8)[labels_of(self.loop, output, (height, width))]
+            return labels, {self.names[label]: share for label, share in shares(labels).items()}
+        logits = output.logits.float()
+        logits = (logits if self.task.image_level else _scaled(logits, (height, width)))[0].cpu()
         picture = self.task.picture(image, logits, torch.zeros(height, width, dtype=torch.uint8)).output
-        return picture.permute(1, 2, 0).contiguous().numpy()
+        return picture.permute(1, 2, 0).contiguous().numpy(), self.task.likely(logits)
 
 
 def seen_size(height: int, width: int, size: Size) -> tuple[int, int]:

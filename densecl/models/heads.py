@@ -19,6 +19,18 @@ def pointwise(channels: int, outputs: int) -> nn.Module:
     return nn.Conv2d(channels, outputs, 1)
 
 
+class ImageHead(nn.Module):
+    """The head of a task of whole images: global average pooling and a linear layer, (B, outputs, 1, 1)."""
+
+    def __init__(self, channels: int, outputs: int):
+        super().__init__()
+        self.linear = nn.Conv2d(channels, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, h, w) to (B, outputs, 1, 1)."""
+        return self.linear(x.mean((2, 3), keepdim=True))
+
+
 class Heads(nn.Module):
     """One module for each step at each place, the main one first; outputs are joined in the order of the steps."""
 
@@ -32,6 +44,11 @@ class Heads(nn.Module):
     def n_outputs(self) -> int:
         """Output channels grown so far."""
         return sum(self.outputs)
+
+    @property
+    def image_level(self) -> bool:
+        """True if outputs are of whole images."""
+        return any(isinstance(head, ImageHead) for head in self._places()[0])
 
     def grow(self, outputs: int, build_head: BuildHead | None = None, device: torch.device | str | None = None) -> None:
         """Add a step's outputs at every place; a step with 0 gets no module, those of earlier steps are not touched.
@@ -102,6 +119,11 @@ class TaskHeads(nn.Module):
     def n_outputs(self) -> int:
         """Output channels of the active task."""
         return 0 if self.active is None else self.of(self.active).n_outputs
+
+    @property
+    def image_level(self) -> bool:
+        """True if the active task is of whole images."""
+        return self.active is not None and self.of(self.active).image_level
 
     def begin(self, task: str) -> None:
         """Give a task heads without outputs yet, and make it active."""

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from densecl.errors import SettingError, UnknownNameError
-from densecl.models.heads import BuildHead, Heads, MakeHeads, TaskHeads, pointwise
+from densecl.errors import DataError, SettingError, UnknownNameError
+from densecl.models.heads import BuildHead, Heads, ImageHead, MakeHeads, TaskHeads, pointwise
 
 Norm = Literal["batch", "instance"]  # that a backbone can be given; instance: without scale and shift
 _LAYERS: dict[str, type[nn.Module]] = {"batch": nn.BatchNorm2d, "instance": nn.InstanceNorm2d}
@@ -28,7 +28,7 @@ class Features(NamedTuple):
 class Output(NamedTuple):
     """Maps that a network returns: `Features`, and the logits of C outputs grown so far."""
 
-    logits: Tensor  # (B, C, H, W) at input resolution
+    logits: Tensor  # (B, C, H, W) at input resolution; (B, C, 1, 1) of a task of whole images
     auxiliary: tuple[Tensor, ...] = ()  # further supervised logits of the same shape (BiSeNet: two); only in training
     encoded: tuple[Tensor, ...] = ()
     decoded: Tensor | None = None
@@ -44,6 +44,9 @@ class Backbone(nn.Module):
     decoder_parts: ClassVar[tuple[str, ...]] = ()  # children behind the encoder, which a task may have of its own
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # arguments by name, for `preset=NAME` in its call
     nonnegative: bool = False  # True: no value of `Features.decoded` is ever below 0
+    keeps_classifier: ClassVar[bool] = False  # True: with pretrained weights it has a `classifier`
+    # weight (C, D) and bias of the last layer that its pretrained weights came with
+    classifier: tuple[Tensor, Tensor] | None = None
 
     @classmethod
     def settled(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,6 +108,23 @@ class Backbone(nn.Module):
         """The head that belongs to this backbone: (B, channels, h, w) to (B, outputs, h', w')."""
         return pointwise(channels, outputs)
 
+    def build_image_head(self, channels: int, outputs: int, task: str, *, given: bool = False) -> ImageHead:
+        """The head of a task of whole images: (B, channels, h, w) to (B, outputs, 1, 1).
+
+        Where it is `given`, it is the last layer of the pretrained weights, if the backbone has them (a plan and a
+        finished run do without); DataError for another number of classes.
+        """
+        head = ImageHead(channels, outputs)
+        if given and self.classifier is not None:
+            weight, bias = self.classifier
+            if len(weight) != outputs:
+                fault = f"the pretrained weights have {len(weight)} classes, and task '{task}' has {outputs}"
+                raise DataError(fault, "give the data set that they were trained on")
+            with torch.no_grad():
+                head.linear.weight.copy_(weight[..., None, None])
+                head.linear.bias.copy_(bias)
+        return head
+
     def forward(self, image: Tensor) -> Features:
         """Features of an image batch (B, 3, H, W) of any size."""
         raise NotImplementedError
@@ -148,7 +168,9 @@ class Network(nn.Module):
     def logits_of(self, task: str, output: Output, image: Tensor) -> Tensor:
         """Logits of another task's heads on the features behind `output`, at the resolution of `image`."""
         assert output.decoded is not None
-        return upsample(self.task_heads.of(task)(output.decoded)[0], image)
+        heads = self.task_heads.of(task)
+        logits = heads(output.decoded)[0]
+        return logits if heads.image_level else upsample(logits, image)
 
     @property
     def n_outputs(self) -> int:
@@ -168,10 +190,10 @@ class Network(nn.Module):
         return None if parameter is None else parameter.device
 
     def forward(self, image: Tensor) -> Output:
-        """Logits at the resolution of `image` (B, 3, H, W); auxiliary ones in training only."""
+        """Logits at the resolution of `image` (B, 3, H, W), or of it as a whole; auxiliary ones in training only."""
         features = self.backbone(image)
         coarse = self.heads(features.decoded, features.auxiliary if self.training else ())
-        logits, *auxiliary = (upsample(x, image) for x in coarse)
+        logits, *auxiliary = coarse if self.heads.image_level else (upsample(x, image) for x in coarse)
         return Output(logits, tuple(auxiliary), features.encoded, features.decoded, coarse[0], features.raw)
 
 

@@ -12,7 +12,7 @@ from densecl.data import transforms
 from densecl.data.class_index import class_index
 from densecl.data.dataset import DenseDataset
 from densecl.data.geometry import LABELS, Geometry
-from densecl.errors import DenseCLError, RecordError, RunError, SettingError
+from densecl.errors import DataError, DenseCLError, RecordError, RunError, SettingError
 from densecl.models.network import Backbone, Network
 from densecl.records.record import Record
 from densecl.runner.checkpoint import AGAIN, Checkpoints, load_weights
@@ -76,13 +76,15 @@ def build_scenario(plan: Plan, progress: Callable[[int, int], None] | None = Non
 def _sources(plan: Plan, in_memory: bool, progress: Callable[[int, int], None] | None) -> list[TaskSource]:
     """The tasks of a sequence with their readers and transforms; masks that a task looks at are scanned."""
     s, sources = plan.settings, []
-    for task, pair in zip(s.stream.tasks, plan.labelled, strict=True):
+    for task, pair, plain in zip(s.stream.tasks, plan.labelled, plan.readers, strict=True):
         context = task_context(s)
         if task.cls.needs_masks or task.cls.truth:
             for reader in pair:
                 class_index(reader, progress=progress)
         if task.cls.needs_masks:
             context = replace(context, class_names=pair[0].class_names, has_background=pair[0].has_background)
+        if task.cls.image_level:
+            context = replace(context, class_names=_classes_of_images(task.name, *plain))
         built = task.cls.build(task.name, task.values, context)
         train, test = (reader.cached() if in_memory else reader for reader in pair)
         crop = s.training.crop if task.crop is None else task.crop
@@ -90,6 +92,16 @@ def _sources(plan: Plan, in_memory: bool, progress: Callable[[int, int], None] |
         moved = _transforms(s.training, crop, size, built.geometry())
         sources.append(TaskSource(built, train, test, moved, task.images or (1, 1)))
     return sources
+
+
+def _classes_of_images(task: str, train: DenseDataset, test: DenseDataset) -> tuple[str, ...]:
+    """The classes of whole images; DataError where training and test images have other ones."""
+    own, other = train.image_classes, test.image_classes
+    if own != other:
+        name = next(iter(sorted({*own} ^ {*other})), own[0])
+        fault = f"task '{task}': training images have {len(own)} classes and test images {len(other)}; see '{name}'"
+        raise DataError(fault, "give both the same folders of classes")
+    return own
 
 
 def _transforms(
@@ -122,15 +134,13 @@ def recorded_stream(plan: Plan, record: Record) -> Stream:
     if record.tasks:
         if [task.name for task in s.stream.tasks] != [task.name for task in record.tasks]:
             raise RecordError("the record's 'tasks' are not those of its 'settings.stream.tasks'", "run it again")
-        tasks = [
-            settings.cls.build(
-                settings.name,
-                settings.values,
-                Context(tuple(task.class_names[1:]), task.class_names[:1] != ["other"], judge=False),
-            )
-            for settings, task in zip(s.stream.tasks, record.tasks, strict=True)
-        ]
-        return task_stream(tasks, [task.class_names for task in record.tasks])
+        tasks, labels = [], []
+        for settings, task in zip(s.stream.tasks, record.tasks, strict=True):
+            whole, names = settings.cls.image_level, tuple(task.class_names)
+            context = Context(names if whole else names[1:], names[:1] != ("other",), judge=False)
+            tasks.append(settings.cls.build(settings.name, settings.values, context))
+            labels.append(() if whole else names)
+        return task_stream(tasks, labels)
     return class_stream(
         s.data.name,
         record.planned_steps or [step.new_classes for step in record.steps],

@@ -28,7 +28,8 @@ def new_record(plan: Plan, scenario: Scenario, workers: int) -> Record:
     else:
         values = ("name", "kind", "primary", "higher_is_better", "settings")
         for task, names in zip(stream.tasks, stream.names, strict=True):
-            tasks.append(TaskRecord(class_names=list(names), **{key: getattr(task, key) for key in values}))
+            own = list(names or task.class_names)
+            tasks.append(TaskRecord(class_names=own, **{key: getattr(task, key) for key in values}))
     sources = [(part.name, part.source) for part in plan.method.parts] + [(plan.backbone_name, plan.backbone_source)]
     sources += [(type(reader).__name__, source_hash(type(reader))) for pair in plan.readers for reader in pair]
     return Record(

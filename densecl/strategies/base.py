@@ -29,7 +29,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from densecl.models.heads import Heads, TaskHeads
-from densecl.models.network import Output
+from densecl.models.network import Backbone, Output
 from densecl.seeding import derive
 from densecl.settings.arguments import resolve
 from densecl.streams.samples import SampleKey
@@ -121,6 +121,9 @@ class Strategy:
 
     def build_head(self, channels: int, outputs: int) -> nn.Module:
         """The new outputs of a step; by default the head that belongs to the backbone, mostly a 1x1 convolution."""
+        if self.task.image_level:
+            backbone: Backbone = self.network.backbone
+            return backbone.build_image_head(channels, outputs, self.task.name, given=self.task.given)
         return self.network.backbone.build_head(channels, outputs)
 
     def build(self, step: Step) -> None:
@@ -147,8 +150,8 @@ class Strategy:
         return make_optimizer(groups, self.settings, self.step)
 
     def length_factor(self, step: int) -> float:
-        """Factor on the settings' length of a step; 0: nothing is trained by gradients."""
-        return 1.0
+        """Factor on the settings' length of a step; 0: nothing is trained by gradients, as where weights are given."""
+        return 0.0 if self.stream.tasks[step].given else 1.0
 
     def train_mode(self) -> None:
         """Before each epoch: training mode, with BatchNorm and dropout as the settings say."""

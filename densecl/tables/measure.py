@@ -17,25 +17,31 @@ from densecl.tables.scores import Scores, segmentation
 METRIC_NAMES = {
     "miou": "mIoU", "mse": "MSE", "total_loss": "loss", "ssim": "SSIM", "absolute": "abs", "relative": "rel",
     "rmse": "RMSE", "delta1": "< 1.25", "delta2": "< 1.25^2", "delta3": "< 1.25^3", "within_11.25": "< 11.25",
-    "within_22.5": "< 22.5", "within_30": "< 30",
+    "within_22.5": "< 22.5", "within_30": "< 30", "top1_error": "top-1 err", "top5_error": "top-5 err",
 }  # fmt: skip
 PAPERS_NAMES = {
     "miou": "mIoU %",
     "mse": "MSE",
     "total_loss": "total loss",
     "ssim": "SSIM",
+    "top1_error": "top-1 error %",
+    "top5_error": "top-5 error %",
 }  # in files of published numbers
 # beside the primary metric
 SECOND = {
     "colorization": "ssim", "style_transfer": "ssim", "autoencoding": "ssim", "depth": "relative", "normals": "median",
+    "classification": "top5_error",
 }  # fmt: skip
+TOP = 5  # guesses of top5_error, which a task of no more classes does not have
 HIGHER = {"ssim"}  # of these, those of which more is better
 # what HAD and the papers on several tasks print of a kind, after the primary metric
 FURTHER: dict[str, tuple[str, ...]] = {
     "depth": ("relative", "rmse", "delta1", "delta2", "delta3"),
     "normals": ("median", "within_11.25", "within_22.5", "within_30"),
 }
-SHARES = {"miou", "delta1", "delta2", "delta3", "within_11.25", "within_22.5", "within_30"}  # more is better
+PARTS = {"delta1", "delta2", "delta3", "within_11.25", "within_22.5", "within_30"}  # of pixels, more is better
+SHARES = {"miou", *PARTS, "top1_error", "top5_error"}
+IMAGE_LEVEL = {"classification"}  # kinds of task that say one thing of a whole image
 
 
 class View(NamedTuple):
@@ -118,7 +124,7 @@ def counting(layout: Layout, records: Sequence[Record], view: View) -> list[str]
     if tasks:
         return [
             *([] if view.per_step else _about_delta(tasks, records)),
-            "mIoU in % of all classes of a task; every method is told the task, for which it has a head",
+            *_about_tasks(tasks),
             "a task's forgetting: the score when learnt against the last one, positive is worse",
             "size in MiB of all that performs the tasks: by formula from counts of numbers, and of a file of it",
         ]
@@ -192,6 +198,15 @@ def _about_delta(tasks: Sequence[TaskRecord], records: Sequence[Record]) -> list
     return [*notes, *([f"forgetting: {forgetting}"] if len(tasks) > 1 else [])]
 
 
+def _about_tasks(tasks: Sequence[TaskRecord]) -> list[str]:
+    """Footnotes on what the scores of tasks count."""
+    whole = ", ".join(clean(task.name) for task in tasks if task.kind in IMAGE_LEVEL)
+    notes = [f"image-level: {whole}; errors in % of the test images, lower is better"] if whole else []
+    told = "every method is told the task, for which it has a head"
+    dense = any(task.kind not in IMAGE_LEVEL for task in tasks)
+    return [*notes, f"mIoU in % of all classes of a task; {told}" if dense else told]
+
+
 def _score(tasks: Sequence[TaskRecord], own: int, heading: str, metric: str, step: int = -1, **changes: Any) -> Measure:
     """A task's score after a step, by default the last one, in a column of its primary metric but for the `changes`."""
     task = tasks[own]
@@ -206,10 +221,10 @@ def _own_scores(tasks: Sequence[TaskRecord], own: int, step: int = -1) -> list[M
     """The primary metric and, where papers print one, a second."""
     task = tasks[own]
     scores = [_score(tasks, own, METRIC_NAMES.get(task.primary, clean(task.primary)), task.primary, step)]
-    if task.kind in SECOND:
-        metric = SECOND[task.kind]
+    if (metric := SECOND.get(task.kind)) and (task.kind not in IMAGE_LEVEL or len(task.class_names) > TOP):
         better = "higher" if metric in HIGHER else "lower"
-        scores.append(_score(tasks, own, METRIC_NAMES.get(metric, metric), metric, step, kind="number", better=better))
+        kind = "share" if metric in SHARES else "number"
+        scores.append(_score(tasks, own, METRIC_NAMES.get(metric, metric), metric, step, kind=kind, better=better))
     return scores
 
 
@@ -224,7 +239,7 @@ def _had(tasks: Sequence[TaskRecord], records: Sequence[Record]) -> list[Measure
     for own, task in enumerate(tasks):
         scores.append(_own_scores(tasks, own)[0])
         for metric in FURTHER.get(task.kind, ()):
-            better = "higher" if metric in SHARES else "lower"
+            better = "higher" if metric in PARTS else "lower"
             scores.append(_score(tasks, own, METRIC_NAMES.get(metric, metric), metric, better=better))
     return [*scores, *_in_one_number(tasks, records)]
 

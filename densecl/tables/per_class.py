@@ -20,7 +20,7 @@ def of_classes(layout: Layout, records: Sequence[Record]) -> Iterator[tuple[Colu
 
 def of_tasks(tasks: Sequence[TaskRecord]) -> Iterator[tuple[Column, Value]]:
     """A column for each class of each task of segmentation."""
-    for task in tasks:
+    for task in (task for task in tasks if task.kind == "segmentation"):
         for label, name in enumerate(task.class_names):
             if label or name != "other":
                 column = Column(clean(f"{task.name} {name}"), "share", "higher")

@@ -26,7 +26,8 @@ class Prepared(NamedTuple):
     """A batch as a network is trained on it."""
 
     image: "Tensor"  # (B, 3, H, W) in 0..255, uint8 or floating: what the network sees, to be normalised
-    target: "Tensor"  # (B, H, W) int64 labels, 255 void, or (B, C, H, W) float32 in the unit of the outputs
+    # (B, H, W) int64 labels, 255 void, or (B, C, H, W) float32 in the unit of the outputs; (B, C, 1, 1) of whole images
+    target: "Tensor"
     weight: "Tensor | None" = None  # (B, H, W) float32 of pixels in the loss, 0 where nothing is known; None: all 1
 
 
@@ -60,7 +61,7 @@ class Metrics(Protocol):
 class Context:
     """Facts that a task is built from besides its own settings."""
 
-    class_names: tuple[str, ...] = ()  # of the data set, without background; empty for tasks without masks
+    class_names: tuple[str, ...] = ()  # of the data set, without background; empty for tasks without classes
     has_background: bool = True  # label 0 is a class of its own
     root: Path | None = None  # the data folder
     seed: int = 0  # of the run
@@ -83,6 +84,9 @@ class Task:
     needs_masks: ClassVar[bool] = False  # `prepare` reads the masks; images without masks do for all other tasks
     # what `prepare` reads instead of masks: one of the `truths` of its data set, such as "depth" or "normals"
     truth: ClassVar[str | None] = None
+    # one answer for a whole image: outputs and targets are (B, C, 1, 1), and the head pools the features
+    image_level: ClassVar[bool] = False
+    class_names: tuple[str, ...] = ()  # of an image-level task, by output
     name: str  # in records, such as `voc`
     outputs: int | None = None  # channels of the head; None where classes arrive over time and the stream knows
     has_background: bool = True  # output 0 is a class of its own; False: it is "something of another step"
@@ -128,6 +132,11 @@ class Task:
         """The values that decide losses and scores besides the kind: for records and fingerprints."""
         return {key: getattr(self, key) for key in self.declared()}
 
+    @property
+    def given(self) -> bool:
+        """True if pretrained weights perform the task, so that it is not trained."""
+        return False
+
     # ---- to be written for a kind
 
     def prepare(self, image: "Tensor", mask: "Tensor") -> Prepared:
@@ -165,6 +174,10 @@ class Task:
         from densecl.metrics.image_quality import ImageAverages
 
         return ImageAverages(self.measures, self.scores)
+
+    def likely(self, logits: "Tensor") -> dict[str, float]:
+        """The most probable classes of one image, by name; an image-level task has some."""
+        return {}
 
     def distillation(self, logits: "Tensor", teacher_logits: "Tensor") -> "Tensor":
         """The distance of outputs to a teacher's, a scalar: the mean squared difference."""

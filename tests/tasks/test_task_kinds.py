@@ -100,7 +100,15 @@ def stream(**changes):
 
 
 def test_every_file_of_tasks_is_a_kind_with_a_class_of_that_kind():
-    assert set(KINDS) == {"segmentation", "colorization", "style_transfer", "autoencoding", "depth", "normals"}
+    assert set(KINDS) == {
+        "autoencoding",
+        "classification",
+        "colorization",
+        "depth",
+        "normals",
+        "segmentation",
+        "style_transfer",
+    }
     for kind in KINDS:
         cls = kind_class(kind)
         assert issubclass(cls, Task)

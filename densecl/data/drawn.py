@@ -90,6 +90,7 @@ class DrawnVOC(VOC):
             ids = [f"{split}_{i:04d}" for i in range(len(drawing.images))]
             for i, name in enumerate(ids):
                 cls.write_sample(root, f"{name}.png", drawing, i)
+            cls.write_split(root, ids, drawing)
             _write_lines(lists / f"{split}.txt", ids)
             trainval += ids if split != "test" else []
         _write_lines(lists / "trainval.txt", trainval)
@@ -101,6 +102,10 @@ class DrawnVOC(VOC):
         # light compression: half the time, and the files are small
         Image.fromarray(drawing.images[i]).save(f"{root}{os.sep}JPEGImages{os.sep}{name}", compress_level=1)
         write_mask(drawing.masks[i], f"{root}{os.sep}{MASKS}{os.sep}{name}")
+
+    @classmethod
+    def write_split(cls, root: Path, ids: list[str], drawing: Any) -> None:
+        """Write what is kept of a split as a whole; nothing, but for classes of whole images."""
 
 
 def write_whole(root: Path, fill: Callable[[Path], None]) -> Path:

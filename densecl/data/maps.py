@@ -1,6 +1,7 @@
-"""Maps of numbers from files: depth is read from PNGs of 16 bits, normals from RGB."""
+"""Maps of numbers from files: depth is read from PNGs of 16 bits, normals from RGB, matrices from .mat."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -30,6 +31,18 @@ def read_normals(path: Location) -> np.ndarray:
         vectors = np.asarray(image).astype(np.float32).transpose(2, 0, 1) / 127.5 - 1
     length = np.sqrt(np.square(vectors).sum(0))
     return np.where((length > 0.5) & (length < 1.5), vectors / np.maximum(length, 0.5), np.float32(0))
+
+
+def read_matrix(path: Path, key: str, hint: str) -> np.ndarray:
+    """A matrix of one of MATLAB's older files, which scipy reads; DataError with the hint where it is missing."""
+    from scipy.io import loadmat
+
+    if not path.is_file():
+        raise DataError(f"{path} is missing", hint)
+    try:
+        return np.asarray(loadmat(path, variable_names=[key])[key])
+    except Exception as error:  # scipy raises many kinds for a broken file
+        raise DataError(f"{path} cannot be read: no {key} in it, or it is broken", "get it again") from error
 
 
 def write_depth(depth: np.ndarray, path: Location) -> None:

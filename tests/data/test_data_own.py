@@ -66,7 +66,7 @@ def test_each_packaged_file_has_the_class_of_its_name_and_says_what_it_is():
         assert len(entry.summary) > 20
         assert {"train", "test"} <= set(cls.splits)
         assert cls.folders[0] in cls.hint() or "make" in cls.hint()
-        assert cls.paper or entry.name in ("folder", "masks")
+        assert cls.paper or entry.name in ("class_folders", "folder", "masks")
     assert [canonical(name) for name in ("voc2012", "ade", "coco2017", "a/b.py:C")] == [
         "voc",
         "ade20k",

@@ -60,6 +60,16 @@ def test_test_split_is_val_unless_the_tree_has_masks_for_its_test_list(voc):
     assert VOC(voc, "test").ids == ("2007_train_0",)
 
 
+def test_other_lists_take_the_place_of_the_usual_ones(voc):
+    for name, ids in (("sbd_train", ("train_2", "val_0")), ("seg11valid", ("train_0",))):
+        (voc / LISTS / f"{name}.txt").write_text("".join(f"2007_{i}\n" for i in ids))
+    text = "voc(lists=(sbd_train, seg11valid))"
+    assert open_dataset(text, "train", voc).ids == ("2007_train_2", "2007_val_0")
+    assert open_dataset(text, "test", voc).ids == open_dataset(text, "val", voc).ids == ("2007_train_0",)
+    with pytest.raises(DataError, match=r"the list .*no.txt is missing"):
+        open_dataset("voc(lists=(no, seg11valid))", "train", voc)
+
+
 @pytest.mark.parametrize("style", ["{0}\n", "/JPEGImages/{0}.jpg /SegmentationClassAug/{0}.png\n"])
 def test_train_uses_the_augmented_list_and_masks_when_both_exist(voc, style):
     names = ["2007_train_0", "2007_train_1", "2007_train_2", "2007_val_0"]

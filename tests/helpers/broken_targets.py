@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from broken_files import Damage, damaged, other_header, other_key, other_state, other_value
-from data_trees import voc_tree
+from data_trees import class_tree, flowers_tree, voc_tree
 from densecl.cli import main
 from densecl.data import open_dataset
 from densecl.data.class_index import scan
@@ -174,6 +174,20 @@ def table(root: Path) -> Target:
 def list_of_images(root: Path) -> Target:
     voc_tree(root, train=4, val=4)
     return Target(next(root.rglob("train.txt")), lambda: open_dataset("voc", "train", root), named=False)
+
+
+@target
+def list_of_classes(root: Path) -> Target:
+    class_tree(root, "", ("a", "b"), 3)
+    path = root / "train.txt"
+    path.write_text("a/0.png 0\nb/1.png 1\nb/2.png\n")
+    return Target(path, lambda: open_dataset("class_folders", "train", root), named=False)
+
+
+@target
+def matrix_of_flowers(root: Path) -> Target:
+    flowers_tree(root)
+    return Target(root / "setid.mat", lambda: open_dataset("class_folders(like=flowers)", "train", root), named=False)
 
 
 def _image(suffix: str) -> Made:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import savemat
 
 from densecl.data import data_set, names
 from densecl.data.drawn import DrawnVOC
@@ -62,6 +63,23 @@ def camvid_tree(root: Path, prefix: str = "CamVid/") -> Path:
             lines.append(f"{prefix}{split}/{split}{k}.png {prefix}{split}annot/{split}{k}.png\n")
         (folder / f"{split}.txt").write_text("".join(lines))
     return folder
+
+
+def class_tree(root: Path, split: str, classes: Iterable[str], images: int) -> Path:
+    """Folders of classes with so many images each, in `root` or a split of it. The data folder."""
+    for name in classes:
+        for k in range(images):
+            noise_image(root / split / name / f"{k}.png", (6, 8), seed=k)
+    return root
+
+
+def flowers_tree(root: Path) -> Path:
+    """Flowers-102 with six images of three classes: 1 and 4 to train, 2 to validate, 3, 5 and 6 to test."""
+    for k in range(1, 7):
+        noise_image(root / "jpg" / f"image_{k:05d}.jpg", (6, 8), seed=k)
+    savemat(root / "imagelabels.mat", {"labels": np.array([[1, 2, 1, 3, 2, 3]], np.uint8)})
+    savemat(root / "setid.mat", {"trnid": np.array([[1, 4]]), "valid": np.array([[2]]), "tstid": np.array([[3, 5, 6]])})
+    return root
 
 
 def few_drawn(patch: pytest.MonkeyPatch, train: int, val: int, test: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from densecl.data.dataset import VOID, DenseDataset
-from densecl.data.maps import read_depth, read_normals
+from densecl.data.maps import read_depth, read_matrix, read_normals
 from densecl.data.places import by_stem, read_words
 from densecl.errors import DataError
 
@@ -66,8 +66,8 @@ class NYUv2(DenseDataset):
         self.label_of = {0: VOID, **{c: c for c in range(1, self.classes + 1)}}
         if (self.root / MAT).is_file():
             self.source = f"{MAT}, {split}"
-            numbers = _matrix(self.root / SPLITS, f"{split}Ndxs").ravel().astype(int)
-            mapped = _matrix(self.root / CLASSES, "mapClass").ravel().astype(np.uint8)
+            numbers = read_matrix(self.root / SPLITS, f"{split}Ndxs", self.hint()).ravel().astype(int)
+            mapped = read_matrix(self.root / CLASSES, "mapClass", self.hint()).ravel().astype(np.uint8)
             table = np.concatenate([[0], mapped]).astype(np.uint8)  # 0 is void in all three
             self._classes = np.array(TO_13, np.uint8)[table] if self.classes == 13 else table
             return [(f"{number:04d}", str(self.root / MAT), str(self.root / MAT)) for number in sorted(numbers)]
@@ -136,15 +136,3 @@ def _with_h5py(path: Path, read: Callable[[Any], np.ndarray]) -> np.ndarray:
             return read(file)
     except (OSError, KeyError, ValueError, IndexError) as error:
         raise DataError(f"{path} cannot be read: {error}", "get it again") from error
-
-
-def _matrix(path: Path, key: str) -> np.ndarray:
-    """A matrix of one of MATLAB's older files, which scipy reads."""
-    from scipy.io import loadmat
-
-    if not path.is_file():
-        raise DataError(f"{path} is missing", NYUv2.hint())
-    try:
-        return np.asarray(loadmat(path, variable_names=[key])[key])
-    except Exception as error:  # scipy raises many kinds for a broken file
-        raise DataError(f"{path} cannot be read: no {key} in it, or it is broken", "get it again") from error

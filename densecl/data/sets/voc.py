@@ -21,6 +21,9 @@ class VOC(DenseDataset):
     with a `test.txt` whose masks are there is read by it. Images are JPEGs, or PNGs of the same name. Other data in
     this layout needs a subclass with its `class_names`.
 
+    `voc(lists=(sbd_train, seg11valid))` names other lists, of training and of all other images, such as those of the
+    papers on VOC 2011.
+
     A folder `saliency_map` of grey PNGs named like the images gives methods the maps of what stands out (`ssul`).
     """
 
@@ -39,6 +42,8 @@ class VOC(DenseDataset):
     counts = MappingProxyType({"train": 10582, "val": 1449, "test": 1449})
     paper = "Everingham et al., The Pascal Visual Object Classes Challenge, IJCV 2015; SBD: Hariharan et al., 2011"
     licence = "images under the terms of use of Flickr"
+
+    lists: tuple[str, str] | None = None  # names in ImageSets/Segmentation instead of the usual ones
 
     @classmethod
     def get(cls, root: Path | None = None, progress: Progress | None = None) -> Path:
@@ -72,6 +77,8 @@ class VOC(DenseDataset):
         augmented = (self.root / AUGMENTED).is_dir()
         # some trees hold the merged masks alone: they contain those of the official split too
         plain = AUGMENTED if augmented and not (self.root / MASKS).is_dir() else MASKS
+        if self.lists:
+            return self.lists[split != "train"], AUGMENTED if augmented else MASKS
         if split == "train" and augmented and (self.root / LISTS / "train_aug.txt").is_file():
             return "train_aug", AUGMENTED
         if split == "test":

@@ -195,6 +195,19 @@ def check_fits(method: Method, settings: RunSettings) -> None:
         )
 
 
+def check_pretrained(settings: RunSettings, backbone: type[Backbone]) -> None:
+    """Refuse a task that pretrained weights perform on a network without them, before any data is read."""
+    given = next((task.name for task in settings.stream.tasks if task.values.get("pretrained")), None)
+    if given is None:
+        return
+    if not backbone.keeps_classifier:
+        fault = f"task '{given}' is pretrained, and {settings.backbone} does not keep the last layer of its weights"
+        raise SettingError(fault, "use the backbone trunk")
+    if settings.backbone_values.get("weights") in (None, "none"):
+        fault = f"task '{given}' is pretrained, and {settings.backbone} has random weights"
+        raise SettingError(fault, "give --weights timm or a file")
+
+
 def check_network(method: Method, backbone: type[Backbone], values: Mapping[str, Any]) -> None:
     """Refuse a backbone that lacks what the strategy or a plugin needs of it, before any data is read.
 

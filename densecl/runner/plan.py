@@ -19,7 +19,7 @@ from densecl.models.network import Backbone
 from densecl.models.weights import weights_place
 from densecl.records.layout import run_parts
 from densecl.runner.given import Given, given
-from densecl.runner.methods import Method, check_fits, check_network
+from densecl.runner.methods import Method, check_fits, check_network, check_pretrained
 from densecl.runner.objects import (
     BackboneLike,
     PluginLike,
@@ -254,6 +254,7 @@ def make_plan(
     stream = without_groups(settings.stream, settings.data.name)
     settings = _anchored(settings.model_copy(update={"stream": stream}))
     check_fits(method, settings)
+    check_pretrained(settings, body_class)
     check_network(method, body_class, backbone_values)
     steps = planned_steps(settings.stream, recipe.classes)
     if own is not None and (method.joint, method.told) != (own.stream.joint, own.stream.by_task):

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from densecl.masking import packnet
 from densecl.strategies.by_task import ByTask
+from densecl.streams.scenario import Experience
 from densecl.streams.stream import Step
 from densecl.training.schedule import decay
 
@@ -36,8 +37,13 @@ class PackNet(ByTask):
             self.freeze(packnet.trained(self.network))
 
     def length_factor(self, step: int) -> float:
-        """Training, then retraining after pruning."""
-        return 1 + self.retrain
+        """Training, then retraining after pruning, which is all where the weights are given."""
+        return self.retrain + (not self.stream.tasks[step].given)
+
+    def before_step(self, experience: Experience) -> None:
+        """Prune given weights at once."""
+        if experience.task.given:
+            self._prune()
 
     def param_groups(self) -> list[dict[str, Any]]:
         """All that is trained; the rate falls twice, before and after the pruning."""
@@ -63,6 +69,9 @@ class PackNet(ByTask):
         packnet.prune(self.network, self.prune if self.step else self.first_prune)
 
     def _prune_at(self, iterations: int) -> int:
+        """The iteration after which the step is pruned; 0 where it was before all."""
+        if self.stream.tasks[self.step].given:
+            return 0
         return max(1, round(iterations / self.length_factor(self.step)))
 
     def _factor(self, iterations: int, i: int) -> float:

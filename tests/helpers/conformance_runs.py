@@ -22,13 +22,17 @@ NETWORKS = {
     "deeplabv3": {"encoder": "mini", "weights": "none", "width": 8, "encoder_widths": (8, 8, 12, 16)},
     "fcn": {"encoder": "mini", "weights": "none", "encoder_widths": (8, 8, 12, 16)},
     "resblock": {"width": 4, "blocks": 1, "norm": "batch"},
+    "trunk": {"encoder": "resnet10t", "weights": "none"},
     "unet": {"width": 4, "depth": 2, "norm": "batch"},
     "vit": {"encoder": "vit_tiny_patch16_224", "weights": "none", "width": 8, "maps": 3}
     | {f"encoder.{key}": value for key, value in VIT.items()},
+    "wrn": {"depth": 10, "width": 1},
 }
 TRANSFORMERS = {  # backbones that cost more than they tell, and the methods that they are tried with
     "allmlp": {"dkd", "mib", "piggyback", "plop"},
+    "trunk": {"finetune"},  # for whole images: `tests/runner/test_whole_images.py`
     "vit": {"finetune+ewf", "finetune+lora", "plop"},
+    "wrn": {"mib", "piggyback"},
 }
 OWN_BACKBONE = {"decoder": "unet", "resblock": "resblock"}  # of strategies that cannot use any
 RAW = {"allmlp", "bisenet", "deeplabv3", "fcn", "vit"}  # backbones with stages before their last activation
@@ -39,6 +43,7 @@ NONNEGATIVE = {
     "fcn",
     "resblock",
     "vit",
+    "wrn",
 }  # backbones whose decoded map is never below 0
 ROWS = set(NETWORKS) - {"resblock"}  # backbones with heads that are 1x1 convolutions
 PREPARES = {"nest", "lora"}  # plugins that make a step's beginning and keep nothing

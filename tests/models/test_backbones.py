@@ -21,6 +21,7 @@ SMALL = {
     "unet mixed": ("unet", {"width": 4, "depth": 3, "norm": "instance", "decoder_norm": "batch"}),
     "fcn": ("fcn", {"encoder": "mini"}),
     "fcn learned": ("fcn", {"encoder": "resnet18", "weights": "none", "upsampling": "learned"}),
+    "wrn": ("wrn", {"depth": 10, "width": 1}),
     "resblock": ("resblock", {"width": 4, "blocks": 2}),
     "resblock batch": ("resblock", {"width": 4, "blocks": 2, "norm": "batch", "head": 1}),
 }
@@ -235,3 +236,16 @@ def test_wrong_types_and_values_are_named_in_one_line(name, arguments, message):
 def test_single_stage_encoders_are_refused():
     with pytest.raises(SettingError, match="bisenet needs two"):
         BiSeNet("vit_tiny_patch16_224", "none")
+
+
+def test_the_wide_network_of_the_decathlon_has_the_parameters_counted_by_hand():
+    """Of depth 28 and width 4: a stem, three groups of four blocks, BatchNorm; Zagoruyko and Komodakis, Table 1."""
+    total, inputs = 27 * 16, 16
+    for outputs in (64, 128, 256):
+        for k in range(4):
+            first = inputs if k == 0 else outputs
+            total += 9 * first * outputs + 9 * outputs**2 + 2 * first + 2 * outputs + (first * outputs if k == 0 else 0)
+        inputs = outputs
+    assert count(build_backbone("wrn")) == total + 2 * 256
+    with pytest.raises(SettingError, match=r"wrn\(depth=20, width=4\).*16, 22"):
+        build_backbone("wrn", {"depth": 20})

@@ -15,6 +15,7 @@ from densecl.tables.measure import PAPERS_NAMES, SHARES
 from densecl.tables.scores import Scores
 
 METRICS = {name: metric for metric, name in PAPERS_NAMES.items()}
+ACCURACIES, SCORE = ("top-1 accuracy %", "mean top-1 accuracy %"), "decathlon score"
 CLASS, PAIR = re.compile(r"IoU % of class (\d+)"), re.compile(r"tasks (\d+), (\d+)")
 WITHOUT_GROUPING = "with-bg"  # of a run that no published row stands beside
 
@@ -34,8 +35,14 @@ def measure(run: Run, theirs: Reported, name: str) -> float | None:
         return _mean(record, theirs.grouping or WITHOUT_GROUPING, name)
     if name in METRICS:
         return _of_task(record, task, METRICS[name], theirs.after or task)
+    if name in (*ACCURACIES, SCORE):
+        return _accuracy(record, task, name)
     if name == "MiB":
         return scores.size_added()
+    if name == "MB":  # without last layers, as Mallya et al. count
+        return (scores.sizes[-1] - _head_bytes(run.folder, record)) / 1e6 if scores.sizes else None
+    if name == "times the parameters":
+        return scores.sizes[-1] / scores.sizes[0] if scores.sizes else None
     if (found := CLASS.fullmatch(name)) is not None:
         return _percent(scores.by_step[-1].get(int(found[1])))
     if name == "new layers MB":
@@ -43,6 +50,8 @@ def measure(run: Run, theirs: Reported, name: str) -> float | None:
     if name == "mask MB":
         return _masks(run.folder).weights / 8e6
     if name == "zeros %":
+        if task > len(record.tasks):
+            return None
         return _percent(_masks(run.folder).zeros.get(record.tasks[task - 1].name))
     if (found := PAIR.fullmatch(name)) is not None:
         return _masks(run.folder).agreement.get(tuple(record.tasks[int(k) - 1].name for k in found.groups()))
@@ -71,6 +80,23 @@ def _of_task(record: Record, task: int, metric: str, after: int) -> float | None
         return None
     value = Scores(record).of_task(record.tasks[task - 1], metric, after - 1)
     return _percent(value) if metric in SHARES else value
+
+
+def _accuracy(record: Record, task: int, name: str) -> float | None:
+    """The top-1 accuracy of a task or the mean of all, in percent, or the Decathlon's score, after own steps."""
+    from densecl.metrics.decathlon import FINETUNED, decathlon_score
+
+    wanted = [task] if name == ACCURACIES[0] else range(1, 1 + len(record.tasks))
+    errors = [_of_task(record, k, "top1_error", k) for k in wanted]
+    known = [error for error in errors if error is not None]
+    if len(known) < len(errors):
+        return None
+    if name != SCORE:
+        return 100 - sum(known) / len(known)
+    names = [own.name for own in record.tasks]
+    if not {*names} & {*FINETUNED}:
+        return None
+    return decathlon_score({own: error / 100 for own, error in zip(names, known, strict=True)})
 
 
 def _percent(share: float | None) -> float | None:

@@ -5,6 +5,8 @@ import pytest
 from densecl.cli import main
 from densecl.records.published import Reported, Values
 from densecl.tables.field import field, paper_value
+from densecl.tables.forms.listing import render
+from densecl.tables.listing import Line, Listing
 from table_records import make
 
 
@@ -72,6 +74,20 @@ def test_the_command_prints_it_in_every_form(folder, capsys, tmp_path):
     assert "paper 15-1" in shown
     assert main(["table", str(folder), "--layout", "field", "-o", str(tmp_path / "field.tex")]) == 0
     assert "1,234,567" in (tmp_path / "field.tex").read_text()
+
+
+def test_a_narrow_screen_keeps_names_and_tells_the_columns_that_it_has_no_room_for():
+    numbers = tuple(f"benchmark {k}" for k in range(9))
+    name = "a method with a long name and more of it"
+    listing = Listing("all", ("method", *numbers), (Line((name, *["71.8 ±2.0"] * 9)),))
+    lines = render([listing], width=60).splitlines()
+    assert all(len(line) <= 60 for line in lines)
+    assert lines[1].split("  ")[0] == "method"
+    assert " ".join(line.split("  ")[0] for line in lines[2:4]) == name
+    kept = [heading for heading in numbers if heading in lines[1]]
+    assert 1 <= len(kept) < 9
+    assert " ".join(lines[4:]) == f"a wider screen shows {', '.join(numbers[len(kept) :])}"
+    assert all(heading in render([listing], width=200) for heading in numbers)
 
 
 @pytest.mark.parametrize("other", [["--per-step"], ["--honest"], ["--sort", "all"], ["--group", "with-bg"]])

@@ -14,7 +14,8 @@ from densecl.tables.forms.text import FORMATS
 from densecl.tables.listing import Listing
 from densecl.terminal import text_console
 
-WIDE = 120  # columns where there is no terminal
+WIDE = 120  # characters in a line where there is no terminal
+NARROW = 30  # characters of a column of text that is broken
 
 
 def render(listings: Sequence[Listing], format: str = "terminal", *, width: int | None = None) -> str:
@@ -32,20 +33,31 @@ def render(listings: Sequence[Listing], format: str = "terminal", *, width: int 
 def _terminal(listing: Listing, width: int) -> str:
     console = text_console(width, False)
     grid = RichTable(box=None, pad_edge=False, header_style="", padding=(0, 2, 0, 0))
-    for index, heading in enumerate(listing.headings):
+    shown = _fitting(listing, width)
+    for index, heading in enumerate(listing.headings[:shown]):
         left = index < listing.words
         grid.add_column(heading, justify="left" if left else "right", no_wrap=not left, overflow="fold")
     for line in listing.lines:
-        grid.add_row(*map(Text, line.cells))
+        grid.add_row(*map(Text, line.cells[:shown]))
     with console.capture() as capture:
         console.print(Text(listing.title, style="bold"))
         console.print(grid)
         for index, heading in enumerate(listing.below):
             for names, text in _shared(listing, index):
                 console.print(Text(f"{heading}, {names}: {text}"))
-        for remark in listing.remarks:
+        left_out = listing.headings[shown:]
+        for remark in (*listing.remarks, *([f"a wider screen shows {', '.join(left_out)}"] if left_out else [])):
             console.print(Text(remark, style="dim"))
     return "".join(line.rstrip() + "\n" for line in capture.get().splitlines())
+
+
+def _fitting(listing: Listing, width: int) -> int:
+    """How many columns have room, of which those of text may be as narrow as `NARROW`."""
+    columns = list(zip(listing.headings, *(line.cells for line in listing.lines), strict=True))
+    room = [max(map(len, column)) + 2 for column in columns]
+    room = [min(own, NARROW) if index < listing.words else own for index, own in enumerate(room)]
+    ends = [end for end in range(len(room) + 1) if sum(room[:end]) - 2 <= width]
+    return max(*ends, listing.words + 1)
 
 
 def _shared(listing: Listing, index: int) -> list[tuple[str, str]]:

@@ -1,7 +1,7 @@
 """BARM (Zhang, Gao, ECCV 2024): each later head corrects the first one's background."""
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, cast
+from typing import Annotated, cast
 
 import torch
 from pydantic import Field
@@ -11,30 +11,28 @@ from densecl.losses import binary_cross_entropy, binary_distillation
 from densecl.losses.corrections import correction_losses, masked_distance, nearest_labels
 from densecl.models.heads import Heads
 from densecl.models.network import Output
-from densecl.strategies.base import Strategy, Weight
-from densecl.strategies.tools.heads import ChannelHeads, deep_head
-from densecl.strategies.tools.norms import fix_affine, fix_statistics
+from densecl.strategies.base import Weight
+from densecl.strategies.tools.deep_sigmoid import DeepSigmoid
+from densecl.strategies.tools.heads import ChannelHeads
 from densecl.strategies.tools.pseudo_labels import fill_in
 from densecl.strategies.tools.whole import as_share, of_all
 from densecl.streams.scenario import Experience
 from densecl.training.batch import Batch
-from densecl.training.schedule import keep_above
 
 __all__ = ["BARM", "correction_losses", "masked_distance", "unify"]
 
 
-class BARM(Strategy):
+class BARM(DeepSigmoid):
     """Binary cross-entropy of a background that all heads make, and distillation of each head and of its features.
 
     A head is an "ear" (3x3 convolution, BatchNorm, ReLU) and outputs: background or its correction, and classes.
     """
 
-    sigmoid = True
     whole_batches = True
-    triplet: Weight = 5.0  # corrections below 0 on background
-    positive: Weight = 1.0  # corrections above 0 on new classes
-    feature: Weight = 4.0  # of each old ear on background
-    distillation: Weight = 1.0  # of each old head's outputs
+    triplet: Weight = 5.0  # background adaptation: corrections below 0 on background
+    positive: Weight = 1.0  # background adaptation: corrections above 0 on new classes
+    feature: Weight = 4.0  # background feature distillation: of each old ear on background
+    distillation: Weight = 1.0  # group knowledge distillation: of each old head's outputs
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.7  # probability from which the teacher's class is believed
     least_rate: Annotated[float, Field(ge=0)] = 1e-6  # no rate falls below it
 
@@ -42,39 +40,21 @@ class BARM(Strategy):
         """Heads with a correction each."""
         return CorrectingHeads(channels, auxiliary_channels)
 
-    def build_head(self, channels: int, outputs: int) -> nn.Module:
-        """An ear, and the head that belongs to the backbone."""
-        return deep_head(channels, super().build_head(channels, outputs))
-
     def before_step(self, experience: Experience) -> None:
         """Start the new ear as the first one, but for running statistics; fix scale and shift of BatchNorm."""
-        if self.step == 0:
-            return
-        for place in self.network.heads.places if experience.new_classes else ():
+        super().before_step(experience)
+        for place in self.network.heads.places if self.step > 0 and experience.new_classes else ():
             first, newest = (cast(nn.Sequential, place[k])[0] for k in (0, -1))
             with torch.no_grad():
                 for name, value in newest.named_parameters():
                     value.copy_(first.get_parameter(name))
-        fix_affine(self.network)
-
-    def train_mode(self) -> None:
-        """Keep all BatchNorm as in evaluation after step 0; dropout stays on."""
-        super().train_mode()
-        if self.step > 0:
-            fix_statistics(self.network)
-
-    def param_groups(self) -> list[dict[str, Any]]:
-        """Groups whose rates do not fall below the least."""
-        groups = super().param_groups()
-        keep_above(groups, self.settings, self.step, self.least_rate)
-        return groups
 
     def pixel_loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Binary cross-entropy of background and classes, summed, a mean over labelled pixels."""
         return binary_cross_entropy(logits, batch.target, weight=batch.weight)
 
     def task_loss(self, output: Output, batch: Batch, teacher_output: Output | None) -> Tensor:
-        """The loss with labels that the teacher gives to background; its logits are probabilities."""
+        """Pseudo-background cross-entropy: the teacher, whose logits are probabilities, labels background."""
         if teacher_output is not None:
             target = fill_in(batch.target, teacher_output.logits, first=1, threshold=self.threshold)
             batch = batch._replace(target=target)
@@ -84,10 +64,8 @@ class BARM(Strategy):
         """Losses of the newest correction, and distillation of old ears and heads."""
         assert output.decoded is not None
         assert teacher_output.decoded is not None
-        own, before = (
-            list(network.heads.ears(maps.decoded))
-            for network, maps in ((self.network, output), (self.teacher, teacher_output))
-        )
+        own = list(self.network.heads.ears(output.decoded))
+        before = list(self.teacher.heads.ears(teacher_output.decoded))
         loss = output.logits.new_zeros(())
         for (ear, maps), (old_ear, old_maps) in zip(own, before, strict=False):
             loss = loss + self.feature * masked_distance(ear, old_ear, batch.target)
@@ -99,10 +77,6 @@ class BARM(Strategy):
         target = nearest_labels(torch.where(old, 255, batch.target), correction)
         triplet, positive = correction_losses(*of_all(batch, correction, target))
         return loss + as_share(self.triplet * triplet + self.positive * positive, batch)
-
-    def predict(self, output: Output) -> Tensor:
-        """The most probable label; the network grows probabilities, not logits, to the image's size."""
-        return output.logits.argmax(1)
 
     def class_probabilities(self, logits: Tensor) -> Tensor:
         """Those of classes, without background: what an evaluated network gives."""

@@ -1,36 +1,32 @@
 """DKD, decomposed knowledge distillation (Baek, Oh, Lee, Lee, Ham, NeurIPS 2022): a sigmoid for each class."""
 
 from collections.abc import Sequence
-from typing import Annotated
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from densecl.losses import binary_cross_entropy, binary_distillation
 from densecl.losses.reduction import widen
 from densecl.models.heads import BuildHead, Heads, pointwise
 from densecl.models.network import Output, upsample
-from densecl.strategies.base import Strategy
+from densecl.strategies.base import Weight
 from densecl.strategies.tools.heads import ClassHeads, start_from
 from densecl.strategies.tools.own_classes import own_classes_loss
 from densecl.strategies.tools.rows import require_rows
+from densecl.strategies.tools.without_background import WithoutBackground, labels
 from densecl.streams.scenario import Experience
 from densecl.training.batch import Batch
 
-Weight = Annotated[float, Field(ge=0)]
+__all__ = ["DKD", "decompose", "labels"]
 
 
-class DKD(Strategy):
+class DKD(WithoutBackground):
     """Binary cross-entropy of new classes; distillation of old logits and of their positive and negative parts.
 
     No output stands for background: a pixel that every class denies has label 0.
     """
 
-    sigmoid = True
     needs = frozenset({"nonnegative"})  # else a part of a logit has both signs
-    published_labels = "current"
-    task_share = "images"
     distillation: Weight = 5.0  # of logits
     decomposed: Weight = 5.0  # of the positive parts, and of the negative ones
     positive_first: Weight = 2.0  # of a class's own pixels at step 0; 35 on ADE20K
@@ -71,10 +67,6 @@ class DKD(Strategy):
         parts = sum(binary_distillation(a, b) for a, b in zip(own, wanted, strict=True))
         return self.distillation * binary_distillation(output.logits, teacher_output.logits) + self.decomposed * parts
 
-    def predict(self, output: Output) -> Tensor:
-        """The most probable class where one is above a half, else 0."""
-        return labels(output.logits)
-
 
 class DenyingHeads(ClassHeads):
     """Heads of classes; at the main place one more, `no`, that denies every class everywhere."""
@@ -106,11 +98,3 @@ def decompose(features: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     with torch.autocast(features.device.type, enabled=False):
         parts = [torch.einsum("kd,bdhw->bkhw", part, features) for part in (positive, weight - positive)]
     return parts[0], parts[1]
-
-
-def labels(logits: Tensor, *, cut: float = 0.0) -> Tensor:
-    """(B, H, W) labels of sigmoid logits (B, C, H, W): 0 where none is above `cut`, else 1 + the largest one's."""
-    if not logits.shape[1]:
-        return torch.zeros_like(logits[:, :0].sum(1), dtype=torch.int64)
-    best, label = logits.max(1)
-    return torch.where(best > cut, label + 1, 0)

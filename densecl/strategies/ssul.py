@@ -5,14 +5,13 @@ from typing import Annotated, Any
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from densecl.losses import binary_cross_entropy
 from densecl.models.heads import Heads
 from densecl.models.network import Output
-from densecl.strategies.base import Strategy
-from densecl.strategies.tools.heads import ChannelHeads, deep_head, start_from
-from densecl.strategies.tools.norms import fix_affine, fix_statistics
+from densecl.strategies.tools.deep_sigmoid import DeepSigmoid
+from densecl.strategies.tools.heads import ChannelHeads, start_from
 from densecl.strategies.tools.pseudo_labels import fill_in
 from densecl.strategies.tools.rows import require_copies
 from densecl.streams.scenario import Experience
@@ -20,13 +19,12 @@ from densecl.training.batch import Batch
 from densecl.training.schedule import keep_above
 
 
-class SSUL(Strategy):
+class SSUL(DeepSigmoid):
     """Binary cross-entropy of the outputs unknown, background and each class; after step 0 new heads alone learn.
 
     Background is unknown where the images' `saliency` is above 0, or everywhere without such maps (as on ADE20K).
     """
 
-    sigmoid = True
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.7  # probability from which the teacher's class is believed
     background_scale: Annotated[float, Field(gt=0)] = 1e-4  # of the rate, for the background's head after step 0
     least_rate: Annotated[float, Field(ge=0)] = 1e-6  # no rate falls below it
@@ -39,15 +37,11 @@ class SSUL(Strategy):
         """Heads of what is unknown, of background, and of each step's classes."""
         return UnknownHeads(channels, auxiliary_channels)
 
-    def build_head(self, channels: int, outputs: int) -> nn.Module:
-        """A 3x3 convolution with BatchNorm and ReLU, and the head that belongs to the backbone."""
-        return deep_head(channels, super().build_head(channels, outputs))
-
     def before_step(self, experience: Experience) -> None:
         """Start new classes from what is unknown; fix the body, old classes and all of BatchNorm."""
+        super().before_step(experience)
         if self.step == 0:
             return
-        fix_affine(self.network)
         self.network.backbone.requires_grad_(False)
         for unknown, _, *classes in self.network.heads.places:
             old = classes[:-1] if experience.new_classes else classes
@@ -56,14 +50,8 @@ class SSUL(Strategy):
             if experience.new_classes:
                 start_from(classes[-1], unknown)
 
-    def train_mode(self) -> None:
-        """Keep all BatchNorm as in evaluation after step 0; dropout stays on."""
-        super().train_mode()
-        if self.step > 0:
-            fix_statistics(self.network)
-
     def param_groups(self) -> list[dict[str, Any]]:
-        """A group of its own for the background's heads after step 0, and no rate below the least."""
+        """A group of its own for the background's heads after step 0."""
         groups = super().param_groups()
         if self.step > 0:
             background = {id(p): p for place in self.network.heads.places for p in place[1].parameters()}
@@ -71,19 +59,20 @@ class SSUL(Strategy):
                 group["params"] = [p for p in group["params"] if id(p) not in background]
             free = [p for p in background.values() if p.requires_grad]
             groups.append({"params": free, "lr_scale": self.background_scale})
-        keep_above(groups, self.settings, self.step, self.least_rate)
+            keep_above(groups[-1:], self.settings, self.step, self.least_rate)
         return [group for group in groups if group["params"]]
 
     def pixel_loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Binary cross-entropy of all outputs, a mean over labelled pixels; background is unknown or background."""
-        return self._loss(logits, self._shifted(batch), batch)
+        return binary_cross_entropy(logits, self._shifted(batch), weight=batch.weight)
 
     def task_loss(self, output: Output, batch: Batch, teacher_output: Output | None) -> Tensor:
         """The loss with labels that the teacher gives to background."""
         target = self._shifted(batch)
         if teacher_output is not None:
             target = pseudo_labels(target, teacher_output.logits, threshold=self.threshold)
-        return torch.stack([self._loss(z, target, batch) for z in (output.logits, *output.auxiliary)]).sum()
+        maps = (output.logits, *output.auxiliary)
+        return torch.stack([binary_cross_entropy(z, target, weight=batch.weight) for z in maps]).sum()
 
     def predict(self, output: Output) -> Tensor:
         """The most probable label, where what is unknown is background."""
@@ -96,10 +85,6 @@ class SSUL(Strategy):
     def _shifted(self, batch: Batch) -> Tensor:
         saliency = batch.extra.get("saliency")
         return shift_labels(batch.target, unknown=None if saliency is None else saliency > 0)
-
-    @staticmethod
-    def _loss(logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
-        return binary_cross_entropy(logits, target, weight=batch.weight)
 
 
 class UnknownHeads(ChannelHeads):

@@ -7,27 +7,17 @@ from pydantic import Field
 from torch import Tensor
 
 from densecl.losses import binary_cross_entropy, masked_feature_distillation, prototype_repulsion
-from densecl.models.heads import Heads
 from densecl.models.network import Output
 from densecl.seeding import derive
-from densecl.strategies.base import Strategy, Weight
-from densecl.strategies.dkd import labels
+from densecl.strategies.base import Weight
 from densecl.strategies.tools.class_statistics import ClassStatistics
-from densecl.strategies.tools.heads import ClassHeads
-from densecl.strategies.tools.own_classes import own_classes_loss
-from densecl.strategies.tools.pixel_counts import (
-    Setting,
-    background_ratio,
-    fakes_per_iteration,
-    pixel_counts,
-    rebalance,
-)
+from densecl.strategies.tools.pixel_counts import background_ratio, fakes_per_iteration, pixel_counts, rebalance
 from densecl.strategies.tools.prototypes import at_places, lengths, prototypes, spread
 from densecl.strategies.tools.rows import require_rows
-from densecl.strategies.tools.whole import as_share, of_all
+from densecl.strategies.tools.whole import as_share, mean_of_all, of_all
+from densecl.strategies.tools.without_background import WithoutBackground, labels
 from densecl.streams.scenario import Experience
-from densecl.training import distributed
-from densecl.training.batch import Batch, sizes
+from densecl.training.batch import Batch
 
 __all__ = [
     "STAR",
@@ -41,16 +31,13 @@ __all__ = [
 ]
 
 
-class STAR(Strategy):
+class STAR(WithoutBackground):
     """Binary cross-entropy of new classes on pixels, on fake features of old classes, and on more background.
 
     No output stands for background: a pixel that every class denies has label 0.
     """
 
-    sigmoid = True
     whole_batches = True
-    published_labels = "current"
-    task_share = "images"
     feature: Weight = 5.0  # of features where the teacher sees an old class (OCFM)
     repulsion: Weight = 0.05  # of new classes from prototypes of old ones (SAD)
     positive: Weight = 4.0  # of a class's own pixels; 30 on ADE20K
@@ -61,11 +48,8 @@ class STAR(Strategy):
     def configure(self) -> None:
         """Begin without classes; refuse heads that do not take single features."""
         require_rows(self, "star")
-        self.kept = ClassStatistics(self.network.backbone.channels, self.device)
-
-    def make_heads(self, channels: int, auxiliary_channels: tuple[int, ...]) -> Heads:
-        """Heads of classes alone."""
-        return ClassHeads(channels, auxiliary_channels)
+        setting = "overlapped" if self.stream.setting == "overlapped" else "disjoint"
+        self.kept = ClassStatistics(self.network.backbone.channels, self.device, setting)
 
     def before_step(self, experience: Experience) -> None:
         """Count what the teacher sees in the step's background."""
@@ -77,12 +61,8 @@ class STAR(Strategy):
         super().train_mode()
         stored, predicted, iterations = self.kept.stored[1:], self.kept.predicted[1:], len(self.loop.batches)
         if self.step > 0:
-            counts = fakes_per_iteration(stored, predicted, iterations=iterations, setting=self._setting)
+            counts = fakes_per_iteration(stored, predicted, iterations=iterations, setting=self.kept.setting)
             self._rows = torch.arange(len(counts), device=self.device).repeat_interleave(counts)
-
-    def pixel_loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Binary cross-entropy, a mean over all pixels, of the classes that a sample's own step labels."""
-        return own_classes_loss(self, logits, batch, positive=self.positive)
 
     def task_loss(self, output: Output, batch: Batch, teacher_output: Output | None) -> Tensor:
         """The loss of pixels, of fakes and of further background, weighed by their numbers."""
@@ -93,17 +73,15 @@ class STAR(Strategy):
         # places where nothing is: in a replayed image's background there may be a new class
         empty = (at_places(batch.target, new) == 0) & (at_places(self._seen(teacher_output), new) == 0)
         empty &= (batch.step == self.step).view(-1, 1, 1)
-        own = torch.stack([empty.sum().float(), sizes(batch)[1]])
-        places, images = distributed.total(own * (own[1] > 0))
-        everywhere = images * new[0, 0].numel()
         background = binary_cross_entropy(new, torch.zeros_like(empty).long(), first=1, weight=empty.float())
-        background = background * (own[0] / places.clamp(min=1)) * (images / own[1].clamp(min=1))  # of all processes
+        background, places, images = mean_of_all(background, empty.sum(), batch)
+        everywhere = images * new[0, 0].numel()
         rng = torch.Generator(self.device).manual_seed(derive(self.seed, "fakes", self.step, self.iterations))
         drawn = self.kept.draw(self._rows, rng)  # the same in all processes
         z = self.network.heads.places[0][-1](drawn[:, :, None, None])
         fakes = binary_cross_entropy(z, self._rows.new_zeros(len(z), 1, 1), first=1)
         stored, predicted = self.kept.stored[0], self.kept.predicted[0]
-        more = background_ratio(stored, predicted, n_new=new.shape[1], setting=self._setting)
+        more = background_ratio(stored, predicted, n_new=new.shape[1], setting=self.kept.setting)
         weights = {"fake_weight": len(z) / everywhere, "background_weight": more.float() * places / everywhere}
         loss = rebalance(self.pixel_loss(output.logits, batch), fakes, background, **weights)
         return loss + sum(self.pixel_loss(logits, batch) for logits in output.auxiliary)
@@ -119,15 +97,11 @@ class STAR(Strategy):
         term = self.feature * masked_feature_distillation(f, before, old) + self.repulsion * apart
         return as_share(term, batch)
 
-    def predict(self, output: Output) -> Tensor:
-        """The most probable class where one is above a half, else 0."""
-        return labels(output.logits)
-
     def after_step(self, experience: Experience) -> None:
         """Let old classes follow the network, and measure the new ones."""
         if self.drift and self.step > 0:
             self.kept.follow(self, self.drift)
-        self.kept.remember(self, experience, setting=self._setting, form=self.form)
+        self.kept.remember(self, experience, form=self.form)
 
     def state_dict(self) -> dict[str, Any]:
         """Statistics that are kept of classes."""
@@ -140,11 +114,6 @@ class STAR(Strategy):
     def stored_bytes(self) -> int:
         """Bytes of what is kept of classes."""
         return self.kept.nbytes
-
-    @property
-    def _setting(self) -> Setting:
-        """Setting that the counts assume: `overlapped` if images of earlier steps come again."""
-        return "overlapped" if self.stream.setting == "overlapped" else "disjoint"
 
     def _seen(self, output: Output) -> Tensor:
         """(B, H, W) classes that the teacher sees, 0 for none."""

@@ -34,9 +34,11 @@ class ClassStatistics:
         prototypes: (K, D), of unit length. spread: (K, D). lengths: (2, K), mean and standard deviation.
         stored: (1 + K,) float64 places of background and of each class.
         predicted: (1 + C_old,) those that the teacher finds in the background of the step.
+        setting: of the stream; see `fakes_per_iteration`.
     """
 
-    def __init__(self, width: int, device: torch.device):
+    def __init__(self, width: int, device: torch.device, setting: Setting):
+        self.setting: Setting = setting
         self.prototypes, self.spread = torch.zeros(2, 0, width, device=device)
         self.lengths = torch.zeros(2, 0, device=device)
         self.stored = self.predicted = torch.zeros(1, dtype=torch.float64, device=device)
@@ -54,9 +56,7 @@ class ClassStatistics:
         self.predicted = distributed.total(counts)
 
     @torch.no_grad()
-    def remember(
-        self, strategy: Strategy, experience: Experience, *, setting: Setting, form: Literal["exact", "published"]
-    ) -> None:
+    def remember(self, strategy: Strategy, experience: Experience, *, form: Literal["exact", "published"]) -> None:
         """Measure a step's classes in one augmented pass of the trained network.
 
         published: the spread of a later step's classes is taken to the prototypes of the first ones of all.
@@ -75,7 +75,7 @@ class ClassStatistics:
         if strategy.step == 0:
             self.stored = torch.cat([background, sums[:, -1]])
         else:
-            self.stored = pixel_counts(self.stored, self.predicted, sums[:, -1], n_new=len(new), setting=setting)
+            self.stored = pixel_counts(self.stored, self.predicted, sums[:, -1], n_new=len(new), setting=self.setting)
         own = directions_of(sums).float()
         self.prototypes = torch.cat([self.prototypes, own])
         centres = self.prototypes[: len(new)] if form == "published" else own

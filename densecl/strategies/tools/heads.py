@@ -6,7 +6,6 @@ import torch
 from torch import nn
 
 from densecl.models.heads import BuildHead, Heads, pointwise
-from densecl.models.network import ConvNormReLU
 
 
 class ChannelHeads(Heads):
@@ -32,18 +31,6 @@ class ChannelHeads(Heads):
     def earlier(self) -> list[nn.Module]:
         """The modules of the steps before the newest, at all places."""
         return [module for place in self._places() for module in place[: sum(self.added[:-1])]]
-
-
-def deep_head(channels: int, own: nn.Module) -> nn.Sequential:
-    """A head of two parts: 3x3 convolution with BatchNorm and ReLU that keeps the channels, and what makes outputs.
-
-    `own` is the backbone's head: of these two parts already (`deeplabv3(head=3x3)`), or the second one.
-    """
-    if isinstance(own, nn.Sequential) and isinstance(own[0], ConvNormReLU):
-        return own
-    first = ConvNormReLU(channels, channels)
-    nn.init.kaiming_normal_(first.get_parameter("0.weight"))
-    return nn.Sequential(first, own)
 
 
 class ClassHeads(ChannelHeads):

@@ -19,6 +19,17 @@ def of_all(batch: Batch, *maps: Tensor) -> tuple[Tensor, ...]:
     return tuple(distributed.gather(values[counted]) for values in maps)
 
 
+def mean_of_all(mean: Tensor, places: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """A mean over so many places of a process, as its part of the mean over those of all; all places; all images.
+
+    The part is as `as_share` gives it: the loop multiplies it by the share of the process's images.
+    """
+    own = torch.stack([places.float(), sizes(batch)[1]])
+    all_places, images = distributed.total(own * (own[1] > 0))
+    part = mean * (own[0] / all_places.clamp(min=1)) * (images / own[1].clamp(min=1))
+    return part, all_places, images
+
+
 def as_share(term: Tensor, batch: Batch) -> Tensor:
     """A term of the whole batch, as a process hands it to the loop, which multiplies it by the share of its images.
 

@@ -1,10 +1,9 @@
 """NeST: new outputs made from old ones (Xie, Lu, Xiao, Wang, Zhang, Liu, ECCV 2024)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
@@ -14,11 +13,14 @@ from densecl.losses.reduction import widen
 from densecl.models.network import upsample
 from densecl.seeding import derive, generator
 from densecl.strategies.base import Plugin, Strategy
+from densecl.strategies.tools.composed import ComposedHead, align, alignment, compose, start
 from densecl.strategies.tools.rows import require_rows
 from densecl.streams.scenario import Experience
 from densecl.training import distributed
 from densecl.training.batch import sizes
 from densecl.training.schedule import make_optimizer, make_schedule
+
+__all__ = ["NeST", "align", "alignment", "compose", "start"]
 
 
 class NeST(Plugin):
@@ -50,39 +52,36 @@ class NeST(Plugin):
             torch.cat([getattr(head, name).detach() for head in strategy.teacher.heads.places[0]])
             for name in ("weight", "bias")
         )
-        weight, classes = weight.flatten(1), experience.new_classes  # (C_old, D)
+        weight = weight.flatten(1)  # (C_old, D)
+        scores = self._scores(strategy, weight, experience.new_classes)
+        made = ComposedHead(scores, weight, bias, generator(strategy.seed, "nest", strategy.step))
+        self._train(strategy, made)
+        rows, new_bias, background = made.aligned()
+        with torch.no_grad():
+            first, newest = strategy.network.heads.places[0][0], strategy.network.heads.places[0][-1]
+            newest.weight.copy_(rows.view_as(newest.weight))
+            newest.bias.copy_(new_bias)
+            first.weight[0].copy_(background.view_as(first.weight[0]))
+            first.bias[0].copy_(bias[0])
+        for head in strategy.network.heads.earlier() if self.fix_heads else ():
+            head.requires_grad_(False)
+
+    def _scores(self, strategy: Strategy, weight: Tensor, classes: Sequence[int]) -> Tensor:
+        """(K, C_old, D) means of `alignment` over the pixels of each new class, in one pass of the teacher."""
         sums, pixels = weight.new_zeros(len(classes), *weight.shape), weight.new_zeros(len(classes))
         for batch in strategy.batches("nest"):
             with torch.no_grad(), strategy.loop.precision.autocast():
                 seen = strategy.teacher(batch.image)
             own = alignment(seen.decoded, seen.coarse, weight, batch.target, classes=classes, size=self.size)
             sums, pixels = sums + own[0], pixels + own[1]
-        maps, shares = start(distributed.total(sums) / distributed.total(pixels).clamp(min=1).view(-1, 1, 1))
-        rng, bound = generator(strategy.seed, "nest", strategy.step), weight.shape[1] ** -0.5
-        new_bias = torch.tensor(rng.uniform(-bound, bound, len(classes))).to(weight)
-        factors, scale = torch.ones_like(weight[0]), weight.new_ones(())
-        trained = [maps, shares, new_bias, factors, scale]
+        return distributed.total(sums) / distributed.total(pixels).clamp(min=1).view(-1, 1, 1)
 
-        def rows() -> Tensor:  # (C, D), background first
-            return torch.cat([scale * factors * weight[:1], weight[1:], compose(shares, maps, weight)])
-
-        self._train(strategy, trained, lambda f: F.conv2d(f, rows()[..., None, None], torch.cat([bias, new_bias])))
-        with torch.no_grad():
-            made = align(rows()[len(weight) :], new_bias, rows()[0], weight, bias)
-            first, newest = strategy.network.heads.places[0][0], strategy.network.heads.places[0][-1]
-            newest.weight.copy_(made[0].view_as(newest.weight))
-            newest.bias.copy_(made[1])
-            first.weight[0].copy_(made[2].view_as(first.weight[0]))
-            first.bias[0].copy_(bias[0])
-        for head in strategy.network.heads.earlier() if self.fix_heads else ():
-            head.requires_grad_(False)
-
-    def _train(self, strategy: Strategy, parameters: list[Tensor], head: Callable[[Tensor], Tensor]) -> None:
-        """Train a head's parameters alone by the unbiased cross-entropy; statistics of BatchNorm move."""
+    def _train(self, strategy: Strategy, head: ComposedHead) -> None:
+        """Train a head alone by the unbiased cross-entropy (MiB's eq. 5-6); statistics of BatchNorm move."""
         loop, n_old = strategy.loop, 0 if strategy.stream.setting == "sequential" else strategy.n_old
         order = loop.order(lambda keys, _epoch, _iteration: keys, least=distributed.least_share(loop.device))
-        groups = [{"params": [p.requires_grad_() for p in parameters], "lr_scale": self.lr_scale}]
-        optimizer = make_optimizer(groups, loop.settings, loop.step)
+        parameters = list(head.parameters())
+        optimizer = make_optimizer([{"params": parameters, "lr_scale": self.lr_scale}], loop.settings, loop.step)
         schedule = make_schedule(optimizer, loop.settings, self.epochs * len(order))
         strategy.train_mode()
         loader = loop.load(order)
@@ -101,88 +100,3 @@ class NeST(Plugin):
                 optimizer.step()
                 schedule.step()
         distributed.average_buffers(loop.network)
-
-
-def alignment(
-    features: Tensor, teacher_logits: Tensor, weight: Tensor, target: Tensor, *, classes: Sequence[int], size: int = 128
-) -> tuple[Tensor, Tensor]:
-    """Sums over the pixels of each class of 1[f_d w_od > 0] softmax(z)_o, and the counts of its pixels.
-
-    Features and logits are brought to size x size bilinearly, labels by the nearest.
-
-    Args:
-        features: (B, D, h, w) of the teacher; a constant.
-        teacher_logits: (B, C_old, h, w); a constant.
-        weight: (C_old, D) rows of the teacher's head; a constant.
-        target: (B, H, W) int64; not changed.
-        classes: K new labels.
-        size: side of the maps.
-
-    Returns:
-        (K, C_old, D), and (K,).
-    """
-    weight = widen(weight.detach())
-    sums, pixels = weight.new_zeros(len(classes), *weight.shape), weight.new_zeros(len(classes))
-    signs = (weight > 0).to(weight), (weight < 0).to(weight)
-    for f, z, y in zip(
-        features.detach(), teacher_logits.detach(), target, strict=True
-    ):  # one at a time: maps are large
-        grown, grown_z = (
-            F.interpolate(widen(x[None]).to(weight), size=(size, size), mode="bilinear", align_corners=False)[0]
-            for x in (f, z)
-        )
-        labels, q = F.interpolate(y[None, None].float(), size=(size, size))[0, 0].long(), grown_z.softmax(0)
-        for k, label in enumerate(classes):
-            place = labels == label
-            at, share = grown[:, place], q[:, place]  # (D, n), (C_old, n)
-            with torch.autocast(weight.device.type, enabled=False):
-                for sign, of_feature in zip(signs, (at > 0, at < 0), strict=True):
-                    sums[k] += sign * (share @ of_feature.to(weight).T)
-            pixels[k] += place.sum()
-    return sums, pixels
-
-
-def start(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """The maps and shares that training begins with: scores (K, C_old, D), and softmax_o of their sums over d."""
-    scores = widen(scores)
-    return scores.clone(), scores.sum(2).softmax(1)
-
-
-def compose(shares: Tensor, maps: Tensor, weight: Tensor) -> Tensor:
-    """Rows (K, D) of new outputs: sum_o share_ko map_ko * w_o.
-
-    Args:
-        shares: (K, C_old).
-        maps: (K, C_old, D).
-        weight: (C_old, D), a constant.
-    """
-    maps = widen(maps)
-    return (widen(shares).unsqueeze(2) * maps * widen(weight.detach()).to(maps)).sum(1)
-
-
-def align(
-    new_weight: Tensor, new_bias: Tensor, background: Tensor, weight: Tensor, bias: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """New rows (K, D), their biases and background's row, rescaled to the norms of the old ones.
-
-    The mean norm of rows becomes that of old rows, the norm of all biases that of the old biases, and the norm of
-    background's row what it was. What is 0 stays 0.
-
-    Args:
-        new_weight: (K, D).
-        new_bias: (K,).
-        background: (D,), the row after training.
-        weight: (C_old, D) old rows, background's first.
-        bias: (C_old,).
-    """
-    new_weight, new_bias, background, weight, bias = map(widen, (new_weight, new_bias, background, weight, bias))
-    rows = _ratio(weight.norm(dim=1).mean(), new_weight.norm(dim=1).mean())
-    return (
-        new_weight * rows,
-        new_bias * _ratio(bias.norm(), new_bias.norm()),
-        background * _ratio(weight[0].norm(), background.norm()),
-    )
-
-
-def _ratio(wanted: Tensor, own: Tensor) -> Tensor:
-    return wanted / torch.where(own > 0, own, 1)

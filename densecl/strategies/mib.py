@@ -10,7 +10,7 @@ from densecl.models.network import Output
 from densecl.strategies.base import Strategy, Weight
 from densecl.strategies.tools.own_classes import own_classes
 from densecl.streams.scenario import Experience
-from densecl.training.batch import Batch
+from densecl.training.batch import Batch, weighted
 
 
 class MiB(Strategy):
@@ -36,9 +36,7 @@ class MiB(Strategy):
         if self.hides == "nothing" or not n_old:
             hidden = batch.step == self.step
             return unbiased_cross_entropy(logits, batch.target, n_old=n_old, hidden=hidden, weight=batch.weight)
-        weight = (batch.target != 255).to(logits.dtype)  # (B, H, W)
-        if batch.weight is not None:
-            weight = weight * batch.weight.view(*batch.weight.shape, *[1] * (3 - batch.weight.ndim))
+        weight = weighted((batch.target != 255).to(logits.dtype), batch)  # (B, H, W)
         whole = weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
         loss = logits.new_zeros(())
         for step in batch.step.unique().tolist():  # one mean over all of them

@@ -1,11 +1,10 @@
 """Resblock: one autoencoder for all tasks, residual blocks between its halves for each (Matsumoto's slides, 2019)."""
 
-from operator import attrgetter
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from densecl.errors import SettingError
 from densecl.losses.images import absolute_error
@@ -33,8 +32,7 @@ class ResBlock(ByTask):
     alternating: the autoencoder and the first task's blocks and head by turns, an iteration each.
     """
 
-    first_step: ClassVar[Literal["own", "shared"]] = "own"
-    uses_teacher: ClassVar[bool] = False
+    first_step, uses_teacher = "own", False
     _formula = "resblock"
     blocks: Annotated[int, Field(ge=1)] = 6  # of each task; 6 and 9 in the slides
     training: Literal["two-stage", "sequential", "alternating"] = "two-stage"
@@ -47,97 +45,75 @@ class ResBlock(ByTask):
 
     def configure(self) -> None:
         """Give the backbone so many blocks, drawn from the run's seed."""
-        if not isinstance(self.body, ResBlockNet):
-            raise SettingError(f"resblock cannot use {type(self.body).__name__}", "give --backbone resblock, or none")
+        backbone = self.network.backbone
+        if not isinstance(backbone, ResBlockNet):
+            raise SettingError(f"resblock cannot use {type(backbone).__name__}", "give --backbone resblock, or none")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(self.seed, "blocks"))
-            self.body.set_blocks(self.blocks)
-
-    body = property(attrgetter("network.backbone"))  # a `ResBlockNet`
+            backbone.set_blocks(self.blocks)
 
     def length_factor(self, step: int) -> float:
         """Step 0: the autoencoder, then the task; by turns, as many iterations of either."""
-        if step > 0:
-            return 1.0
-        return 2.0 if self.training == "alternating" else 1 + self.first
+        return 1.0 + (step == 0) * (1.0 if self.training == "alternating" else self.first)
 
     def grow(self, step: Step) -> None:
         """Add the autoencoder's head in step 0; later train blocks of the task's own and the head alone."""
-        self._doing = None
         if step.step == 0:
-            self.network.add_module(AUTOENCODER, self.body.build_head(self.body.channels, 3))
+            self.network.add_module(AUTOENCODER, self.network.backbone.build_head(self.network.backbone.channels, 3))
         else:
             self.bank(["backbone.blocks"], start=self.names[0] if step.step > 1 else None)
             self.freeze()
-        self.body.use_blocks = True
 
     def param_groups(self) -> list[dict[str, Any]]:
         """All parameters in step 0: those not trained at the moment get no gradient."""
-        if self.step:
-            return super().param_groups()
-        group: dict[str, Any] = {"params": list(self.network.parameters())}
-        return [group if self.training == "alternating" else {**group, "factor": self._factor}]
+        whole = {"params": self.network.parameters(), "factor": lambda n, i: decay(self.settings, n, i, self._first(n))}
+        return super().param_groups() if self.step else [whole]
 
     def train_mode(self) -> None:
         """Training mode; then fix the parts that the next iteration does not train."""
         super().train_mode()
-        self._doing = None
+        self._turn = None
         self.after_iteration()
 
     def after_iteration(self) -> None:
-        """In step 0 let the autoencoder or the task be trained next."""
-        if self.step == 0 and self.iterations < self.planned:
-            self._prepare("autoencoder" if self._reconstructs() else "task")
+        """In step 0 let the autoencoder or the task be trained next; the other one's parameters get no gradient."""
+        if self.step > 0 or self.iterations >= self.planned or self._turn == self._reconstructs:
+            return
+        self._turn = reconstructs = self._reconstructs
+        self.network.train()
+        self.network.backbone.train_parts(halves=reconstructs or self.training == "sequential", blocks=not reconstructs)
+        self.network.heads.requires_grad_(not reconstructs)
+        self.network.get_submodule(AUTOENCODER).requires_grad_(reconstructs)
 
     @property
     def task_share(self) -> Literal["labelled", "images"]:  # type: ignore[override]
         """The autoencoder's loss is a mean over images, not over labelled pixels."""
-        return "images" if self.step == 0 and self._reconstructs() else "labelled"
+        return "images" if self._reconstructs else "labelled"
 
     def task_loss(self, output: Output, batch: Batch, teacher_output: Output | None) -> Tensor:
         """The task's loss, or in the autoencoder's turn L1 of the image given back."""
-        if self.step > 0 or not self._reconstructs():
+        if not self._reconstructs:
             return super().task_loss(output, batch, teacher_output)
         assert output.decoded is not None
         mean, std = self.loop.normalisation
-        head: nn.Module = getattr(self.network, AUTOENCODER)
-        image = upsample(head(output.decoded), batch.image).float()
+        image = upsample(self.network.get_submodule(AUTOENCODER)(output.decoded), batch.image).float()
         return absolute_error(image, encode((batch.image.float() * std + mean) * 255))
 
     def after_step(self, experience: Experience) -> None:
         """Keep the task, with the blocks in use."""
-        self.body.use_blocks = True
+        self.network.backbone.use_blocks = True
         super().after_step(experience)
 
     def model_tensors(self) -> dict[str, Tensor]:
         """All but the autoencoder's head."""
         return {k: v for k, v in super().model_tensors().items() if not k.startswith(f"{AUTOENCODER}.")}
 
-    _doing: str | None = None
-
+    @property
     def _reconstructs(self) -> bool:
-        """True if the next iteration of step 0 is the autoencoder's."""
-        if self.training == "alternating":
-            return self.iterations % 2 == 0
-        return self.iterations < self._first(self.planned)
+        """True if the next iteration is the autoencoder's."""
+        first = self._first(self.planned)
+        return self.step == 0 and (self.iterations % 2 == 0 if first is None else self.iterations < first)
 
-    def _first(self, iterations: int) -> int:
-        """The iterations of the autoencoder alone, of all of step 0."""
-        return max(1, round(iterations * self.first / (1 + self.first)))
-
-    def _factor(self, iterations: int, i: int) -> float:
-        return decay(self.settings, iterations, i, self._first(iterations))
-
-    def _prepare(self, doing: str) -> None:
-        """Let one of both be trained; the other one's parameters get no gradient."""
-        if doing == self._doing:
-            return
-        self._doing = doing
-        reconstructs = doing == "autoencoder"
-        halves = reconstructs or self.training == "sequential"
-        self.body.use_blocks = not reconstructs
-        self.network.train()
-        self.body.requires_grad_(halves).train(halves)
-        self.body.blocks.requires_grad_(not reconstructs).train(not reconstructs)
-        self.network.heads.requires_grad_(not reconstructs)
-        getattr(self.network, AUTOENCODER).requires_grad_(reconstructs)
+    def _first(self, iterations: int) -> int | None:
+        """The iterations of the autoencoder alone, of all of step 0; None: by turns."""
+        return None if self.training == "alternating" else max(1, round(iterations * self.first / (1 + self.first)))

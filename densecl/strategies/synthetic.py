@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from densecl.losses import cross_entropy, distillation, unbiased_distillation
 from densecl.models.network import Network
-from densecl.training.batch import Batch, normalise
+from densecl.training.batch import Batch, normalise, weighted
 
 VOID = 255
 CHUNK = 64  # images a forward pass
@@ -52,15 +52,11 @@ def draw(pool: Pool, numbers: Tensor, shift: float, mean: Tensor, std: Tensor) -
     """
     height, width = pool.images.shape[-2:]
     chosen, mirrored = numbers % len(pool.images), (numbers >> 20 & 1).bool()
-    reach = [int(shift * side) for side in (height, width)]
-    down, right = (
-        scramble(numbers + 1 + axis) % (2 * reach[axis] + 1) - reach[axis] if reach[axis] else torch.zeros_like(numbers)
-        for axis in (0, 1)
-    )
+    reach = int(shift * height), int(shift * width)
+    down, right = (scramble(numbers + 1 + axis) % (2 * most + 1) - most for axis, most in enumerate(reach))
     rows = (torch.arange(height, device=numbers.device) - down[:, None]) % height  # (n, H)
-    columns = torch.arange(width, device=numbers.device).expand(len(numbers), -1)
-    columns = torch.where(mirrored[:, None], width - 1 - columns, columns)
-    columns = (columns - right[:, None]) % width  # (n, W)
+    columns = torch.arange(width, device=numbers.device)
+    columns = (torch.where(mirrored[:, None], width - 1 - columns, columns) - right[:, None]) % width  # (n, W)
     place = chosen[:, None, None], rows[:, :, None], columns[:, None, :]
     images = pool.images.permute(0, 2, 3, 1)[place].permute(0, 3, 1, 2)  # one gather of bytes
     return Pool(normalise(images, mean, std), pool.objects[place].unsqueeze(1))
@@ -68,8 +64,7 @@ def draw(pool: Pool, numbers: Tensor, shift: float, mean: Tensor, std: Tensor) -
 
 def real_part(drawn: Pool, numbers: Tensor, share: float) -> Tensor:
     """(n, 1, H, W) bool: pixels of a real image, around the objects of a share of the replayed images."""
-    pasted = (numbers >> 21) % 4096 < share * 4096
-    return pasted.view(-1, 1, 1, 1) & ~drawn.objects
+    return ((numbers >> 21) % 4096 < share * 4096).view(-1, 1, 1, 1) & ~drawn.objects
 
 
 def visible_labels(batch: Batch, seen: Tensor) -> tuple[Batch, Tensor]:
@@ -79,15 +74,12 @@ def visible_labels(batch: Batch, seen: Tensor) -> tuple[Batch, Tensor]:
     a mean over pixels, times that share, is a sum over images divided by n, however a batch is split.
     """
     copies = len(seen) // len(batch.image)
-    target = batch.target.repeat(copies, 1, 1).masked_fill(~seen.squeeze(1), VOID)
-    weight = (target != VOID).float()
-    if batch.weight is not None:
-        own = batch.weight if batch.weight.ndim > 1 else batch.weight.view(-1, 1, 1)
-        weight = weight * own.expand(len(batch.image), *target.shape[1:]).repeat(copies, 1, 1)
+    shown = batch.map(lambda part: part.repeat(copies, *[1] * (part.ndim - 1)))
+    target = shown.target.masked_fill(~seen.squeeze(1), VOID)
+    weight = weighted((target != VOID).float(), shown)
     total = weight.sum((1, 2), keepdim=True)
     weight = weight / total.clamp(min=torch.finfo(torch.float32).tiny)
-    image, step, index = batch.image.repeat(copies, 1, 1, 1), batch.step.repeat(copies), batch.index.repeat(copies)
-    return Batch(image, target, weight, step, index), (total > 0).float().mean()
+    return shown._replace(target=target, weight=weight), (total > 0).float().mean()
 
 
 def replay_loss(logits: Tensor, wanted: Tensor, kind: ReplayLoss) -> Tensor:

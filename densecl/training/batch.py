@@ -61,9 +61,14 @@ def sizes(batch: Batch, void: int = 255) -> Tensor:
     """
     counted = (batch.index != UNCOUNTED).float()
     weight = (batch.target != void).float() if batch.target.ndim == 3 else batch.image.new_ones(len(counted), 1, 1)
-    if batch.weight is not None:
-        weight = weight * (batch.weight if batch.weight.ndim > 1 else batch.weight.view(-1, 1, 1))
-    return torch.stack([(weight * counted.view(-1, 1, 1)).sum(), counted.sum()])
+    return torch.stack([(weighted(weight, batch) * counted.view(-1, 1, 1)).sum(), counted.sum()])
+
+
+def weighted(weight: Tensor, batch: Batch) -> Tensor:
+    """Weights of pixels (B, H, W), times the batch's own."""
+    if batch.weight is None:
+        return weight
+    return weight * (batch.weight if batch.weight.ndim > 1 else batch.weight.view(-1, 1, 1))
 
 
 def labelled_share(batch: Batch) -> Tensor:

@@ -69,6 +69,12 @@ class ResBlockNet(Backbone):
         channels = self.encoder[2][0].out_channels  # type: ignore[index]
         self.blocks = nn.Sequential(*(ResidualBlock(channels, self._norm) for _ in range(count)))  # type: ignore[arg-type]
 
+    def train_parts(self, *, halves: bool, blocks: bool) -> None:
+        """Train encoder and decoder, and the blocks, or have them as in evaluation; then blocks are left out."""
+        self.requires_grad_(halves).train(halves)
+        self.blocks.requires_grad_(blocks).train(blocks)
+        self.use_blocks = blocks
+
     def build_head(self, channels: int, outputs: int) -> nn.Module:
         """c7s1-k, or what `head` says."""
         return nn.Conv2d(channels, outputs, self.head, 1, self.head // 2, padding_mode="reflect")

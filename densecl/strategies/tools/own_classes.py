@@ -4,7 +4,7 @@ from torch import Tensor
 
 from densecl.losses import binary_cross_entropy
 from densecl.strategies.base import Strategy
-from densecl.training.batch import Batch
+from densecl.training.batch import Batch, weighted
 
 
 def own_classes(strategy: Strategy, step: int) -> range:
@@ -23,9 +23,7 @@ def own_classes_loss(strategy: Strategy, logits: Tensor, batch: Batch, *, positi
     # plugins may replay samples of earlier steps
     for step in range(strategy.step + 1) if strategy.loop.plugins else (strategy.step,):
         own = own_classes(strategy, step)
-        weight = (batch.step == step).to(logits.dtype).view(-1, 1, 1).expand(batch.target.shape)
-        if batch.weight is not None:
-            weight = weight * batch.weight.view(*batch.weight.shape, *[1] * (3 - batch.weight.ndim))
+        weight = weighted((batch.step == step).to(logits.dtype).view(-1, 1, 1).expand(batch.target.shape), batch)
         channels = logits[:, own.start : own.stop]
         term = binary_cross_entropy(
             channels, batch.target, first=own.start + 1, positive=positive, void="negative", weight=weight

@@ -10,7 +10,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Container, Iterator, Mapping
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -102,9 +102,15 @@ def _contents(kind: str, extra: Path | None, without: Container[Path] = ()) -> I
     """The recipe files of a kind with their TOML, of which nothing is checked; RecipeError if it is none."""
     for path in (path for path in recipe_files(kind, extra) if path not in without):
         try:
-            yield path, tomllib.loads(path.read_text(encoding="utf-8-sig"))
+            yield path, _parsed(path.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError) as error:
             raise RecipeError(f"cannot read the recipe {path}: {error}") from error
+
+
+@lru_cache(maxsize=512)
+def _parsed(text: str) -> dict[str, Any]:
+    """The TOML of a recipe, to be read only: every method that is named looks through all recipes."""
+    return tomllib.loads(text)
 
 
 @cache

@@ -2,17 +2,21 @@
 
 A transform is called as `(image, mask, rng) -> (image, mask)` with (3, H, W) uint8 and (H, W) uint8 tensors, and
 changes neither in place. A mask may be a map of numbers instead, (C, H, W) float32, of a `Geometry` of its own. Images
-are resized bilinearly with antialiasing. Masks take the pixel whose centre is nearest, as PIL does: torchvision's plain
-`nearest` takes the one above and to the left, which shifts masks against their images by up to half a pixel.
+are resized bilinearly with antialiasing, to the bits of torchvision, whose import takes seconds. Masks take the pixel
+whose centre is nearest, as PIL does: plain `nearest` takes the one above and to the left, which shifts masks against
+their images by up to half a pixel.
 """
 
 import dataclasses
 import math
+import platform
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
+from torch.nn import functional
 
 from densecl.data.geometry import LABELS, Geometry
 from densecl.errors import SettingError, UnknownNameError
@@ -116,10 +120,10 @@ class RandomRescaleCrop:
         mask = self.geometry.enlarged(mask, math.sqrt(seen[0] * seen[1] / (box.height * box.width)))
         if seen == crop:
             return image, mask
-        padding = [left, top, crop[1] - left - seen[1], crop[0] - top - seen[0]]
-        F, _ = _torchvision()
-        labels = F.pad_mask(mask[None], padding, fill=self.geometry.fill)[0]
-        return F.pad_image(image, padding, fill=list(IMAGENET_MEAN)), labels
+        padding = (left, crop[1] - left - seen[1], top, crop[0] - top - seen[0])
+        padded = image.new_tensor(IMAGENET_MEAN)[:, None, None].repeat(1, *crop)
+        padded[:, top : top + seen[0], left : left + seen[1]] = image
+        return padded, functional.pad(mask, padding, value=self.geometry.fill)
 
     def draw(self, height: int, width: int, rng: np.random.Generator) -> tuple[Box, tuple[int, int], tuple[int, int]]:
         """The box that is seen of an image, its (height, width) after rescaling, and its (top, left) in the crop."""
@@ -188,9 +192,7 @@ class ResizeCenterCrop:
         # the longer side is rounded down, as torchvision's Resize does; integers, so that no side falls one short
         full = [h, max(w, width * h // height)] if height * w <= width * h else [max(h, height * w // width), w]
         if [height, width] != full:
-            F, modes = _torchvision()
-            labels = F.resize_image(mask[None], full, interpolation=modes.NEAREST_EXACT)
-            image, mask = F.resize_image(image, full), labels[0]
+            image, mask = resize_image(image, full), resize_labels(mask, full)
         top, left = round((full[0] - h) / 2), round((full[1] - w) / 2)
         rows, columns = slice(top, top + h), slice(left, left + w)
         return image[:, rows, columns].contiguous(), mask[..., rows, columns].contiguous()
@@ -230,7 +232,7 @@ def augmentation(
 
 
 def _torchvision() -> tuple[Any, Any]:
-    """Functions of images and interpolations of torchvision, imported late: that takes seconds, and flips need none."""
+    """Functions of images and interpolations of torchvision, imported late: that takes seconds, most need none."""
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms.v2 import functional
 
@@ -242,10 +244,27 @@ def _pair(size: Size) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
+def resize_image(image: Tensor, size: Sequence[int]) -> Tensor:
+    """(C, H, W) uint8 at a (height, width): bilinear, antialiased, in integers where torchvision has them."""
+    if list(image.shape[-2:]) == list(size):
+        return image
+    fast = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512") or platform.machine() in ("aarch64", "arm64")
+    pixels = image[None] if fast else image[None].float()
+    resized = functional.interpolate(pixels, size=list(size), mode="bilinear", align_corners=False, antialias=True)[0]
+    return resized if resized.dtype == image.dtype else resized.round_().to(image.dtype)
+
+
+def resize_labels(mask: Tensor, size: Sequence[int]) -> Tensor:
+    """(H, W) uint8 or (C, H, W) float32 at a (height, width), each pixel as the one whose centre is nearest."""
+    if list(mask.shape[-2:]) == list(size):
+        return mask
+    maps = mask.reshape(1, -1, *mask.shape[-2:])
+    return functional.interpolate(maps, size=list(size), mode="nearest-exact").reshape(*mask.shape[:-2], *size)
+
+
 def _crop_and_resize(image: Tensor, mask: Tensor, box: Box, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    F, modes = _torchvision()
-    labels = F.resized_crop_image(mask[None], *box, size=list(size), interpolation=modes.NEAREST_EXACT)[0]
-    return F.resized_crop_image(image, *box, size=list(size)), labels
+    rows, columns = slice(box.top, box.top + box.height), slice(box.left, box.left + box.width)
+    return resize_image(image[:, rows, columns], size), resize_labels(mask[..., rows, columns], size)
 
 
 def _window(side: int, crop: int, factor: float, rng: np.random.Generator) -> tuple[int, int, int, int]:

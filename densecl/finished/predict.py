@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from densecl.data.decode import find_photos, read_photo
+from densecl.data.transforms import resize_image
 from densecl.errors import RunError, SettingError, UnknownNameError
 from densecl.files import write_error
 from densecl.finished.evaluate import finished_step, plan_of
@@ -141,7 +142,7 @@ class Predictor(NamedTuple):
         """
         image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
         height, width = image.shape[1:]
-        seen = resized(image, seen_size(height, width, self.size))[None]
+        seen = resize_image(image, seen_size(height, width, self.size))[None]
         output = widened(see(self.loop, self.task, seen, torch.zeros(1, *seen.shape[2:], dtype=torch.uint8))[0])
         if self.task.kind == "segmentation":
             labels = np.array(self.labels, np.uint8)[labels_of(self.loop, output, (height, width))]
@@ -166,15 +167,6 @@ def seen_size(height: int, width: int, size: Size) -> tuple[int, int]:
         sides = [int(side / excess) for side in sides]
     low, high = (min(max(side, LEAST), LONGEST) for side in sides)
     return low, high
-
-
-def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """(3, H, W) uint8 at another size, resized like images of the test stream."""
-    if tuple(image.shape[1:]) == size:
-        return image
-    from torchvision.transforms.v2 import functional  # takes seconds to import
-
-    return functional.resize_image(image, list(size))
 
 
 def labels_of(loop: Loop, output: Output, size: tuple[int, int] | None = None) -> np.ndarray:

@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as transform
 
 from densecl.data.class_index import for_each
+from densecl.data.transforms import resize_labels
 from densecl.errors import SettingError
 from densecl.finished.about import FILE_NAME as ABOUT
 from densecl.finished.about import About, read_about, refuse_missing
@@ -168,7 +167,7 @@ def _of_maps(
             except MapFault as fault:
                 faults.add(fault.kind, [f"{path.relative_to(folder).as_posix()} {fault}"])
                 continue
-            labels = _resized(labels, whole.shape) if resized else labels
+            labels = resize_labels(labels, whole.shape) if resized else labels
             labels = labels if labels.shape == truth.shape else _evaluated(labels, samples)
             counts.add(k, position, labels, truth, resized)
 
@@ -182,10 +181,6 @@ def _evaluated(labels: Tensor, samples: TestSamples) -> Tensor:
     if samples.transform is None:
         return labels
     return samples.transform(labels[None], labels, np.random.default_rng(0))[1]
-
-
-def _resized(labels: Tensor, size: Sequence[int]) -> Tensor:
-    return transform.resize_image(labels[None], list(size), interpolation=InterpolationMode.NEAREST_EXACT)[0]
 
 
 class _Counts:
@@ -248,7 +243,7 @@ def _of_network(
             for sample, own in zip(group, ids, strict=True):
                 labels = torch.from_numpy(table.labels[own].astype(np.uint8))
                 resized = labels.shape != sample.target.shape
-                labels = _resized(labels, sample.target.shape) if resized else labels
+                labels = resize_labels(labels, sample.target.shape) if resized else labels
                 counts.add(k, places[sample.index], labels, sample.target, resized)
             done += len(group)
             if progress is not None:

@@ -22,6 +22,8 @@ from densecl.data.transforms import (
     RandomRotation,
     ResizeCenterCrop,
     augmentation,
+    resize_image,
+    resize_labels,
 )
 from densecl.errors import SettingError, UnknownNameError
 from densecl.settings.recipe import TrainingSettings
@@ -215,6 +217,20 @@ def test_resize_center_crop_is_torchvisions_resize_and_center_crop(size):
     assert torch.equal(new, v2.Compose([v2.Resize(64, antialias=True), v2.CenterCrop(64)])(image))
     nearest = v2.InterpolationMode.NEAREST_EXACT
     assert torch.equal(labels, v2.Compose([v2.Resize(64, nearest), v2.CenterCrop(64)])(mask[None])[0])
+
+
+@pytest.mark.parametrize("size", [(17, 90), (61, 47), (200, 31)])
+@pytest.mark.parametrize("last", [False, True])
+def test_images_and_maps_are_resized_to_the_bits_of_torchvision(size, last, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    whole = torch.randint(0, 256, (61, 70, 3) if last else (3, 61, 70), dtype=torch.uint8, generator=generator)
+    image = (whole.permute(2, 0, 1) if last else whole)[:, :, 5:52]
+    depth, nearest = torch.rand(2, 61, 47, generator=generator), v2.InterpolationMode.NEAREST_EXACT
+    for capability in (torch.backends.cpu.get_cpu_capability(), "DEFAULT"):  # without integers, as on old processors
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda name=capability: name)
+        assert torch.equal(resize_image(image, size), v2.functional.resize(image, list(size)))
+    assert torch.equal(resize_labels(image[0], size), v2.functional.resize(image[:1], list(size), nearest)[0])
+    assert torch.equal(resize_labels(depth, size), v2.functional.resize(depth, list(size), nearest))
 
 
 def test_resize_center_crop_to_a_rectangle_covers_it_with_as_little_as_possible():

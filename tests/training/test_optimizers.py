@@ -40,11 +40,15 @@ def test_bits_are_those_of_torch(name, options):
     assert all(map(torch.equal, ours, torchs))
 
 
-def test_a_step_does_not_import_the_compiler():
+def test_a_step_and_its_images_import_neither_compiler_nor_torchvision():
     lines = (
         "import sys, torch",
         "from densecl.data.transforms import augmentation",
         "from densecl.optimizers import SGD",
+        "import numpy as np",
+        "image, mask = torch.zeros(3, 40, 50, dtype=torch.uint8), torch.zeros(40, 50, dtype=torch.uint8)",
+        "for name in ('reference', 'rescale', 'none'):",
+        "    assert augmentation(name, 16)(image, mask, np.random.default_rng(0))[0].shape == (3, 16, 16)",
         "x = torch.zeros(2, requires_grad=True)",
         "optimizer = SGD([x], 0.1, momentum=0.9)",
         "x.sum().backward()",

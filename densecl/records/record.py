@@ -228,8 +228,8 @@ def _false_scores(record: Record, number: int, k: int) -> Iterator[str]:
     """Scores that do not follow from their matrix; where a record does not say how they do, they are not looked at."""
     from densecl.metrics.iou import UNSEEN, class_metrics, foreground_mean, iou_from_confusion
 
-    settings, step = flatten(record.settings), record.steps[number]
-    labels, skips = str(settings.get("stream.labels")), settings.get("evaluation.absent") == "skip"
+    stream, measured = (record.settings.get(key, {}) for key in ("stream", "evaluation"))
+    step, labels, skips = record.steps[number], str(stream.get("labels")), measured.get("absent") == "skip"
     metrics, matrix = step.evaluations[k].metrics, cast(Any, step.evaluations[k].confusion)  # NumPy takes lists
     if not matrix or (labels not in UNSEEN and not record.tasks):
         return

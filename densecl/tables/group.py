@@ -56,7 +56,7 @@ def averaged_keys(records: Sequence[Record], names: Sequence[str]) -> tuple[str,
 
 def unit_of(record: Record, over: Sequence[str] = ()) -> Unit:
     """The seed and the averaged settings of a run: what tells it from others of its row."""
-    settings = flatten(record.settings)
+    settings = flatten(record.settings) if over else {}
     return (record.seed, *(json.dumps(settings.get(key), sort_keys=True) for key in over))
 
 

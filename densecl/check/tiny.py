@@ -20,6 +20,8 @@ SIZE, IMAGES = 32, 12
 TRAINING = TrainingSettings(
     epochs=2, batch=6, optimizer="adamw", lr=1e-3, later=LaterSettings(lr=1e-3), augmentation="flip", crop="full"
 )
+BISENET = {"encoder": "mini", "encoder_widths": (8, 8, 12, 16), "weights": "none", "width": 16}
+BISENET |= {"spatial": (8, 8), "spatial_width": 8}
 
 
 class TinyImages:
@@ -113,7 +115,7 @@ def tiny_backbone(method: Method) -> Network:
 def tiny_network(backbone: str = "bisenet", **values: Any) -> Network:
     """A network small enough to train in milliseconds."""
     if backbone == "bisenet" and not values:
-        values = {"encoder": "mini", "weights": "none", "width": 16, "spatial": (8, 8), "spatial_width": 8}
+        values = BISENET
     torch.manual_seed(0)
     return Network(build_backbone(backbone, values))
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from densecl.check.tiny import TRAINING, tiny_backbone, tiny_loop, tiny_network, tiny_scenario, tiny_sequence
+from densecl.check.tiny import BISENET, TRAINING, tiny_backbone, tiny_loop, tiny_network, tiny_scenario, tiny_sequence
 from densecl.runner.evaluation import evaluate
 from densecl.runner.methods import parse_method
 from densecl.settings.catalogue import entries
@@ -18,7 +18,7 @@ VIT = {"embed_dim": 16, "depth": 3, "num_heads": 2, "patch_size": 8, "img_size":
 NETWORKS = {
     "allmlp": {"encoder": "swin_tiny_patch4_window7_224", "weights": "none", "width": 8}
     | {f"encoder.{key}": value for key, value in SWIN.items()},
-    "bisenet": {"encoder": "mini", "weights": "none", "width": 16, "spatial": (8, 8), "spatial_width": 8},
+    "bisenet": BISENET,
     "deeplabv3": {"encoder": "mini", "weights": "none", "width": 8, "encoder_widths": (8, 8, 12, 16)},
     "fcn": {"encoder": "mini", "weights": "none", "encoder_widths": (8, 8, 12, 16)},
     "resblock": {"width": 4, "blocks": 1, "norm": "batch"},

@@ -5,12 +5,10 @@ import math
 import pytest
 import torch
 
-from densecl.check.tiny import TRAINING, tiny_loop, tiny_network, tiny_scenario
+from densecl.check.tiny import BISENET, TRAINING, tiny_loop, tiny_network, tiny_scenario
 from densecl.runner.methods import parse_method
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-BISENET = {"encoder": "mini", "weights": "none", "width": 16, "spatial": (8, 8), "spatial_width": 8}
 
 
 def made(text, steps=1, **changes):

@@ -11,6 +11,7 @@ import pytest
 import typer
 
 import densecl
+import fresh_process
 from densecl import cli
 from densecl.cli import main
 from densecl.errors import SettingError
@@ -119,7 +120,7 @@ def test_no_arguments_say_what_to_do_first():
     ],
 )
 def test_bad_input_is_one_line_on_stderr_and_exit_code_2(arguments, message, tmp_path):
-    result = call(*arguments, cwd=tmp_path)
+    result = fresh_process.answer(*arguments, cwd=tmp_path)
     assert result.returncode == 2
     assert result.stdout == ""
     assert result.stderr.startswith("densecl: ")
@@ -181,7 +182,7 @@ def test_broken_records_are_named_and_the_others_still_shown(tmp_path):
     write_record(tmp_path, "mib")
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "result.json").write_text("{")
-    result = call("table", str(tmp_path))
+    result = fresh_process.answer("table", str(tmp_path))
     assert result.returncode == 0
     assert "mib" in result.stdout
     assert str(tmp_path / "bad" / "result.json") in result.stderr
@@ -190,7 +191,7 @@ def test_broken_records_are_named_and_the_others_still_shown(tmp_path):
 
 def test_nothing_but_broken_records_is_an_error(tmp_path):
     (tmp_path / "result.json").write_text("{")
-    result = call("table", str(tmp_path))
+    result = fresh_process.answer("table", str(tmp_path))
     assert result.returncode == 2
     assert "none of its records can be read" in result.stderr
 
@@ -200,7 +201,7 @@ def test_nothing_but_broken_records_is_an_error(tmp_path):
 )
 def test_the_suffix_of_the_output_file_chooses_the_format(tmp_path, name, start):
     write_record(tmp_path / "runs")
-    result = call("table", str(tmp_path / "runs"), "-o", str(tmp_path / name))
+    result = fresh_process.answer("table", str(tmp_path / "runs"), "-o", str(tmp_path / name))
     assert result.returncode == 0
     assert (tmp_path / name).read_text().startswith(start)
     assert result.stdout == ""
@@ -208,7 +209,7 @@ def test_the_suffix_of_the_output_file_chooses_the_format(tmp_path, name, start)
 
 def test_an_unknown_format_writes_nothing(tmp_path):
     write_record(tmp_path / "runs")
-    result = call("table", str(tmp_path / "runs"), "--format", "html", "-o", str(tmp_path / "t.html"))
+    result = fresh_process.answer("table", str(tmp_path / "runs"), "--format", "html", "-o", str(tmp_path / "t.html"))
     assert result.returncode == 2
     assert not (tmp_path / "t.html").exists()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import fresh_process
 from densecl.cli import completion
 from densecl.settings.catalogue import backbones, entries
 from densecl.tables import groupings
@@ -27,15 +28,7 @@ def offered(line, cwd=ROOT, **variables):
     """Ask for the words that bash is offered as the last one of a line."""
     words = line.split(" ")
     asked = {"_DENSECL_COMPLETE": "complete_bash", "COMP_WORDS": "\n".join(words), "COMP_CWORD": str(len(words) - 1)}
-    result = subprocess.run(
-        [sys.executable, "-m", "densecl"],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env=environment(**asked, **variables),
-        timeout=60,
-        check=False,
-    )
+    result = fresh_process.answer(cwd=cwd, env=environment(**asked, **variables))
     assert result.stderr == ""
     return result.stdout.split()
 

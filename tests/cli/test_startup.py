@@ -1,33 +1,18 @@
 """Answers from recipes and refusals of mistyped names and paths come before anything slow is imported."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
+import fresh_process
 from densecl.cli import main
 from report_runs import committed
 
-ROOT = Path(__file__).parents[2]
 SLOW = ("torch", "torchvision", "avalanche", "timm", "matplotlib", "scipy")
-PROBE = """
-import sys
-from densecl.cli import main
-code = main(sys.argv[1:])
-print("SLOW", *[name for name in {slow} if name in sys.modules], file=sys.stderr)
-sys.exit(code)
-"""
 
 
 def answer(*words, cwd):
     """Exit code, output, complaint of a command, and the slow packages that it imported."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", PROBE.format(slow=SLOW), *words]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=60, check=False)
-    *said, probe = result.stderr.splitlines()
-    return result.returncode, result.stdout, "\n".join(said), probe.split()[1:]
+    result = fresh_process.answer(*words, cwd=cwd)
+    return result.returncode, result.stdout, result.stderr.rstrip("\n"), [n for n in SLOW if n in result.modules]
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import submitit
 
 import densecl
+import forked_runs
 from data_trees import few_drawn
 from densecl.cli import COMMANDS as COMMANDS_OF_CLI
 from densecl.cli import main
@@ -62,8 +64,9 @@ def page_folder(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def few_images(tmp_path_factory):
-    """A cache of its own with a small drawn data set."""
+    """A cache of its own with a small drawn data set; runs of a sweep are forks, which have it as well."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(submitit, "LocalExecutor", forked_runs.Executor)
         patch.setenv("DENSECL_CACHE", str(tmp_path_factory.mktemp("cache")))
         few_drawn(patch, **IMAGES)
         yield

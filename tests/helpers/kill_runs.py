@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from tiny_runs import run_words, tiny_voc
 
-SETTINGS = ["--set", "training.epochs=8"]  # the first step is shared: a kill around its publication counts too
+SETTINGS = ["--set", "training.epochs=5"]  # the first step is shared: a kill around its publication counts too
 
 
 class Outcome(NamedTuple):
@@ -34,18 +34,19 @@ def command(data: Path, output: Path, strategy: str = "mib+replay") -> list[str]
     return run_words(data, output, *SETTINGS, benchmark="voc15-5s", strategy=strategy)
 
 
-def start(words: list[str], log: Path) -> multiprocessing.Process:
+def start(words: list[str], log: Path, **variables: str) -> multiprocessing.Process:
     """Run the command line in a process of its own (forked: it need not import everything again)."""
-    process = multiprocessing.get_context("fork").Process(target=_run, args=(words, log))
+    process = multiprocessing.get_context("fork").Process(target=_run, args=(words, log, variables))
     process.start()
     return process
 
 
-def _run(words: list[str], log: Path) -> None:
+def _run(words: list[str], log: Path, variables: dict[str, str]) -> None:
     import torch
 
     from densecl.cli import main
 
+    os.environ.update(variables)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell starts in the background
     with log.open("a") as file:

@@ -5,9 +5,11 @@ import io
 from types import SimpleNamespace
 
 import pytest
+import submitit
 import torch
 from safetensors.torch import save_file
 
+import forked_runs
 from data_trees import few_drawn
 from densecl.cli import main
 from densecl.errors import RecipeError
@@ -355,8 +357,9 @@ def test_a_table_of_ones_own_is_found_and_its_faults_name_the_file(tmp_path, cap
     assert "t.toml: no run repeats Di Salvo, Table 2" in capsys.readouterr().err
 
 
-def test_a_table_is_run_small_and_again_without_training(tmp_path, capsys):
-    """The fastest one, with few iterations, in real processes."""
+def test_a_table_is_run_small_and_again_without_training(tmp_path, capsys, monkeypatch):
+    """The fastest one, with few iterations, in processes that are forks."""
+    monkeypatch.setattr(submitit, "LocalExecutor", forked_runs.Executor)
     words = ["reproduce", "mallya2018:section6", "--small", "--output", str(tmp_path), "--format", "csv", "--quiet"]
     words += ["--set", "training.iterations=2", "--jobs", "1"]
     assert main(words) == 0

@@ -14,12 +14,14 @@ import pytest
 import torch
 
 from densecl.check.tiny import TRAINING, tiny_loop, tiny_scenario
+from densecl.cli import main
 from densecl.errors import RunError, SettingError
 from densecl.runner.methods import parse_method
 from densecl.streams.samples import UNCOUNTED
 from densecl.training import distributed
 from densecl.training.batch import Batch, sizes, split
 from densecl.training.loader import EpochBatches
+from kill_runs import start
 from tiny_runs import flags, run_words, tiny_voc
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "densecl"]
@@ -69,7 +71,8 @@ def test_sizes_of_parts_add_up_and_leave_out_what_does_not_count():
     assert sizes(image_targets).tolist() == [2 + 1 + 1 + 0.5 + 1, 5]
 
 
-def test_a_process_that_dies_ends_the_run_with_one_message_and_one_process_goes_on(voc, tmp_path):
+@pytest.mark.usefixtures("one_thread")
+def test_a_process_that_dies_ends_the_run_with_one_message_and_one_process_goes_on(voc, tmp_path, capsys):
     words = run_words(voc, tmp_path / "out", *flags("training.batch=4", "training.iterations=60"))
     run = subprocess.Popen(
         [*TORCHRUN, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
@@ -91,11 +94,8 @@ def test_a_process_that_dies_ends_the_run_with_one_message_and_one_process_goes_
     assert "another process of the run has died" in lines[0]
     assert "mIoU in %" not in output
 
-    alone = subprocess.run(
-        [sys.executable, "-m", "densecl", *words], capture_output=True, text=True, timeout=240, env=environment()
-    )
-    assert alone.returncode == 0, alone.stderr
-    assert "going on in 1 process instead of 2" in alone.stderr
+    assert main(words) == 0
+    assert "going on in 1 process instead of 2" in capsys.readouterr().err
     record = json.loads(next((tmp_path / "out").rglob("result.json")).read_text())
     assert record["status"] == "finished"
     assert record["environment"]["world"] == 1
@@ -122,12 +122,23 @@ def test_two_processes_run_the_command_line_and_only_the_main_one_speaks(voc, tm
 
 
 def test_bad_input_is_said_once(voc, tmp_path):
-    done = torchrun(run_words(voc, tmp_path / "out", strategy="mibb"))
-    assert done.returncode != 0
-    lines = said(done.stderr)
-    assert len(lines) == 1, done.stderr
+    """By forks with the variables that torchrun sets, which need not import everything again."""
+    words, logs = run_words(voc, tmp_path / "out", strategy="mibb"), [tmp_path / "0.log", tmp_path / "1.log"]
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    ranks = [{"RANK": rank, "LOCAL_RANK": rank} for rank in "01"]
+    for process in [start(words, log, **place, **rank) for log, rank in zip(logs, ranks, strict=True)]:
+        process.join(120)
+        assert process.exitcode == 2
+    lines = [line for log in logs for line in said(log.read_text())]
+    assert len(lines) == 1, lines
     assert "mibb" in lines[0]
     assert not (tmp_path / "out").exists()
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def test_what_cannot_be_right_in_several_processes_is_refused(monkeypatch):
@@ -139,9 +150,7 @@ def test_what_cannot_be_right_in_several_processes_is_refused(monkeypatch):
 
 
 def test_a_process_whose_process_0_does_not_listen_waits_a_bounded_time(monkeypatch):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     alone = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     for name, value in alone.items():
         monkeypatch.setenv(name, value)

@@ -5,7 +5,7 @@ import pytest
 from broken_targets import TARGETS
 from fuzz_files import Tally, search
 
-SECONDS = 1.0  # for each kind; `make fuzz` takes longer
+SECONDS, INPUTS = 1.0, 200  # for each kind, what is reached first; `make fuzz` takes longer
 TURNS = 10  # at most, until damage is noticed
 KINDS = [name for name in TARGETS if name != "record_in_report"]  # whose figures take seconds
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -24,7 +24,7 @@ def test_damage_is_told_in_one_line_that_names_the_file(name, place, monkeypatch
     (place / name).mkdir()
     aim, tally = TARGETS[name](place / name), Tally()
     for seed in range(TURNS):
-        search(aim, tally, SECONDS, seed)
+        search(aim, tally, SECONDS, seed, inputs=INPUTS)
         if tally.refused or not aim.refuses:
             break
     assert not tally.faults

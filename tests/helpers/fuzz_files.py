@@ -55,11 +55,17 @@ def _limited() -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def search(aim: Target, tally: Tally, seconds: float, seed: int, keep: Path | None = None) -> None:
-    """Damage a file for some seconds; inputs with a new fault are kept in a folder. Undamaged it must be taken."""
+def search(
+    aim: Target, tally: Tally, seconds: float, seed: int, keep: Path | None = None, inputs: int | None = None
+) -> None:
+    """Damage a file for some seconds, at most so many times; inputs with a new fault are kept in a folder.
+
+    Undamaged it must be taken.
+    """
     aim.read()
     good, rng, end = aim.path.read_bytes(), random.Random(seed), time.monotonic() + seconds
-    while time.monotonic() < end:
+    first = tally.inputs
+    while time.monotonic() < end and (inputs is None or tally.inputs < first + inputs):
         tally.inputs += 1
         bad = rng.choice(aim.damages)(good, rng)
         aim.path.write_bytes(bad)

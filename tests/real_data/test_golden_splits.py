@@ -134,7 +134,7 @@ def test_verification_costs_less_than_decoding_twice():
                 np.asarray(image)
 
     decoding, verifying = [], []  # of the processor: other programs do not disturb the least of them
-    for _ in range(5):
+    for _ in range(3):
         start = time.process_time()
         for_each(decode, len(dataset))
         middle = time.process_time()

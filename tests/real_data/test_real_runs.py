@@ -54,7 +54,7 @@ def test_a_run_on_real_files_scores_every_labelled_pixel(tmp_path, capsys, bench
 @pytest.mark.parametrize("setting", ["overlapped", "disjoint", "sequential"])
 def test_the_plan_of_the_full_recipe_on_a_voc_tree(tmp_path, capsys, setting):
     plan = ["run", "-b", "voc15-5s", "-s", "mib", "--backbone", "bisenet(encoder=resnet18)", "--dry-run"]
-    more = ["--output", str(tmp_path), "--device", "cpu", "--set", "training.crop=64"]
+    more = ["--output", str(tmp_path), "--device", "cpu", *flags("training.crop=64", "evaluation.size=64")]
     assert main([*plan, *more, "--set", f"stream.setting={setting}"]) == 0
     out = capsys.readouterr().out
     assert "886 train, 401 test" in out

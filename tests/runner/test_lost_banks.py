@@ -18,9 +18,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 QUICK = "images_per_class=2,iterations=3,batch=20"
 
 
-def words(voc, output, options=""):
+def words(voc, output, options="", benchmark="voc10-5"):
     more = flags("training.later.epochs=2")
-    return run_words(voc, output, *more, benchmark="voc15-5s", strategy=f"mib+deepinversion({QUICK}{options})")
+    return run_words(voc, output, *more, benchmark=benchmark, strategy=f"mib+deepinversion({QUICK}{options})")
 
 
 def stop_after(folder, steps):
@@ -38,7 +38,7 @@ def test_a_lost_bank_is_made_again_from_the_kept_network(voc, tmp_path, capsys, 
     assert main(words(voc, tmp_path / "out", options)) == 0
     whole = finished(tmp_path / "out")
     folder = next((tmp_path / "out").rglob("result.json")).parent
-    stop_after(folder, 3)
+    stop_after(folder, 2)
     shutil.rmtree(tmp_path / "cache" / "banks")
     assert main(words(voc, tmp_path / "out", options)) == 0
     assert "synthesised again" in capsys.readouterr().err
@@ -48,7 +48,7 @@ def test_a_lost_bank_is_made_again_from_the_kept_network(voc, tmp_path, capsys, 
 def test_a_bank_without_its_description_keeps_its_images(voc, tmp_path, capsys, monkeypatch):
     assert main(words(voc, tmp_path / "out")) == 0
     whole = finished(tmp_path / "out")
-    stop_after(next((tmp_path / "out").rglob("result.json")).parent, 3)
+    stop_after(next((tmp_path / "out").rglob("result.json")).parent, 2)
     for path in (tmp_path / "cache" / "banks").rglob(banks.FILE_NAME):
         path.write_text("{")
     monkeypatch.setattr(banks, "synthesise", None)  # nothing is made
@@ -58,7 +58,7 @@ def test_a_bank_without_its_description_keeps_its_images(voc, tmp_path, capsys, 
 
 
 def test_a_record_says_that_images_could_not_be_made_again(voc, tmp_path, capsys, monkeypatch):
-    assert main(words(voc, tmp_path / "out")) == 0
+    assert main(words(voc, tmp_path / "out", benchmark="voc15-5s")) == 0
     folder = next((tmp_path / "out").rglob("result.json")).parent
     stop_after(folder, 3)
     shutil.rmtree(tmp_path / "cache" / "banks")
@@ -70,7 +70,7 @@ def test_a_record_says_that_images_could_not_be_made_again(voc, tmp_path, capsys
         return found._replace(images=-found.images)
 
     monkeypatch.setattr(banks, "synthesise", others)
-    assert main(words(voc, tmp_path / "out")) == 0
+    assert main(words(voc, tmp_path / "out", benchmark="voc15-5s")) == 0
     assert key is banks.bank_key
     assert "the images of step 1 are others from step 3 on" in capsys.readouterr().err
     steps = json.loads((folder / "result.json").read_text())["steps"]

@@ -323,7 +323,7 @@ def test_a_sweep_that_is_killed_twice_ends_complete(voc, tmp_path, monkeypatch, 
     monkeypatch.setattr(submitit, "LocalExecutor", forked_runs.Executor)
     output = tmp_path / "results"
     plan = write_plan(tmp_path, "strategies = ['mib', 'lwf', 'finetune']\nseeds = [0, 1]\n")
-    plan.write_text(plan.read_text().replace("training.iterations=4", "training.epochs=12"))  # time enough to be killed
+    plan.write_text(plan.read_text().replace("training.iterations=4", "training.epochs=8"))  # time enough to be killed
     words = sweep_words(plan, voc, output, "--jobs", "2")
     for how in (signal.SIGKILL, signal.SIGTERM):
         begin = time.time()
@@ -355,7 +355,7 @@ def test_a_sweep_that_is_killed_twice_ends_complete(voc, tmp_path, monkeypatch, 
     assert "[6/6]" in shown.err
     assert shown.out.startswith("voc15-5")
     # and the same numbers as without a sweep
-    options = {"data": voc, "device": "cpu", "seed": 1, "assignments": ["training.epochs=12", *SETTINGS[1:]]}
+    options = {"data": voc, "device": "cpu", "seed": 1, "assignments": ["training.epochs=8", *SETTINGS[1:]]}
     alone = densecl.run("voc15-5", "mib", backbone=BACKBONE, output=tmp_path / "alone", **options)
     (swept,) = [record for record in found if record.hash == alone.hash]
     assert [step.evaluations for step in swept.steps] == [step.evaluations for step in alone.steps]

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -91,9 +92,15 @@ FOUND = {
 }
 
 
+@cache
+def measured(kind):
+    """What two turns of a kind give."""
+    return list(measure(kind, Bench(2), small=True))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_gives_rows_of_its_own(kind):
-    found = list(measure(kind, Bench(2), small=True))
+    found = measured(kind)
     made = [each for each in found if isinstance(each, Row)]
     assert len(made) == FOUND[kind]
     assert {each.kind for each in found} == {kind}
@@ -106,7 +113,7 @@ def test_every_kind_gives_rows_of_its_own(kind):
 
 
 def test_both_loops_come_to_the_same_weights():
-    training = next(iter(measure("harness", Bench(1), small=True)))
+    training = measured("harness")[0]
     assert isinstance(training, Row)
     assert training.note == "final weights of both are equal bit for bit"
 

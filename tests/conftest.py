@@ -1,6 +1,7 @@
 """Fixtures of the tests that go through the command line."""
 
 import gc
+import os
 import re
 import shutil
 
@@ -37,6 +38,14 @@ def pytest_collection_finish():
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     return Together(config, log)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _unsynced():
+    """No test cuts the power, and each run would wait for the disk a hundred times."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
 
 
 @pytest.fixture

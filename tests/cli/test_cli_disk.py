@@ -14,6 +14,7 @@ import pytest
 
 from densecl import tensors
 from densecl.cli import main
+from densecl.files import write_text
 from tiny_runs import refused, refused_run, run_words
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -45,6 +46,13 @@ def test_a_screen_that_is_a_file_on_a_full_disk():
         result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False)
     assert result.returncode == 2
     assert result.stderr == "densecl: no space left on the disk. free some space\n"
+
+
+def test_a_file_is_synced_before_it_has_its_name_and_its_folder_after_that(tmp_path, monkeypatch):
+    synced, path = [], tmp_path / "folder" / "file"
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append((os.fstat(handle).st_ino, path.exists())))
+    write_text(path, "content")
+    assert synced == [(path.stat().st_ino, False), (path.parent.stat().st_ino, True)]
 
 
 def test_an_output_folder_that_is_a_file(capsys, voc, tmp_path):

@@ -20,8 +20,10 @@ TINY = {
     "deeplabv3": {"encoder": "resnet18", "width": 8},
     "fcn": {"encoder": "mini", "upsampling": "learned"},
     "resblock": {"width": 4, "blocks": 1},
+    "trunk": {"encoder": "resnet10t"},
     "unet": {"width": 4, "depth": 2},
     "vit": {"encoder": "mini_vit", "width": 8, "maps": 2, "encoder.embed_dim": 24},
+    "wrn": {"depth": 10, "width": 1},
 }
 
 

@@ -135,7 +135,7 @@ def test_weights_do_not_depend_on_what_the_cache_has(cache):
 
 def test_a_full_cache_is_said_once_and_changes_nothing(cache):
     heard = []
-    limit = 30_000
+    limit = 6_000
     loop = made(**CACHED, gib=limit / 2**30)
 
     class Events:

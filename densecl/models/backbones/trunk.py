@@ -54,7 +54,7 @@ class Vector(Encoder):
 
     def __init__(self, net: nn.Module, channels: int):
         super().__init__()
-        self.net, self.channels, self.strides = net, (channels,), (32,)
+        self.net, self.channels, self.strides = net, (channels,), ()  # a vector has no stride
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """See `Encoder`: one map of one place."""

@@ -132,7 +132,7 @@ def test_a_drawn_folder_is_not_taken_for_another_set(tmp_path, monkeypatch):
     few_drawn(monkeypatch, 2, 1, 1)
     folder = Figures.write(tmp_path / "drawn")
     places = {drawn.name: drawn.find(folder) for drawn in drawn_sets()}
-    assert places == {"figures": folder, "scenes": None, "shapes": None, "tints": None}
+    assert places == {"figures": folder, "marks": None, "scenes": None, "shapes": None, "tints": None}
 
 
 # ---- folders of images

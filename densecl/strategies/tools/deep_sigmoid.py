@@ -1,7 +1,8 @@
 """What SSUL and BARM share: sigmoid outputs of deep heads, on BatchNorm that later steps leave as it is."""
 
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -18,7 +19,7 @@ class DeepSigmoid(Strategy):
     """
 
     sigmoid = True
-    least_rate: float  # a hyper-parameter of the method: no rate falls below it
+    least_rate: Annotated[float, Field(ge=0)] = 1e-6  # no rate falls below it
 
     def build_head(self, channels: int, outputs: int) -> nn.Module:
         """The backbone's head: of both parts already (`deeplabv3(head=3x3)`), or the second one."""

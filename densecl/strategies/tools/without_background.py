@@ -5,7 +5,7 @@ from torch import Tensor
 
 from densecl.models.heads import Heads
 from densecl.models.network import Output
-from densecl.strategies.base import Strategy
+from densecl.strategies.base import Strategy, Weight
 from densecl.strategies.tools.heads import ClassHeads
 from densecl.strategies.tools.own_classes import own_classes_loss
 from densecl.training.batch import Batch
@@ -17,7 +17,7 @@ class WithoutBackground(Strategy):
     sigmoid = True
     published_labels = "current"
     task_share = "images"
-    positive: float  # a hyper-parameter of the method: weight of a class's own pixels
+    positive: Weight = 1.0  # of a class's own pixels
 
     def make_heads(self, channels: int, auxiliary_channels: tuple[int, ...]) -> Heads:
         """Heads of classes alone."""

@@ -50,8 +50,7 @@ def wrapped(text: str) -> str:
 def _broken(line: str, width: int) -> str:
     column = re.match(r" *\S.*?  +(?=\S)", line[: width // 2])
     indent = len(column[0]) if column else len(line) - len(line.lstrip()) + 4
-    options = {"break_long_words": False, "break_on_hyphens": False}
-    return textwrap.fill(line, width, subsequent_indent=" " * indent, drop_whitespace=True, **options)
+    return textwrap.fill(line, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
 
 
 def text_console(width: int, colour: bool) -> "Console":

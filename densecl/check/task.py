@@ -91,7 +91,7 @@ def _tiny_truth(task: Task, mask: Tensor, void: Tensor) -> Tensor:
     Classes of whole images are 1, 2, ...
     """
     if task.truth == "class":
-        return (1.0 + torch.arange(len(mask)).view(-1, 1, 1, 1) % task.outputs).expand(-1, 1, *mask.shape[1:])
+        return (1.0 + torch.arange(len(mask)).view(-1, 1, 1, 1) % len(task.class_names)).expand(-1, 1, *mask.shape[1:])
     if task.truth == "depth":
         return (1.0 + mask[:, None]).masked_fill(void[:, None], 0)
     channels = 3 if task.truth == "normals" else task.outputs

@@ -74,7 +74,7 @@ def pooled_channel_distillation(features: Tensor, teacher_features: Tensor, *, s
     """
     difference = F.pad(_of_squares(features, teacher_features), (0, 0, 0, 0, size // 2, size // 2))
     n = difference.shape[1] - size + 1
-    return _mean_norm(sum(difference[:, k : k + n] for k in range(size)) / size)
+    return _mean_norm(torch.stack([difference[:, k : k + n] for k in range(size)]).mean(0))
 
 
 def fold_new(logits: Tensor, *, n_old: int) -> Tensor:

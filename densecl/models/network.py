@@ -122,7 +122,7 @@ class Backbone(nn.Module):
                 raise DataError(fault, "give the data set that they were trained on")
             with torch.no_grad():
                 head.linear.weight.copy_(weight[..., None, None])
-                head.linear.bias.copy_(bias)
+                head.linear.bias.copy_(bias)  # pyright: ignore[reportOptionalMemberAccess]
         return head
 
     def forward(self, image: Tensor) -> Features:

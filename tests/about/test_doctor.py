@@ -138,10 +138,10 @@ def test_an_old_or_absent_package_is_named_with_the_command():
 def test_a_package_that_does_not_import_ends_in_exit_code_2_and_one_screen(monkeypatch, capsys):
     real = importlib.import_module
 
-    def broken(name, *more):
+    def broken(name, package=None):
         if name == "torchvision":
             raise RuntimeError("operator torchvision::nms does not exist\nsecond line")
-        return real(name, *more)
+        return real(name, package)
 
     monkeypatch.setattr(doctor.importlib, "import_module", broken)
     monkeypatch.setattr(doctor, "_requirements", lambda name: [Requirement("absent-package>=1")] * (name == "densecl"))

@@ -218,7 +218,7 @@ def data_sets(root: Path | None = None, catalogue: Path | None = None) -> Iterat
         for name in {overlay.data.get("name") for overlay in overlays} | {task.get("data") for task in tasks}:
             uses.setdefault(canonical(name) if name else "", []).append(f"{recipe.family}*")
     for name in data_sets_here():
-        if name == "folder":  # any folder of images: nothing to find
+        if name in ("folder", "class_folders"):  # any folders of images: nothing to find
             continue
         used_by = f"; for {', '.join(uses[name])}" if name in uses else ""
         try:

@@ -1,5 +1,6 @@
 """From a confusion matrix to IoU by class, means over groups of classes, and forgetting. NumPy only."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -110,7 +111,7 @@ def forgetting(
     for label in previous_labels:
         then = iou_when_learnt.get(label)
         now = iou_now[label]
-        if label != 0 and then is not None and now is not None and not (np.isnan(then) or np.isnan(now)):
+        if label != 0 and then is not None and now is not None and not (math.isnan(then) or math.isnan(now)):
             losses.append(float(then) - float(now))
     return float(np.mean(losses)) if losses else None
 
@@ -145,7 +146,7 @@ def class_metrics(
         "miou": step_metrics(
             matrix, groups, len(learnt) - 1, has_background=has_background, unseen=unseen, absent=absent
         ),
-        "iou": [None if label > seen or np.isnan(value) else float(value) for label, value in enumerate(iou)],
+        "iou": [None if label > seen or math.isnan(value) else value for label, value in enumerate(iou.tolist())],
         "forgetting": forgetting(when_learnt, iou, previous) if previous else None,
     }
 

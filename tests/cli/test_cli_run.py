@@ -19,7 +19,7 @@ from data_trees import few_drawn
 from densecl.cli import main
 from densecl.records.record import read_record
 from densecl.settings.grammar import parse_one
-from tiny_runs import BACKBONE, CLASSES, SETTINGS, run_words
+from tiny_runs import BACKBONE, CLASSES, SETTINGS, flags, run_words
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ROOT = Path(__file__).parents[2]
@@ -193,7 +193,13 @@ def test_a_dry_run_does_not_fetch_pretrained_weights(voc, tmp_path, monkeypatch,
 
     monkeypatch.setattr(timm, "create_model", create_model)
     words = ["run", "-b", "voc15-5", "-s", "mib", "--data", voc, "--output", tmp_path / "results", "--dry-run"]
-    words += ["--device", "cpu", "--backbone", "bisenet(encoder=resnet18)", "--set", "training.crop=32"]
+    words += [
+        "--device",
+        "cpu",
+        "--backbone",
+        "bisenet(encoder=resnet18)",
+        *flags("training.crop=32", "evaluation.size=32"),
+    ]
     assert main([str(word) for word in words]) == 0
     assert True not in fetched
     assert "30 " in capsys.readouterr().out  # the field's recipe: 30 epochs

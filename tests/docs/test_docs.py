@@ -156,7 +156,7 @@ def test_the_methods_of_the_pages_pass_their_check(page, spec, page_folder, caps
 @pytest.mark.usefixtures("one_thread", "few_images")
 def test_the_method_of_the_tutorial_trains_as_the_built_in_one(page_folder):
     list(write_files(TEXTS["tutorial.md"], page_folder))
-    short = ["training.iterations=12", "training.later.iterations=4"]
+    short = ["training.iterations=6", "training.later.iterations=2"]
     written = [options for name, options in map(parsed, commands(TEXTS["tutorial.md"])) if name == "run"]
     pair = [options for options in written if options["strategy"] == "plop" or options["assignments"]]
     steps = []

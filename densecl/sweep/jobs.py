@@ -1,6 +1,7 @@
 """The runs of a sweep, resolved and checked: nothing starts before all of them are known to be possible."""
 
 import contextlib
+import copy
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -125,11 +126,11 @@ def _checked(job: Job, source: str, networks: dict[str, Network], remote: bool, 
 
 
 def network_of(plan: Plan, networks: dict[str, Network]) -> Network:
-    """The network of a run without its pretrained weights; runs of one backbone share it."""
+    """The network of a run without its pretrained weights: a copy, since methods change layers, of the backbone's one."""
     key = f"{plan.settings.backbone} {plan.settings.backbone_values}"
     if key not in networks:
         networks[key] = build_network(without_download(plan.settings), plan.backbone)
-    return networks[key]
+    return copy.deepcopy(networks[key])
 
 
 def _anywhere(plan: Plan) -> Plan:

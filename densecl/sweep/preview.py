@@ -1,6 +1,5 @@
 """The preview of a sweep: every run, what is left of it, and what that will cost."""
 
-import copy
 from collections import Counter
 from collections.abc import Sequence
 
@@ -81,7 +80,7 @@ def _cost(job: Job, costs: dict[str, float], networks: dict[str, Network]) -> fl
     training = s.training
     key = f"{s.backbone} {s.backbone_values} {training.crop} {training.batch} {training.precision} {s.data.name}"
     if key not in costs:
-        network = copy.deepcopy(network_of(job.plan, networks))
+        network = network_of(job.plan, networks)
         network.grow(sum(map(len, job.plan.steps)) + 1)
         costs[key] = measure(job.plan, network)
     return costs[key]

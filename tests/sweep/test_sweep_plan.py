@@ -204,6 +204,10 @@ def test_a_run_that_would_be_refused_later_is_refused_now(voc, tmp_path):
         jobs_of(voc, tmp_path, settings=[{}, {"precision": "fp16"}])
 
 
+def test_methods_that_change_layers_leave_the_network_of_the_next_run_alone(voc, tmp_path):
+    assert len(jobs_of(voc, tmp_path, strategies=["rcil", "finetune"], seeds=[0, 1])) == 4
+
+
 def test_a_run_on_another_machine_may_need_what_this_one_lacks(voc, tmp_path):
     plan = read_plan({**SMALL, "precision": "fp16"})
     jobs = make_jobs(expand(plan), Where(tmp_path, voc, "cuda:7"), "PLAN", remote=True)

@@ -30,6 +30,7 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Lengths = Count | Annotated[tuple[Count, ...], Field(min_length=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Spread = Annotated[float, Field(gt=0, le=1)]
+Inside = Annotated[float, Field(gt=0, lt=1)]
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
 Overlay = dict[str, Any]
 
@@ -139,6 +140,9 @@ class TrainingSettings(Settings):
     momentum: Fraction = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     power: Annotated[float, Field(ge=0)] = 0.9  # of the polynomial decay, per iteration, restarted each step
+    # instead of it, the rate is multiplied by `gamma` at each of these shares of a step: [0.5] is half-way
+    milestones: tuple[Inside, ...] = ()
+    gamma: Spread = 0.1
     # linear warm-up in each step: its iterations, or below 1 its share of the step
     warmup: Annotated[int, Field(ge=0)] | Fraction = 0
     batchnorm: Literal["train", "frozen"] = "train"  # frozen: statistics fixed after step 0
@@ -163,7 +167,8 @@ class TrainingSettings(Settings):
 
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _older_than(self, handler(self), ("drop_last", "mean_over", "parts", "freeze", "cache_features"))
+        added = ("milestones", "gamma", "drop_last", "mean_over", "parts", "freeze", "cache_features")
+        return _older_than(self, handler(self), added)
 
     def length(self, step: int) -> tuple[int | None, int | None]:
         """(epochs, iterations) of a step; exactly one is not None."""
@@ -192,6 +197,10 @@ class TrainingSettings(Settings):
     def _consistent(self) -> "TrainingSettings":
         if self.scale[0] > self.scale[1]:
             raise ValueError("scale must be (low, high)")
+        if self.milestones and self.power:
+            raise ValueError(f"milestones need power=0: the polynomial of power {self.power:g} lowers the rate already")
+        if list(self.milestones) != sorted({*self.milestones}):
+            raise ValueError(f"milestones must rise: {list(self.milestones)}")
         if self.augmentation not in ("none", "flip") and self.crop == "full":
             raise ValueError(f"augmentation '{self.augmentation}' needs a crop size")
         if self.cache_features:

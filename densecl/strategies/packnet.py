@@ -75,4 +75,7 @@ class PackNet(ByTask):
         return max(1, round(iterations / self.length_factor(self.step)))
 
     def _factor(self, iterations: int, i: int) -> float:
-        return decay(self.settings, iterations, i, self._prune_at(iterations), self.retrain_lr)
+        cut = self._prune_at(iterations)
+        if self.settings.milestones and i >= cut:  # Mallya et al. retrain at one rate (ECCV 2018, section 4)
+            return self.retrain_lr
+        return decay(self.settings, iterations, i, cut, self.retrain_lr)

@@ -126,7 +126,7 @@ def _checked(job: Job, source: str, networks: dict[str, Network], remote: bool, 
 
 
 def network_of(plan: Plan, networks: dict[str, Network]) -> Network:
-    """The network of a run without its pretrained weights: a copy, since methods change layers, of the backbone's one."""
+    """The network of a run without its pretrained weights: a copy of the backbone's, since methods change layers."""
     key = f"{plan.settings.backbone} {plan.settings.backbone_values}"
     if key not in networks:
         networks[key] = build_network(without_download(plan.settings), plan.backbone)

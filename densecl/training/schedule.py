@@ -43,7 +43,7 @@ def make_schedule(
 
 
 def decay(settings: TrainingSettings, iterations: int, i: int, cut: int | None = None, peak: float = 1.0) -> float:
-    """A `factor` at iteration i: (1 - i / n)^power (Chen et al., DeepLab), with linear warm-up.
+    """A `factor` at iteration i: (1 - i / n)^power (Chen et al., DeepLab), or steps down, with linear warm-up.
 
     With `cut` it falls twice, the second time from `peak` at iteration `cut` on.
     """
@@ -52,7 +52,9 @@ def decay(settings: TrainingSettings, iterations: int, i: int, cut: int | None =
         start, length, top = cut, iterations - cut, peak
     warmup = settings.warmup if isinstance(settings.warmup, int) else settings.warmup * iterations
     ramp = min(1.0, (i + 1) / warmup) if warmup else 1.0
-    return top * ramp * max(0.0, 1 - (i - start) / max(length, 1)) ** settings.power
+    done = (i - start) / max(length, 1)
+    steps = settings.gamma ** sum(done >= share for share in settings.milestones)
+    return top * ramp * steps * max(0.0, 1 - done) ** settings.power
 
 
 def keep_above(groups: list[dict[str, Any]], settings: TrainingSettings, step: int, least: float) -> None:

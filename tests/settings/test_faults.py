@@ -12,6 +12,13 @@ from densecl.strategies.base import Strategy
 CASES = [
     ("training", {"cache_features": True}, "'training': cache_features needs a frozen encoder: freeze=encoder or"),
     ("training", {"scale": (2, 1), "batch": 4}, "'training': scale must be (low, high)"),
+    ("training", {"milestones": (0.5,)}, "'training': milestones need power=0: the polynomial of power 0.9 lowers the"),
+    ("training", {"milestones": (0.7, 0.5), "power": 0}, "'training': milestones must rise: [0.7, 0.5]"),
+    (
+        "training",
+        {"milestones": (0.5, 15), "power": 0},
+        "'training.milestones.1' cannot be 15: input should be less than 1",
+    ),
     ("training", {"lr": {"step0": 0.1}}, "'training.lr': input should be a valid number"),
     ("training", {"scale": 5}, "'training.scale' cannot be 5: write a list"),
     ("training", {"scale": (1, 2, 3)}, "'training.scale' cannot be (1, 2, 3): the list should have at most 2 items"),

@@ -3,6 +3,7 @@
 import pytest
 
 from densecl.runner.plan import make_plan
+from densecl.training.schedule import decay
 
 TEN = {"lr_scale": 10.0}
 BEHIND = {"decoder": TEN, "old_heads": TEN, "new_heads": TEN}
@@ -60,3 +61,20 @@ def test_methods_keep_their_weights_of_a_data_set_on_each_of_its_recipes():
     for benchmark, pod in (("voc-plop15-1", 0.01), ("ade20k-plop100-50", 0.001)):
         assert make_plan(benchmark, "plop", device="cpu").settings.strategy_values["pod"] == pod
     assert make_plan("ade20k-dkd100-50", "dkd", device="cpu").settings.strategy_values["positive"] == 35.0
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "share"),
+    [("imagenet-6tasks", 0.5), ("places-7tasks", 0.5), ("classes-7tasks", 0.5), ("decathlon-10tasks", 0.75)],
+)
+@pytest.mark.parametrize("strategy", ["piggyback", "packnet", "scratch"])
+def test_the_rate_of_piggybacks_tables_falls_to_a_tenth_at_one_place(benchmark, share, strategy):
+    """After 15 of 30 epochs, and after 45 of the Decathlon's 60 (Mallya et al., ECCV 2018, sections 4 and 6)."""
+    settings = make_plan(benchmark, strategy, device="cpu").settings
+    assert [round(decay(settings.training, 60, i), 6) for i in (0, int(60 * share) - 1, int(60 * share), 59)] == [
+        1,
+        1,
+        0.1,
+        0.1,
+    ]
+    assert settings.strategy_values.get("schedule", "settings") == "settings"

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from densecl import losses
-from densecl.check.tiny import TRAINING, tiny_loop, tiny_network, tiny_scenario
+from densecl.check.tiny import TRAINING, tiny_loop, tiny_network, tiny_scenario, tiny_sequence
 from densecl.errors import RunError, SettingError
 from densecl.runner.methods import parse_method
 from densecl.settings.recipe import LaterSettings, TrainingSettings
@@ -261,6 +261,25 @@ def test_the_learning_rate_is_polynomial_per_iteration_after_a_linear_warm_up(wa
             schedule.step()
         expected = [rate * min(1, (i + 1) / 4) * (1 - i / 10) ** 0.9 for i in range(10)]
         assert rates == pytest.approx(expected)
+
+
+def test_the_learning_rate_falls_in_steps_at_milestones():
+    settings = TrainingSettings(lr=0.1, power=0, milestones=(0.5, 0.8), gamma=0.2, warmup=2)
+    optimizer = make_optimizer([{"params": [nn.Parameter(torch.zeros(1))]}], settings, 0)
+    schedule = make_schedule(optimizer, settings, 10)
+    rates = []
+    for _ in range(10):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates == pytest.approx([0.05, *[0.1] * 4, *[0.02] * 3, *[0.004] * 2])
+
+
+def test_packnet_retrains_at_one_rate_where_training_falls_in_steps():
+    training = TRAINING.model_copy(update={"power": 0, "milestones": (0.5,), "warmup": 0})
+    loop = tiny_loop(parse_method("packnet(retrain_lr=0.3)"), tiny_sequence(), training=training)
+    rates = [loop.strategy._factor(12, i) for i in range(12)]
+    assert rates == pytest.approx([*[1.0] * 4, *[0.1] * 4, *[0.3] * 4])
 
 
 def test_parameters_may_have_their_first_gradient_after_others_did():

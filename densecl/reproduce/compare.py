@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from densecl.records.published import PARTS, Reported, canonical
 from densecl.records.record import flatten
-from densecl.reproduce.measures import Run, measure, scores_of
+from densecl.reproduce.measures import Run, lacking, measure, scores_of
 from densecl.reproduce.plan import Line, TablePlan
 from densecl.sweep.jobs import Job
 from densecl.sweep.preview import runs
@@ -62,7 +62,8 @@ def _lines(row: Line, names: Mapping[int, str], jobs: Sequence[Job], small: bool
         if value is not None:
             ours = [found for run in done if (found := measure(run, theirs, name)) is not None]
             score = ", ".join([*([" ".join(place)] if place else []), f"mIoU % of {name}" if name in PARTS else name])
-            yield _shown(names[id(theirs)], score, value, ours, _differs(row, theirs, done), small)
+            why = lacking(done[0].record, theirs, name) if done and not ours else ""
+            yield _shown(names[id(theirs)], score, value, ours, why or _differs(row, theirs, done), small)
 
 
 def _names(rows: Sequence[Reported]) -> dict[int, str]:

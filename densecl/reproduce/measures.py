@@ -11,7 +11,7 @@ from densecl.records.layout import layout_of
 from densecl.records.published import PARTS, Reported
 from densecl.records.record import Record
 from densecl.tables.groupings import grouping
-from densecl.tables.measure import PAPERS_NAMES, SHARES
+from densecl.tables.measure import PAPERS_NAMES, SHARES, TOP
 from densecl.tables.scores import Scores
 
 METRICS = {name: metric for metric, name in PAPERS_NAMES.items()}
@@ -56,6 +56,16 @@ def measure(run: Run, theirs: Reported, name: str) -> float | None:
     if (found := PAIR.fullmatch(name)) is not None:
         return _masks(run.folder).agreement.get(tuple(record.tasks[int(k) - 1].name for k in found.groups()))
     return None
+
+
+def lacking(record: Record, theirs: Reported, name: str) -> str:
+    """Why a run has no score of this name; empty where nothing is known."""
+    task = theirs.task or 1
+    if record.tasks and max(task, theirs.after or task) > len(record.tasks):
+        return f"the sequence has {len(record.tasks)} tasks"
+    if METRICS.get(name) == "top5_error":
+        return f"top-5 errors are of tasks with more than {TOP} classes"
+    return "the score is of the Decathlon's data sets" if name == SCORE else ""
 
 
 def scores_of(record: Record) -> dict[str, float | None]:

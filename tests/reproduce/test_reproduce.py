@@ -215,6 +215,19 @@ def test_errors_of_whole_images_accuracies_the_decathlon_and_sizes_without_heads
     assert measure(other, row(**of, measures={"decathlon score": 1.0}), "decathlon score") is None
 
 
+def test_a_score_that_a_run_cannot_have_is_told_with_its_reason(tmp_path):
+    of = {"values": None, "benchmark": "decathlon-10tasks", "method": "piggyback"}
+    scores = (("top-1 error %", 3), ("top-5 error %", 1), ("top-1 error %", 1), ("decathlon score", None))
+    rows = [Line(row(**of, task=task, measures={name: 1.0}), (0,)) for name, task in scores]
+    shown = compare(table_plan(), rows, [Job(classified(("a", "b")), tmp_path)], small=True).lines
+    assert [line.cells[-1] for line in shown] == ["-", "-", "20.0", "-"]
+    assert [line.below[0] for line in shown[:2]] == [
+        "the sequence has 2 tasks", "top-5 errors are of tasks with more than 5 classes",
+    ]  # fmt: skip
+    assert shown[2].below[0].startswith("data imagenet (there decathlon)")
+    assert shown[3].below[0] == "the score is of the Decathlon's data sets"
+
+
 def classes():
     """A run of 3 + 1 classes with background, whose IoU are 0.9, then 0.1 to 0.4."""
     iou = [0.9, 0.1, 0.2, 0.3, 0.4]

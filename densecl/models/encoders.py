@@ -178,13 +178,14 @@ class MiniBlock(nn.Module):
 class Mini(Encoder):
     """A residual encoder for images of some 48 pixels: a stem and three blocks, maps of stride 4, 8 and 16."""
 
-    def __init__(self, widths: Sequence[int] = (32, 48, 96, 160)):
+    def __init__(self, widths: Sequence[int] = (32, 48, 96, 160), finest: int = FINEST):
         super().__init__()
         if len(widths) != 4 or min(widths) < 1:
             raise SettingError(f"widths of encoder 'mini' are {tuple(widths)}", "give four positive numbers")
         self.stem = ConvNormReLU(3, widths[0], stride=2)
         self.blocks = nn.ModuleList(MiniBlock(i, o) for i, o in pairwise(widths))
-        self.channels, self.strides = tuple(widths[1:]), (4, 8, 16)
+        kept = [k for k, stride in enumerate((4, 8, 16)) if stride >= finest]
+        self.channels, self.strides = tuple(widths[k + 1] for k in kept), tuple((4, 8, 16)[k] for k in kept)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """See `Encoder`."""
@@ -192,7 +193,7 @@ class Mini(Encoder):
         for block in self.blocks:
             x = block(x)
             maps.append(x)
-        return maps
+        return maps[-len(self.strides) :]
 
 
 def build_encoder(
@@ -201,6 +202,7 @@ def build_encoder(
     *,
     widths: Sequence[int] | None = None,
     output_stride: int | None = None,
+    finest: int = FINEST,
     options: Options | None = None,
 ) -> Encoder:
     """An encoder by name.
@@ -213,6 +215,7 @@ def build_encoder(
         widths: channels of the stem and of the three blocks of "mini".
         output_stride: of the deepest maps: stages that would go below are dilated instead (Chen et al., 2017), and all
             stages of stride 4 and more are returned, several of them with the same stride.
+        finest: the stride below which no map is returned.
         options: of an encoder of timm, of `OPTIONS`: `img_size` where its layers have the size of an image,
             `drop_path_rate`, `window_size`, ... In a backbone's call they are `encoder.drop_path_rate=0.3`.
 
@@ -223,12 +226,12 @@ def build_encoder(
             raise SettingError("encoder 'mini' has no options", "give its channels by encoder_widths")
         if output_stride not in (None, 16):
             raise SettingError(f"encoder 'mini' has output stride 16, not {output_stride}", "choose one of timm")
-        encoder = net = Mini() if widths is None else Mini(widths)
+        encoder = net = Mini(finest=finest) if widths is None else Mini(widths, finest)
     else:
         if widths is not None:
             raise SettingError(f"encoder '{name}' has its own widths", "encoder_widths is for encoder=mini")
         made, weights, given = embedded(name, weights, options)
-        stages = _stages(made, output_stride, tuple(given.items()))
+        stages = _stages(made, output_stride, tuple(given.items()), finest)
         net, weights = create_timm(made, weights, **dict(stages.options))
         encoder = TimmEncoder(net, stages.channels, stages.strides, stages.multiple)
     if weights not in ("timm", "none"):
@@ -269,7 +272,7 @@ class Stages(NamedTuple):
 
 
 @cache
-def _stages(name: str, output_stride: int | None, given: tuple[tuple[str, Any], ...]) -> Stages:
+def _stages(name: str, output_stride: int | None, given: tuple[tuple[str, Any], ...], finest: int = FINEST) -> Stages:
     """The wanted stages of timm's encoder; an `output_stride` that is its own one is none."""
     options: dict[str, Any] = {**dict(given), **({} if output_stride is None else {"output_stride": output_stride})}
     try:
@@ -278,7 +281,7 @@ def _stages(name: str, output_stride: int | None, given: tuple[tuple[str, Any], 
         strides, channels, numbers = list(info.reduction()), list(info.channels()), list(info.out_indices)
     except (RuntimeError, AttributeError, NotImplementedError, AssertionError, TypeError, ValueError) as error:
         if isinstance(error, TypeError) and output_stride is not None:  # it knows no `output_stride`
-            own = _stages(name, None, given)
+            own = _stages(name, None, given, finest)
             if own.strides[-1] == output_stride:
                 return own
         what = f"have output stride {output_stride}" if output_stride else "be cut into stages"
@@ -288,7 +291,7 @@ def _stages(name: str, output_stride: int | None, given: tuple[tuple[str, Any], 
     if output_stride not in (None, strides[-1]):
         raise SettingError(f"encoder '{name}' ends at stride {strides[-1]}, not {output_stride}", "choose another one")
     multiple = strides[0] if any(key in options for each in ANY_SIZE for key in each) else 1
-    indices = [i for i, stride in enumerate(strides) if stride >= FINEST]
+    indices = [i for i, stride in enumerate(strides) if stride >= finest]
     if output_stride is None:  # the deepest stage of each stride
         indices = [i for i in indices if strides[i] not in strides[i + 1 :]]
     options["out_indices"] = tuple(numbers[i] for i in indices)  # timm lists the last blocks of a plain transformer

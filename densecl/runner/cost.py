@@ -3,16 +3,19 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import torch
 
 from densecl.data.dataset import Progress
+from densecl.models.encoders import Encoder
 from densecl.models.network import Network
 from densecl.runner.build import build_loop, build_network, build_scenario
 from densecl.runner.plan import Plan
 from densecl.runner.rehearsal import check_images, rehearse
 from densecl.settings.recipe import RunSettings
 from densecl.terminal import humanise
+from densecl.training import features
 from densecl.training.precision import Precision
 
 PIXELS = 2**18  # at most, of the images that are measured together
@@ -82,6 +85,7 @@ def measure(plan: Plan, network: Network) -> float:
     """Measure the seconds of an iteration: forward and backward of noise images, scaled to the batch.
 
     Large images are measured by two, small ones by as many as the batch has: there the time is not in the pixels.
+    A frozen encoder has no backward pass, and none at all where its maps are kept.
     """
     s = plan.settings
     device = torch.device(s.device)
@@ -90,10 +94,17 @@ def measure(plan: Plan, network: Network) -> float:
     height, width = (crop, crop) if isinstance(crop, int) else crop
     noise = torch.randn(max(2, min(s.training.batch, PIXELS // (height * width))), 3, height, width, device=device)
     precision = Precision(s.training.precision, device)
+    frozen = s.training.freezes(0)
+    for module in network.backbone.encoder_modules if frozen else ():
+        module.requires_grad_(False)
+    maps = None
+    if frozen and s.training.cache_features:
+        with torch.no_grad():
+            maps = cast(Encoder, network.backbone.encoder)(noise)
     best, spent, passes = float("inf"), 0.0, 0
     while passes < 2 or (spent < MEASURED and passes < 20):
         start = time.perf_counter()
-        with precision.autocast():
+        with precision.autocast(), features.given(network, maps):
             output = network(noise)
         (output.logits.float().mean() + sum(a.float().mean() for a in output.auxiliary)).backward()
         if device.type == "cuda":

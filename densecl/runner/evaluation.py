@@ -18,7 +18,7 @@ from densecl.streams.samples import LoadedSample, TestSamples
 from densecl.streams.scenario import Scenario
 from densecl.streams.stream import Stream
 from densecl.tasks import Metrics, Prepared, Task
-from densecl.training import distributed
+from densecl.training import distributed, features
 from densecl.training.batch import normalise
 from densecl.training.loop import Loop
 
@@ -59,8 +59,11 @@ def by_size(samples: list[LoadedSample]) -> list[Group]:
 def see(loop: Loop, task: Task, images: Tensor, masks: Tensor) -> tuple[Output, Prepared]:
     """The network's output on uint8 images (B, 3, H, W) under the run's precision, and the batch that the task made."""
     prepared = task.prepare(images.to(loop.device), masks.to(loop.device))
-    with torch.no_grad(), loop.precision.autocast():
-        return loop.network.eval()(normalise(prepared.image, *loop.normalisation)), prepared
+    image = normalise(prepared.image, *loop.normalisation)
+    loop.network.eval()
+    maps = features.kept(loop, images, image)
+    with torch.no_grad(), loop.precision.autocast(), features.given(loop.network, maps):
+        return loop.network(image), prepared
 
 
 def scored_positions(scenario: Scenario, step: int, settings: EvaluationSettings) -> Sequence[int]:

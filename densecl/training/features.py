@@ -51,6 +51,15 @@ def settle(loop: "Loop") -> None:
         module.eval()
 
 
+def kept(loop: "Loop", loaded: Tensor, image: Tensor) -> Maps:
+    """The maps for a batch of test images, as `FeatureCache` has them; None where they are not kept."""
+    if not loop.settings.cache_features or not loop.settings.freezes(loop.step):
+        return None
+    if loop.features is None:  # the step was not trained here
+        loop.features = FeatureCache(loop)
+    return loop.features(loaded, image)
+
+
 def check(backbone: Backbone, settings: TrainingSettings) -> None:
     """Refuse an encoder whose maps cannot be kept, where they shall be."""
     if settings.cache_features:

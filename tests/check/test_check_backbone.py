@@ -22,6 +22,7 @@ TINY = {
     "resblock": {"width": 4, "blocks": 1},
     "trunk": {"encoder": "resnet10t"},
     "unet": {"width": 4, "depth": 2},
+    "upernet": {"encoder": "mini", "width": 8},
     "vit": {"encoder": "mini_vit", "width": 8, "maps": 2, "encoder.embed_dim": 24},
     "wrn": {"depth": 10, "width": 1},
 }

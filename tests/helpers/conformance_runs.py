@@ -24,24 +24,27 @@ NETWORKS = {
     "resblock": {"width": 4, "blocks": 1, "norm": "batch"},
     "trunk": {"encoder": "resnet10t", "weights": "none"},
     "unet": {"width": 4, "depth": 2, "norm": "batch"},
+    "upernet": {"encoder": "mini", "weights": "none", "width": 8, "finest": 8, "encoder_widths": (8, 8, 12, 16)},
     "vit": {"encoder": "vit_tiny_patch16_224", "weights": "none", "width": 8, "maps": 3}
     | {f"encoder.{key}": value for key, value in VIT.items()},
     "wrn": {"depth": 10, "width": 1},
 }
 TRANSFORMERS = {  # backbones that cost more than they tell, and the methods that they are tried with
     "allmlp": {"dkd", "mib", "piggyback", "plop"},
+    "upernet": {"mib", "plop", "piggyback"},
     "trunk": {"finetune"},  # for whole images: `tests/runner/test_whole_images.py`
     "vit": {"finetune+ewf", "finetune+lora", "plop"},
     "wrn": {"mib", "piggyback"},
 }
 OWN_BACKBONE = {"decoder": "unet", "resblock": "resblock"}  # of strategies that cannot use any
-RAW = {"allmlp", "bisenet", "deeplabv3", "fcn", "vit"}  # backbones with stages before their last activation
+RAW = {"allmlp", "bisenet", "deeplabv3", "fcn", "upernet", "vit"}  # backbones with stages before their last activation
 NONNEGATIVE = {
     "allmlp",
     "bisenet",
     "deeplabv3",
     "fcn",
     "resblock",
+    "upernet",
     "vit",
     "wrn",
 }  # backbones whose decoded map is never below 0

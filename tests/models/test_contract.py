@@ -25,11 +25,12 @@ KINDS = {
     "fcn convnext": ("fcn", {"encoder": "convnext_atto", "weights": "none"}),
     "fcn vgg": ("fcn", {"encoder": "vgg11", "weights": "none"}),
     "allmlp swin": ("allmlp", {"encoder": "mini_swin", "width": 8}),
+    "upernet": ("upernet", {"encoder": "resnet18", "weights": "none", "width": 8, "finest": 8, "dropout": 0.0}),
     "vit": ("vit", {"encoder": "mini_vit", "encoder.embed_dim": 24, "width": 8}),
     "vit linear": ("vit", {"encoder": "mini_vit", "encoder.embed_dim": 24, "decoder": "linear"}),
     "vit mlp": ("vit", {"encoder": "mini_vit", "encoder.embed_dim": 24, "decoder": "mlp", "width": 8}),
 }
-RAW = ("bisenet wide", "bisenet resnet", "deeplabv3", "fcn", "fcn learned")
+RAW = ("bisenet wide", "bisenet resnet", "deeplabv3", "fcn", "fcn learned", "upernet")
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ import torch
 from densecl.check.tiny import TRAINING, tiny_loop, tiny_network, tiny_scenario, tiny_sequence
 from densecl.errors import SettingError
 from densecl.models.encoders import Encoder
+from densecl.runner.evaluation import evaluate
 from densecl.runner.methods import parse_method
 from densecl.runner.plan import make_plan
 from densecl.settings.recipe import TrainingSettings, build
@@ -131,6 +132,17 @@ def test_weights_do_not_depend_on_what_the_cache_has(cache):
     assert same(cold, trained(made(**CACHED)))
     assert files[1].is_file()
     assert same(cold, trained(made(**CACHED, gib=0)))
+
+
+def test_test_images_are_seen_through_kept_maps_rounded_as_those_of_training(monkeypatch):
+    loop = made(freeze="encoder", cache_features=True)
+    loop.train(loop.scenario.experiences[:1])
+    first, passes = evaluate(loop, 0, 4), count_passes(monkeypatch)
+    restored = made(freeze="encoder", cache_features=True)
+    restored.enter(restored.scenario.experiences[0])
+    restored.network.load_state_dict(loop.network.state_dict())
+    assert evaluate(restored, 0, 3)[0].confusion == first[0].confusion  # a batch of another size
+    assert passes == [1]  # for the shapes of maps; their values are read
 
 
 def test_a_full_cache_is_said_once_and_changes_nothing(cache):

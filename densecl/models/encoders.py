@@ -1,7 +1,6 @@
 """Encoders: image to maps of growing stride. Any encoder of timm, and small ones for small images."""
 
 import contextlib
-import copy
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
@@ -15,10 +14,10 @@ from torch import Tensor, nn
 
 from densecl.errors import DataError, SettingError, UnknownNameError, first_line
 from densecl.models.network import ConvNormReLU
+from densecl.models.traced import last_activations
 from densecl.models.weights import load_weights, quiet_hub, weights_place
 
 FINEST = 4  # strides below are left out: their maps are large and no method here reads them
-ACTIVATIONS = ("torch.nn.modules.activation", "timm.layers.activations")  # modules that define them
 # what a user may say of an encoder of timm: sizes, rates and shapes, nothing that reads a file
 OPTIONS = (
     "attn_drop_rate",
@@ -112,20 +111,6 @@ class KeptInput(nn.Module):
         """The last input, which is not kept any longer."""
         taken, self.input = self.input, None
         return cast(Tensor, taken)
-
-
-def last_activations(encoder: Encoder) -> list[str]:
-    """Name of the activation that each map comes out of, "" for a map of another layer; nothing is computed."""
-    traced = copy.deepcopy(encoder).to("meta").eval()
-    outputs: dict[str, Tensor] = {}
-    for name, module in traced.named_modules():
-        if type(module).__module__.startswith(ACTIVATIONS):
-            module.register_forward_hook(lambda _module, _inputs, output, name=name: outputs.update({name: output}))
-    try:
-        maps = traced(torch.empty(1, 3, 64, 64, device="meta"))
-    except (AssertionError, RuntimeError):  # an encoder for images of one size
-        return [""] * len(encoder.channels)
-    return [next((name for name, output in outputs.items() if output is x), "") for x in maps]
 
 
 class TimmEncoder(Encoder):

@@ -113,7 +113,7 @@ def test_a_greedy_memory_gives_an_image_to_its_least_stored_label_and_drops_of_t
     kept.update(*told([(1,), (1,), (1,), (1,), (1, 2), (1, 2)]))
     assert {label: len(keys) for label, keys in kept.stored.items()} == {1: 2, 2: 2}
     assert all(2 in kept.of[key] for key in kept.stored[2])
-    monkeypatch.setattr(room, "_sure_labels", lambda *_: {0: {1}})
+    monkeypatch.setattr(room, "sure_labels", lambda *_: {0: {1}})
     kept.update(*told([(3,), (3,)], step=1))
     assert len(kept.keys) == 4
     assert len(kept.stored[3]) + len(kept.stored[1]) + len(kept.stored[2]) == 4
@@ -137,7 +137,7 @@ def test_labels_that_the_teacher_is_sure_of_count_on_background_alone():
     loop.teacher = Sure()
     samples = [experience.dataset[k][1] for k in range(len(experience.presence))]
     for least, expected in ((0.9, {2}), (0.7, {1, 2})):
-        found = room._sure_labels(loop.strategy, experience, least)
+        found = room.sure_labels(loop.strategy, experience, least)
         assert set(found) == set(range(len(samples)))
         for position, target in enumerate(samples):
             corner = {1} if int(target[0, 0]) == 0 else set()

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from densecl.errors import SettingError
-from densecl.models.encoders import Encoder, build_encoder, create_timm, known_encoder, last_activations
+from densecl.models.encoders import Encoder, build_encoder, create_timm, known_encoder
 from densecl.models.heads import pointwise
 from densecl.models.network import Backbone, Features
+from densecl.models.traced import last_activations
 from densecl.models.weights import load_weights
 
 HIDDEN = 4096  # channels of VGG's two hidden fully connected layers

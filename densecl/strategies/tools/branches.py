@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from densecl.errors import SettingError
+from densecl.models.traced import followed_by_norm
 
 Branch = Sequence[nn.Module]  # a Conv2d and its BatchNorm2d
 
@@ -110,21 +111,3 @@ def double(backbone: nn.Module) -> list[Doubled]:
             setattr(backbone.get_submodule(parent), child, replacement)
         made.append(doubled)
     return made
-
-
-def followed_by_norm(backbone: nn.Module) -> list[tuple[str, str]]:
-    """Names of each convolution and of the BatchNorm that gets its output and nothing else; nothing is computed."""
-    traced = copy.deepcopy(backbone).to("meta").eval()
-    outputs: list[tuple[Tensor, str]] = []
-    pairs = []
-    for name, module in traced.named_modules():
-        if type(module) is nn.Conv2d:
-            module.register_forward_hook(lambda _m, _x, output, name=name: outputs.append((output, name)))  # type: ignore[arg-type]
-        elif type(module) in (nn.BatchNorm2d, nn.SyncBatchNorm) and module.affine and module.track_running_stats:
-
-            def look(_module: nn.Module, inputs: tuple[Any, ...], name: str = name) -> None:
-                pairs.extend((convolution, name) for output, convolution in outputs if output is inputs[0])
-
-            module.register_forward_pre_hook(look)
-    traced(torch.empty(2, 3, 64, 64, device="meta"))
-    return pairs

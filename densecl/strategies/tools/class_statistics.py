@@ -9,16 +9,8 @@ from torch import Tensor
 
 from densecl.models.network import Output
 from densecl.strategies.base import Strategy
+from densecl.strategies.tools import prototypes as of
 from densecl.strategies.tools.pixel_counts import Setting, pixel_counts
-from densecl.strategies.tools.prototypes import (
-    agreed,
-    at_places,
-    class_sums,
-    directions_of,
-    lengths_of,
-    moments,
-    spread_of,
-)
 from densecl.streams.scenario import Experience
 from densecl.training import distributed
 from densecl.training.precision import widened
@@ -51,16 +43,13 @@ class ClassStatistics:
             output = strategy.loop.teach(batch.image)
             assert output is not None
             assert output.decoded is not None
-            named = at_places(seen(output), output.decoded)[at_places(batch.target, output.decoded) == 0]
+            named = of.at_places(seen(output), output.decoded)[of.at_places(batch.target, output.decoded) == 0]
             counts += named.bincount(minlength=strategy.n_old)
         self.predicted = distributed.total(counts)
 
     @torch.no_grad()
     def remember(self, strategy: Strategy, experience: Experience, *, form: Literal["exact", "published"]) -> None:
-        """Measure a step's classes in one augmented pass of the trained network.
-
-        published: the spread of a later step's classes is taken to the prototypes of the first ones of all.
-        """
+        """Measure a step's classes in one augmented pass; published: spread about prototypes of the first classes."""
         network, new = strategy.network.eval(), experience.new_classes
         sums = torch.zeros(len(new), 2 * self.prototypes.shape[1] + 3, dtype=torch.float64, device=strategy.device)
         background = sums.new_zeros(1)
@@ -68,19 +57,19 @@ class ClassStatistics:
             with strategy.loop.precision.autocast():
                 decoded = widened(network(batch.image)).decoded
             assert decoded is not None
-            label = at_places(batch.target, decoded)
-            sums += moments(decoded, label, classes=new)
+            label = of.at_places(batch.target, decoded)
+            sums += of.moments(decoded, label, classes=new)
             background += (label == 0).sum()
         sums, background = distributed.total(sums), distributed.total(background)
         if strategy.step == 0:
             self.stored = torch.cat([background, sums[:, -1]])
         else:
             self.stored = pixel_counts(self.stored, self.predicted, sums[:, -1], n_new=len(new), setting=self.setting)
-        own = directions_of(sums).float()
+        own = of.directions_of(sums).float()
         self.prototypes = torch.cat([self.prototypes, own])
         centres = self.prototypes[: len(new)] if form == "published" else own
-        self.spread = torch.cat([self.spread, spread_of(sums, centres).float()])
-        self.lengths = torch.cat([self.lengths, lengths_of(sums).float()], 1)
+        self.spread = torch.cat([self.spread, of.spread_of(sums, centres).float()])
+        self.lengths = torch.cat([self.lengths, of.lengths_of(sums).float()], 1)
 
     @torch.no_grad()
     def follow(self, strategy: Strategy, share: float) -> None:
@@ -100,12 +89,11 @@ class ClassStatistics:
             assert before.coarse is not None
             assert now.decoded is not None
             assert now.coarse is not None
-            named = agreed(now.coarse, before.coarse, margin=MARGIN)
-            label = torch.where(at_places(batch.target, named) == 0, named, 0)
-            for k, maps in enumerate((before.decoded, now.decoded)):
-                sums, counts = class_sums(F.normalize(maps.double(), dim=1), label, classes=old)
-                change[k] += sums
-            places += counts
+            named = of.agreed(now.coarse, before.coarse, margin=MARGIN)
+            label = torch.where(of.at_places(batch.target, named) == 0, named, 0)
+            units = (F.normalize(maps.double(), dim=1) for maps in (before.decoded, now.decoded))
+            sums, counts = zip(*(of.class_sums(unit, label, classes=old) for unit in units), strict=True)
+            change, places = change + torch.stack(sums), places + counts[0]
         change, places = distributed.total(change), distributed.total(places)
         moved = share * ((change[1] - change[0]) / places.clamp(min=1).unsqueeze(1)).float()
         self.prototypes, self.spread = self.prototypes + moved, self.spread + moved.abs()

@@ -4,12 +4,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 
 from densecl.seeding import generator
 from densecl.strategies.base import Strategy
+from densecl.strategies.tools.pseudo_labels import sure_labels
 from densecl.streams.scenario import Experience
-from densecl.training import distributed
 
 Policy = Literal["shares", "random", "balanced", "greedy"]
 Key = tuple[int, int]  # step, and position in the step's list of images
@@ -52,7 +51,7 @@ class Memory:
             numbers = [generator(strategy.seed, "memory", e.step).random(len(e.presence)) for e in steps]
             self.stored = {0: sorted([*keys, *own], key=lambda key: numbers[key[0]][key[1]])[: self.size]}
         else:
-            sure = _sure_labels(strategy, experience, CERTAIN[self.policy])
+            sure = sure_labels(strategy, experience, CERTAIN[self.policy])
             for key, present in zip(own, experience.presence[:, :255], strict=True):
                 labels = {*np.flatnonzero(present).tolist(), *sure.get(key[1], ())} - {0}
                 self.of[key] = sorted(labels)
@@ -115,20 +114,3 @@ class Memory:
         """Restore what `state_dict` returned."""
         self.stored = {int(label): [tuple(key) for key in keys] for label, keys in state["stored"].items()}
         self.of = {(step, position): labels for step, position, *labels in state["labels"]}
-
-
-@torch.no_grad()
-def _sure_labels(strategy: Strategy, experience: Experience, least: float) -> dict[int, set[int]]:
-    """Position in the step -> labels that the teacher gives a pixel of the background with probability `least`."""
-    if experience.step == 0:
-        return {}
-    position_of = {int(index): position for position, index in enumerate(experience.images.indices)}
-    found: dict[int, set[int]] = {}
-    for batch in strategy.batches("memory", augment=False):
-        with strategy.loop.precision.autocast():
-            logits = strategy.teacher(batch.image).logits.float()
-        probability, label = strategy.class_probabilities(logits).max(1)
-        sure = (probability >= least) & (batch.target == 0)
-        for index, labels, places in zip(batch.index.tolist(), label + 1, sure, strict=True):
-            found[position_of[index]] = set(labels[places].unique().tolist())
-    return {position: labels for part in distributed.from_all(found) for position, labels in part.items()}

@@ -1,12 +1,17 @@
 """Distances of feature maps: squared error (ILT), masked (STAR), Local POD (PLOP, eq. 4-7), pooled (RCIL)."""
 
 from collections.abc import Sequence
+from functools import lru_cache, partial
+from itertools import pairwise, starmap
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from densecl.losses.reduction import pair, widen
+from densecl.losses.reduction import pair, widen, with_gradient
+
+CHUNK_ELEMENTS = 1 << 18  # a map's channels are joined up to here: 1 MiB of float32
 
 
 def feature_distillation(features: Tensor, teacher_features: Tensor) -> Tensor:
@@ -39,16 +44,14 @@ def local_pod(features: Tensor, teacher_features: Tensor, *, cells: Sequence[int
 
     Phi cuts a map into n x n cells for every n of `cells` and joins the means of each cell's rows and columns. A cell
     has height // n by width // n pixels; what is left of a side is not used, and an n larger than a side is left out.
+    The gradient is analytic and made in the forward pass: 2 f Phi'(strips) / (B norm).
     """
-    difference = _of_squares(features, teacher_features)
-    batch, channels, height, width = difference.shape
-    strips = [difference[..., :0].flatten(1)]
-    for n in cells:
-        rows, columns = height // n, width // n
-        if rows and columns:
-            cut = difference[..., : n * rows, : n * columns].reshape(batch, channels, n, rows, n, columns)
-            strips += [cut.mean(5).flatten(1), cut.mean(3).flatten(1)]
-    return _mean_norm(torch.cat(strips, 1))
+    features, teacher = pair(features, teacher_features, "features", "teacher's")
+    height, width = features.shape[2:]
+    used = [n for n in cells if n <= height and n <= width]
+    if torch.compiler.is_compiling():  # of the formula a compiler makes one pass
+        return _mean_norm(torch.cat(_strips(_of_squares(features, teacher), used), 1))
+    return with_gradient(partial(_pod, used), features, teacher)
 
 
 def pooled_spatial_distillation(
@@ -84,6 +87,87 @@ def fold_new(logits: Tensor, *, n_old: int) -> Tensor:
     logits = widen(logits)
     background = logits[:, :1] + logits[:, n_old:].sum(1, keepdim=True)
     return torch.cat([background, logits[:, 1:n_old]], 1)
+
+
+def _strips(x: Tensor, cells: Sequence[int]) -> list[Tensor]:
+    """Means of the rows and columns of all cells of maps (B, D, h, w), each (B, means); at least one of no means."""
+    batch, channels, height, width = x.shape
+    strips = [x[..., :0].flatten(1)]
+    for n in cells:
+        rows, columns = height // n, width // n
+        cut = x[..., : n * rows, : n * columns].reshape(batch, channels, n, rows, n, columns)
+        strips += [cut.mean(5).flatten(1), cut.mean(3).flatten(1)]
+    return strips
+
+
+class Bands(NamedTuple):
+    """A side of a map cut at all borders of cells, so that each cell is a run of bands."""
+
+    bands: list[slice]
+    used: list[int]  # the length that n cells use, for each n
+    means: list[Tensor]  # (n, bands): the cells' means of the bands' sums
+
+
+@lru_cache(64)
+def _bands(side: int, cells: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Bands:
+    used, means = [side // n * n for n in cells], []
+    borders = sorted(
+        {0, side, *(k * (length // n) for n, length in zip(cells, used, strict=True) for k in range(n))} | set(used)
+    )
+    for n, length in zip(cells, used, strict=True):
+        inside = [[start * n // length == k for start in borders[:-1]] for k in range(n)]
+        means.append(torch.tensor(inside, dtype=dtype, device=device) / (length // n))
+    return Bands(list(starmap(slice, pairwise(borders))), used, means)
+
+
+def _pod(cells: Sequence[int], features: Tensor, teacher: Tensor, gradient: Tensor | None) -> Tensor:
+    """Local POD, and its gradient; some images, or channels of an image, at a time, whose passes stay in the cache."""
+    batch, channels, height, width = features.shape
+    down, across = (_bands(side, tuple(cells), features.dtype, features.device) for side in (height, width))
+    at_once = CHUNK_ELEMENTS if features.device.type == "cpu" else features.numel()
+    images = max(1, at_once // max(1, channels * height * width))
+    joined = max(1, channels if images > 1 else at_once // max(1, height * width))
+    total = features.new_zeros(())
+    for first in range(0, batch, images):
+        own = slice(first, first + images)
+        squares = features.new_zeros(len(features[own]))
+        for channel in range(0, channels, joined):
+            block = own, slice(channel, channel + joined)
+            part = None if gradient is None else gradient[block]
+            squares += _squares_of_strips(features[block], teacher[block], down, across, part)
+        norms = squares.sqrt()
+        total += norms.sum()
+        if gradient is not None:
+            gradient[own] *= torch.where(norms == 0, 0, 2 / (norms * batch)).view(-1, 1, 1, 1)
+    return total / max(1, batch)
+
+
+def _squares_of_strips(f: Tensor, t: Tensor, down: Bands, across: Bands, gradient: Tensor | None) -> Tensor:
+    """Sums of squares of the strips of maps (b, d, h, w); `gradient` gets f times half of their gradient by f^2.
+
+    Both directions are summed once, in bands, for all numbers of cells.
+    """
+    d = (f - t).mul_(f + t)
+    rows = torch.stack([d[..., band].sum(3) for band in across.bands], 2)  # (b, d, bands, h)
+    columns = torch.stack([d[:, :, band].sum(2) for band in down.bands], 2)  # (b, d, bands, w)
+    of_rows, of_columns = torch.zeros_like(rows), torch.zeros_like(columns)  # half their gradients
+    squares = d.new_zeros(len(d))
+    with torch.autocast(d.device.type, enabled=False):
+        for sums, half, means, used in (
+            (rows, of_rows, across.means, down.used),
+            (columns, of_columns, down.means, across.used),
+        ):
+            for mean, length in zip(means, used, strict=True):
+                strips = mean @ sums[..., :length]
+                squares += strips.square().sum((1, 2, 3))
+                half[..., :length] += mean.T @ strips
+    if gradient is not None:
+        for k, band in enumerate(across.bands):
+            gradient[..., band] = of_rows[:, :, k, :, None]
+        for k, band in enumerate(down.bands):
+            gradient[:, :, band] += of_columns[:, :, k, None]
+        gradient.mul_(f)
+    return squares
 
 
 def _of_squares(features: Tensor, teacher_features: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 BLOCK_ELEMENTS = 1 << 21  # 8 MiB of float32: large enough to hide call overhead, small enough for a CPU's last cache
 JOINED_ELEMENTS = 1 << 19  # samples are joined up to here: more hides no more overhead, and takes memory
@@ -90,8 +89,9 @@ class _WithGradient(torch.autograd.Function):
         return loss(logits, *constants, ctx.gradient)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise RuntimeError("the analytic gradient of a loss has no second derivative: create_graph=True cannot be")
         gradient, ctx.gradient = ctx.gradient, None
         if gradient is None:
             logits, *constants = ctx.saved_tensors

@@ -85,6 +85,7 @@ FOUND = {
     "loader": 4,
     "index": 2,
     "losses": 2,
+    "fused": 3,
     "metrics": 4,
     "inversion": 1,
     "masking": 3,

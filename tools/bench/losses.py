@@ -62,26 +62,26 @@ def measure(
         "distillation": (distillation, "all log-probabilities", lambda z: textbook_distillation(z, teacher)),
     }
 
-    def compare(name: str, how: str, ours: Loss, goal: Goal | None) -> Row:
+    def row_of(name: str, how: str, ours: Loss, goal: Goal | None) -> Row:
         _, form, textbook = pairs[name]
         what = f"unbiased {name}, {'x'.join(map(str, shape))}"
-        return _compare(bench, logits, what, (how, ours), (f"textbook, {form}", textbook), goal)
+        return compare(bench, logits, what, (how, ours), (f"textbook, {form}", textbook), goal)
 
     for name, (ours, _, _) in pairs.items():
-        yield compare(name, "gradient made beside the loss", ours, GOALS[name])
+        yield row_of(name, "gradient made beside the loss", ours, GOALS[name])
     if not bench.compile:
         yield Missing("compiled forms were not asked for")
         return
     for name, (ours, _, _) in pairs.items():
         try:
-            yield compare(name, "compiled by torch.compile", torch.compile(ours), None)
+            yield row_of(name, "compiled by torch.compile", torch.compile(ours), None)
         except Exception as error:  # of many kinds: no compiler, one that fails, a device it does not know
             line = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")[:200]
             yield Missing(f"unbiased {name}, compiled: {type(error).__name__}: {line}")
             return
 
 
-def _compare(
+def compare(
     bench: Bench, logits: Tensor, what: str, ours: tuple[str, Loss], textbook: tuple[str, Loss], goal: Goal | None
 ) -> Row:
     """Time and peak memory of forward and backward."""

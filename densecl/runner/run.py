@@ -35,6 +35,7 @@ from densecl.training import distributed
 from densecl.training.distributed import from_main, is_main
 from densecl.training.failures import explained, worded
 from densecl.training.loop import Loop
+from densecl.training.precision import keep_freed_memory
 
 PARTS = ("weights", "checkpoints", "masks", pictures.FOLDER)  # folders of what a run has trained
 
@@ -137,6 +138,8 @@ def execute(
     with distributed.first_on_each_host():
         scenario, workers = build_scenario(plan, events.scan("scanning masks"))
         check_images(scenario, events.scan)
+    if plan.settings.device == "cpu":
+        keep_freed_memory()
     network = build_network(plan.settings, plan.backbone)
     if fresh or not from_main(result.is_file):
         rehearse(plan, scenario, network)

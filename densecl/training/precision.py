@@ -1,6 +1,7 @@
-"""How arithmetic is done: mixed precision with the scaler that fp16 needs, compiled passes, deterministic kernels."""
+"""How a run computes: mixed precision with the scaler of fp16, memory of a CPU, compiled passes, deterministic kernels."""
 
 import contextlib
+import ctypes
 import os
 from collections.abc import Callable
 from typing import Any
@@ -54,6 +55,18 @@ def widened(output: Output) -> Output:
     same = output.coarse is output.logits
     result = Output(*map(wide, output._replace(coarse=None) if same else output))
     return result._replace(coarse=result.logits) if same else result
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what tensors free, instead of asking the system for each large one anew, page by page.
+
+    On a CPU that took a fifth of the time of an iteration on photographs; nothing where the library is another one.
+    """
+    trim, mmap = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        library = ctypes.CDLL(None)
+        for threshold in (trim, mmap):
+            library.mallopt(threshold, 1 << 30)
 
 
 def make_deterministic() -> None:

@@ -1,4 +1,4 @@
-"""How a run computes: mixed precision with the scaler of fp16, memory of a CPU, compiled passes, deterministic kernels."""
+"""How a run computes: mixed precision with its scaler, memory of a CPU, compiled passes, deterministic kernels."""
 
 import contextlib
 import ctypes

@@ -12,6 +12,7 @@ from torch import Tensor
 from densecl.losses.reduction import pair, widen, with_gradient
 
 CHUNK_ELEMENTS = 1 << 18  # a map's channels are joined up to here: 1 MiB of float32
+FEW_PLACES = 32 * 32  # a smaller map's strips are faster by themselves than in bands
 
 
 def feature_distillation(features: Tensor, teacher_features: Tensor) -> Tensor:
@@ -44,12 +45,13 @@ def local_pod(features: Tensor, teacher_features: Tensor, *, cells: Sequence[int
 
     Phi cuts a map into n x n cells for every n of `cells` and joins the means of each cell's rows and columns. A cell
     has height // n by width // n pixels; what is left of a side is not used, and an n larger than a side is left out.
-    The gradient is analytic and made in the forward pass: 2 f Phi'(strips) / (B norm).
+    The gradient of large maps is analytic and made in the forward pass: 2 f Phi'(strips) / (B norm).
     """
     features, teacher = pair(features, teacher_features, "features", "teacher's")
     height, width = features.shape[2:]
     used = [n for n in cells if n <= height and n <= width]
-    if torch.compiler.is_compiling():  # of the formula a compiler makes one pass
+    # a compiler makes one pass of the formula, and few places are in the cache anyhow
+    if torch.compiler.is_compiling() or height * width < FEW_PLACES:
         return _mean_norm(torch.cat(_strips(_of_squares(features, teacher), used), 1))
     return with_gradient(partial(_pod, used), features, teacher)
 

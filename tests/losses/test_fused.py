@@ -15,6 +15,11 @@ def draw(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.tensor(np.random.default_rng(seed).normal(0, 3, shape))
 
 
+@pytest.fixture(autouse=True)
+def _no_map_is_small(monkeypatch):
+    monkeypatch.setattr(features, "FEW_PLACES", 0)
+
+
 TARGET = torch.tensor(np.random.default_rng(2).choice([0, 1, 2, 3, 4, 9, 255], (3, 9, 7)))
 TEACHER, OLD_OUTPUTS = draw(*SHAPE, seed=1), draw(3, 3, 9, 7, seed=1)
 WEIGHT = torch.tensor(np.random.default_rng(3).random((3, 9, 7)))

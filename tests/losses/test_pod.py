@@ -4,9 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from densecl.losses import fold_new, local_pod
+from densecl.losses import features, fold_new, local_pod
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, params=["formula", "bands"])
+def _form(request, monkeypatch):
+    if request.param == "bands":
+        monkeypatch.setattr(features, "FEW_PLACES", 0)
 
 
 def strips(values: np.ndarray, cells) -> np.ndarray:

@@ -90,6 +90,7 @@ FOUND = {
     "inversion": 1,
     "masking": 3,
     "checkpoint": 1,
+    "teacher": 3,
 }
 
 

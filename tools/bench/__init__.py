@@ -4,4 +4,16 @@ A module for each kind: `measure(bench, **sizes)` yields a `Row` for each compar
 cannot be measured here; its `SMALL` sizes take seconds and say nothing about the machine.
 """
 
-KINDS = ("harness", "loader", "index", "losses", "fused", "metrics", "inversion", "masking", "features", "checkpoint")
+KINDS = (
+    "harness",
+    "loader",
+    "index",
+    "losses",
+    "fused",
+    "metrics",
+    "inversion",
+    "masking",
+    "features",
+    "checkpoint",
+    "teacher",
+)

@@ -187,7 +187,7 @@ class Strategy:
 
     def predict(self, output: Output) -> Tensor:
         """(B, H, W) labels from an output."""
-        return output.logits.argmax(1)
+        return output.logits.max(1).indices  # the first of equal ones, as `argmax`, which takes four times as long
 
     def class_probabilities(self, logits: Tensor) -> Tensor:
         """(B, classes, *) probabilities of label 1 on, from the logits (B, C, *) of an evaluated network."""

@@ -34,7 +34,7 @@ class DFT(Frozen):
 
     def predict(self, output: Output) -> Tensor:
         """The most probable of the outputs learnt so far."""
-        return output.logits[:, : self.network.n_outputs].argmax(1)
+        return output.logits[:, : self.network.n_outputs].max(1).indices
 
 
 class FutureHeads(Heads):

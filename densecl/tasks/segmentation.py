@@ -76,7 +76,7 @@ class SegmentationMetrics:
         """Count a batch of logits (B, C, H, W) or of labels (B, H, W); see `Metrics`."""
         from densecl.metrics.confusion import count_pairs
 
-        labels = output.argmax(1) if output.ndim == 4 else output
+        labels = output.max(1).indices if output.ndim == 4 else output
         self.sums = self.sums + count_pairs(labels, target, len(self.sums), 255)
 
     def compute(self) -> dict[str, Any]:

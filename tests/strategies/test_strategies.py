@@ -8,6 +8,7 @@ from torch import nn
 from densecl import losses
 from densecl.check.tiny import TRAINING, tiny_loop, tiny_network, tiny_scenario, tiny_sequence
 from densecl.errors import RunError, SettingError
+from densecl.models.network import Output
 from densecl.runner.methods import parse_method
 from densecl.settings.recipe import LaterSettings, TrainingSettings
 from densecl.training.batch import Batch
@@ -32,6 +33,14 @@ def some_batch(step=1, size=32):
     target[:, 0] = 255
     steps = torch.tensor([step, step, 0, 0])
     return Batch(image, target, None, steps, torch.arange(4))
+
+
+@pytest.mark.parametrize("name", ["finetune", "dft"])
+def test_of_equal_outputs_the_first_is_predicted(name):
+    loop, _ = strategy_at(1, name)
+    logits = torch.randint(0, 3, (2, loop.network.n_outputs, 9, 7), generator=torch.Generator().manual_seed(0)).float()
+    labels = loop.strategy.predict(Output(logits))
+    np.testing.assert_array_equal(labels.numpy(), logits.numpy().argmax(1))
 
 
 def test_mib_folds_old_labels_only_in_samples_of_the_current_step():

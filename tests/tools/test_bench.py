@@ -91,6 +91,7 @@ FOUND = {
     "masking": 3,
     "checkpoint": 1,
     "teacher": 3,
+    "evaluation": 1,
 }
 
 

@@ -16,4 +16,5 @@ KINDS = (
     "features",
     "checkpoint",
     "teacher",
+    "evaluation",
 )

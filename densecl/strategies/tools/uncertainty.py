@@ -62,7 +62,7 @@ def pseudo_labels(
     Labels of new classes and void stay. Returns new labels (B, H, W), and (B,) the share of each image's background
     that was accepted. `cut`, at least (C_old,), is the largest uncertainty of each class, itself excluded.
     """
-    label = teacher_logits.detach().argmax(1)
+    label = teacher_logits.detach().max(1).indices
     doubt = uncertainty(teacher_logits, n_classes=n_classes, form=form)
     background = target < n_old
     accepted = background & (doubt < cut.to(doubt.device)[label])

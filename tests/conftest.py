@@ -7,11 +7,16 @@ import shutil
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
 from data_trees import camvid_tree, few_drawn
 from densecl.cli import main
 from tiny_runs import run_words, tiny_voc
+
+# a busy machine draws slowly
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 class Together(LoadScopeScheduling):

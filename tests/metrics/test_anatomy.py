@@ -13,7 +13,7 @@ counts = st.lists(st.integers(0, 10**6), min_size=4, max_size=4)
 
 
 @given(share, share, share, share, counts)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_terms_add_up_to_what_was_lost(head, probe, reference, reference_probe, pixels):
     found = split(head, probe, reference, reference_probe, Parts(*pixels))
     assert found.lost == pytest.approx(reference - head, abs=1e-12)

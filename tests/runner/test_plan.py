@@ -3,7 +3,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from densecl.errors import DenseCLError, RecipeError, SettingError, SpecError, UnknownNameError
@@ -211,7 +211,6 @@ KEYS = st.sampled_from(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine draws slowly
 @given(st.dictionaries(KEYS, VALUES, max_size=6))
 def test_any_recipe_is_read_or_refused_in_one_line(content):
     with TemporaryDirectory() as folder:

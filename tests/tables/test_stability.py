@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from densecl.cli import main
@@ -31,7 +31,6 @@ def of(found, axis, *rules):
 scores = st.lists(st.integers(0, 5).map(float), min_size=2, max_size=7)
 
 
-@settings(deadline=None)  # scipy.stats is imported meanwhile
 @given(scores, st.randoms(use_true_random=False))
 def test_flips_are_the_discordant_pairs_of_kendalls_tau(first, rng):
     second = rng.sample(first, len(first))

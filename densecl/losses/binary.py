@@ -14,6 +14,7 @@ from torch import Tensor
 from densecl.losses.reduction import blocks, pixel_weights, widen, with_gradient
 
 Void = Literal["ignored", "negative"]
+BLOCK_ELEMENTS = 1 << 19  # 2 MiB of float32: a block has several temporaries of its size
 JOINED_CHANNELS = 64  # a product of so many numbers of at most 2 stays in float32's range
 
 
@@ -88,7 +89,7 @@ def _loss(
     total = logits.new_zeros(())
     if not logits.shape[1]:
         return total
-    for block in blocks(logits):
+    for block in blocks(logits, BLOCK_ELEMENTS):
         z, pixels = logits[block], (block[0], block[2])
         i, mine, w = index[pixels].unsqueeze(1), own[pixels].unsqueeze(1), weight[pixels]
         y = z.scatter(1, i, torch.where(mine, -1, 1) * z.gather(1, i))  # every channel's loss is softplus(y)
@@ -109,7 +110,7 @@ def _distance(logits: Tensor, teacher: Tensor, weight: Tensor, gradient: Tensor 
         gradient[:, n_old:] = 0
     if not n_old:
         return total
-    for block in blocks(logits):
+    for block in blocks(logits, BLOCK_ELEMENTS):
         z, w = logits[block][:, :n_old], weight[block[0], block[2]]
         q = widen(teacher[block]).to(z.dtype).sigmoid()
         s = torch.sigmoid(z, out=None if gradient is None else gradient[block][:, :n_old])

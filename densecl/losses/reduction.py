@@ -52,17 +52,18 @@ def pixel_weights(weight: Tensor | None, valid: Tensor, dtype: torch.dtype, norm
     return w / torch.where(total == 0, torch.ones_like(total), total)
 
 
-def blocks(logits: Tensor) -> Iterator[Block]:
+def blocks(logits: Tensor, elements: int | None = None) -> Iterator[Block]:
     """Cut (B, C, H, W) into index triples (batch, class, row) whose pixels are worked on together.
 
     On a CPU a block is a part of a sample or a few small samples, so that the several passes of a loss over it stay in
-    the cache; elsewhere one block holds everything, since each pass is a kernel launch.
+    the cache; elsewhere one block holds everything, since each pass is a kernel launch. A part of a sample has at most
+    so many `elements`, BLOCK_ELEMENTS if None.
     """
     batch, classes, height, width = logits.shape
     if logits.device.type != "cpu":
         yield slice(None), slice(None), slice(None)
         return
-    rows = max(1, BLOCK_ELEMENTS // max(1, classes * width))
+    rows = max(1, (elements or BLOCK_ELEMENTS) // max(1, classes * width))
     samples = max(1, JOINED_ELEMENTS // max(1, classes * height * width))
     for first in range(0, batch, samples):
         for top in range(0, height, rows):

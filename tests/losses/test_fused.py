@@ -61,7 +61,7 @@ def test_without_a_gradient_the_value_is_the_same(name):
 def test_neither_blocks_nor_the_layout_change_the_result(name, monkeypatch):
     value, gradient = graded(LOSSES[name], draw(*SHAPE))
     for block, joined, channels in (1, 1, 2), (200, 400, 1), (9, 1000, 64):
-        monkeypatch.setattr(reduction, "BLOCK_ELEMENTS", block)
+        monkeypatch.setattr(binary, "BLOCK_ELEMENTS", block)
         monkeypatch.setattr(reduction, "JOINED_ELEMENTS", joined)
         monkeypatch.setattr(features, "CHUNK_ELEMENTS", joined)
         monkeypatch.setattr(binary, "JOINED_CHANNELS", channels)

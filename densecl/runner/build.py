@@ -139,7 +139,7 @@ def recorded_stream(plan: Plan, record: Record) -> Stream:
             whole, names = settings.cls.image_level, tuple(task.class_names)
             context = Context(names if whole else names[1:], names[:1] != ("other",), judge=False)
             tasks.append(settings.cls.build(settings.name, settings.values, context))
-            labels.append(() if whole else names)
+            labels.append(names if settings.cls.kind == "segmentation" else ())
         return task_stream(tasks, labels)
     return class_stream(
         s.data.name,

@@ -18,6 +18,7 @@ from densecl.streams.samples import LoadedSample, TestSamples
 from densecl.streams.scenario import Scenario
 from densecl.streams.stream import Stream
 from densecl.tasks import Metrics, Prepared, Task
+from densecl.tasks.segmentation import SegmentationMetrics
 from densecl.training import distributed, features
 from densecl.training.batch import normalise
 from densecl.training.loop import Loop
@@ -137,5 +138,5 @@ def score(
     return Evaluation(
         task=task.name,
         metrics=plain({**now, "forgetting": None if lost is None or math.isnan(lost) else lost}),
-        confusion=metrics.sums.tolist() if task.kind == "segmentation" else None,
+        confusion=metrics.sums.tolist() if isinstance(metrics, SegmentationMetrics) else None,
     )

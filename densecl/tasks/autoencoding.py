@@ -72,20 +72,31 @@ class Autoencoding(Task):
 
     def loss(self, logits: "Tensor", batch: "Batch") -> "Tensor":
         """The reconstruction and, with a critic, how sure it is that outputs are made; weights must be (B,) then."""
-        from densecl.losses import images
-        from densecl.losses.images import deception_loss
+        from densecl.losses.images import sample_mean
 
-        reconstruct = images.squared_error if self.reconstruction == "l2" else images.absolute_error
-        loss = self.reconstruction_weight * reconstruct(logits, batch.target, weight=batch.weight)
+        loss = self.reconstruct(logits, batch)
         if self.critic is None:
             return loss
+        return loss + self.adversarial_weight * sample_mean(self.deception(logits), batch.weight)
+
+    def reconstruct(self, logits: "Tensor", batch: "Batch") -> "Tensor":
+        """The weighted distance of outputs to their target, a scalar."""
+        from densecl.losses import images
+
+        distance = images.squared_error if self.reconstruction == "l2" else images.absolute_error
+        return self.reconstruction_weight * distance(logits, batch.target, weight=batch.weight)
+
+    def deception(self, logits: "Tensor") -> "Tensor":
+        """How sure the critic is that outputs are made, (B,); gradients reach the outputs, not the critic."""
+        from densecl.losses.images import deception_loss
+
+        assert self.critic is not None
         self._move_critic(logits)
-        self.critic.requires_grad_(False)  # gradients reach the outputs, not the critic
+        self.critic.requires_grad_(False)
         try:
-            deception = deception_loss(self.critic(logits.float()))
+            return deception_loss(self.critic(logits.float()))
         finally:
             self.critic.requires_grad_(True)
-        return loss + self.adversarial_weight * images.sample_mean(deception, batch.weight)
 
     def update_critic(
         self, logits: "Tensor", batch: "Batch", *, share: "float | Tensor" = 1.0, reduce: Reduce | None = None

@@ -106,6 +106,7 @@ def test_every_file_of_tasks_is_a_kind_with_a_class_of_that_kind():
         "colorization",
         "depth",
         "normals",
+        "painted_labels",
         "segmentation",
         "style_transfer",
     }

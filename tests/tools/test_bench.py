@@ -92,6 +92,7 @@ FOUND = {
     "checkpoint": 1,
     "teacher": 3,
     "evaluation": 1,
+    "start": 1,
 }
 
 

@@ -17,4 +17,5 @@ KINDS = (
     "checkpoint",
     "teacher",
     "evaluation",
+    "start",
 )

@@ -4,6 +4,7 @@ python docs/pictures/draw.py steps
 python docs/pictures/draw.py predictions IMAGES STEP0 STEP1
 """
 
+import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,31 +13,28 @@ import numpy as np
 from PIL import Image
 
 from densecl.files import write_text
-from densecl.tables.compare import table
-from densecl.tables.table import Row
+from densecl.records.record import Record, read_record
 
 HERE = Path(__file__).parent
-RECORDS = HERE.parents[1] / "results" / "embedded" / "deepinversion"
+RECORDS = HERE.parents[1] / "results" / "embedded" / "field" / "shapes15-5s"
 LINES = {  # strategy -> what is drawn, colour and dash
-    ("mib", ""): ("mib", "#8a6d3b", "6 4"),
-    ("mib+deepinversion", "source=noise"): ("replay of noise", "#7a7a7a", "2 3"),
-    ("mib+deepinversion", "source=inversion"): ("mib+deepinversion", "#2a6fbb", ""),
+    "finetune": ("fine-tuning", "#7a7a7a", "2 3"),
+    "lwf": ("LwF", "#8a6d3b", "6 4"),
+    "mib": ("MiB", "#b5482f", ""),
+    "mib+deepinversion": ("+ DeepInversion", "#2a6fbb", ""),
+    "mib+replay": ("+ 200 real images", "#3c8a4e", ""),
 }
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 320, 56, 150, 20, 46
 GREY = "#808080"  # readable on a light and on a dark page
 SHOWN = (2, 3, 6, 8, 15, 17)  # test images that hold classes of step 1
 SCALE = 2
+LINE = 15
 
 
 def steps() -> str:
-    """Mean IoU of all classes seen after each step, over seeds with a standard deviation, as SVG."""
-    chosen = ("training.batchnorm=frozen", "training.later.iterations=100")
-    (found,) = table(RECORDS, per_step=True, benchmark=["shapes15-5s"], filter=chosen)
-    rows = [(row, *look) for row in found.rows if (look := _look(row)) is not None]
-    values = [cell for row, *_ in rows for cell in row.cells]
-    low = 5 * int(20 * min(_mean(cell) - (cell.std or 0) for cell in values))
-    high = 5 * -int(-20 * max(_mean(cell) + (cell.std or 0) for cell in values)) + 5
-    count = len(found.columns)
+    """Mean IoU of the classes of step 0 after each step, over seeds with a standard deviation, as SVG."""
+    found = {name: _of_old_classes(name) for name in LINES}
+    low, high, count = 0, 90, max(map(len, found.values()))
 
     def x(step: int) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * step / (count - 1)
@@ -45,23 +43,28 @@ def steps() -> str:
         return TOP + (HEIGHT - TOP - BOTTOM) * (high - percent) / (high - low)
 
     parts = []
-    for percent in range(low, high + 1, 5):
+    for percent in range(low, high + 1, 15):
         parts.append(f'<path d="M{LEFT} {y(percent):.1f}H{WIDTH - RIGHT}" stroke="{GREY}" opacity="0.25"/>')
         parts.append(_text(LEFT - 8, y(percent) + 4, str(percent), "end"))
     parts += [_text(x(k), HEIGHT - BOTTOM + 20, str(k)) for k in range(count)]
     parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, "step"))
     parts.append(_text(LEFT - 8, TOP - 8, "mIoU in %", "start"))
-    for row, name, colour, dash in rows:
-        points = [(x(k), y(100 * _mean(cell)), (cell.std or 0) * 100) for k, cell in enumerate(row.cells)]
+    ends: list[tuple[float, str, str]] = []
+    for method, (name, colour, dash) in LINES.items():
+        points = [(x(k), y(100 * mean), 100 * std) for k, (mean, std) in enumerate(found[method])]
         path = "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b, _ in points)
         parts.append(f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="2" stroke-dasharray="{dash}"/>')
         for a, b, std in points:
             half = std * (HEIGHT - TOP - BOTTOM) / (high - low)
             parts.append(f'<path d="M{a:.1f} {b - half:.1f}V{b + half:.1f}" stroke="{colour}" opacity="0.5"/>')
             parts.append(f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3" fill="{colour}"/>')
-        parts.append(_text(points[-1][0] + 10, points[-1][1] + 4, name, "start", colour))
+        ends.append((points[-1][1] + 4, name, colour))
+    last = -LINE
+    for height, name, colour in sorted(ends):  # names that would overlap are pushed down
+        last = max(height, last + LINE)
+        parts.append(_text(x(count - 1) + 10, last, name, "start", colour))
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}"'
-    title = "shapes15-5s, BatchNorm frozen after step 0: mIoU of all classes seen after each step"
+    title = "shapes15-5s: mIoU of the fifteen classes of step 0 after each step"
     return "\n".join([f'{head} role="img">', f"<title>{title}</title>", *parts, "</svg>", ""])
 
 
@@ -73,14 +76,17 @@ def predictions(images: Path, folders: Sequence[Path]) -> Image.Image:
     return whole.resize((SCALE * whole.width, SCALE * whole.height), Image.Resampling.NEAREST)
 
 
-def _look(row: Row) -> tuple[str, str, str] | None:
-    return next((look for (name, note), look in LINES.items() if row.strategy == name and note in row.note), None)
+def _of_old_classes(name: str) -> list[tuple[float, float]]:
+    """Mean and standard deviation over seeds of the mIoU of step 0's classes, after each step."""
+    records = [record for record in map(read_record, RECORDS.glob(f"{name}/*/*/result.json")) if _usual(record)]
+    scores = [[step.evaluations[0].metrics["miou"]["base"] for step in record.steps] for record in records]
+    return [(statistics.mean(seeds), statistics.stdev(seeds)) for seeds in zip(*scores, strict=True)]
 
 
-def _mean(cell: object) -> float:
-    mean = getattr(cell, "mean", None)
-    assert mean is not None
-    return mean
+def _usual(record: Record) -> bool:
+    """False for replay of another memory than the 200 images of its default."""
+    memory = record.settings["plugins"].get("replay", {"memory": 200})
+    return memory["memory"] == 200 and memory.get("policy", "shares") == "shares"
 
 
 def _pixels(path: Path) -> np.ndarray:

@@ -106,7 +106,7 @@ COUNTS = {  # of runs
     "mallya-initialisation": 4,
     "example": 6,
     "field": 206,
-    "scenes": 45,
+    "scenes": 48,
     "transformer": 21,
 }
 

@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -53,7 +54,11 @@ def _run(words: list[str], log: Path, variables: dict[str, str]) -> None:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         sys.stdout = sys.stderr = file
-        os._exit(main(words))
+        try:
+            os._exit(main(words))
+        except BaseException:  # the log would be closed before it is told
+            traceback.print_exc(file=file)
+            raise
 
 
 def finished(output: Path) -> tuple[dict, dict]:

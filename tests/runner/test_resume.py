@@ -117,7 +117,7 @@ def test_a_signal_saves_and_says_how_to_go_on(reference, tmp_path, number):
     _wait_for(tmp_path / "run", process)
     os.kill(process.pid, number)
     process.join()
-    assert process.exitcode == 130
+    assert process.exitcode == 130, log.read_text()
     assert "the same command goes on" in log.read_text()
     (path,) = (tmp_path / "run").rglob("result.json")
     assert json.loads(path.read_text())["status"] == "interrupted"

@@ -169,8 +169,8 @@ class Mini(Encoder):
             raise SettingError(f"widths of encoder 'mini' are {tuple(widths)}", "give four positive numbers")
         self.stem = ConvNormReLU(3, widths[0], stride=2)
         self.blocks = nn.ModuleList(MiniBlock(i, o) for i, o in pairwise(widths))
-        kept = [k for k, stride in enumerate((4, 8, 16)) if stride >= finest]
-        self.channels, self.strides = tuple(widths[k + 1] for k in kept), tuple((4, 8, 16)[k] for k in kept)
+        self.strides = tuple(stride for stride in (4, 8, 16) if stride >= finest)
+        self.channels = tuple(widths[len(widths) - len(self.strides) :])
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """See `Encoder`."""
@@ -178,7 +178,7 @@ class Mini(Encoder):
         for block in self.blocks:
             x = block(x)
             maps.append(x)
-        return maps[-len(self.strides) :]
+        return maps[len(maps) - len(self.strides) :]
 
 
 def build_encoder(

@@ -94,12 +94,10 @@ def measure(plan: Plan, network: Network) -> float:
     height, width = (crop, crop) if isinstance(crop, int) else crop
     noise = torch.randn(max(2, min(s.training.batch, PIXELS // (height * width))), 3, height, width, device=device)
     precision = Precision(s.training.precision, device)
-    frozen = s.training.freezes(0)
-    for module in network.backbone.encoder_modules if frozen else ():
-        module.requires_grad_(False)
     maps = None
-    if frozen and s.training.cache_features:
-        with torch.no_grad():
+    if s.training.freezes(0):
+        features.fix(network.backbone)
+        if s.training.cache_features:
             maps = cast(Encoder, network.backbone.encoder)(noise)
     best, spent, passes = float("inf"), 0.0, 0
     while passes < 2 or (spent < MEASURED and passes < 20):

@@ -86,9 +86,8 @@ class Task:
     truth: ClassVar[str | None] = None
     # one answer for a whole image: outputs and targets are (B, C, 1, 1), and the head pools the features
     image_level: ClassVar[bool] = False
-    class_names: tuple[
-        str, ...
-    ] = ()  # of a task whose outputs are not labels of the stream, such as an image-level one
+    # of a task whose outputs are not labels of the stream, such as an image-level one
+    class_names: tuple[str, ...] = ()
     name: str  # in records, such as `voc`
     outputs: int | None = None  # channels of the head; None where classes arrive over time and the stream knows
     has_background: bool = True  # output 0 is a class of its own; False: it is "something of another step"

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from densecl.tasks.autoencoding import Autoencoding, Reduce
 from densecl.tasks.base import Context, Picture, Prepared, decode, encode, number
-from densecl.tasks.segmentation import SegmentationMetrics, paint
+from densecl.tasks.segmentation import SegmentationMetrics, colours, paint
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,7 +35,7 @@ class PaintedLabels(Autoencoding):
 
     def prepare(self, image: "Tensor", mask: "Tensor") -> Prepared:
         """The image as it is, and its labels painted, void too."""
-        return Prepared(image, encode(self._colours(mask)[mask.long()].permute(0, 3, 1, 2)))
+        return Prepared(image, encode(colours().to(mask.device)[mask.long()].permute(0, 3, 1, 2)))
 
     def loss(self, logits: "Tensor", batch: "Batch") -> "Tensor":
         """The distance to the painted labels and, with a critic, how sure it is that outputs are made."""
@@ -67,22 +67,15 @@ class PaintedLabels(Autoencoding):
 
     def nearest(self, output: "Tensor") -> "Tensor":
         """Labels (B, H, W) int64 of outputs (B, 3, H, W): the class of the nearest colour, the first of equal ones."""
-        colours = encode(self._colours(output)[: len(self.class_names)])
-        products = (colours @ output.float().flatten(2)).unflatten(2, output.shape[2:])
-        return (colours.square().sum(1).view(-1, 1, 1) - 2 * products).argmin(1)  # |o - c|^2 less |o|^2
+        own = encode(colours()[: len(self.class_names)].to(output.device))
+        products = (own @ output.float().flatten(2)).unflatten(2, output.shape[2:])
+        return (own.square().sum(1).view(-1, 1, 1) - 2 * products).argmin(1)  # |o - c|^2 less |o|^2
 
     def picture(self, image: "Tensor", output: "Tensor", mask: "Tensor") -> Picture:
         """The image, the painting as it is, and the painted labels."""
         from densecl.metrics.colour import to_uint8
 
         return Picture(image, to_uint8(decode(output.float())), paint(mask))
-
-    @staticmethod
-    def _colours(like: "Tensor") -> "Tensor":
-        """(256, 3) float32 RGB in 0..255 on the device of a tensor."""
-        import torch
-
-        return paint(torch.arange(256).view(1, -1))[:, 0].T.float().to(like.device)
 
 
 class PaintedMetrics(SegmentationMetrics):
@@ -100,17 +93,17 @@ class PaintedMetrics(SegmentationMetrics):
 
 def _known(target: "Tensor") -> "Tensor":
     """(B, H, W) bool: where painted labels are not void."""
-    return unpainted(decode(target)) != 255
+    return (decode(target).round() != colours()[255].to(target.device).view(3, 1, 1)).any(1)
 
 
-def unpainted(colours: "Tensor") -> "Tensor":
-    """Labels (B, H, W) int64 of colours of VOC's palette (B, 3, H, W) in 0..255, whose bits they are.
+def unpainted(image: "Tensor") -> "Tensor":
+    """Labels (B, H, W) int64 of an image (B, 3, H, W) of colours of VOC's palette in 0..255, whose bits they are.
 
     Bits 7, 6, 5 of red are bits 0, 3, 6 of the label, those of green 1, 4, 7 and those of blue 2, 5; see `palette`.
     """
     import torch
 
-    rgb = colours.round().long()
+    rgb = image.round().long()
     return torch.stack(
         [((rgb[:, channel] >> (7 - bit)) & 1) << (3 * bit + channel) for bit in range(3) for channel in range(3)]
     ).sum(0)

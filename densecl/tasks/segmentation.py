@@ -89,11 +89,15 @@ class SegmentationMetrics:
         return {"miou": {"all": mean}, "iou": [value if value == value else None for value in values]}
 
 
-def paint(labels: "Tensor") -> "Tensor":
-    """(3, H, W) uint8 RGB of labels (H, W), in VOC's colours."""
+def colours() -> "Tensor":
+    """(256, 3) uint8 RGB: VOC's colour of each label."""
     import torch
 
     from densecl.palette import palette
 
-    colours = torch.frombuffer(bytearray(palette()), dtype=torch.uint8).view(256, 3)
-    return colours[labels.long().cpu()].permute(2, 0, 1).contiguous()
+    return torch.frombuffer(bytearray(palette()), dtype=torch.uint8).view(256, 3)
+
+
+def paint(labels: "Tensor") -> "Tensor":
+    """(3, H, W) uint8 RGB of labels (H, W), in VOC's colours."""
+    return colours()[labels.long().cpu()].permute(2, 0, 1).contiguous()

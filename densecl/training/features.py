@@ -40,9 +40,14 @@ def begin(loop: "Loop") -> "FeatureCache | None":
     """Train nothing of the encoder at a step whose settings say so; its maps are kept where they say that too."""
     if not loop.settings.freezes(loop.step):
         return None
-    for module in loop.network.backbone.encoder_modules:
-        module.requires_grad_(False)
+    fix(loop.network.backbone)
     return FeatureCache(loop) if loop.settings.cache_features else None
+
+
+def fix(backbone: Backbone) -> None:
+    """Let nothing of the encoder be trained."""
+    for module in backbone.encoder_modules:
+        module.requires_grad_(False)
 
 
 def settle(loop: "Loop") -> None:

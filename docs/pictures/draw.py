@@ -85,8 +85,7 @@ def _of_old_classes(name: str) -> list[tuple[float, float]]:
 
 def _usual(record: Record) -> bool:
     """False for replay of another memory than the 200 images of its default."""
-    memory = record.settings["plugins"].get("replay", {"memory": 200})
-    return memory["memory"] == 200 and memory.get("policy", "shares") == "shares"
+    return record.settings["plugins"].get("replay", {"memory": 200})["memory"] == 200
 
 
 def _pixels(path: Path) -> np.ndarray:

@@ -62,6 +62,7 @@ def test_maps_below_the_finest_stride_are_not_made(encoder, strides):
     ("arguments", "message"),
     [
         ({"finest": 32}, "finest=32.*'mini' has no map of that stride"),
+        ({"finest": 2}, "finest=2.*give .*finest >= 4"),
         ({"width": 0}, "width=0"),
         ({"bins": ()}, r"bins=\(\)"),
         ({"dropout": 1.0}, "dropout=1.0"),

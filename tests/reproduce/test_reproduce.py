@@ -27,17 +27,8 @@ from densecl.sweep.sweep import prepare
 PAPERS = ("matsumoto", "mallya", "mallya-analysis", "disalvo")
 NAMES = sorted(reproductions())
 EMBEDDED = (
-    "marks-4tasks",
-    "marks-6tasks",
-    "marks-6tasks-up",
-    "shapes15-5",
-    "shapes15-5s",
-    "shapes-2tasks-adversarial",
-    "shapes-2tasks-l1",
-    "shapes-2tasks-l2",
-    "shapes-1task",
-    "shapes-3tasks",
-    "shapes-5tasks",
+    *("marks-4tasks", "marks-6tasks", "marks-6tasks-up", "shapes15-5", "shapes15-5s"),
+    *(f"shapes-{split}" for split in ("1task", "2tasks-adversarial", "2tasks-l1", "2tasks-l2", "3tasks", "5tasks")),
 )
 pytestmark = pytest.mark.usefixtures("one_thread")
 

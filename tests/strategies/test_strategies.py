@@ -257,31 +257,29 @@ def test_ewc_holds_at_its_default_weight():
     assert moved["(form=exact)"] > 0.9 * moved["(weight=0)"]  # whose importance is so much smaller
 
 
+def rates(settings, step):
+    """The learning rates of ten iterations."""
+    optimizer = make_optimizer([{"params": [nn.Parameter(torch.zeros(1))]}], settings, step)
+    schedule = make_schedule(optimizer, settings, 10)
+    found = []
+    for _ in range(10):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return found
+
+
 @pytest.mark.parametrize("warmup", [4, 0.4])  # iterations, or a share of them
 def test_the_learning_rate_is_polynomial_per_iteration_after_a_linear_warm_up(warmup):
     settings = TrainingSettings(iterations=10, lr=1.0, warmup=warmup, later=LaterSettings(lr=0.5))
     for step, rate in ((0, 1.0), (2, 0.5)):
-        optimizer = make_optimizer([{"params": [nn.Parameter(torch.zeros(1))]}], settings, step)
-        schedule = make_schedule(optimizer, settings, 10)
-        rates = []
-        for _ in range(10):
-            rates.append(optimizer.param_groups[0]["lr"])
-            optimizer.step()
-            schedule.step()
         expected = [rate * min(1, (i + 1) / 4) * (1 - i / 10) ** 0.9 for i in range(10)]
-        assert rates == pytest.approx(expected)
+        assert rates(settings, step) == pytest.approx(expected)
 
 
 def test_the_learning_rate_falls_in_steps_at_milestones():
     settings = TrainingSettings(lr=0.1, power=0, milestones=(0.5, 0.8), gamma=0.2, warmup=2)
-    optimizer = make_optimizer([{"params": [nn.Parameter(torch.zeros(1))]}], settings, 0)
-    schedule = make_schedule(optimizer, settings, 10)
-    rates = []
-    for _ in range(10):
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        schedule.step()
-    assert rates == pytest.approx([0.05, *[0.1] * 4, *[0.02] * 3, *[0.004] * 2])
+    assert rates(settings, 0) == pytest.approx([0.05, *[0.1] * 4, *[0.02] * 3, *[0.004] * 2])
 
 
 def test_packnet_retrains_at_one_rate_where_training_falls_in_steps():

@@ -1,11 +1,9 @@
 """Labels painted in colours and learnt as an image: colours there and back, losses in NumPy, void, a whole run."""
 
-from typing import NamedTuple
-
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from test_tasks_adversarial import Targets
 
 from densecl.check.task import check_task
 from densecl.cli import main
@@ -22,13 +20,8 @@ COLOURS = np.frombuffer(palette(), np.uint8).reshape(256, 3).astype(float)
 NAMES = ("a", "b", "c")
 
 
-class Targets(NamedTuple):
-    target: Tensor
-    weight: Tensor | None = None
-
-
-def task(loss="l1", **context):
-    return PaintedLabels.build("p", {"loss": loss}, Context(class_names=NAMES, **context))
+def task(loss="l1"):
+    return PaintedLabels.build("p", {"loss": loss}, Context(class_names=NAMES))
 
 
 def sample(side=8):
@@ -81,8 +74,7 @@ def test_labels_are_scored_as_those_of_segmentation():
 
 
 def test_the_critic_sees_the_colour_of_void_where_nothing_is_known():
-    (image, mask), own = sample(24), task()
-    own.__init__("p", loss="adversarial", critic=initialised(0, width=8, strided=2))
+    (image, mask), own = sample(24), PaintedLabels("p", loss="adversarial", critic=initialised(0, width=8, strided=2))
     target, made, known = own.prepare(image, mask).target, torch.randn(2, 3, 24, 24), (mask != 255)[:, None]
     seen = made.where(known, (torch.tensor([224.0, 224.0, 192.0]).view(3, 1, 1) - 127.5) / 63.75)
     expected = 100 * (made - target).abs().mean(1)[known[:, 0]].mean() + deception_loss(own.critic(seen)).mean()

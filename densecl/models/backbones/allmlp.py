@@ -6,8 +6,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from densecl.errors import SettingError
-from densecl.models.encoders import build_encoder, map_norm
-from densecl.models.network import Backbone, Features, upsample
+from densecl.models.encoders import build_encoder
+from densecl.models.network import upsample
+from densecl.models.pyramid import PyramidBackbone
 
 
 class AllMLPDecoder(nn.Module):
@@ -37,7 +38,7 @@ class AllMLPDecoder(nn.Module):
         return self.tail(total)
 
 
-class AllMLP(Backbone):
+class AllMLP(PyramidBackbone):
     """A pyramid encoder and SegFormer's decoder; features at the stride of the encoder's finest map, 4 mostly.
 
     The paper's encoder, MiT, is not in timm; PVTv2, from which it comes, is. With the defaults the decoder is that of
@@ -53,9 +54,6 @@ class AllMLP(Backbone):
         encoder_options: of the encoder, each written as `encoder.drop_path_rate=0.3`; see `build_encoder`.
     """
 
-    decoder_parts = ("decoder",)
-    nonnegative = True
-
     def __init__(
         self,
         encoder: str = "pvt_v2_b2",
@@ -65,18 +63,9 @@ class AllMLP(Backbone):
         encoder_widths: tuple[int, ...] | None = None,
         encoder_options: Mapping[str, Any] | None = None,
     ):
-        super().__init__()
         if width < 1 or not 0 <= dropout < 1:
             raise SettingError(
                 f"allmlp(width={width}, dropout={dropout}) makes no network", "give width >= 1 and 0 <= dropout < 1"
             )
-        self.encoder = build_encoder(encoder, weights, widths=encoder_widths, options=encoder_options)
-        self.map_norms = nn.ModuleList(map_norm(self.encoder, i) for i in range(len(self.encoder.channels)))
-        self.decoder = AllMLPDecoder(self.encoder.channels, width, dropout)
-        self.channels = width
-
-    def forward(self, image: Tensor) -> Features:
-        """Features of an image batch (B, 3, H, W) of any size; `encoded` are the encoder's maps from stride 4 on."""
-        encoded = tuple(self.encoder(image))
-        maps = [norm(x) for norm, x in zip(self.map_norms, encoded, strict=True)]
-        return Features(self.decoder(maps), encoded, raw=self.encoder.take_raw(encoded))
+        made = build_encoder(encoder, weights, widths=encoder_widths, options=encoder_options)
+        super().__init__(made, AllMLPDecoder(made.channels, width, dropout), width)

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from densecl.errors import SettingError
-from densecl.models.encoders import build_encoder, map_norm
-from densecl.models.network import Backbone, ConvNormReLU, Features, upsample
+from densecl.models.encoders import FINEST, build_encoder
+from densecl.models.network import ConvNormReLU, upsample
+from densecl.models.pyramid import PyramidBackbone
 
 
 class PooledPyramid(nn.Module):
@@ -56,7 +57,7 @@ class FeaturePyramid(nn.Module):
         return self.mix(torch.cat([upsample(level, levels[-1]) for level in reversed(levels)], 1))
 
 
-class UPerNet(Backbone):
+class UPerNet(PyramidBackbone):
     """A pyramid encoder, a pooled pyramid on its deepest map, and a pyramid of features at the finest map's stride.
 
     For small photographs and an encoder that is not trained, `finest=16` leaves out the shallow maps, on which most
@@ -74,9 +75,6 @@ class UPerNet(Backbone):
         encoder_options: of the encoder, each written as `encoder.drop_path_rate=0.3`; see `build_encoder`.
     """
 
-    decoder_parts = ("decoder",)
-    nonnegative = True
-
     def __init__(
         self,
         encoder: str = "swin_tiny_patch4_window7_224",
@@ -88,21 +86,12 @@ class UPerNet(Backbone):
         encoder_widths: tuple[int, ...] | None = None,
         encoder_options: Mapping[str, Any] | None = None,
     ):
-        super().__init__()
-        if width < 1 or not bins or min(bins) < 1 or not 0 <= dropout < 1:
+        if width < 1 or finest < FINEST or not bins or min(bins) < 1 or not 0 <= dropout < 1:
             raise SettingError(
-                f"upernet(width={width}, bins={bins}, dropout={dropout}) makes no network",
-                "give width >= 1, bins >= 1 and 0 <= dropout < 1",
+                f"upernet(width={width}, finest={finest}, bins={bins}, dropout={dropout}) makes no network",
+                f"give width >= 1, finest >= {FINEST}, bins >= 1 and 0 <= dropout < 1",
             )
-        self.encoder = build_encoder(encoder, weights, widths=encoder_widths, finest=finest, options=encoder_options)
-        if not self.encoder.channels:
+        made = build_encoder(encoder, weights, widths=encoder_widths, finest=finest, options=encoder_options)
+        if not made.channels:
             raise SettingError(f"upernet(finest={finest}): encoder '{encoder}' has no map of that stride", "give less")
-        self.map_norms = nn.ModuleList(map_norm(self.encoder, i) for i in range(len(self.encoder.channels)))
-        self.decoder = FeaturePyramid(self.encoder.channels, width, bins, dropout)
-        self.channels = width
-
-    def forward(self, image: Tensor) -> Features:
-        """Features of an image batch (B, 3, H, W) of any size; `encoded` are the encoder's maps from `finest` on."""
-        encoded = tuple(self.encoder(image))
-        maps = [norm(x) for norm, x in zip(self.map_norms, encoded, strict=True)]
-        return Features(self.decoder(maps), encoded, raw=self.encoder.take_raw(encoded))
+        super().__init__(made, FeaturePyramid(made.channels, width, bins, dropout), width)

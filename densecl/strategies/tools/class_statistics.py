@@ -91,9 +91,10 @@ class ClassStatistics:
             assert now.coarse is not None
             named = of.agreed(now.coarse, before.coarse, margin=MARGIN)
             label = torch.where(of.at_places(batch.target, named) == 0, named, 0)
-            units = (F.normalize(maps.double(), dim=1) for maps in (before.decoded, now.decoded))
-            sums, counts = zip(*(of.class_sums(unit, label, classes=old) for unit in units), strict=True)
-            change, places = change + torch.stack(sums), places + counts[0]
+            for k, maps in enumerate((before.decoded, now.decoded)):
+                sums, counts = of.class_sums(F.normalize(maps.double(), dim=1), label, classes=old)
+                change[k] += sums
+            places += counts
         change, places = distributed.total(change), distributed.total(places)
         moved = share * ((change[1] - change[0]) / places.clamp(min=1).unsqueeze(1)).float()
         self.prototypes, self.spread = self.prototypes + moved, self.spread + moved.abs()

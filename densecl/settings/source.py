@@ -65,7 +65,7 @@ def read_presets(path: Path, parent: str) -> list[str]:
 
 def _derived(path: Path, parent: str) -> ast.ClassDef:
     classes = (node for node in _tree(path).body if isinstance(node, ast.ClassDef))
-    return next(node for node in classes if parent in map(_name, node.bases))
+    return next(node for node in classes if any(parent in map(_name, c.bases) for _, c in _chain(path, node)))
 
 
 def _class(reference: str, base: Path | None) -> tuple[Path, ast.ClassDef]:

@@ -1,5 +1,6 @@
 """Kills real runs with SIGKILL at random moments and lets the same command go on; also `make soak N=25`."""
 
+import gc
 import json
 import multiprocessing
 import os
@@ -49,6 +50,7 @@ def _run(words: list[str], log: Path, variables: dict[str, str]) -> None:
 
     os.environ.update(variables)
     torch.set_num_threads(1)
+    gc.callbacks.clear()  # the test libraries' own: an interrupt that falls into one of them is swallowed
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell starts in the background
     with log.open("a") as file:
         os.dup2(file.fileno(), 1)

@@ -189,17 +189,20 @@ class Network(nn.Module):
         parameter = next(self.backbone.parameters(), None)
         return None if parameter is None else parameter.device
 
-    def forward(self, image: Tensor) -> Output:
-        """Logits at the resolution of `image` (B, 3, H, W), or of it as a whole; auxiliary ones in training only."""
+    def forward(self, image: Tensor, stride: int = 1) -> Output:
+        """Logits at the resolution of `image` (B, 3, H, W), or of it as a whole; auxiliary ones in training only.
+
+        With a stride they are (B, C, H // stride, W // stride), for a loss that looks at fewer pixels.
+        """
         features = self.backbone(image)
         coarse = self.heads(features.decoded, features.auxiliary if self.training else ())
-        logits, *auxiliary = coarse if self.heads.image_level else (upsample(x, image) for x in coarse)
+        logits, *auxiliary = coarse if self.heads.image_level else (upsample(x, image, stride) for x in coarse)
         return Output(logits, tuple(auxiliary), features.encoded, features.decoded, coarse[0], features.raw)
 
 
-def upsample(x: Tensor, like: Tensor) -> Tensor:
-    """Bilinear (align_corners=False) to the height and width of `like`; the same tensor when they agree."""
-    size = like.shape[-2:]
+def upsample(x: Tensor, like: Tensor, stride: int = 1) -> Tensor:
+    """Bilinear (align_corners=False) to the height and width of `like`, over `stride`; as it is when they agree."""
+    size = (like.shape[-2] // stride, like.shape[-1] // stride)
     return x if x.shape[-2:] == size else F.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
 

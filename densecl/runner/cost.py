@@ -103,7 +103,7 @@ def measure(plan: Plan, network: Network) -> float:
     while passes < 2 or (spent < MEASURED and passes < 20):
         start = time.perf_counter()
         with precision.autocast(), features.given(network, maps):
-            output = network(noise)
+            output = network(noise, s.training.loss_stride)
         (output.logits.float().mean() + sum(a.float().mean() for a in output.auxiliary)).backward()
         if device.type == "cuda":
             torch.cuda.synchronize(device)

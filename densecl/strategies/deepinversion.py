@@ -23,7 +23,7 @@ from densecl.strategies import synthetic
 from densecl.strategies.base import Plugin, Strategy
 from densecl.streams.scenario import Experience
 from densecl.training import distributed
-from densecl.training.batch import Batch
+from densecl.training.batch import Batch, middle
 from densecl.training.plain import train_plainly
 
 # The report of Di Salvo et al. (2021) and its code: DeepInversion's "setting 2", of 20,000 iterations, and plain replay
@@ -132,15 +132,15 @@ class DeepInversion(Plugin, Synthesis):
         place = derive(strategy.seed, "replayed", strategy.step, strategy.iterations) >> 22
         numbers = synthetic.scramble(index + (copies << 40) + place)
         drawn = synthetic.draw(self._pool, numbers, self.shift, *strategy.loop.normalisation)
-        images, part, share = drawn.images, batch, torch.zeros(())
+        images, part, share, stride = drawn.images, batch, torch.zeros(()), strategy.settings.loss_stride
         if self.paste:
             seen = synthetic.real_part(drawn, numbers, self.paste)
-            part, share = synthetic.visible_labels(batch, seen)
+            part, share = synthetic.visible_labels(batch, middle(seen, stride))
             images = torch.where(seen, part.image, images)
         with torch.no_grad(), strategy.loop.precision.autocast():
-            teacher_logits = strategy.teacher(images).logits
+            teacher_logits = strategy.teacher(images, stride).logits
         with synthetic.replay_mode(strategy.network, self.bn), strategy.loop.precision.autocast():
-            logits = strategy.network(images).logits.float()
+            logits = strategy.network(images, stride).logits.float()
         weight = synthetic.WEIGHTS[self.replay_loss] if self.weight is None else self.weight
         loss = weight * synthetic.replay_loss(logits, teacher_logits.float(), self.replay_loss)
         if self.paste and self.labels:

@@ -53,7 +53,7 @@ class DKD(WithoutBackground):
     def task_loss(self, output: Output, batch: Batch, teacher_output: Output | None) -> Tensor:
         """The loss of classes, and of the head that says no, which does not reach the features."""
         assert output.decoded is not None
-        no = upsample(self.network.heads.no(widen(output.decoded.detach())), batch.image)
+        no = upsample(self.network.heads.no(widen(output.decoded.detach())), output.logits)
         denied = binary_cross_entropy(no, torch.zeros_like(batch.target), first=1)
         return super().task_loss(output, batch, teacher_output) + denied
 

@@ -15,11 +15,13 @@ USUAL: Mapping[str, Any] = {
     "training.batchnorm": "train",
     "training.class_weights": 0.0,
     "training.warmup": 0,
+    "training.loss_stride": 1,
 }
 # what was done before a setting had this name, by records that lack it
 BEFORE: Mapping[str, Any] = {
     "evaluation.images": "all",  # of the test stream, whether they show a class that is learnt or not
     "training.drop_last": False,  # the last batch of an epoch, if it is smaller
+    "training.loss_stride": 1,  # one in how many pixels, in each direction, the loss looks at
     "training.mean_over": "labelled",  # the pixels that the cross-entropy is averaged over
 }
 LENGTHS = ("training.epochs", "training.iterations", "training.later.epochs", "training.later.iterations")

@@ -53,6 +53,17 @@ def normalise(image: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return image.float().mul_(1 / 255).sub_(mean).div_(std)
 
 
+def thinned(batch: Batch, stride: int) -> Batch:
+    """The batch with labels and weights of the middle pixel of each square of side `stride`; images as they are."""
+    return batch.map(lambda part: middle(part, stride) if part.ndim == 3 else part)._replace(image=batch.image)
+
+
+def middle(part: Tensor, stride: int) -> Tensor:
+    """Values (..., H, W) at the middle pixels of squares, (..., H // stride, W // stride)."""
+    height, width = (size // stride * stride for size in part.shape[-2:])
+    return part[..., stride // 2 : height : stride, stride // 2 : width : stride]
+
+
 def sizes(batch: Batch, void: int = 255) -> Tensor:
     """(2,) float32: the weight of a batch's labelled pixels, and its images; see `labelled_share` for image targets.
 

@@ -26,7 +26,7 @@ from densecl.streams.scenario import Experience, Normalisation, Scenario
 from densecl.streams.stream import Step, Stream
 from densecl.tasks import Task
 from densecl.training import distributed, features, state
-from densecl.training.batch import Batch, labelled_share, normalise, sizes, split
+from densecl.training.batch import Batch, labelled_share, normalise, sizes, split, thinned
 from densecl.training.guards import LossGuard, check_weights
 from densecl.training.loader import EpochBatches, Extend, make_loader, step_length
 from densecl.training.parts import check_parts
@@ -98,7 +98,7 @@ class Loop:
         self.stopped = False
         self._resumed: dict[str, Any] | None = None
         self.features: features.FeatureCache | None = None
-        self._forward: Callable[[Tensor], Output] = network
+        self._forward: Callable[[Tensor, int], Output] = network
         if settings.deterministic:
             make_deterministic()
         check_parts(settings, stock, stream.tasks, type(strategy), self.device)
@@ -208,6 +208,8 @@ class Loop:
         maps = None if self.features is None else self.features(loaded, batch.image)
         if self._class_weights is not None:
             batch = batch._replace(weight=self._class_weights[batch.target])
+        if self.settings.loss_stride > 1:
+            batch = thinned(batch, self.settings.loss_stride)
         self.batch, self.loss_terms = batch, {}
         self.tell("before_training_iteration")
         self.optimizer.zero_grad()
@@ -235,9 +237,9 @@ class Loop:
         """
         self.tell("before_forward")
         with self.precision.autocast(), features.given(self.network, maps):
-            self.output = widened(self._forward(batch.image))
+            self.output = widened(self._forward(batch.image, self.settings.loss_stride))
         self.tell("after_forward")
-        teacher_output = self.teach(batch.image, maps)
+        teacher_output = self.teach(batch.image, maps, self.settings.loss_stride)
         batch = self.strategy.prepare_batch(batch, teacher_output)
         shares: Tensor | None = None  # of labelled pixels and of images
         if whole is not None or distributed.world() > 1:
@@ -270,12 +272,12 @@ class Loop:
                 terms[plugin.name] = term
         return terms
 
-    def teach(self, image: Tensor, maps: features.Maps = None) -> Output | None:
-        """The teacher's output, None at step 0 and for methods that do not ask for one."""
+    def teach(self, image: Tensor, maps: features.Maps = None, stride: int = 1) -> Output | None:
+        """The teacher's output, None at step 0 and for methods that do not ask for one; `stride` as in `Network`."""
         if self.teacher is None or not self.needs_teacher:
             return None
         with torch.no_grad(), self.precision.autocast(), features.given(self.teacher, maps, self.features):
-            return widened(self.teacher(image))
+            return widened(self.teacher(image, stride))
 
     def end_epoch(self) -> None:
         """Check what was learnt, count the epoch and keep a checkpoint."""

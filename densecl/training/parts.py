@@ -32,6 +32,10 @@ def check_parts(
         )
     if settings.accumulation > 1 and reason:
         raise SettingError(f"training.accumulation does not go with {reason}", "use a smaller training.batch instead")
+    other = next((task for task in tasks if task.kind != "segmentation"), None)
+    if settings.loss_stride > 1 and other is not None:
+        fault = f"training.loss_stride={settings.loss_stride}: '{other.name}' is a task of kind {other.kind}"
+        raise SettingError(fault, "it is for segmentation alone; leave it out")
     world = distributed.world()
     if world > 1 and stock:
         raise SettingError(

@@ -76,7 +76,7 @@ def make_deterministic() -> None:
     torch.backends.cudnn.benchmark = False
 
 
-def compiled(network: Network, strategy: Any, losses: bool) -> Callable[[torch.Tensor], Output]:
+def compiled(network: Network, strategy: Any, losses: bool) -> Callable[[torch.Tensor, int], Output]:
     """The compiled pass of a network, and with `losses` of a strategy's losses: anew each step, whose graphs differ."""
     torch.compiler.reset()  # graphs of earlier steps count against the limit above which torch compiles no more
     for hook in ("task_loss", "regulariser") if losses else ():

@@ -2,6 +2,7 @@
 
 python docs/pictures/draw.py steps
 python docs/pictures/draw.py predictions IMAGES STEP0 STEP1
+python docs/pictures/draw.py photographs IMAGES STEP0 FINETUNE MIB DEEPINVERSION
 """
 
 import statistics
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from densecl.files import write_text
 from densecl.records.record import Record, read_record
@@ -28,6 +29,8 @@ WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 320, 56, 150, 20, 46
 GREY = "#808080"  # readable on a light and on a dark page
 SHOWN = (2, 3, 6, 8, 15, 17)  # test images that hold classes of step 1
 SCALE = 2
+WIDE, GAP = 240, 6  # of a photograph in the strip, and between two
+TITLES = ("photograph", "after step 0", "fine-tuning", "MiB", "MiB + DeepInversion")
 LINE = 15
 
 
@@ -76,6 +79,25 @@ def predictions(images: Path, folders: Sequence[Path]) -> Image.Image:
     return whole.resize((SCALE * whole.width, SCALE * whole.height), Image.Resampling.NEAREST)
 
 
+def photographs(images: Path, folders: Sequence[Path]) -> Image.Image:
+    """Photographs in rows, and beside each the overlays of `densecl predict`: after step 0, then of methods."""
+    rows = []
+    for path in sorted(images.iterdir()):
+        cells = [Image.open(path).convert("RGB")]
+        cells += [Image.open(folder / f"{path.stem}.overlay.png").convert("RGB") for folder in folders]
+        rows.append([cell.resize((WIDE, round(cell.height * WIDE / cell.width))) for cell in cells])
+    heights = [max(cell.height for cell in row) for row in rows]
+    title = LINE + 9
+    whole = Image.new("RGB", (len(TITLES) * (WIDE + GAP) - GAP, title + sum(heights) + GAP * (len(rows) - 1)), "white")
+    draw, font = ImageDraw.Draw(whole), ImageFont.load_default(LINE)
+    for column, name in enumerate(TITLES):
+        draw.text((column * (WIDE + GAP) + WIDE // 2, 2), name, "black", font, "ma")
+    for k, row in enumerate(rows):
+        for column, cell in enumerate(row):
+            whole.paste(cell, (column * (WIDE + GAP), title + sum(heights[:k]) + GAP * k))
+    return whole
+
+
 def _of_old_classes(name: str) -> list[tuple[float, float]]:
     """Mean and standard deviation over seeds of the mIoU of step 0's classes, after each step."""
     records = [record for record in map(read_record, RECORDS.glob(f"{name}/*/*/result.json")) if _usual(record)]
@@ -103,5 +125,8 @@ if __name__ == "__main__":
     elif sys.argv[1:2] == ["predictions"] and len(sys.argv) == 5:
         images, *folders = map(Path, sys.argv[2:])
         predictions(images, folders).save(HERE / "predictions.png")
+    elif sys.argv[1:2] == ["photographs"] and len(sys.argv) == 2 + len(TITLES):
+        images, *folders = map(Path, sys.argv[2:])
+        photographs(images, folders).save(HERE / "photographs.png")
     else:
         sys.exit(__doc__)

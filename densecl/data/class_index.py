@@ -103,6 +103,8 @@ def _place(dataset: DenseDataset, folder: Path | None) -> Path:
             except OSError as error:
                 raise DataError(f"{path} is missing or cannot be read") from error
             content.update(f"{path}\n{state.st_size} {state.st_mtime_ns} {state.st_ino}\n".encode())
+    if len(set(dataset.mask_files)) < len(dataset):  # files of many samples: which of them
+        content.update("\n".join(dataset.ids).encode())
     return (folder or cache_folder() / "index") / f"{dataset.name}-{content.hexdigest()[:16]}.npz"
 
 

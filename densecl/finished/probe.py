@@ -11,20 +11,20 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from densecl.errors import RecordError, RunError, SettingError
 from densecl.finished.evaluate import plan_of
 from densecl.losses.ridge import VOID, gram, ridge
 from densecl.metrics.confusion import ConfusionMatrix
 from densecl.models.network import Output, upsample
-from densecl.records.probed import Joint, Matrix, Probed
+from densecl.records.probed import Joint, Matrix, Probed, counts_of
 from densecl.records.record import Record
 from densecl.runner.build import build_scenario, restored
 from densecl.runner.checkpoint import AGAIN, weights_path
-from densecl.runner.evaluation import by_size, see
+from densecl.runner.evaluation import by_size, scored_positions, see
 from densecl.runner.plan import Plan
-from densecl.streams.samples import TestSamples
+from densecl.streams.samples import LoadedSample, TestSamples
 from densecl.streams.scenario import Scenario
 from densecl.tables.scores import segmentation
 from densecl.training.loop import Loop
@@ -70,6 +70,7 @@ def probe(
         probes=[one.probe.tolist() for one in seen],
         unused=[one.unused.tolist() for one in seen],
         taken=[one.taken.tolist() for one in seen],
+        counts=counts_of(record, len(seen)),
     )
     if joint is not None and upper is not None:
         its_plan, its_record = upper
@@ -108,7 +109,7 @@ def fit(loop: Loop, samples: TestSamples, classes: int, *, gamma: float, batch: 
 
 
 @torch.no_grad()
-def look(loop: Loop, head: Tensor, samples: TestSamples, *, batch: int, workers: int = 0) -> Seen:
+def look(loop: Loop, head: Tensor, samples: Dataset[LoadedSample], *, batch: int, workers: int = 0) -> Seen:
     """Compare a linear head, whose scores grow bilinearly from the features' stride, with the method's own."""
     n = head.shape[1]
     probe, unused, taken = ConfusionMatrix(n), ConfusionMatrix(n), torch.zeros(n, dtype=torch.int64)
@@ -151,7 +152,8 @@ def _of_step(
     loop = restored(plan, scenario, folder, step, record.hash)
     common: dict[str, Any] = {"batch": plan.settings.evaluation.batch, "workers": workers}
     head = fit(loop, images, len(record.class_names), gamma=gamma, **common)
-    return look(loop, head, scenario.tests[0], **common)
+    scored = Subset(scenario.tests[0], scored_positions(scenario, step, plan.settings.evaluation))
+    return look(loop, head, scored, **common)
 
 
 def _training_images(scenario: Scenario) -> TestSamples:
@@ -177,6 +179,13 @@ def _checked(folder: Path, **options: Any) -> tuple[Plan, Record]:
     return plan, record
 
 
+def _images(record: Record) -> list[Any]:
+    """What decides the images that a run was scored on."""
+    data, evaluation = record.settings["data"], record.settings["evaluation"]
+    held_out = [data.get(key) for key in ("name", "validation", "validation_seed")]
+    return [*held_out, evaluation.get("size"), evaluation.get("images", "all")]
+
+
 def _counts(record: Record, step: int) -> Matrix:
     scored = segmentation(record.steps[step])
     if scored is None or scored.confusion is None:
@@ -195,4 +204,6 @@ def _joint(folder: Path, run: Path, record: Record, **options: Any) -> tuple[Pla
     )
     if mine != theirs:
         raise SettingError(f"--joint {folder} has other classes or another network than {run}", "name one like it")
+    if _images(record) != _images(other):
+        raise SettingError(f"--joint {folder} was scored on other images than {run}", "name one like it")
     return plan, other

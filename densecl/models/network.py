@@ -201,9 +201,30 @@ class Network(nn.Module):
 
 
 def upsample(x: Tensor, like: Tensor, stride: int = 1) -> Tensor:
-    """Bilinear (align_corners=False) to the height and width of `like`, over `stride`; as it is when they agree."""
-    size = (like.shape[-2] // stride, like.shape[-1] // stride)
-    return x if x.shape[-2:] == size else F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+    """Bilinear (align_corners=False) to the height and width of `like`; the same tensor when they agree.
+
+    With a stride it is `middle` of that, without what is left out.
+    """
+    size = like.shape[-2:]
+    if x.shape[-2:] == size:
+        return middle(x, stride) if stride > 1 else x
+    if stride > 1:
+        rows, columns = (_grown(small, large, stride, x) for small, large in zip(x.shape[-2:], size, strict=True))
+        return rows.T @ x @ columns
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+
+
+def _grown(small: int, large: int, stride: int, like: Tensor) -> Tensor:
+    """(small, large // stride): the share of each of `small` values in the middle ones of `large`."""
+    eye = torch.eye(small, dtype=torch.promote_types(like.dtype, torch.float32), device=like.device)
+    shares = F.interpolate(eye[None], size=large, mode="linear", align_corners=False)[0]
+    return shares[:, stride // 2 : large // stride * stride : stride].to(like)
+
+
+def middle(x: Tensor, stride: int) -> Tensor:
+    """Values (..., H, W) at the middle pixels of squares of side `stride`: (..., H // stride, W // stride)."""
+    height, width = (size // stride * stride for size in x.shape[-2:])
+    return x[..., stride // 2 : height : stride, stride // 2 : width : stride]
 
 
 def norm_layer(name: str, channels: int) -> nn.Module:

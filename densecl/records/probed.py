@@ -1,5 +1,6 @@
 """`probe.json` beside a record: what a linear head fitted on the features of each kept step sees in the test images."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Annotated
@@ -40,12 +41,19 @@ class Probed(_Model):
     unused: list[Matrix]  # pixels that the probe labels right, by what the run's head says
     taken: list[list[Pixels]]  # pixels of other classes that the run's head alone calls a class
     joint: Joint | None = None
+    counts: str | None = None  # `counts_of` the record; None: written before there was this
 
     def write(self, folder: Path) -> Path:
         """Write it beside the record of its run, whole or not at all."""
         path = folder / FILE_NAME
         write_text(path, json.dumps(self.model_dump()) + "\n")
         return path
+
+
+def counts_of(record: Record, steps: int) -> str:
+    """Hash over the confusion matrices of the first steps of a run."""
+    matrices = [[scored.confusion for scored in step.evaluations] for step in record.steps[:steps]]
+    return hashlib.sha256(json.dumps(matrices).encode()).hexdigest()[:16]
 
 
 def read_probed(folder: Path, record: Record) -> Probed | None:
@@ -70,6 +78,8 @@ def read_probed(folder: Path, record: Record) -> Probed | None:
     steps = {len(probed.probes), len(probed.unused), len(probed.taken)}
     if probed.run != record.hash or len(steps) > 1 or max(steps) > len(record.steps):
         raise RecordError(f"{path} is of another run", "probe the run again")
+    if probed.counts not in (None, counts_of(record, max(steps))):
+        raise RecordError(f"{path} is of the run before it was trained again", "probe the run again")
     count = len(record.class_names)
     matrices = [*probed.probes, *probed.unused, probed.taken]
     matrices += [] if probed.joint is None else [probed.joint.head, probed.joint.probe]

@@ -62,7 +62,7 @@ def see(loop: Loop, task: Task, images: Tensor, masks: Tensor) -> tuple[Output, 
     prepared = task.prepare(images.to(loop.device), masks.to(loop.device))
     image = normalise(prepared.image, *loop.normalisation)
     loop.network.eval()
-    maps = features.kept(loop, images, image)
+    maps = features.kept(loop, task, images, image)
     with torch.no_grad(), loop.precision.autocast(), features.given(loop.network, maps):
         return loop.network(image), prepared
 

@@ -25,9 +25,10 @@ from densecl.runner.methods import Part
 from densecl.runner.objects import scenario_content
 from densecl.runner.plan import Plan
 from densecl.strategies.base import Plugin, Strategy
-from densecl.streams.scenario import Scenario
+from densecl.streams.scenario import Experience, Scenario
 from densecl.tensors import read_tensors, save_tensors
 from densecl.training import distributed
+from densecl.training.features import fix
 from densecl.training.loop import Loop
 
 FOLDER = ".shared"  # of a results folder
@@ -82,7 +83,7 @@ def train_or_load(plan: Plan, loop: Loop, train: Callable[[], None], say: Callab
             say(f"the first step was trained before: loaded {path}")
             loop.enter(experience)
             loop.network.load_state_dict(tensors)
-            loop.finish(experience)
+            _conclude(loop, experience)
             return FirstStep(0, seconds, loaded=True)
         start = time.perf_counter()
         try:
@@ -105,8 +106,15 @@ def take(first: Given, loop: Loop) -> FirstStep:
     experience = loop.scenario.experiences[0]
     loop.enter(experience)
     seconds = load_first(first, loop.network, loop.stream.class_names[: experience.n_outputs])
-    loop.finish(experience)
+    _conclude(loop, experience)
     return FirstStep(0, seconds, loaded=True)
+
+
+def _conclude(loop: Loop, experience: Experience) -> None:
+    """Finish a step 0 that was loaded, with nothing more to be trained than where it was trained."""
+    if loop.settings.freezes(0):
+        fix(loop.network.backbone)
+    loop.finish(experience)
 
 
 def first_step_key(plan: Plan, scenario: Scenario) -> str:

@@ -205,6 +205,9 @@ class TrainingSettings(Settings):
             raise ValueError(f"milestones must rise: {list(self.milestones)}")
         if self.augmentation not in ("none", "flip") and self.crop == "full":
             raise ValueError(f"augmentation '{self.augmentation}' needs a crop size")
+        for side in self.crop if isinstance(self.crop, tuple) else (self.crop,):
+            if side != "full" and side < self.loss_stride:
+                raise ValueError(f"a crop of {side} pixels has no square of loss_stride={self.loss_stride}")
         if self.cache_features:
             if not self.freezes(0) and not self.freezes(1):
                 raise ValueError("cache_features needs a frozen encoder: freeze=encoder or later.freeze=encoder")

@@ -15,7 +15,7 @@ from densecl.errors import DenseCLError, RunError, SettingError
 from densecl.inversion import Bank, Inversion, Request, load_bank, open_bank
 from densecl.inversion.settings import PUBLISHED, Count, Share, Synthesis, Weight
 from densecl.inversion.statistics import matched_layers
-from densecl.models.network import Network, Output
+from densecl.models.network import Network, Output, middle
 from densecl.seeding import derive, generator
 from densecl.settings.backbone import build_backbone, check_backbone
 from densecl.settings.grammar import parse_one
@@ -23,7 +23,7 @@ from densecl.strategies import synthetic
 from densecl.strategies.base import Plugin, Strategy
 from densecl.streams.scenario import Experience
 from densecl.training import distributed
-from densecl.training.batch import Batch, middle
+from densecl.training.batch import Batch
 from densecl.training.plain import train_plainly
 
 # The report of Di Salvo et al. (2021) and its code: DeepInversion's "setting 2", of 20,000 iterations, and plain replay

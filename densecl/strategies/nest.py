@@ -83,7 +83,7 @@ class NeST(Plugin):
         parameters = list(head.parameters())
         optimizer = make_optimizer([{"params": parameters, "lr_scale": self.lr_scale}], loop.settings, loop.step)
         schedule = make_schedule(optimizer, loop.settings, self.epochs * len(order))
-        strategy.train_mode()
+        loop.train_mode()
         loader = loop.load(order)
         for epoch in range(self.epochs):
             order.set_epoch(derive(loop.seed, "nest training", loop.step, epoch))

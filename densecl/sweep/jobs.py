@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from densecl.errors import DenseCLError, RecipeError, RecordError
+from densecl.files import expanded
 from densecl.models.network import Network
 from densecl.records.record import FILE_NAME, Record, read_record
 from densecl.runner.build import build_loop, build_network, build_scenario
@@ -91,7 +92,7 @@ def make_jobs(requests: Sequence[Request], where: Where, source: str, *, remote:
         words = ["run", "--benchmark", request.benchmark, "--strategy", request.strategy]
         for name, value in options.items():
             if value is not None:  # paths that hold in any folder
-                words += [f"--{name}", str(value.absolute() if isinstance(value, Path) else value)]
+                words += [f"--{name}", str(expanded(value).absolute() if isinstance(value, Path) else value)]
         words += [word for assignment in request.assignments for word in ("--set", assignment)]
         jobs.append(job := Job(number, request, plan, tuple(words)))
         other = first.setdefault(plan.folder, job)

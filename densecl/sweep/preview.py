@@ -79,6 +79,7 @@ def _cost(job: Job, costs: dict[str, float], networks: dict[str, Network]) -> fl
     s = job.plan.settings
     training = s.training
     key = f"{s.backbone} {s.backbone_values} {training.crop} {training.batch} {training.precision} {s.data.name}"
+    key += f" {training.loss_stride} {training.freezes(0)} {training.cache_features}"
     if key not in costs:
         network = network_of(job.plan, networks)
         network.grow(sum(map(len, job.plan.steps)) + 1)

@@ -175,7 +175,7 @@ def _examined(
         None if is_joint else _average([score.mean(layout.with_background(layout.base), 0) for score in scores]),
         _average([score.forgetting() for score in scores]),
         None if is_joint else _average([backward_transfer(score.by_step, groups) for score in scores]),
-        _average(forward),
+        _average(forward) if len(forward) == len(row.runs) else None,
         _average([score.seconds() or None for score in scores]),
         _average([max((s.peak_memory or 0 for s in run.steps), default=0) or None for run in row.runs]),
         kept_bytes(row),

@@ -26,6 +26,7 @@ from densecl.tables.table import Row, Table, table_of
 OVER = ("stream.order", "evaluation.size")  # the settings that are rules here, beside the seed
 AXES = ("seed", "class order", "size of test images")
 LISTED = 12  # pairs of methods that a line names
+MOST = 300  # sets of runs that a block is looked for in
 HEADINGS = ("axis", "rules", "pairs that flip", "tau", "flips", "of all")
 
 
@@ -74,8 +75,11 @@ def largest_block(units: Mapping[str, Sequence[Unit]]) -> tuple[list[str], list[
     """The methods and units of the largest block in which each method has each unit; of equal ones, of most methods."""
     owned = {name: frozenset(own) for name, own in units.items()}
     sets = set(owned.values())
-    candidates = sorted(sets | {one & other for one, other in itertools.combinations(sets, 2)}, key=sorted)
-    blocks = [(block, [name for name, own in owned.items() if block <= own]) for block in candidates if block]
+    while len(sets) < MOST and (common := {one & other for one, other in itertools.combinations(sets, 2)} - sets):
+        sets |= common
+    blocks = [
+        (block, [name for name, own in owned.items() if block <= own]) for block in sorted(sets, key=sorted) if block
+    ]
     if not blocks:
         return [], []
     block, names = max(blocks, key=lambda pair: (len(pair[1]) > 1, len(pair[0]) * len(pair[1]), len(pair[1])))

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from densecl.models.network import middle
 from densecl.streams.samples import UNCOUNTED
 
 
@@ -55,13 +56,9 @@ def normalise(image: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 def thinned(batch: Batch, stride: int) -> Batch:
     """The batch with labels and weights of the middle pixel of each square of side `stride`; images as they are."""
+    if stride == 1:
+        return batch
     return batch.map(lambda part: middle(part, stride) if part.ndim == 3 else part)._replace(image=batch.image)
-
-
-def middle(part: Tensor, stride: int) -> Tensor:
-    """Values (..., H, W) at the middle pixels of squares, (..., H // stride, W // stride)."""
-    height, width = (size // stride * stride for size in part.shape[-2:])
-    return part[..., stride // 2 : height : stride, stride // 2 : width : stride]
 
 
 def sizes(batch: Batch, void: int = 255) -> Tensor:

@@ -1,6 +1,7 @@
 """Weights of classes in the supervised loss, from their frequencies in a step's labels."""
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -8,6 +9,16 @@ from torch import Tensor
 
 from densecl.data.dataset import DenseDataset
 from densecl.streams.samples import StepImages
+from densecl.streams.scenario import Experience
+
+if TYPE_CHECKING:
+    from densecl.training.loop import Loop
+
+
+def of_step(loop: "Loop", experience: Experience) -> Tensor:
+    """(256,) float32: the weights that the settings of a loop give the labels of a step."""
+    frequencies = label_frequencies(loop.scenario.training.readers[loop.step], experience.images)
+    return class_weights(frequencies, loop.settings.class_weights).to(loop.device)
 
 
 def label_frequencies(reader: DenseDataset, images: StepImages) -> np.ndarray:

@@ -233,12 +233,13 @@ def _buckets(tensors: list[Tensor]) -> Iterator[list[Tensor]]:
 
 @torch.no_grad()
 def average_buffers(module: nn.Module) -> None:
-    """Average floating buffers, BatchNorm's running statistics, over processes."""
+    """Average floating buffers, BatchNorm's running statistics, over processes; in evaluation mode they stand still."""
     if world() == 1:
         return
-    for buffer in module.buffers():
-        if buffer.is_floating_point():
-            buffer.copy_(total(buffer) / world())
+    for part in module.modules():
+        for buffer in part.buffers(recurse=False) if part.training else ():
+            if buffer.is_floating_point():
+                buffer.copy_(total(buffer) / world())
 
 
 @torch.no_grad()

@@ -26,6 +26,7 @@ from densecl.models.encoders import Encoder
 from densecl.models.network import Backbone, Network
 from densecl.settings.catalogue import source_hash
 from densecl.settings.recipe import TrainingSettings
+from densecl.tasks import Task
 from densecl.tensors import checksum, same_tensors
 
 if TYPE_CHECKING:
@@ -56,13 +57,13 @@ def settle(loop: "Loop") -> None:
         module.eval()
 
 
-def kept(loop: "Loop", loaded: Tensor, image: Tensor) -> Maps:
-    """The maps for a batch of test images, as `FeatureCache` has them; None where they are not kept."""
+def kept(loop: "Loop", task: Task, loaded: Tensor, image: Tensor) -> Maps:
+    """The maps for a batch of a task's test images, as `FeatureCache` has them; None where they are not kept."""
     if not loop.settings.cache_features or not loop.settings.freezes(loop.step):
         return None
     if loop.features is None:  # the step was not trained here
         loop.features = FeatureCache(loop)
-    return loop.features(loaded, image)
+    return loop.features(loaded, image, task)
 
 
 def check(backbone: Backbone, settings: TrainingSettings) -> None:
@@ -97,6 +98,9 @@ class FeatureCache:
         self.say: Callable[[str], None] = getattr(loop.events, "line", lambda _text: None)
         self.root = cache_folder() / FOLDER
         self.folder = self.root / _key(loop, self.encoder)
+        self.tasks: dict[str, bytes] = {}  # what tells the images of a task from those of others
+        self.tensors = [*self.encoder.parameters(), *self.encoder.buffers()]
+        self.version, self.content = self._version(), checksum(self.encoder.state_dict())
         self.limit = loop.cache_gib * 2**30
         self.taken = _size(self.root) if self.limit else 0.0
         self.shapes: dict[tuple[int, ...], list[torch.Size]] = {}  # of maps, by the shape of an image
@@ -106,15 +110,34 @@ class FeatureCache:
             _encoder(loop.teacher.backbone).state_dict(), self.encoder.state_dict()
         )
 
-    def __call__(self, loaded: Tensor, image: Tensor) -> list[Tensor]:
+    def __call__(self, loaded: Tensor, image: Tensor, task: Task) -> list[Tensor]:
         """The encoder's maps (B, C, h, w) of a batch as the loader gave it, uint8, and as the network sees it."""
-        kept = [self._maps(before, after) for before, after in zip(loaded, image, strict=True)]
+        self._check_unchanged()
+        key = self.tasks.get(task.name)
+        if key is None:  # a task may change its images
+            content = json.dumps([task.kind, task.settings, task.source()], sort_keys=True, default=str)
+            key = self.tasks[task.name] = hashlib.sha256(content.encode()).digest()
+        kept = [self._maps(before, after, key) for before, after in zip(loaded, image, strict=True)]
         return [torch.stack(maps).to(image.device).float() for maps in zip(*kept, strict=True)]
 
-    def _maps(self, loaded: Tensor, image: Tensor) -> list[Tensor]:
+    def _version(self) -> int:
+        """Grows with each change in place of the encoder's tensors."""
+        return sum(tensor._version for tensor in self.tensors)
+
+    def _check_unchanged(self) -> None:
+        """Refuse a method that changes the frozen encoder: its maps would be kept as those of the one before."""
+        if self.version == self._version():
+            return
+        if checksum(self.encoder.state_dict()) != self.content:
+            raise SettingError("training.cache_features: the method has changed the frozen encoder", "leave it out")
+        self.version = self._version()  # the same numbers were loaded again
+
+    def _maps(self, loaded: Tensor, image: Tensor, key: bytes) -> list[Tensor]:
         """The maps (C, h, w) of one image, float16 on the CPU."""
         content = loaded.cpu().contiguous().numpy()
-        path = self.folder / hashlib.blake2b(content.data, digest_size=16).hexdigest()
+        digest = hashlib.blake2b(key + repr(content.shape).encode(), digest_size=16)
+        digest.update(content.data)
+        path = self.folder / digest.hexdigest()
         shapes = self.shapes.get(content.shape)
         if shapes is None or (flat := _read(path, sum(shape.numel() for shape in shapes))) is None:
             maps = self._compute(image)
@@ -142,10 +165,14 @@ class FeatureCache:
             return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=self.folder)
-            with os.fdopen(handle, "wb") as file:
-                file.write(content + zlib.crc32(content).to_bytes(CHECKED, "big"))
-            Path(name).replace(path)  # whole or absent: what a crash leaves is seen by its checksum
+            with tempfile.NamedTemporaryFile(prefix=".", suffix=".tmp", dir=self.folder, delete=False) as file:
+                try:
+                    file.write(content + zlib.crc32(content).to_bytes(CHECKED, "big"))
+                    file.flush()
+                    Path(file.name).replace(path)  # whole or absent: what a crash leaves is seen by its checksum
+                except BaseException:
+                    Path(file.name).unlink(missing_ok=True)
+                    raise
         except OSError as error:
             self._stop(error.strerror or str(error))
         self.taken += len(content) + CHECKED
@@ -193,7 +220,7 @@ def _key(loop: "Loop", encoder: Encoder) -> str:
         "weights": checksum(encoder.state_dict()),
         "encoder": [repr(encoder), {k: v for k, v in plain.items() if k != "training"}],
         "source": [hashlib.sha256(b"".join(source)).hexdigest(), source_hash(type(loop.network.backbone))],
-        "task": [loop.task.kind, loop.task.settings, loop.task.source()],  # which may change the image
+        "version": 2,  # files of before may be of an encoder that moved
         "normalisation": [part.flatten().tolist() for part in loop.normalisation],
         "precision": [loop.precision.name, loop.settings.channels_last],
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} x {threads}",

@@ -95,7 +95,7 @@ class Loop:
         self.step, self.n_old, self.epoch, self.iterations, self.epochs, self.planned = -1, 0, 0, 0, 0, 0
         self.after_epoch: Callable[[], None] | None = None
         self.kept: Callable[[int], Network] | None = None
-        self.stopped = False
+        self.stopped, self.stock = False, None
         self._resumed: dict[str, Any] | None = None
         self.features: features.FeatureCache | None = None
         self._forward: Callable[[Tensor, int], Output] = network
@@ -112,7 +112,6 @@ class Loop:
             plugin.configure(strategy)
         if not network.n_outputs:  # else it has grown before
             network.make_heads(strategy.make_heads)  # type: ignore[arg-type]
-        self.stock = None
         if stock:
             from densecl.training.stock import StockPlugins
 
@@ -156,10 +155,9 @@ class Loop:
             state.restore(self, saved)
         self._class_weights: Tensor | None = None
         if self.settings.class_weights and self.task.kind == "segmentation":
-            from densecl.training.class_weights import class_weights, label_frequencies
+            from densecl.training.class_weights import of_step
 
-            frequencies = label_frequencies(self.scenario.training.readers[self.step], experience.images)
-            self._class_weights = class_weights(frequencies, self.settings.class_weights).to(self.device)
+            self._class_weights = of_step(self, experience)
         least, drop_last = distributed.least_share(self.device), self.settings.drop_last
         self.batches = self.order(self._extended, least=least, drop_last=drop_last)
         self.loader = self.load(self.batches)
@@ -196,20 +194,23 @@ class Loop:
         process = (distributed.rank(),) if distributed.rank() else ()  # dropout must not be the same in all processes
         torch.manual_seed(derive(self.seed, "epoch", self.step, self.epoch, *process))
         self.batches.set_epoch(self.epoch, self.planned - self.iterations)
-        self.strategy.train_mode()
+        self.train_mode()
         for plugin in self.plugins:
             plugin.before_epoch(self.strategy)
-        features.settle(self)
         self.tell("before_training_epoch")
+
+    def train_mode(self) -> None:
+        """Put the network into training mode, but for what is frozen."""
+        self.strategy.train_mode()
+        features.settle(self)
 
     def update(self, batch: Batch) -> None:
         """Learn from one batch: the gradients of its parts, then one step of the optimiser."""
         loaded, batch = batch.image, self.prepared(batch.to(self.device), self.task)
-        maps = None if self.features is None else self.features(loaded, batch.image)
+        maps = None if self.features is None else self.features(loaded, batch.image, self.task)
         if self._class_weights is not None:
             batch = batch._replace(weight=self._class_weights[batch.target])
-        if self.settings.loss_stride > 1:
-            batch = thinned(batch, self.settings.loss_stride)
+        batch = thinned(batch, self.settings.loss_stride)
         self.batch, self.loss_terms = batch, {}
         self.tell("before_training_iteration")
         self.optimizer.zero_grad()
@@ -244,8 +245,7 @@ class Loop:
         shares: Tensor | None = None  # of labelled pixels and of images
         if whole is not None or distributed.world() > 1:
             own = sizes(batch)
-            whole = distributed.total(own) if whole is None else whole
-            shares = own / whole.clamp(min=torch.finfo(torch.float32).tiny)
+            shares = own / (distributed.total(own) if whole is None else whole).clamp(min=torch.finfo(own.dtype).tiny)
         share = 1.0 if shares is None else shares[1]
         self.task.update_critic(self.output.logits.detach(), batch, share=share, reduce=distributed.sum_gradients)
         terms = self.terms(self.output, batch, teacher_output)
@@ -267,8 +267,7 @@ class Loop:
         if teacher_output is not None and strategy.overrides("regulariser"):
             terms["regulariser"] = strategy.regulariser(output, batch, teacher_output)
         for plugin in self.plugins:
-            term = plugin.loss(strategy, output, batch, teacher_output)
-            if term is not None:
+            if (term := plugin.loss(strategy, output, batch, teacher_output)) is not None:
                 terms[plugin.name] = term
         return terms
 

@@ -36,6 +36,9 @@ def check_parts(
     if settings.loss_stride > 1 and other is not None:
         fault = f"training.loss_stride={settings.loss_stride}: '{other.name}' is a task of kind {other.kind}"
         raise SettingError(fault, "it is for segmentation alone; leave it out")
+    if settings.loss_stride > 1 and stock:
+        fault = f"training.loss_stride={settings.loss_stride}: {type(stock[0]).__name__} is a stock Avalanche plugin"
+        raise SettingError(fault, "it takes labels for those of all pixels; set training.loss_stride=1")
     world = distributed.world()
     if world > 1 and stock:
         raise SettingError(

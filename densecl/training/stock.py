@@ -16,7 +16,6 @@ from torch.utils.data import DataLoader
 
 from densecl.errors import DenseCLError, RunError, SettingError, first_line
 from densecl.metrics import ConfusionMatrix
-from densecl.models.network import Network
 from densecl.training.batch import unkeyed
 
 if TYPE_CHECKING:
@@ -65,9 +64,16 @@ def check_stock(name: str, cls: type, values: dict[str, Any], validation: float)
 class Logits(nn.Module):
     """A network whose output is its logits, (B, C, H, W)."""
 
-    def __init__(self, network: Network):
+    def __init__(self, loop: "Loop"):
         super().__init__()
-        self.network = network
+        self.loop, self.network = loop, loop.network
+
+    def train(self, mode: bool = True) -> "Logits":
+        """Training mode as the loop has it: a plugin that asks for it in an epoch wakes nothing that is frozen."""
+        super().train(mode)
+        if mode:
+            self.loop.train_mode()
+        return self
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits of normalised images (B, 3, H, W)."""
@@ -117,7 +123,7 @@ class StockPlugins:
     @property
     def model(self) -> Logits:
         """The network in training, whose output is its logits."""
-        return Logits(self.loop.network)
+        return Logits(self.loop)
 
     @property
     def clock(self) -> SimpleNamespace:

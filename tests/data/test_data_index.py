@@ -11,7 +11,7 @@ from PIL import Image
 from bench.index import measure_index
 from bench.rows import Bench
 from data_trees import camvid_tree, palette_mask, voc_tree
-from densecl.data.class_index import class_index, for_each, scan
+from densecl.data.class_index import _place, class_index, for_each, scan
 from densecl.data.dataset import DenseDataset
 from densecl.data.sets.camvid import CamVid
 from densecl.data.sets.voc import VOC
@@ -55,6 +55,15 @@ def test_second_call_does_not_scan(voc, monkeypatch):
     no_scan(monkeypatch)
     np.testing.assert_array_equal(class_index(dataset), first)
     np.testing.assert_array_equal(class_index(dataset.cached()), first)
+
+
+def test_two_splits_in_one_file_are_told_apart(voc):
+    halves = [VOC(voc, "train"), VOC(voc, "train")]
+    for half, names in zip(halves, (("a", "b"), ("c", "d")), strict=True):
+        half.ids = names
+        half.mask_files = half.image_files = (halves[0].mask_files[0],) * 2
+    assert _place(halves[0], None) != _place(halves[1], None)
+    assert _place(halves[0], None) == _place(halves[0], None)
 
 
 def test_a_changed_mask_is_noticed(voc):

@@ -10,7 +10,7 @@ from densecl.cli import main
 from densecl.errors import RecordError
 from densecl.finished.evaluate import plan_of
 from densecl.finished.probe import _training_images, fit, probe
-from densecl.records.probed import read_probed
+from densecl.records.probed import counts_of, read_probed
 from densecl.records.record import read_record
 from densecl.runner.build import build_scenario, restored
 from densecl.runner.evaluation import see
@@ -95,7 +95,7 @@ def test_a_table_has_the_means_of_the_seeds_that_were_probed(run_copy, capsys):
     early.mkdir()
     record.model_copy(update={"seed": 2, "hash": "early"}).write(early / "result.json")
     first = {key: getattr(probed, key)[:1] for key in ("probes", "unused", "taken")}
-    probed.model_copy(update={"run": "early", **first}).write(early)
+    probed.model_copy(update={"run": "early", "counts": counts_of(record, 1), **first}).write(early)
     assert main(words) == 0
     heading, row = (line.split(",") for line in capsys.readouterr().out.splitlines())
     cells = dict(zip(heading, row, strict=True))
@@ -157,12 +157,27 @@ def test_classes_of_later_steps_can_be_compared_with_joint(pair, tmp_path, capsy
     refused(capsys, ["probe", run, "--joint", run], "no finished run of joint")
 
 
+def test_it_looks_at_the_images_that_the_record_counts(finished, tmp_path):
+    words = run_words(
+        finished / "data", tmp_path, "--quiet", *SHORT, "--set", "evaluation.images=seen", "--set", "stream.split=2-18"
+    )
+    assert main(words) == 0
+    record, probed = probe(next(tmp_path.rglob("result.json")).parent)
+    pixels = [np.sum(step.evaluations[0].confusion, 1).tolist() for step in record.steps]
+    assert [np.sum(matrix, 1).tolist() for matrix in probed.probes] == pixels
+    assert sum(pixels[0]) < sum(pixels[1])
+
+
 def test_joint_of_another_network_is_refused(pair, tmp_path, capsys):
     run, upper = (shutil.copytree(folder, tmp_path / folder.parent.parent.name) for folder in pair)
     content = json.loads((upper / "result.json").read_text())
     content["settings"]["backbone_values"]["fusion"] = 3
     (upper / "result.json").write_text(json.dumps(content))
     refused(capsys, ["probe", run, "--joint", upper], upper, "another network")
+    content["settings"]["backbone_values"]["fusion"] = 1
+    content["settings"]["evaluation"]["size"] = 16
+    (upper / "result.json").write_text(json.dumps(content))
+    refused(capsys, ["probe", run, "--joint", upper], upper, "scored on other images")
     assert not (run / "probe.json").exists()
 
 
@@ -189,6 +204,7 @@ def test_a_method_that_is_told_the_step_is_refused(run_copy, capsys):
     ("change", "named"),
     [
         ({"run": "00000000"}, "another run"),
+        ({"counts": "00000000"}, "before it was trained again"),
         ({"probes": [[[1]], [[1]]]}, "other than 21 classes"),
         ({"taken": [[1], [1]]}, "other than 21 classes"),
         ({"taken": []}, "another run"),

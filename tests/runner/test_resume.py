@@ -58,6 +58,17 @@ def test_a_first_step_that_is_shared_gives_the_same_bits_and_is_trained_once(tmp
     assert "loaded" in capsys.readouterr().err
 
 
+def test_a_loaded_first_step_keeps_as_much_as_a_trained_one(tmp_path):
+    data = tiny_voc(tmp_path / "data").parents[1]
+    frozen = ["--set", "training.freeze=encoder"]
+    for output, strategy in (("shared", "finetune"), ("shared", "mib+ewc"), ("own", "mib+ewc")):
+        assert main([*run_words(data, tmp_path / output, *frozen, strategy=strategy), "--quiet"]) == 0
+    paths = [next((tmp_path / output).rglob("mib+ewc/*/*/result.json")) for output in ("shared", "own")]
+    loaded, trained = (json.loads(path.read_text())["steps"] for path in paths)
+    assert loaded[0]["iterations"] == 0 < trained[0]["iterations"]
+    assert [step["stored_bytes"] for step in loaded] == [step["stored_bytes"] for step in trained]
+
+
 def test_200_corruptions_of_a_record_are_each_refused_by_name_or_harmless(reference, tmp_path):
     (good,) = reference[3].rglob("result.json")
     text, rng = good.read_text(), random.Random(1)

@@ -125,6 +125,12 @@ def test_the_words_of_a_run_make_the_run_that_was_planned(voc, tmp_path, capsys)
     assert f"folder     {job.plan.folder}\n" in capsys.readouterr().out
 
 
+def test_a_path_below_the_home_folder_reaches_the_run_whole(voc, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(voc.parents[1]))
+    (job,) = jobs_of(Path("~") / voc.relative_to(voc.parents[1]), tmp_path)
+    assert job.words[job.words.index("--data") + 1] == str(voc)
+
+
 # ---- what is refused
 
 

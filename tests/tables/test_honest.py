@@ -87,6 +87,9 @@ def test_controls_count_under_the_same_network_alone():
 def test_forward_transfer_compares_with_joint_of_the_same_seed_and_order():
     row = examined(run(added=0.5), run("joint", added=0.4), run("joint", order=1, added=0.9))["mib"]
     assert row.forward == pytest.approx(0.1)
+    row = examined(run(), run(seed=1), run("joint"))["mib"]  # of one seed alone
+    assert row.forward is None
+    assert "joint of these seeds and orders" in row.lacks
 
 
 def test_what_a_method_had_besides_is_named():

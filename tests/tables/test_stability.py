@@ -52,6 +52,9 @@ def test_the_block_has_the_most_runs_of_which_each_method_has_each():
     assert largest_block(units) == (["a", "b"], [(0,), (1,), (2,)])
     assert largest_block({"a": [(0,)], "b": [(1,)]})[0] in (["a"], ["b"])
     assert largest_block({}) == ([], [])
+    units = {f"m{k}": [(seed,) for seed in range(6) if seed != k] for k in range(4)}  # each lacks another seed
+    names, block = largest_block(units)
+    assert (len(names), len(block)) == (3, 3)
 
 
 def test_groupings_flip_methods_that_are_good_at_other_classes():

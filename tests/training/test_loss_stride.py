@@ -3,11 +3,16 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from avalanche.training.plugins import EarlyStoppingPlugin
 
 from densecl.check.tiny import TRAINING, tiny_loop, tiny_scenario, tiny_sequence
 from densecl.errors import SettingError
+from densecl.models.network import upsample
 from densecl.runner.methods import parse_method
+from densecl.settings.recipe import TrainingSettings
+from densecl.strategies.base import Strategy
 from densecl.training.batch import Batch, thinned
+from densecl.training.parts import check_parts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -56,6 +61,19 @@ def test_labels_are_those_of_the_middle_pixels():
         assert few.weight is batch.weight or few.weight.equal(batch.weight)
 
 
+@pytest.mark.parametrize(("height", "width"), [(5, 7), (33, 30), (2, 1)])
+def test_logits_are_those_of_the_same_pixels(height, width):
+    like = torch.zeros(1, 1, 33, 30)
+    x = torch.randn(2, 3, height, width).double()
+    whole = F.interpolate(x, size=(33, 30), mode="bilinear", align_corners=False)
+    if (height, width) == (33, 30):
+        whole = x
+    for stride in (2, 3, 4, 16):
+        rows, columns = ([stride // 2 + stride * k for k in range(size // stride)] for size in (33, 30))
+        expected = whole[:, :, rows][..., columns]
+        torch.testing.assert_close(upsample(x, like, stride), expected, rtol=0, atol=1e-6)
+
+
 def test_the_loss_is_a_mean_over_those_pixels():
     scenario = tiny_scenario()
     loop = tiny_loop(parse_method("finetune"), scenario, training=TRAINING.model_copy(update={"loss_stride": 4}))
@@ -64,7 +82,7 @@ def test_the_loss_is_a_mean_over_those_pixels():
     batch = loop.prepared(next(iter(loop.loader)), loop.task)
     features = loop.network.backbone(batch.image)
     maps = loop.network.heads(features.decoded, features.auxiliary)
-    grown = [F.interpolate(x, size=(8, 8), mode="bilinear", align_corners=False) for x in maps]
+    grown = [F.interpolate(x, size=(32, 32), mode="bilinear", align_corners=False)[..., 2::4, 2::4] for x in maps]
     expected = sum(F.cross_entropy(x, batch.target[:, 2::4, 2::4].long(), ignore_index=255) for x in grown)
     loop.begin_epoch()  # the same batch again
     loop.update(next(iter(loop.loader)))
@@ -90,3 +108,11 @@ def test_weights_of_classes_and_accumulation_count_those_pixels():
 def test_images_as_targets_are_refused():
     with pytest.raises(SettingError, match=r"training\.loss_stride=2: 'colours' is a task of kind colorization"):
         trained("finetune", 2, scenario=tiny_sequence())
+
+
+def test_a_crop_below_the_stride_and_stock_plugins_are_refused():
+    with pytest.raises(ValueError, match="a crop of 12 pixels has no square of loss_stride=16"):
+        TrainingSettings(crop=12, loss_stride=16)
+    plugin = EarlyStoppingPlugin(patience=1, val_stream_name="held_out")
+    with pytest.raises(SettingError, match="loss_stride=2: EarlyStoppingPlugin is a stock Avalanche plugin"):
+        check_parts(TrainingSettings(loss_stride=2), [plugin], [], Strategy, torch.device("cpu"))

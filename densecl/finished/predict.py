@@ -28,7 +28,6 @@ from densecl.runner.pictures import save_image, save_labels
 from densecl.runner.plan import Plan
 from densecl.tasks import Task
 from densecl.training.loop import Loop
-from densecl.training.precision import widened
 
 Images = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 Size = int | Literal["full"]
@@ -143,7 +142,7 @@ class Predictor(NamedTuple):
         image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
         height, width = image.shape[1:]
         seen = resize_image(image, seen_size(height, width, self.size))[None]
-        output = widened(see(self.loop, self.task, seen, torch.zeros(1, *seen.shape[2:], dtype=torch.uint8))[0])
+        output = see(self.loop, self.task, seen, torch.zeros(1, *seen.shape[2:], dtype=torch.uint8))[0]
         if self.task.kind == "segmentation":
             labels = np.array(self.labels, np.uint8)[labels_of(self.loop, output, (height, width))]
             return labels, {self.names[label]: share for label, share in shares(labels).items()}

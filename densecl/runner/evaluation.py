@@ -22,6 +22,7 @@ from densecl.tasks.segmentation import SegmentationMetrics
 from densecl.training import distributed, features
 from densecl.training.batch import normalise
 from densecl.training.loop import Loop
+from densecl.training.precision import widened
 
 Group = tuple[Tensor, Tensor]
 EVALUATION = EvaluationSettings()
@@ -58,13 +59,13 @@ def by_size(samples: list[LoadedSample]) -> list[Group]:
 
 
 def see(loop: Loop, task: Task, images: Tensor, masks: Tensor) -> tuple[Output, Prepared]:
-    """The network's output on uint8 images (B, 3, H, W) under the run's precision, and the batch that the task made."""
+    """The network's output on uint8 images (B, 3, H, W) under the run's precision, widened, and the task's batch."""
     prepared = task.prepare(images.to(loop.device), masks.to(loop.device))
     image = normalise(prepared.image, *loop.normalisation)
     loop.network.eval()
     maps = features.kept(loop, task, images, image)
     with torch.no_grad(), loop.precision.autocast(), features.given(loop.network, maps):
-        return loop.network(image), prepared
+        return widened(loop.network(image)), prepared
 
 
 def scored_positions(scenario: Scenario, step: int, settings: EvaluationSettings) -> Sequence[int]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from densecl.losses import binary_cross_entropy, binary_distillation
 from densecl.losses.corrections import correction_losses, masked_distance, nearest_labels
+from densecl.losses.reduction import widen
 from densecl.models.heads import Heads
 from densecl.models.network import Output
 from densecl.strategies.base import Weight
@@ -94,14 +95,13 @@ class CorrectingHeads(ChannelHeads):
         """(B, labels, h, w) of one background and all classes at each place."""
         parts = zip(self._places(), (decoded, *auxiliary), strict=False)
         maps = [unify([head(x) for head in place], training=self.training) for place, x in parts]
-        return tuple(x if self.training else x.sigmoid() for x in maps)
+        return tuple(x if self.training else widen(x).sigmoid() for x in maps)
 
     def ears(self, decoded: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Of each head at the main place its ear's features (B, D, h, w) and its outputs (B, 1 + C_t, h, w)."""
         for head in self._places()[0]:
             ear, last = cast(nn.Sequential, head)
-            features = ear(decoded)
-            yield features, last(features)
+            yield (features := ear(decoded)), last(features)
 
 
 def unify(heads: Sequence[Tensor], *, training: bool) -> Tensor:

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from densecl.errors import SettingError
 from densecl.losses import fold_new, pooled_channel_distillation, pooled_spatial_distillation
 from densecl.models.network import Output
 from densecl.seeding import derive
@@ -32,6 +33,9 @@ class RCIL(MiB):
         """Double the convolutions; refuse heads whose rows cannot be copied."""
         super().configure()
         require_rows(self, "rcil")
+        if self.settings.freezes(1) and not self.settings.freezes(0):
+            fault = "training.later.freeze=encoder: rcil opens two branches at each step, which would not be trained"
+            raise SettingError(fault, "leave it out, or freeze the encoder from the start")
         self.network.backbone.require(self.needs)
         self._doubled = double(self.network.backbone)
 

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from densecl.errors import SettingError
 from densecl.losses import feature_sparsity, prototype_attraction, prototype_matching, prototype_separation
 from densecl.losses.latent import Form, update_prototypes
 from densecl.models.network import Output
@@ -36,8 +37,10 @@ class SDR(MiB):
         return values.get("form", cls.form) == "exact"
 
     def configure(self) -> None:
-        """Begin without prototypes."""
+        """Begin without prototypes; refuse an encoder that stays as it is."""
         super().configure()
+        if self.settings.freezes(1):
+            raise SettingError("freeze=encoder: all terms of sdr act on its last map", "train it, or use mib")
         self._prototypes = self._counts = torch.zeros(0, device=self.device)
 
     def before_step(self, experience: Experience) -> None:
@@ -60,7 +63,7 @@ class SDR(MiB):
         term = self.matching * prototype_matching(f, hidden, self._prototypes, form=self.form)
         term = term + self.attraction * prototype_attraction(f, y, self._prototypes, form=self.form)
         term = term + self.separation * prototype_separation(f, y, form=self.form)
-        term = term + self.sparsity * feature_sparsity(f, y)
+        term = term + self.sparsity * feature_sparsity(f.relu(), y)  # where a stage ends without one
         return super().regulariser(output, batch, teacher_output) + as_share(term, batch)
 
     @torch.no_grad()
@@ -111,8 +114,6 @@ class SDR(MiB):
 
     def _grow(self, width: int) -> None:
         """Have a row for every output."""
-        n, known = self.network.n_outputs, len(self._counts)
-        prototypes, counts = torch.zeros(n, width, device=self.device), torch.zeros(n, device=self.device)
-        if known:
-            prototypes[:known], counts[:known] = self._prototypes, self._counts
-        self._prototypes, self._counts = prototypes, counts
+        known, more = self._prototypes.view(len(self._counts), width), self.network.n_outputs - len(self._counts)
+        self._prototypes = torch.cat([known, known.new_zeros(more, width)])
+        self._counts = torch.cat([self._counts, self._counts.new_zeros(more)])

@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from densecl.losses import binary_cross_entropy
+from densecl.losses.reduction import widen
 from densecl.models.heads import Heads
 from densecl.models.network import Output
 from densecl.strategies.tools.deep_sigmoid import DeepSigmoid
@@ -111,5 +112,5 @@ def pseudo_labels(target: Tensor, teacher_logits: Tensor, *, threshold: float = 
 
 def labels(logits: Tensor) -> Tensor:
     """(B, H, W) labels of logits (B, 2 + classes, H, W); what is unknown and background count together as label 0."""
-    p = logits.sigmoid()
+    p = widen(logits).sigmoid()
     return torch.cat([p[:, :1] + p[:, 1:2], p[:, 2:]], 1).argmax(1)

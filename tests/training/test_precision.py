@@ -1,10 +1,17 @@
-"""Memory of a run on a CPU."""
+"""Half precision in evaluation, and memory of a run on a CPU."""
 
 import platform
 import subprocess
 import sys
 
 import pytest
+import torch
+
+from densecl.check.tiny import TRAINING, tiny_loop, tiny_scenario
+from densecl.errors import SettingError
+from densecl.runner.evaluation import see
+from densecl.runner.methods import parse_method
+from densecl.settings.recipe import TrainingSettings, build
 
 CODE = """
 import resource, sys, torch
@@ -22,3 +29,33 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 def test_freed_memory_is_used_again_instead_of_asked_for_page_by_page():
     asked, kept = (int(subprocess.check_output([sys.executable, "-c", CODE, how])) for how in ("asked", "kept"))
     assert kept < asked / 5
+
+
+@pytest.mark.parametrize("method", ["ssul", "barm", "dkd", "star", "mib"])
+def test_classes_that_half_precision_cannot_tell_apart_after_a_sigmoid_are_still_told_apart(method):
+    scenario = tiny_scenario()
+    training = TRAINING.model_copy(update={"precision": "bf16", "iterations": 1})
+    loop = tiny_loop(parse_method(method), scenario, training=training)
+    loop.train(scenario.experiences[:1])
+    with torch.no_grad():  # all probabilities near 1, the last class the largest by far
+        for head in loop.network.heads.places[0]:
+            last = head if isinstance(head, torch.nn.Conv2d) else head[-1]
+            last.weight.zero_()
+            last.bias.copy_(
+                torch.linspace(-9, 9, len(last.bias))
+                if len(last.bias) < 3
+                else torch.tensor([-9.0] * (len(last.bias) - 2) + [7.0, 9.0])
+            )
+    image = scenario.tests[0][0].image[None]
+    output, _ = see(loop, loop.stream.tasks[0], image, torch.zeros(1, *image.shape[2:], dtype=torch.uint8))
+    assert output.logits.dtype == torch.float32
+    assert loop.strategy.predict(output).unique().tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    ("method", "changes"), [("sdr", {"freeze": "encoder"}), ("rcil", {"later": {"freeze": "encoder"}})]
+)
+def test_methods_that_need_the_encoder_to_move_refuse_a_frozen_one(method, changes):
+    training = build(TrainingSettings, {**TRAINING.model_dump(), **changes}, "training")
+    with pytest.raises(SettingError, match="freeze=encoder"):
+        tiny_loop(parse_method(method), tiny_scenario(), training=training)

@@ -99,13 +99,13 @@ def test_resources_reach_sbatch():
 
 
 COUNTS = {  # of runs
-    "class-orders": 120,
+    "class-orders": 75,
     "deepinversion-controls": 50,
     "deepinversion-replay": 22,
     "deepinversion-synthesis": 19,
     "mallya-initialisation": 4,
     "example": 6,
-    "field": 206,
+    "field": 219,
     "scenes": 48,
     "transformer": 21,
 }

@@ -25,10 +25,11 @@ def expanded(path: Path | str | Callable[[], str]) -> Path:
 
 
 @contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, *, sync: bool = True) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; on success sync it and rename it to `path`.
 
-    After any exception the temporary file is gone and `path` is what it was before; a full disk is a RunError.
+    After any exception the temporary file is gone and `path` is what it was before; a full disk is a RunError. Without
+    `sync` a crash of the machine may leave a torn file, for content that is checked when it is read.
     """
     temporary: Path | None = None
     try:
@@ -38,10 +39,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary = Path(name)
         yield temporary
         temporary.chmod(0o644)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
+        if sync:
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
         temporary.replace(path)
-        _sync_folder(path.parent)
+        if sync:
+            _sync_folder(path.parent)
     except BaseException as error:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

@@ -207,7 +207,7 @@ def upsample(x: Tensor, like: Tensor, stride: int = 1) -> Tensor:
     """
     size = like.shape[-2:]
     if x.shape[-2:] == size:
-        return middle(x, stride) if stride > 1 else x
+        return middle(x, stride)
     if stride > 1:
         rows, columns = (_grown(small, large, stride, x) for small, large in zip(x.shape[-2:], size, strict=True))
         return rows.T @ x @ columns
@@ -223,6 +223,8 @@ def _grown(small: int, large: int, stride: int, like: Tensor) -> Tensor:
 
 def middle(x: Tensor, stride: int) -> Tensor:
     """Values (..., H, W) at the middle pixels of squares of side `stride`: (..., H // stride, W // stride)."""
+    if stride == 1:
+        return x
     height, width = (size // stride * stride for size in x.shape[-2:])
     return x[..., stride // 2 : height : stride, stride // 2 : width : stride]
 

@@ -160,7 +160,7 @@ class TrainingSettings(Settings):
     drop_last: bool = False  # of each epoch, the last batch where it is smaller; MiB and PLOP drop it
     # what the supervised loss is divided by: labelled pixels, or all of them (the code of MiB and PLOP)
     mean_over: Literal["labelled", "all"] = "labelled"
-    # the loss sees the middle pixel of each square of this side: 2 makes it four times as fast; segmentation only
+    # the loss sees the middle pixel of each square of this side: with 2 a quarter of them; segmentation only
     loss_stride: Annotated[int, Field(ge=1, le=16)] = 1
     parts: PartsSettings = PartsSettings()
     freeze: Literal["none", "encoder"] = "none"  # what stays as it is, with its statistics: from step 0 on
@@ -169,8 +169,8 @@ class TrainingSettings(Settings):
 
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        added = ("milestones", "gamma", "drop_last", "mean_over", "loss_stride", "parts", "freeze")
-        return _older_than(self, handler(self), (*added, "cache_features"))
+        added = ("milestones", "gamma", "drop_last", "mean_over", "loss_stride", "parts", "freeze", "cache_features")
+        return _older_than(self, handler(self), added)
 
     def length(self, step: int) -> tuple[int | None, int | None]:
         """(epochs, iterations) of a step; exactly one is not None."""

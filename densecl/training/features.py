@@ -8,7 +8,6 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
@@ -21,7 +20,8 @@ from torch import Tensor
 
 from densecl import models
 from densecl.data.places import cache_folder
-from densecl.errors import SettingError
+from densecl.errors import RunError, SettingError
+from densecl.files import atomic_path
 from densecl.models.encoders import Encoder
 from densecl.models.network import Backbone, Network
 from densecl.settings.catalogue import source_hash
@@ -97,10 +97,11 @@ class FeatureCache:
         self.encoder, self.precision = _encoder(loop.network.backbone), loop.precision
         self.say: Callable[[str], None] = getattr(loop.events, "line", lambda _text: None)
         self.root = cache_folder() / FOLDER
-        self.folder = self.root / _key(loop, self.encoder)
+        self.content = checksum(self.encoder.state_dict())
+        self.folder = self.root / _key(loop, self.encoder, self.content)
         self.tasks: dict[str, bytes] = {}  # what tells the images of a task from those of others
         self.tensors = [*self.encoder.parameters(), *self.encoder.buffers()]
-        self.version, self.content = self._version(), checksum(self.encoder.state_dict())
+        self.version = self._version()
         self.limit = loop.cache_gib * 2**30
         self.taken = _size(self.root) if self.limit else 0.0
         self.shapes: dict[tuple[int, ...], list[torch.Size]] = {}  # of maps, by the shape of an image
@@ -164,17 +165,10 @@ class FeatureCache:
             self._stop(f"its {self.limit / 2**30:g} GiB are full; raise loader.cache_gib or remove folders in it")
             return
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(prefix=".", suffix=".tmp", dir=self.folder, delete=False) as file:
-                try:
-                    file.write(content + zlib.crc32(content).to_bytes(CHECKED, "big"))
-                    file.flush()
-                    Path(file.name).replace(path)  # whole or absent: what a crash leaves is seen by its checksum
-                except BaseException:
-                    Path(file.name).unlink(missing_ok=True)
-                    raise
-        except OSError as error:
-            self._stop(error.strerror or str(error))
+            with atomic_path(path, sync=False) as temporary:  # what a crash leaves is seen by its checksum
+                temporary.write_bytes(content + zlib.crc32(content).to_bytes(CHECKED, "big"))
+        except RunError as error:
+            self._stop(getattr(error.__cause__, "strerror", None) or str(error))
         self.taken += len(content) + CHECKED
 
     def _stop(self, reason: str) -> None:
@@ -211,13 +205,13 @@ def _read(path: Path, count: int) -> np.ndarray | None:
     return np.frombuffer(bytearray(numbers), np.float16)
 
 
-def _key(loop: "Loop", encoder: Encoder) -> str:
-    """Hash over all that decides the maps of an image."""
+def _key(loop: "Loop", encoder: Encoder, weights: str) -> str:
+    """Hash over all that decides the maps of an image, with the checksum of the encoder's weights."""
     plain = {k: v for k, v in vars(encoder).items() if isinstance(v, bool | int | float | str | list | tuple)}
     device, threads = loop.device, torch.get_num_threads()
     source = [path.read_bytes() for path in sorted(Path(models.__path__[0]).rglob("*.py"))]
     content = {
-        "weights": checksum(encoder.state_dict()),
+        "weights": weights,
         "encoder": [repr(encoder), {k: v for k, v in plain.items() if k != "training"}],
         "source": [hashlib.sha256(b"".join(source)).hexdigest(), source_hash(type(loop.network.backbone))],
         "version": 2,  # files of before may be of an encoder that moved

@@ -1,4 +1,4 @@
-"""Refusals of methods that cannot learn a batch in parts: in several passes, or in several processes."""
+"""Refusals of methods that cannot learn a batch in parts: in passes or processes, or from some of its pixels."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any

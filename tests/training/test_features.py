@@ -233,6 +233,18 @@ def test_another_encoder_or_precision_has_maps_of_its_own():
     assert folder() == folder(step=2)
 
 
+def test_another_task_has_maps_of_its_own(cache):
+    scenario = tiny_sequence()
+    frozen = settings(freeze="encoder", cache_features=True)
+    loop = tiny_loop(parse_method("finetune"), scenario, None, frozen, cache_gib=1.0)
+    loop.begin(scenario.experiences[0])
+    loop.begin_epoch()
+    loaded = scenario.training[SampleKey(0, 0, 0, 0)].image
+    for task in scenario.stream.tasks[:2]:  # of the second one the network sees luminance
+        loop.features(loaded[None], torch.rand(1, *loaded.shape), task)
+    assert len([path for path in cache.rglob("*") if path.is_file()]) == 2
+
+
 def test_a_teacher_with_another_encoder_computes_its_own_maps():
     loop = made("mib", **CACHED)
     loop.train(loop.scenario.experiences[:1])

@@ -99,6 +99,23 @@ def test_every_method_learns_from_fewer_pixels_and_learns_something_else(text):
         assert not weights[0].equal(weights[1])
 
 
+def test_weights_of_classes_are_those_of_the_middle_pixels():
+    scenario = tiny_scenario()
+    training = TRAINING.model_copy(update={"loss_stride": 2, "class_weights": 0.5})
+    loop = tiny_loop(parse_method("finetune"), scenario, training=training)
+    loop.begin(scenario.experiences[0])
+    loop.begin_epoch()
+    batch = loop.prepared(next(iter(loop.loader)), loop.task)
+    labels = batch.target[:, 1::2, 1::2].long()
+    logits = loop.network(batch.image, 2)
+    weight = loop._class_weights[labels] * (labels != 255)
+    terms = [F.cross_entropy(x, labels, ignore_index=255, reduction="none") for x in (logits.logits, *logits.auxiliary)]
+    expected = sum((term * weight).sum() / weight.sum() for term in terms)
+    loop.begin_epoch()  # the same batch again
+    loop.update(next(iter(loop.loader)))
+    assert loop.loss_terms["task"].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
 def test_weights_of_classes_and_accumulation_count_those_pixels():
     whole = trained("finetune", 2, steps=1, class_weights=0.5, batchnorm="frozen")
     parts = trained("finetune", 2, steps=1, class_weights=0.5, batchnorm="frozen", accumulation=2)

@@ -40,7 +40,8 @@ class SDR(MiB):
         """Begin without prototypes; refuse an encoder that stays as it is."""
         super().configure()
         if self.settings.freezes(1):
-            raise SettingError("freeze=encoder: all terms of sdr act on its last map", "train it, or use mib")
+            key = "training.freeze" if self.settings.freezes(0) else "training.later.freeze"
+            raise SettingError(f"{key}=encoder: all terms of sdr act on its last map", "train it, or use mib")
         self._prototypes = self._counts = torch.zeros(0, device=self.device)
 
     def before_step(self, experience: Experience) -> None:

@@ -5,9 +5,8 @@ import shlex
 import shutil
 import signal
 import sys
-import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -30,6 +29,7 @@ from densecl.runner.objects import BackboneLike, PluginLike, StrategyLike
 from densecl.runner.plan import Plan, make_plan
 from densecl.runner.rehearsal import check_images, rehearse
 from densecl.runner.share import FirstStep, check_given, may_share, source_hash, take, train_or_load
+from densecl.runner.signals import terminable
 from densecl.streams.scenario import Experience, Scenario
 from densecl.training import distributed
 from densecl.training.distributed import from_main, is_main
@@ -161,7 +161,7 @@ def execute(
         work = Work(plan, loop, checkpoints, workers, events)
         loop.kept = lambda step: restored(plan, stream, folder, step, plan.hash).network
         try:
-            with events, terminable(signal.SIGTERM):
+            with events, terminable(signal.SIGINT, signal.SIGTERM):
                 record, spent = (record, 0.0) if fresh else work.go_on(result, record)
                 resumed = bool(record.steps) or spent > 0
                 events.run_started(Start(plan.folder, record, lengths(loop), resumed))
@@ -352,30 +352,6 @@ def _command() -> str:
     """The command line of this run, or a call in Python."""
     typed = Path(sys.argv[0]).name in ("densecl", "__main__.py")
     return shlex.join(["densecl", *sys.argv[1:]]) if typed else "densecl.run(...) as before"
-
-
-@contextlib.contextmanager
-def terminable(*signals: int) -> Iterator[None]:
-    """Let signals end a run like Ctrl-C: pending files are written and the way to go on is said."""
-
-    def stop(_signal: int, _frame: object) -> None:
-        if distributed.world() > 1:  # torchrun sends it to all when one has died, and when it is ended itself
-            raise distributed.PeerError(
-                "told to stop: another process of the run has died, or torchrun was ended",
-                "the same command goes on from the last finished epoch",
-            )
-        raise KeyboardInterrupt
-
-    main = threading.current_thread() is threading.main_thread()  # no other one may set handlers
-    before = {number: signal.signal(number, stop) for number in signals if main}
-    try:
-        yield
-    except distributed.PeerError:  # torchrun's signal comes while this process says why: it kills what stays
-        before = dict.fromkeys(before, signal.SIG_IGN)
-        raise
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _set_aside(folder: Path) -> Path:

@@ -13,7 +13,7 @@ from densecl.errors import UnknownNameError
 from densecl.files import locked
 from densecl.listeners.progress import Progress
 from densecl.records.record import Record
-from densecl.runner.run import terminable
+from densecl.runner.signals import terminable
 from densecl.sweep.display import Display
 from densecl.sweep.jobs import Job, Where, check, make_jobs
 from densecl.sweep.planfile import SweepPlan, expand, read_plan
@@ -139,7 +139,7 @@ def carry_out(prepared: Sweep, *, quiet: bool = True) -> Result:
     failed: list[Ended] = []
     busy = f"another sweep is running in {prepared.output}. wait for it, or give this one another --output"
     with (
-        terminable(signal.SIGTERM, signal.SIGHUP),
+        terminable(signal.SIGINT, signal.SIGTERM, signal.SIGHUP),
         locked(prepared.output / FOLDER / ".lock", busy),
         Display(jobs, quiet) as display,
     ):

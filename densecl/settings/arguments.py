@@ -11,7 +11,7 @@ from typing import Any, ClassVar, get_origin, get_type_hints
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError, create_model
 
 from densecl.errors import SettingError, UnknownNameError
-from densecl.settings.faults import wanted, word_none
+from densecl.settings.faults import validated, wanted
 
 
 def hyperparameters(cls: type, stop: type) -> dict[str, tuple[Any, Any]]:
@@ -67,10 +67,8 @@ def resolve(cls: type, stop: type, values: dict[str, Any], name: str) -> dict[st
             raise UnknownNameError(f"hyper-parameter of {name}", key, parameters)
     model = create_model(cls.__name__, __config__=ConfigDict(extra="forbid"), **parameters)  # type: ignore[call-overload]
     try:
-        return model.model_validate(values).model_dump()
+        return validated(model, values).model_dump()
     except ValidationError as error:
-        with contextlib.suppress(ValidationError):
-            return model.model_validate(word_none(error, values)).model_dump()
         fault = error.errors(include_url=False)[0]
         key = ".".join(map(str, fault["loc"][:1]))
         raise SettingError(f"{name}.{key} cannot be {fault['input']!r}: {wanted(fault).lower()}") from error
@@ -98,7 +96,7 @@ def check_arguments(cls: type, arguments: Mapping[str, Any], name: str, *, stric
             except ValidationError:
                 if value is not None:
                     raise
-                checked[key] = adapter.validate_python("none", strict=strict)  # as a word, see `word_none`
+                checked[key] = adapter.validate_python("none", strict=strict)  # as a word, see `validated`
         except (NameError, PydanticUserError) as error:
             if strict:
                 raise SettingError(f"{name}: the annotation of '{key}' cannot be read: {error}") from error

@@ -2,13 +2,14 @@
 
 import copy
 import re
-from collections.abc import Mapping
-from typing import Any, get_args
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from densecl.errors import UnknownNameError
 
+Model = TypeVar("Model", bound=BaseModel)
 # branches of a union, as pydantic writes them into the place of an error
 BRANCH = re.compile(r"(int|float|str|bool)|(tuple|list|dict|literal|constrained|function)[-\[].*")
 LONGEST = 40  # characters of a value in a message
@@ -55,18 +56,36 @@ def wanted(fault: Mapping[str, Any]) -> str:
     return WANTED.get(fault["type"], message)
 
 
-def word_none(error: ValidationError, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values with the word "none" where None was refused: the grammar reads `none` as nothing, some keys do not."""
+def validated(model: type[Model], values: Mapping[str, Any], context: Mapping[str, Any] | None = None) -> Model:
+    """A model from plain values; the grammar reads `none` as None, which is the word where None alone is refused.
+
+    Raises:
+        ValidationError: what is wrong besides.
+    """
+    try:
+        return model.model_validate(dict(values), context=context)
+    except ValidationError as error:
+        words = _places(error)
+    try:
+        return model.model_validate(_worded(values, words), context=context)
+    except ValidationError as error:
+        words -= _places(error)
+    return model.model_validate(_worded(values, words), context=context)
+
+
+def _places(error: ValidationError) -> set[tuple[int | str, ...]]:
+    return {fault["loc"] for fault in error.errors(include_url=False) if fault["loc"]}  # without: of the whole model
+
+
+def _worded(values: Mapping[str, Any], places: Iterable[tuple[int | str, ...]]) -> dict[str, Any]:
+    """The values with the word "none" for None in some places."""
     changed = copy.deepcopy(dict(values))
-    for fault in error.errors(include_url=False):
-        if not fault["loc"]:  # an error of the whole model
-            continue
-        *path, key = fault["loc"]
-        place: Any = changed
+    for *path, key in places:
+        table: Any = changed
         for part in path:
-            place = place.get(part) if isinstance(place, dict) else None
-        if isinstance(place, dict) and key in place and place[key] is None:
-            place[key] = "none"
+            table = table.get(part) if isinstance(table, dict) else None
+        if isinstance(table, dict) and key in table and table[key] is None:
+            table[key] = "none"
     return changed
 
 

@@ -4,7 +4,6 @@ Defaults are the ones of the field's reference recipe (MiB, PLOP: section 4 of C
 holds only what a benchmark changes.
 """
 
-import contextlib
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from pydantic import (
 
 from densecl.errors import RecipeError, SettingError, SpecError
 from densecl.settings.data_recipe import anchor_data, count_classes, folded
-from densecl.settings.faults import first_fault, word_none
+from densecl.settings.faults import first_fault, validated
 from densecl.settings.task_recipe import MOST, AnyTask, Count, Positive, Size, is_own
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -388,8 +387,6 @@ def build(
     """
     context = {"own": own or {}}
     try:
-        return model.model_validate(dict(values), context=context)
+        return validated(model, values, context)
     except ValidationError as error:
-        with contextlib.suppress(ValidationError):
-            return model.model_validate(word_none(error, values), context=context)
         raise SettingError(first_fault(error, model, prefix)) from error

@@ -85,6 +85,10 @@ def test_none_is_a_word_where_nothing_is_refused():
     assert settings.training.augmentation == "none"
     with pytest.raises(SettingError, match=r"'training\.batch' cannot be None"):
         build(SECTIONS["training"], {"batch": None, "augmentation": None}, "training")
+    with pytest.raises(SettingError, match=r"'training\.batch' cannot be -1"):
+        build(SECTIONS["training"], {"batch": -1, "augmentation": None}, "training")
+    with pytest.raises(SettingError, match=r"worded\.size cannot be 'x'"):
+        resolve(Worded, Strategy, {"mode": None, "size": "x"}, "worded")
 
 
 class Network:

@@ -22,7 +22,7 @@ from densecl.settings.grammar import parse_one
 from densecl.strategies import synthetic
 from densecl.strategies.base import Plugin, Strategy
 from densecl.streams.scenario import Experience
-from densecl.training import distributed
+from densecl.training import distributed, features
 from densecl.training.batch import Batch
 from densecl.training.plain import train_plainly
 
@@ -137,9 +137,12 @@ class DeepInversion(Plugin, Synthesis):
             seen = synthetic.real_part(drawn, numbers, self.paste)
             part, share = synthetic.visible_labels(batch, middle(seen, stride))
             images = torch.where(seen, part.image, images)
-        with torch.no_grad(), strategy.loop.precision.autocast():
-            teacher_logits = strategy.teacher(images, stride).logits
-        with synthetic.replay_mode(strategy.network, self.bn), strategy.loop.precision.autocast():
+        autocast = strategy.loop.precision.autocast
+        with torch.no_grad(), autocast():
+            maps = features.shared(strategy.loop, images) if self.bn == "frozen" else None
+            with features.given(strategy.teacher, maps):
+                teacher_logits = strategy.teacher(images, stride).logits
+        with synthetic.replay_mode(strategy.network, self.bn), autocast(), features.given(strategy.network, maps):
             logits = strategy.network(images, stride).logits.float()
         weight = synthetic.WEIGHTS[self.replay_loss] if self.weight is None else self.weight
         loss = weight * synthetic.replay_loss(logits, teacher_logits.float(), self.replay_loss)

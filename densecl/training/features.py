@@ -66,6 +66,12 @@ def kept(loop: "Loop", task: Task, loaded: Tensor, image: Tensor) -> Maps:
     return loop.features(loaded, image, task)
 
 
+def shared(loop: "Loop", image: Tensor) -> Maps:
+    """The maps of images that are not kept, where one frozen encoder serves the network and its teacher; else None."""
+    cache = loop.features
+    return cache.encoder(image) if cache is not None and cache.teaches else None
+
+
 def check(backbone: Backbone, settings: TrainingSettings) -> None:
     """Refuse an encoder whose maps cannot be kept, where they shall be."""
     if settings.cache_features:

@@ -255,6 +255,18 @@ def test_a_teacher_with_another_encoder_computes_its_own_maps():
     assert not type(loop.features)(loop).teaches
 
 
+def test_replayed_images_pass_the_shared_encoder_once_with_the_same_bits(monkeypatch):
+    """They have no kept maps; the network and its teacher have one encoder."""
+    method = "mib+deepinversion(iterations=2, images_per_class=1)"
+    wanted = trained(made(method, **CACHED))  # from now on images and maps are at hand
+    passes = count_passes(monkeypatch)
+    assert same(trained(made(method, **CACHED)), wanted)
+    number = len(passes)
+    monkeypatch.setattr("densecl.training.features.shared", lambda loop, image: None)
+    assert same(trained(made(method, **CACHED)), wanted)
+    assert len(passes) > 2 * number > 0
+
+
 def test_values_beyond_float16_are_refused():
     loop = made(**CACHED)
     loop.train(loop.scenario.experiences[:1])

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from densecl.errors import DataError, SettingError, UnknownNameError, first_line
 from densecl.models.network import ConvNormReLU
-from densecl.models.traced import last_activations
+from densecl.models.traced import ACTIVATIONS, POOLING, last_layers
 from densecl.models.weights import load_weights, quiet_hub, weights_place
 
 FINEST = 4  # strides below are left out: their maps are large and no method here reads them
@@ -65,19 +65,20 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
     def keep_raw(self) -> None:
-        """Keep each map as it is before its activation, for `take_raw`; refused where there is none.
+        """Keep each map as it is before its activation, for `take_raw`; refused where some stages have none.
 
-        The stages of transformers and of ConvNeXt end with a sum, whose values have both signs: their maps are raw.
+        Where no stage ends with one, its maps, whose values have both signs, are raw themselves: those of
+        transformers and of ConvNeXt are sums, those of MobileNet and EfficientNet linear.
         """
         if self.raw_names or self.raw_maps:
             return
-        names = last_activations(self)
-        if not any(names) and any(isinstance(module, nn.LayerNorm) for module in self.modules()):
+        names = last_layers(self, ACTIVATIONS)
+        if not any(names) and not any(last_layers(self, POOLING)):
             self.raw_maps = True
             return
         if "" in names or len(set(names)) < len(names):
             raise SettingError(
-                "the encoder has no activation at the end of each stage, and the method needs the maps before it",
+                "not every stage of the encoder ends with an activation, and the method needs the maps before it",
                 "use one such as resnet50 or mini",
             )
         for name in names:

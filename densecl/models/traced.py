@@ -6,15 +6,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-ACTIVATIONS = ("torch.nn.modules.activation", "timm.layers.activations")  # modules that define them
+# modules that define layers
+ACTIVATIONS = ("torch.nn.modules.activation", "timm.layers.activations")
+POOLING = ("torch.nn.modules.pooling",)
 
 
-def last_activations(encoder: Any) -> list[str]:
-    """Name of the activation that each map comes out of, "" for a map of another layer; nothing is computed."""
+def last_layers(encoder: Any, kinds: tuple[str, ...]) -> list[str]:
+    """Name of the layer of some kinds that each map comes out of, "" for a map of another; nothing is computed."""
     traced = copy.deepcopy(encoder).to("meta").eval()
     outputs: dict[str, Tensor] = {}
     for name, module in traced.named_modules():
-        if type(module).__module__.startswith(ACTIVATIONS):
+        if type(module).__module__.startswith(kinds):
             module.register_forward_hook(lambda _module, _inputs, output, name=name: outputs.update({name: output}))
     try:
         maps = traced(torch.empty(1, 3, 64, 64, device="meta"))

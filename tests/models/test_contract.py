@@ -23,6 +23,7 @@ KINDS = {
     **SMALL,
     "deeplabv3": ("deeplabv3", {"encoder": "resnet18", "weights": "none", "width": 16}),
     "fcn convnext": ("fcn", {"encoder": "convnext_atto", "weights": "none"}),
+    "fcn efficientnet": ("fcn", {"encoder": "efficientnet_lite0", "weights": "none"}),
     "fcn vgg": ("fcn", {"encoder": "vgg11", "weights": "none"}),
     "allmlp swin": ("allmlp", {"encoder": "mini_swin", "width": 8}),
     "upernet": ("upernet", {"encoder": "resnet18", "weights": "none", "width": 8, "finest": 8, "dropout": 0.0}),
@@ -120,8 +121,8 @@ def test_stages_without_an_activation_at_their_end_are_refused_in_one_line(kind)
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", ["fcn convnext", "allmlp swin", "vit"])
-def test_stages_that_end_with_a_sum_are_raw_themselves(kind):
+@pytest.mark.parametrize("kind", ["fcn convnext", "allmlp swin", "vit", "fcn efficientnet"])
+def test_stages_that_end_with_a_sum_or_linearly_are_raw_themselves(kind):
     net = moved(network(kind, collect=("raw",)))
     output = net(image())
     assert len(output.raw) == len(output.encoded) > 1
@@ -145,7 +146,8 @@ def test_nonnegative_says_whether_decoded_values_are_ever_below_0(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_norms_are_those_of_the_layers(kind):
     backbone = network(kind).backbone
-    names = {type(m).__name__ for m in backbone.modules() if "Norm" in type(m).__name__ and m._modules == {}}
+    layers = [m for m in backbone.modules() if "Norm" in type(m).__name__]
+    names = {type(m).__name__ for m in layers if not any(child in layers for child in m.children())}
     found = {
         kind for name in names for kind in ("batch", "group", "instance", "layer") if name.lower().startswith(kind)
     }

@@ -106,6 +106,7 @@ COUNTS = {  # of runs
     "mallya-initialisation": 4,
     "example": 6,
     "field": 219,
+    "photographs": 99,
     "scenes": 48,
     "transformer": 21,
 }

@@ -11,7 +11,7 @@ from densecl.errors import SettingError
 from densecl.models.encoders import Encoder, build_encoder, create_timm, known_encoder
 from densecl.models.heads import pointwise
 from densecl.models.network import Backbone, Features
-from densecl.models.traced import last_activations
+from densecl.models.traced import ACTIVATIONS, last_layers
 from densecl.models.weights import load_weights
 
 HIDDEN = 4096  # channels of VGG's two hidden fully connected layers
@@ -125,7 +125,7 @@ class FCN(Backbone):
             self.nonnegative = True
         else:
             self.encoder = build_encoder(encoder, weights, widths=encoder_widths, options=encoder_options)
-            last = last_activations(self.encoder)[-1]
+            last = last_layers(self.encoder, ACTIVATIONS)[-1]
             self.nonnegative = bool(last) and isinstance(self.encoder.get_submodule(last), nn.ReLU | nn.ReLU6)
         self.channels, self.stride = self.encoder.channels[-1], self.encoder.strides[-1]
         self.learned = upsampling == "learned"

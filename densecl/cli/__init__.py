@@ -137,6 +137,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _discard_output()
         return 2
     except Exception as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):  # pydantic wraps one that falls into a serializer
+            complain("interrupted")
+            return INTERRUPTED
         message = _usage(error)
         if message is None:
             raise

@@ -159,10 +159,16 @@ def test_an_interrupt_in_a_command_is_one_line_and_130(monkeypatch, capsys):
     assert capsys.readouterr().err == "densecl: interrupted\n"
 
 
-def test_an_interrupt_anywhere_else_is_130_too(monkeypatch, capsys):
-    def interrupted(**_):
-        raise KeyboardInterrupt
+def in_an_error(**_):
+    raise ValueError("in a serializer") from KeyboardInterrupt()
 
+
+def alone(**_):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("interrupted", [alone, in_an_error])
+def test_an_interrupt_anywhere_else_is_130_too(monkeypatch, capsys, interrupted):
     monkeypatch.setattr(cli, "app", interrupted)
     assert cli.main(["x"]) == 130
     assert capsys.readouterr().err == "densecl: interrupted\n"

@@ -69,7 +69,7 @@ def _strategy(recipe: StrategyRecipe) -> str:
     lines += [f"deviates   {text}" for text in recipe.deviations]
     for pattern, overlay in recipe.benchmarks.items():
         own = flatten(overlay.sections()).items()
-        lines.append(f"on {pattern:<8}" + ", ".join(f"{key}={json.dumps(value)}" for key, value in own))
+        lines.append(f"on {pattern:<7} " + ", ".join(f"{key}={json.dumps(value)}" for key, value in own))
     return "\n".join(lines)
 
 

@@ -3,6 +3,7 @@
 python docs/pictures/draw.py steps
 python docs/pictures/draw.py predictions IMAGES STEP0 STEP1
 python docs/pictures/draw.py photographs IMAGES STEP0 FINETUNE MIB DEEPINVERSION
+python docs/pictures/draw.py dreams GALLERY
 """
 
 import statistics
@@ -32,6 +33,7 @@ SCALE = 2
 WIDE, GAP = 240, 6  # of a photograph in the strip, and between two
 TITLES = ("photograph", "after step 0", "fine-tuning", "MiB", "MiB + DeepInversion")
 LINE = 15
+QUALITY = 88  # of JPEG
 
 
 def steps() -> str:
@@ -127,6 +129,9 @@ if __name__ == "__main__":
         predictions(images, folders).save(HERE / "predictions.png")
     elif sys.argv[1:2] == ["photographs"] and len(sys.argv) == 2 + len(TITLES):
         images, *folders = map(Path, sys.argv[2:])
-        photographs(images, folders).save(HERE / "photographs.png")
+        photographs(images, folders).save(HERE / "photographs.jpg", quality=QUALITY)
+    elif sys.argv[1:2] == ["dreams"] and len(sys.argv) == 3:
+        gallery = Image.open(sys.argv[2]).convert("RGB")
+        gallery.reduce(2).save(HERE / "dreams.jpg", quality=QUALITY)
     else:
         sys.exit(__doc__)

@@ -58,6 +58,7 @@ class Encoder(nn.Module):
     strides: tuple[int, ...]
     raw_names: tuple[str, ...] = ()  # activations whose inputs are kept
     raw_maps: bool = False  # True: a map itself is what `take_raw` gives
+    layered: bool = False  # True: all activations are modules, so a stage without one at its end has none there
     normalised: bool = True  # False: maps leave their stage as plain sums, and decoders normalise them first
 
     def forward(self, image: Tensor) -> list[Tensor]:
@@ -73,7 +74,7 @@ class Encoder(nn.Module):
         if self.raw_names or self.raw_maps:
             return
         names = last_layers(self, ACTIVATIONS)
-        if not any(names) and not any(last_layers(self, POOLING)):
+        if self.layered and not any(names) and not any(last_layers(self, POOLING)):
             self.raw_maps = True
             return
         if "" in names or len(set(names)) < len(names):
@@ -116,6 +117,8 @@ class KeptInput(nn.Module):
 
 class TimmEncoder(Encoder):
     """An encoder of timm cut into stages by `features_only`; images are brought to sides that `multiple` divides."""
+
+    layered = True
 
     def __init__(self, net: nn.Module, channels: Sequence[int], strides: Sequence[int], multiple: int = 1):
         super().__init__()

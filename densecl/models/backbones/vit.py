@@ -29,6 +29,8 @@ class PlainViT(Encoder):
         options: as of `build_encoder`.
     """
 
+    layered = True
+
     def __init__(self, name: str, weights: str, maps: int, options: Options | None):
         super().__init__()
         made, weights, given = embedded(name, weights, options)

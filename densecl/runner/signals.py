@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from densecl.training import distributed
 
-OUR_TURN = (signal.SIG_DFL, signal.default_int_handler)  # a signal that is ignored, or that a host answers, stays so
+DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)  # a signal that is ignored, or that a host answers, stays so
 
 
 @contextlib.contextmanager
@@ -31,12 +31,12 @@ def terminable(*signals: signal.Signals) -> Iterator[None]:
         raise KeyboardInterrupt
 
     main = threading.current_thread() is threading.main_thread()  # no other one may set handlers
-    ours = [number for number in signals if main and signal.getsignal(number) in OUR_TURN]
+    ours = [number for number in signals if main and signal.getsignal(number) in DEFAULTS]
     before = {number: signal.signal(number, stop) for number in ours}
     try:
         yield
     except distributed.PeerError:  # torchrun's signal comes while this process says why: it kills what stays
-        before = dict.fromkeys(before, signal.SIG_IGN)
+        before |= {number: signal.SIG_IGN for number in before if number == signal.SIGTERM}
         raise
     except Exception as error:
         if stopped:

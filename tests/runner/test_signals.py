@@ -7,6 +7,7 @@ import pytest
 from pydantic import BaseModel, field_serializer
 
 from densecl.runner.signals import terminable
+from densecl.training.distributed import PeerError
 
 
 class Called(BaseModel):
@@ -36,6 +37,17 @@ def test_an_interrupt_that_a_library_wraps_is_an_interrupt():
 def test_an_error_without_a_signal_stays_what_it_is():
     with pytest.raises(ValueError, match="own"), terminable(signal.SIGINT, signal.SIGTERM):
         raise ValueError("own")
+
+
+def test_while_a_process_says_that_another_has_died_only_sigterm_is_ignored():
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(PeerError), terminable(signal.SIGINT, signal.SIGTERM):
+            raise PeerError("died", "start again")
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_signal_that_is_ignored_stays_ignored():

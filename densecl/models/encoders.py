@@ -69,7 +69,7 @@ class Encoder(nn.Module):
         """Keep each map as it is before its activation, for `take_raw`; refused where some stages have none.
 
         Where no stage ends with one, its maps, whose values have both signs, are raw themselves: those of
-        transformers and of ConvNeXt are sums, those of MobileNet and EfficientNet linear.
+        transformers and of ConvNeXt are sums, those of MobileNetV2 and EfficientNet linear.
         """
         if self.raw_names or self.raw_maps:
             return

@@ -7,7 +7,7 @@ holds only what a benchmark changes.
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
     BaseModel,
@@ -22,7 +22,7 @@ from pydantic import (
 
 from densecl.errors import RecipeError, SettingError, SpecError
 from densecl.settings.data_recipe import anchor_data, count_classes, folded
-from densecl.settings.faults import first_fault, validated
+from densecl.settings.faults import Model, first_fault, validated
 from densecl.settings.task_recipe import MOST, AnyTask, Count, Positive, Size, is_own
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -347,9 +347,6 @@ class StrategyRecipe(Settings):
     benchmarks: dict[str, SectionOverlay] = {}  # by benchmark name, * matches anything
     networks: dict[str, str] = {}  # the backbone of a method that needs one of its own, by benchmark name as well
     source: Path = Path()
-
-
-Model = TypeVar("Model", bound=Settings)
 
 
 def read_recipe(path: Path, model: type[Model]) -> Model:

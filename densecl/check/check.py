@@ -188,7 +188,7 @@ def _shared(method: Method) -> list[str]:
 
 
 def _after_step_0(method: Method, kind: str, whole: Method) -> dict[str, Tensor]:
-    scenario = tiny_stream(method, kind)
+    scenario = tiny_stream(whole, kind)
     loop = tiny_loop(method, scenario, tiny_backbone(whole), WEIGHTED)
     with _trying("step 0", method):
         loop.train(scenario.experiences[:1])

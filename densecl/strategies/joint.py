@@ -7,3 +7,4 @@ class Joint(Strategy):
     """All images and all labels in one step; tables group its classes by the benchmark's steps."""
 
     joint = True
+    first_step = "shared"  # with joint runs of other splits of the same classes

@@ -189,14 +189,18 @@ class Network(nn.Module):
         parameter = next(self.backbone.parameters(), None)
         return None if parameter is None else parameter.device
 
-    def forward(self, image: Tensor, stride: int = 1) -> Output:
+    def forward(self, image: Tensor, stride: int | None = 1) -> Output:
         """Logits at the resolution of `image` (B, 3, H, W), or of it as a whole; auxiliary ones in training only.
 
-        With a stride they are (B, C, H // stride, W // stride), for a loss that looks at fewer pixels.
+        With a stride they are (B, C, H // stride, W // stride), for a loss that looks at fewer pixels; with None
+        they stay coarse, for whom the maps are enough.
         """
         features = self.backbone(image)
         coarse = self.heads(features.decoded, features.auxiliary if self.training else ())
-        logits, *auxiliary = coarse if self.heads.image_level else (upsample(x, image, stride) for x in coarse)
+        if stride is None or self.heads.image_level:
+            logits, *auxiliary = coarse
+        else:
+            logits, *auxiliary = (upsample(x, image, stride) for x in coarse)
         return Output(logits, tuple(auxiliary), features.encoded, features.decoded, coarse[0], features.raw)
 
 

@@ -71,7 +71,7 @@ class NeST(Plugin):
         sums, pixels = weight.new_zeros(len(classes), *weight.shape), weight.new_zeros(len(classes))
         for batch in strategy.batches("nest"):
             with torch.no_grad(), strategy.loop.precision.autocast():
-                seen = strategy.teacher(batch.image)
+                seen = strategy.teacher(batch.image, None)
             own = alignment(seen.decoded, seen.coarse, weight, batch.target, classes=classes, size=self.size)
             sums, pixels = sums + own[0], pixels + own[1]
         return distributed.total(sums) / distributed.total(pixels).clamp(min=1).view(-1, 1, 1)

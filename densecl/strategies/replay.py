@@ -90,7 +90,7 @@ class Replay(Plugin):
             loaded = collate([strategy.scenario.training[key] for key in keys])
             replayed = strategy.loop.prepared(loaded.to(strategy.device), task)
             with strategy.loop.precision.autocast():
-                maps = strategy.network(replayed.image)
+                maps = strategy.network(replayed.image, None)
                 logits = strategy.network.logits_of(task.name, maps, replayed.image).float()
             losses.append(task.loss(logits, replayed))
         return torch.stack(losses).mean() if self.ratio else None

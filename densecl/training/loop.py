@@ -271,7 +271,7 @@ class Loop:
                 terms[plugin.name] = term
         return terms
 
-    def teach(self, image: Tensor, maps: features.Maps = None, stride: int = 1) -> Output | None:
+    def teach(self, image: Tensor, maps: features.Maps = None, stride: int | None = 1) -> Output | None:
         """The teacher's output, None at step 0 and for methods that do not ask for one; `stride` as in `Network`."""
         if self.teacher is None or not self.needs_teacher:
             return None

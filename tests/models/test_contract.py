@@ -74,6 +74,15 @@ def test_coarse_logits_grow_bilinearly_into_the_logits(kind):
         assert output.coarse is output.logits  # no copy
 
 
+def test_logits_stay_coarse_for_whom_the_maps_are_enough():
+    net = network("bisenet wide").eval()
+    whole, maps = net(image()), net(image(), None)
+    assert maps.logits is maps.coarse
+    assert maps.coarse.equal(whole.coarse)
+    assert maps.decoded.equal(whole.decoded)
+    assert maps.coarse.shape != whole.logits.shape
+
+
 @pytest.mark.parametrize("kind", RAW)
 @pytest.mark.parametrize("training", [True, False])
 def test_raw_stages_become_the_encoded_ones_and_nothing_else_changes(kind, training):

@@ -55,7 +55,7 @@ class ClassStatistics:
         background = sums.new_zeros(1)
         for batch in strategy.batches("remember"):
             with strategy.loop.precision.autocast():
-                decoded = widened(network(batch.image)).decoded
+                decoded = widened(network(batch.image, None)).decoded
             assert decoded is not None
             label = of.at_places(batch.target, decoded)
             sums += of.moments(decoded, label, classes=new)
@@ -81,9 +81,9 @@ class ClassStatistics:
         change = torch.zeros(2, len(old), self.prototypes.shape[1], dtype=torch.float64, device=strategy.device)
         places = change.new_zeros(len(old))
         for batch in strategy.batches("follow"):
-            before = strategy.loop.teach(batch.image)
+            before = strategy.loop.teach(batch.image, stride=None)
             with strategy.loop.precision.autocast():
-                now = widened(network(batch.image))
+                now = widened(network(batch.image, None))
             assert before is not None
             assert before.decoded is not None
             assert before.coarse is not None

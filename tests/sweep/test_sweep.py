@@ -107,7 +107,7 @@ def local(jobs, tmp_path, slots, **more):
 
 
 def test_so_many_run_at_a_time_and_each_once(voc, tmp_path, stand_in):
-    jobs = stand_in(voc, strategies=["joint"], seeds=[*range(7)])
+    jobs = stand_in(voc, strategies=["dkd"], seeds=[*range(7)])
     ended, counts = drive(local(jobs, tmp_path, 3), jobs)
     assert max(counts) == 3
     assert sorted(result.job.number for result in ended) == [*range(1, 8)]
@@ -133,23 +133,23 @@ def test_when_the_run_that_trains_a_first_step_fails_the_next_one_does(voc, tmp_
 
 
 def test_a_failing_run_shows_the_last_lines_of_its_last_start(voc, tmp_path, stand_in):
-    jobs = stand_in(voc, {"joint0": 7}, strategies=["joint"])
+    jobs = stand_in(voc, {"dkd0": 7}, strategies=["dkd"])
     log = tmp_path / "1.log"
     log.write_text("$ densecl run\nan earlier start\n")
     (result,), _ = drive(local(jobs, tmp_path, 1), jobs)
     assert result.problem == "exit code 7"
-    assert sorted(result.lines) == ["line of joint0", "the last words"]
+    assert sorted(result.lines) == ["line of dkd0", "the last words"]
     assert "an earlier start" in log.read_text()
 
 
 def test_gpus_are_shared_evenly_among_slots(voc, tmp_path, stand_in):
-    jobs = stand_in(voc, strategies=["joint"], seeds=[0, 1, 2, 3])
+    jobs = stand_in(voc, strategies=["dkd"], seeds=[0, 1, 2, 3])
     drive(local(jobs, tmp_path, 4, devices=["0", "5"]), jobs)
     assert Counter(note[2] for note in notes(tmp_path) if note[0] == "begin") == {"0": 2, "5": 2}
 
 
 def test_a_run_whose_folder_is_held_waits_and_takes_no_slot(voc, tmp_path, stand_in):
-    jobs = stand_in(voc, strategies=["joint"], seeds=[0, 1])
+    jobs = stand_in(voc, strategies=["dkd"], seeds=[0, 1])
     folder = jobs[0].plan.folder
     folder.mkdir(parents=True)
     engine = local(jobs, tmp_path, 1)
@@ -160,7 +160,7 @@ def test_a_run_whose_folder_is_held_waits_and_takes_no_slot(voc, tmp_path, stand
 
 
 def test_stopping_ends_all_processes(voc, tmp_path, stand_in, monkeypatch):
-    jobs = stand_in(voc, strategies=["joint"], seeds=[0, 1], seconds=60)
+    jobs = stand_in(voc, strategies=["dkd"], seeds=[0, 1], seconds=60)
     engine = local(jobs, tmp_path, 2)
     engine.poll()
     tasks = [task for _, task in engine._running.values()]
@@ -178,7 +178,7 @@ def test_stopping_ends_all_processes(voc, tmp_path, stand_in, monkeypatch):
 @pytest.mark.parametrize(("number", "stopped"), [(signal.SIGINT, 2), (signal.SIGKILL, 2)], ids=lambda value: str(value))
 def test_ctrl_c_and_sigkill_leave_no_run_behind_and_each_has_time_to_write(voc, tmp_path, stand_in, number, stopped):
     """A terminal sends SIGINT to all processes of the group, submitit's included."""
-    jobs = stand_in(voc, strategies=["joint"], seeds=[0, 1], seconds=60, patient=True)
+    jobs = stand_in(voc, strategies=["dkd"], seeds=[0, 1], seconds=60, patient=True)
     sweep = multiprocessing.get_context("fork").Process(target=sweep_until_stopped, args=(jobs, tmp_path))
     sweep.start()
     processes = noted(tmp_path, "begin", 2)

@@ -107,6 +107,7 @@ COUNTS = {  # of runs
     "example": 6,
     "field": 219,
     "photographs": 99,
+    "photographs-deepinversion": 18,
     "scenes": 48,
     "transformer": 21,
 }
@@ -255,17 +256,15 @@ def test_runs_share_a_first_step_as_the_runs_themselves_would(voc, tmp_path):
         seeds=[0, 1],
         runs=[{"set": ["training.later.lr=0.5"]}, {"set": ["training.lr=0.5"]}],
     )
-    joint = [job for job in jobs if job.plan.method.name == "joint"]
-    assert len(joint) == 6
-    assert {job.first_step for job in joint} == {None}
     keys = {}
     for job in jobs:
         training, seed = job.plan.settings.training, job.plan.settings.seed
-        if job not in joint:
-            keys.setdefault((training.lr, seed), []).append(job.first_step)
-    assert [len(group) for group in keys.values()] == [6, 6, 3, 3]  # the rest acts after step 0
+        keys.setdefault((job.plan.method.joint, training.lr, seed), []).append(job.first_step)
+    # the rest acts after step 0; runs of joint share theirs with each other
+    assert [len(group) for (joint, *_), group in keys.items() if not joint] == [6, 6, 3, 3]
+    assert [len(group) for (joint, *_), group in keys.items() if joint] == [2, 2, 1, 1]
     assert all(len(set(group)) == 1 for group in keys.values())
-    assert len({key for group in keys.values() for key in group}) == 4
+    assert len({key for group in keys.values() for key in group}) == 8
 
 
 def test_one_run_of_each_first_step_goes_ahead(voc, tmp_path):

@@ -14,3 +14,17 @@ def derive(*parts: int | str) -> int:
 def generator(*parts: int | str) -> np.random.Generator:
     """A generator seeded by `derive`."""
     return np.random.Generator(np.random.PCG64(derive(*parts)))
+
+
+def seed_torch(*parts: int | str) -> None:
+    """Seed torch's own generators by `derive`; without a GPU that of the CPU alone.
+
+    torch.manual_seed would note for GPUs that may still be found, with the stack of calls, each time.
+    """
+    import torch
+
+    seed = derive(*parts)
+    if torch.cuda.is_available() or torch.backends.mps.is_available():
+        torch.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)

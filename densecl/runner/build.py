@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 
 from densecl.data import transforms
 from densecl.data.class_index import class_index
@@ -18,7 +17,7 @@ from densecl.records.record import Record
 from densecl.runner.checkpoint import AGAIN, Checkpoints, load_weights
 from densecl.runner.methods import build_plugins
 from densecl.runner.plan import Plan, task_context
-from densecl.seeding import derive
+from densecl.seeding import seed_torch
 from densecl.settings.backbone import build_backbone
 from densecl.settings.recipe import RunSettings, TrainingSettings
 from densecl.settings.task_recipe import Size
@@ -159,7 +158,7 @@ def build_network(settings: RunSettings, backbone: type[Backbone] | None = None)
     Without the class of a plan, the backbone is one of ours by its name, which may then come from a record. RunError
     where there is no memory for it.
     """
-    torch.manual_seed(derive(settings.seed, "network"))
+    seed_torch(settings.seed, "network")
     with worded(settings, making=True):
         return Network(build_backbone(backbone or settings.backbone, settings.backbone_values))
 

@@ -16,7 +16,7 @@ from densecl.inversion import Bank, Inversion, Request, load_bank, open_bank
 from densecl.inversion.settings import PUBLISHED, Count, Share, Synthesis, Weight
 from densecl.inversion.statistics import matched_layers
 from densecl.models.network import Network, Output, middle
-from densecl.seeding import derive, generator
+from densecl.seeding import derive, generator, seed_torch
 from densecl.settings.backbone import build_backbone, check_backbone
 from densecl.settings.grammar import parse_one
 from densecl.strategies import synthetic
@@ -264,7 +264,7 @@ class DeepInversion(Plugin, Synthesis):
     def _small(self, strategy: Strategy) -> Network:
         """A student with the outputs of step 0."""
         call = parse_one(self.student, "backbone")
-        torch.manual_seed(derive(strategy.seed, "student"))
+        seed_torch(strategy.seed, "student")
         network = Network(build_backbone(call.name, call.arguments))
         network.grow(strategy.scenario.experiences[0].n_outputs)
         return network

@@ -10,7 +10,7 @@ from densecl.errors import SettingError
 from densecl.losses.images import absolute_error
 from densecl.models import ResBlockNet
 from densecl.models.network import Output, upsample
-from densecl.seeding import derive
+from densecl.seeding import seed_torch
 from densecl.strategies.by_task import ByTask
 from densecl.streams.scenario import Experience
 from densecl.streams.stream import Step
@@ -49,7 +49,7 @@ class ResBlock(ByTask):
         if not isinstance(backbone, ResBlockNet):
             raise SettingError(f"resblock cannot use {type(backbone).__name__}", "give --backbone resblock, or none")
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive(self.seed, "blocks"))
+            seed_torch(self.seed, "blocks")
             backbone.set_blocks(self.blocks)
 
     def length_factor(self, step: int) -> float:

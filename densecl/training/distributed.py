@@ -207,14 +207,19 @@ def sum_gradients(parameters: Iterable[Tensor]) -> None:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
             gradients.append(parameter.grad)
-        pending = []
-        for bucket in _buckets(gradients):
-            flat = torch.cat([gradient.flatten() for gradient in bucket])
-            pending.append((bucket, flat, dist.all_reduce(flat, async_op=True)))
-        for bucket, flat, work in pending:
-            work.wait()  # type: ignore[union-attr]
-            for gradient, part in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
-                gradient.copy_(part.view_as(gradient))
+        _exchange(gradients, dist.all_reduce)
+
+
+def _exchange(tensors: Iterable[Tensor], collective: Callable[..., Any], **options: Any) -> None:
+    """Call a collective on tensors in place, by buckets of one type that are under way at once."""
+    pending = []
+    for bucket in _buckets(sorted(tensors, key=lambda tensor: str(tensor.dtype))):
+        flat = torch.cat([tensor.flatten() for tensor in bucket])
+        pending.append((bucket, flat, collective(flat, async_op=True, **options)))
+    for bucket, flat, work in pending:
+        work.wait()
+        for tensor, part in zip(bucket, flat.split([tensor.numel() for tensor in bucket]), strict=True):
+            tensor.copy_(part.view_as(tensor))
 
 
 def _buckets(tensors: list[Tensor]) -> Iterator[list[Tensor]]:
@@ -236,10 +241,12 @@ def average_buffers(module: nn.Module) -> None:
     """Average floating buffers, BatchNorm's running statistics, over processes; in evaluation mode they stand still."""
     if world() == 1:
         return
-    for part in module.modules():
-        for buffer in part.buffers(recurse=False) if part.training else ():
-            if buffer.is_floating_point():
-                buffer.copy_(total(buffer) / world())
+    parts = (part for part in module.modules() if part.training)
+    buffers = [b for part in parts for b in part.buffers(recurse=False) if b.is_floating_point()]
+    with _peers():
+        _exchange(buffers, dist.all_reduce)
+    for buffer in buffers:
+        buffer /= world()
 
 
 @torch.no_grad()
@@ -248,8 +255,7 @@ def copy_from_main(module: nn.Module) -> None:
     if world() == 1:
         return
     with _peers():
-        for tensor in module.state_dict().values():
-            dist.broadcast(tensor, src=0)
+        _exchange(module.state_dict().values(), dist.broadcast, src=0)
 
 
 def syncs_batchnorm(device: torch.device) -> bool:

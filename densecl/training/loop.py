@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from densecl.models.network import Network, Output
-from densecl.seeding import derive
+from densecl.seeding import seed_torch
 from densecl.settings.recipe import TrainingSettings
 from densecl.streams.samples import SampleKey
 from densecl.streams.scenario import Experience, Normalisation, Scenario
@@ -176,7 +176,7 @@ class Loop:
         self.step, self.n_old = step.step, 0 if by_task else network.n_outputs
         if by_task:
             network.task_heads.begin(step.task.name)
-        torch.manual_seed(derive(self.seed, "head", self.step))
+        seed_torch(self.seed, "head", self.step)
         network.grow(step.n_outputs - self.n_old, self.strategy.build_head)
         if distributed.syncs_batchnorm(self.device):
             nn.SyncBatchNorm.convert_sync_batchnorm(network)
@@ -192,7 +192,7 @@ class Loop:
     def begin_epoch(self) -> None:
         """Seed and order the epoch, and put the network into training mode."""
         process = (distributed.rank(),) if distributed.rank() else ()  # dropout must not be the same in all processes
-        torch.manual_seed(derive(self.seed, "epoch", self.step, self.epoch, *process))
+        seed_torch(self.seed, "epoch", self.step, self.epoch, *process)
         self.batches.set_epoch(self.epoch, self.planned - self.iterations)
         self.train_mode()
         for plugin in self.plugins:
@@ -292,7 +292,7 @@ class Loop:
 
     def finish(self, experience: Experience) -> None:
         """Conclude a step that was trained, or a first step that was loaded."""
-        torch.manual_seed(derive(self.seed, "after", experience.step))
+        seed_torch(self.seed, "after", experience.step)
         self.experience = experience
         self.strategy.after_step(experience)
         for plugin in self.plugins:

@@ -4,7 +4,7 @@ import torch
 
 from densecl.losses import cross_entropy
 from densecl.models.network import Network
-from densecl.seeding import derive
+from densecl.seeding import seed_torch
 from densecl.settings.recipe import TrainingSettings
 from densecl.streams.scenario import Scenario
 from densecl.training.batch import normalise
@@ -27,7 +27,7 @@ def train_plainly(
     schedule = make_schedule(optimizer, settings, iterations)
     done, epoch = 0, 0
     while done < iterations:
-        torch.manual_seed(derive(seed, "plain", 0, epoch))
+        seed_torch(seed, "plain", 0, epoch)
         batches.set_epoch(epoch, iterations - done)
         for batch in loader:
             moved = batch.to(device)

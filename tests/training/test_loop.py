@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy
 from densecl.check.tiny import TRAINING, tiny_loop, tiny_network, tiny_scenario
 from densecl.runner import evaluation
 from densecl.runner.methods import parse_method
+from densecl.seeding import derive, seed_torch
 from densecl.settings.recipe import EvaluationSettings, LaterSettings, RunSettings
 from densecl.strategies.base import Plugin, Strategy
 from densecl.training.batch import Batch
@@ -241,3 +242,12 @@ def test_settings_that_were_added_later_are_recorded_where_they_are_not_the_defa
     training = TRAINING.model_copy(update={"drop_last": True, "mean_over": "all"}).model_dump()
     assert (training["drop_last"], training["mean_over"]) == (True, "all")
     assert EvaluationSettings(images="seen", absent="skip").model_dump().keys() >= {"images", "absent"}
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_torch_is_seeded_as_by_its_own_function(gpu, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    torch.manual_seed(derive(3, "epoch", 1))
+    wanted = torch.rand(4)
+    seed_torch(3, "epoch", 1)
+    assert torch.rand(4).equal(wanted)

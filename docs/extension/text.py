@@ -8,6 +8,7 @@ import re
 import textwrap
 import tokenize
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -34,7 +35,7 @@ from densecl.training.loader import step_length
 from densecl.training.loop import Loop
 
 ROOT = Path(__file__).parents[2]
-EMBEDDED = ROOT / "results" / "embedded"
+RESULTS = ROOT / "results"
 HEADINGS = ("method", "benchmark", "setting", "base", "added", "all", "background", "from")
 BACKGROUND = {"fg-only": "nowhere", "with-bg": "in base and all", "mixed": "in all", None: "not stated"}
 
@@ -337,16 +338,16 @@ def _measured(name: str) -> str:
     """Rows of committed records whose method has this part."""
     lines = []
     for folder, tables in _measured_tables().items():
-        shown = [one for one in tables if any(name in row.strategy.split("+") for row in one.rows)]
-        if shown:
-            lines += [f"Measured here, all rows of `densecl table {folder}`:", "", _printed(shown)]
+        shown = [replace(one, rows=tuple(r for r in one.rows if name in r.strategy.split("+"))) for one in tables]
+        if shown := [one for one in shown if one.rows]:
+            lines += [f"Measured here, rows of `densecl table {folder}`:", "", _printed(shown)]
     return "\n".join(lines)
 
 
 @cache
 def _measured_tables() -> dict[str, list[Table]]:
     """The tables of each folder of committed records, by the folder's path in the project."""
-    folders = sorted(path for path in EMBEDDED.iterdir() if path.is_dir())
+    folders = [*sorted(path for path in (RESULTS / "embedded").iterdir() if path.is_dir()), RESULTS / "real"]
     return {folder.relative_to(ROOT).as_posix(): table(folder) for folder in folders}
 
 

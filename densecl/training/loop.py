@@ -83,7 +83,6 @@ class Loop:
     ):
         self.strategy, self.network, self.stream, self._scenario = strategy, network, stream, scenario
         self.settings, self.seed, self.workers, self.events = settings, seed, workers, events
-        self.cache_gib = cache_gib
         self.device = torch.device(device)
         self.compiles_losses = self.device.type != "cpu"  # there their own passes are faster than compiled ones
         self.plugins: list[Plugin] = [plugin for plugin in plugins if getattr(plugin, "dense", False)]
@@ -95,7 +94,7 @@ class Loop:
         self.step, self.n_old, self.epoch, self.iterations, self.epochs, self.planned = -1, 0, 0, 0, 0, 0
         self.after_epoch: Callable[[], None] | None = None
         self.kept: Callable[[int], Network] | None = None
-        self.stopped, self.stock = False, None
+        self.stopped, self.stock, self.cache_gib = False, None, cache_gib
         self._resumed: dict[str, Any] | None = None
         self.features: features.FeatureCache | None = None
         self._forward: Callable[[Tensor, int], Output] = network
@@ -131,6 +130,7 @@ class Loop:
                     self.update(batch)
                 self.end_epoch()
             self.finish(experience)
+            self.loader = ()  # else its workers wait for the collector, and then for seconds each
 
     def begin(self, experience: Experience) -> None:
         """Begin a step, or go on with one that was killed."""

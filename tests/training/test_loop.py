@@ -1,5 +1,6 @@
 """The order in which the loop calls a method, its plugins and stock plugins: fresh, in parts, resumed, loaded."""
 
+import multiprocessing
 from typing import ClassVar
 
 import pytest
@@ -251,3 +252,14 @@ def test_torch_is_seeded_as_by_its_own_function(gpu, monkeypatch):
     wanted = torch.rand(4)
     seed_torch(3, "epoch", 1)
     assert torch.rand(4).equal(wanted)
+
+
+def test_the_workers_of_a_step_end_with_it():
+    method = parse_method("finetune")
+    loop = tiny_loop(method, tiny_scenario(), tiny_network(), SETTINGS, workers=1)
+    during = []
+    loop.after_epoch = lambda: during.append(len(multiprocessing.active_children()))
+    for experience in loop.scenario.experiences:
+        loop.train([experience])
+        assert multiprocessing.active_children() == []
+    assert during == [1] * EPOCHS * 3

@@ -7,12 +7,13 @@ from functools import cache
 import pytest
 import torch
 
-from bench import KINDS, losses, peak, rows, trees
+from bench import KINDS, losses, peak, rows, start, trees
 from bench.__main__ import measure
 from bench.passes import passes
 from bench.peak import iterations_of, matmul_peak, measure_share, training_flops
 from bench.rows import COST, PEAK, SPEED, WAITING, Bench, Form, Goal, Missing, Row, Spent
 from bench_parts import Clock, a_row
+from densecl.cli import main
 from densecl.data.sets.voc import VOC
 from densecl.errors import DataError
 from densecl.models import Network, UNet
@@ -264,3 +265,8 @@ def test_a_tree_that_was_named_is_used_or_missed(voc, tmp_path):
     assert trees.find_tree(voc).note == ""
     with pytest.raises(DataError, match="absent"):
         trees.find_tree(tmp_path / "absent")
+
+
+def test_the_commands_that_are_timed_end_as_they_should(capsys):
+    for words, code in start.COMMANDS.items():
+        assert main(words.split()) == code, words

@@ -14,7 +14,7 @@ from bench.rows import COST, Bench, Goal, Row, Spent
 
 COMMANDS = {  # with their exit codes
     "show mib": 0,
-    "list methods": 0,
+    "list strategies": 0,
     "cite mib": 0,
     "doctor --quick": 0,
     "run --benchmark nowhere.toml --strategy mib": 2,

@@ -1,7 +1,5 @@
 """Backbone and heads joined: image in, logits at input resolution out, growing with the steps."""
 
-import copy
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Literal, NamedTuple, cast
 
@@ -146,14 +144,6 @@ class Network(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.heads = Heads(backbone.channels, backbone.auxiliary_channels)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Network":
-        """Copy all but the empty dicts of hooks, a dozen a module, which take as long as the rest: they begin anew."""
-        empty = (v for m in self.modules() for v in vars(m).values() if type(v) is OrderedDict and not v)
-        memo |= {id(hooks): OrderedDict() for hooks in empty}
-        result = memo[id(self)] = type(self).__new__(type(self))
-        vars(result).update(copy.deepcopy(vars(self), memo))
-        return result
 
     def make_heads(self, factory: MakeHeads = Heads) -> None:
         """Have the heads that `factory(channels, auxiliary_channels)` makes; once, before the first outputs."""

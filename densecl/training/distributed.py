@@ -202,24 +202,25 @@ def sum_gradients(parameters: Iterable[Tensor]) -> None:
     used = torch.tensor([p.grad is not None for p in trained], dtype=torch.uint8)
     with _peers():
         dist.all_reduce(used, op=dist.ReduceOp.MAX)  # on the CPU, so a GPU is not waited for
-        gradients = []
-        for parameter in (p for p, flag in zip(trained, used.tolist(), strict=True) if flag):
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            gradients.append(parameter.grad)
-        _exchange(gradients, dist.all_reduce)
+    gradients = []
+    for parameter in (p for p, flag in zip(trained, used.tolist(), strict=True) if flag):
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        gradients.append(parameter.grad)
+    _exchange(gradients, dist.all_reduce)
 
 
 def _exchange(tensors: Iterable[Tensor], collective: Callable[..., Any], **options: Any) -> None:
     """Call a collective on tensors in place, by buckets of one type that are under way at once."""
     pending = []
-    for bucket in _buckets(sorted(tensors, key=lambda tensor: str(tensor.dtype))):
-        flat = torch.cat([tensor.flatten() for tensor in bucket])
-        pending.append((bucket, flat, collective(flat, async_op=True, **options)))
-    for bucket, flat, work in pending:
-        work.wait()
-        for tensor, part in zip(bucket, flat.split([tensor.numel() for tensor in bucket]), strict=True):
-            tensor.copy_(part.view_as(tensor))
+    with _peers():
+        for bucket in _buckets(sorted(tensors, key=lambda tensor: str(tensor.dtype))):
+            flat = torch.cat([tensor.flatten() for tensor in bucket])
+            pending.append((bucket, flat, collective(flat, async_op=True, **options)))
+        for bucket, flat, work in pending:
+            work.wait()
+            for tensor, part in zip(bucket, flat.split([tensor.numel() for tensor in bucket]), strict=True):
+                tensor.copy_(part.view_as(tensor))
 
 
 def _buckets(tensors: list[Tensor]) -> Iterator[list[Tensor]]:
@@ -243,8 +244,7 @@ def average_buffers(module: nn.Module) -> None:
         return
     parts = (part for part in module.modules() if part.training)
     buffers = [b for part in parts for b in part.buffers(recurse=False) if b.is_floating_point()]
-    with _peers():
-        _exchange(buffers, dist.all_reduce)
+    _exchange(buffers, dist.all_reduce)
     for buffer in buffers:
         buffer /= world()
 
@@ -254,8 +254,7 @@ def copy_from_main(module: nn.Module) -> None:
     """Copy parameters and buffers of the main process to the others."""
     if world() == 1:
         return
-    with _peers():
-        _exchange(module.state_dict().values(), dist.broadcast, src=0)
+    _exchange(module.state_dict().values(), dist.broadcast, src=0)
 
 
 def syncs_batchnorm(device: torch.device) -> bool:

@@ -338,8 +338,8 @@ def _measured(name: str) -> str:
     """Rows of committed records whose method has this part."""
     lines = []
     for folder, tables in _measured_tables().items():
-        shown = [replace(one, rows=tuple(r for r in one.rows if name in r.strategy.split("+"))) for one in tables]
-        if shown := [one for one in shown if one.rows]:
+        own = [replace(one, rows=tuple(r for r in one.rows if name in r.strategy.split("+"))) for one in tables]
+        if shown := [one for one in own if one.rows]:
             lines += [f"Measured here, rows of `densecl table {folder}`:", "", _printed(shown)]
     return "\n".join(lines)
 

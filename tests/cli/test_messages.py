@@ -5,7 +5,7 @@ import pytest
 from broken_targets import TARGETS
 from fuzz_files import Tally, search
 
-SECONDS, INPUTS = 0.25, 100  # for each kind, what is reached first; `make fuzz` takes longer
+SECONDS, INPUTS = 0.5, 100  # for each kind, what is reached first; `make fuzz` takes longer
 TURNS = 10  # at most, until damage is noticed
 KINDS = [name for name in TARGETS if name != "record_in_report"]  # whose figures take seconds
 pytestmark = pytest.mark.usefixtures("one_thread")

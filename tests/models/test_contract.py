@@ -242,18 +242,3 @@ def test_outputs_in_half_precision_are_widened_and_one_tensor_stays_one():
     assert wide.coarse is wide.logits
     assert wide.raw == ()
     assert widened(wide) is wide
-
-
-def test_a_copy_of_a_network_shares_nothing_and_takes_hooks_along():
-    net, calls = network("bisenet wide"), []
-    net.heads.register_forward_hook(lambda *_: calls.append("hook"))
-    other = copy.deepcopy(net)
-    assert {id(t) for t in net.state_dict(keep_vars=True).values()}.isdisjoint(
-        map(id, other.state_dict(keep_vars=True).values())
-    )
-    assert all(a.equal(b) for a, b in zip(net.state_dict().values(), other.state_dict().values(), strict=True))
-    next(other.modules()).register_forward_hook(lambda *_: calls.append("other"))
-    net(image())
-    assert calls == ["hook"]
-    other(image())
-    assert calls == ["hook", "hook", "other"]

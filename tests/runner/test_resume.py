@@ -31,7 +31,7 @@ def reference(tmp_path_factory):
     return data, finished(folder / "run"), seconds, folder / "run"
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(5))
 def test_a_run_killed_at_a_random_moment_ends_with_the_same_bits_and_trains_less(reference, tmp_path, number):
     data, whole, seconds, _ = reference
     moment = random.Random(number).uniform(0.1 + 0.15 * number, 0.25 + 0.15 * number) * seconds

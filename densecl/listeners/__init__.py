@@ -1,6 +1,7 @@
 """Listeners of a run: progress always, TensorBoard and Weights & Biases where they were asked for."""
 
 import importlib.util
+import sys
 from typing import TYPE_CHECKING
 
 from densecl.errors import SettingError
@@ -17,7 +18,6 @@ def listeners(
 
     Progress is the last: Weights & Biases may ask who is there when it starts, and bars would draw over the question.
     """
-    from densecl.listeners.notebook import NotebookProgress, in_notebook
     from densecl.listeners.progress import Progress
     from densecl.training.distributed import is_main
 
@@ -26,7 +26,11 @@ def listeners(
     for package, wanted in (("tensorboard", tensorboard), ("wandb", wandb)):
         if wanted and importlib.util.find_spec(package) is None:
             raise SettingError(f"--{package}: {package} is not installed", f"pip install 'densecl[{package}]'")
-    progress = NotebookProgress(quiet, verbose) if in_notebook() else Progress(quiet, verbose)
+    progress = Progress(quiet, verbose)
+    if _in_notebook():
+        from densecl.listeners.notebook import NotebookProgress
+
+        progress = NotebookProgress(quiet, verbose)
     others: list[Listener] = []
     if tensorboard:
         from densecl.listeners.tensorboard import TensorBoard
@@ -42,3 +46,10 @@ def listeners(
 def lengths(loop: "Loop") -> tuple[int, ...]:
     """Planned iterations of each step."""
     return tuple(loop.length(experience)[1] for experience in loop.scenario.experiences)
+
+
+def _in_notebook() -> bool:
+    """True in a kernel of Jupyter, which can show HTML; nothing is imported."""
+    module = sys.modules.get("IPython")
+    shell = None if module is None else module.get_ipython()
+    return shell is not None and hasattr(shell, "kernel")

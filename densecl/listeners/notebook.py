@@ -1,6 +1,5 @@
 """Progress in a notebook: one line of HTML that is drawn anew, and the lines of a run below each other."""
 
-import sys
 import time
 from collections.abc import Callable
 from html import escape
@@ -11,13 +10,6 @@ from densecl.listeners.progress import Progress
 from densecl.records.record import StepRecord
 
 EVERY = 0.5  # seconds between two drawings
-
-
-def in_notebook() -> bool:
-    """True in a kernel of Jupyter, which can show HTML; nothing is imported."""
-    module = sys.modules.get("IPython")
-    shell = None if module is None else module.get_ipython()
-    return shell is not None and hasattr(shell, "kernel")
 
 
 class NotebookProgress(Progress):

@@ -14,8 +14,6 @@ from torch import Tensor, nn
 
 from densecl.errors import DataError, SettingError, UnknownNameError, first_line
 from densecl.models.network import ConvNormReLU
-from densecl.models.traced import ACTIVATIONS, POOLING, last_layers
-from densecl.models.weights import load_weights, quiet_hub, weights_place
 
 FINEST = 4  # strides below are left out: their maps are large and no method here reads them
 # what a user may say of an encoder of timm: sizes, rates and shapes, nothing that reads a file
@@ -73,6 +71,8 @@ class Encoder(nn.Module):
         """
         if self.raw_names or self.raw_maps:
             return
+        from densecl.models.traced import ACTIVATIONS, POOLING, last_layers
+
         names = last_layers(self, ACTIVATIONS)
         if self.layered and not any(names) and not any(last_layers(self, POOLING)):
             self.raw_maps = True
@@ -224,6 +224,8 @@ def build_encoder(
         net, weights = create_timm(made, weights, **dict(stages.options))
         encoder = TimmEncoder(net, stages.channels, stages.strides, stages.multiple)
     if weights not in ("timm", "none"):
+        from densecl.models.weights import load_weights
+
         load_weights(net, Path(weights))
     return encoder
 
@@ -316,6 +318,8 @@ def known_encoder(name: str) -> str:
 def create_timm(name: str, weights: str, **options: Any) -> tuple[nn.Module, str]:
     """A network of timm, and "timm" if it has its weights, "none", or the file from which they are still to be read."""
     import timm
+
+    from densecl.models.weights import quiet_hub, weights_place
 
     place = weights_place(name)
     if weights == "timm" and place.is_file():

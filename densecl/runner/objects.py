@@ -18,7 +18,6 @@ from densecl.settings.arguments import hyperparameters
 from densecl.settings.catalogue import source_hash, strategy_recipes
 from densecl.settings.grammar import Call, Value
 from densecl.settings.recipe import BenchmarkRecipe
-from densecl.settings.source import file_of_class
 from densecl.strategies.base import Plugin, Strategy
 from densecl.streams.scenario import Scenario
 from densecl.tensors import checksum
@@ -63,6 +62,8 @@ def _part(given: "type[Strategy | Plugin] | Strategy | Plugin", catalogue: Path 
 
 def reference_of(cls: type) -> str:
     """`file.py:Class` for a class in a file, by which it can be named later; its name for one of a notebook."""
+    from densecl.settings.source import file_of_class
+
     path = file_of_class(cls)
     return cls.__name__ if path is None else f"{path}:{cls.__qualname__}"
 

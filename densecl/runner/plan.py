@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from densecl.data import open_dataset
 from densecl.data.class_index import class_index
@@ -16,9 +16,7 @@ from densecl.data.dataset import DenseDataset, Progress
 from densecl.errors import SettingError, UnknownNameError
 from densecl.files import expanded
 from densecl.models.network import Backbone
-from densecl.models.weights import weights_place
 from densecl.records.layout import run_parts
-from densecl.runner.given import Given, given
 from densecl.runner.methods import Method, check_fits, check_network, check_pretrained
 from densecl.runner.objects import (
     BackboneLike,
@@ -39,6 +37,9 @@ from densecl.streams import protocol
 from densecl.streams.groups import without_groups
 from densecl.streams.scenario import Scenario
 from densecl.tasks import Context
+
+if TYPE_CHECKING:
+    from densecl.runner.given import Given
 
 EXCLUDED: Any = {"data": {"root"}, "loader": True, "device": True, "first": {"file"}}  # must not change the numbers
 HASH_VERSION = 1  # raised when the code changes what the same settings compute
@@ -63,7 +64,7 @@ class Plan:
     output: Path
     backbone: type[Backbone] | None = None
     trusted: bool = False
-    first: Given | None = None
+    first: "Given | None" = None
     scenario: Scenario | None = None
 
     @cached_property
@@ -121,8 +122,11 @@ class Plan:
         """The backbone's arguments, with a weights file by its content instead of its path."""
         values = self.settings.backbone_values
         weights = values.get("weights")
-        if weights == "timm" and weights_place(values["encoder"]).is_file():  # put there by hand: used, not downloaded
-            weights = str(weights_place(values["encoder"]))
+        if weights == "timm":
+            from densecl.models.weights import weights_place
+
+            if (place := weights_place(values["encoder"])).is_file():  # put there by hand: used, not downloaded
+                weights = str(place)
         if isinstance(weights, str) and Path(weights).is_file():
             return {**values, "weights": hashlib.sha256(Path(weights).read_bytes()).hexdigest()}
         return values
@@ -172,7 +176,11 @@ def make_plan(
     """
     if first is None and first_map is not None:
         raise SettingError("--first-map without --first", "name the file of weights too")
-    start = None if first is None else given(first, first_map)
+    start = None
+    if first is not None:
+        from densecl.runner.given import given
+
+        start = given(first, first_map)
     if not isinstance(benchmark, str | Scenario):
         fault = f"a {type(benchmark).__name__} is no benchmark that can be run"
         raise SettingError(fault, "give its name, or a scenario: a stream with its data")

@@ -19,12 +19,11 @@ from densecl.files import locked
 from densecl.listeners import lengths, listeners
 from densecl.listeners.events import Listeners, Start
 from densecl.records.record import APART, FILE_NAME, Record, StepRecord, plain, read_record
-from densecl.runner import pictures, proof
+from densecl.runner import pictures
 from densecl.runner.build import build_loop, build_network, build_scenario, restored
 from densecl.runner.checkpoint import Checkpoints, find_point, go_on, save_weights
 from densecl.runner.environment import check_space, new_record, peak_memory
 from densecl.runner.evaluation import evaluate
-from densecl.runner.given import check_score
 from densecl.runner.objects import BackboneLike, PluginLike, StrategyLike
 from densecl.runner.plan import Plan, make_plan
 from densecl.runner.rehearsal import check_images, rehearse
@@ -258,6 +257,10 @@ class Work:
 
     def tell_why(self) -> None:
         """Say why step 0 of a method of the user's own is not that of other methods."""
+        if not any(part.source for part in self.plan.method.parts):
+            return
+        from densecl.runner import proof
+
         if reason := proof.advice(self.plan.method, source_hash()):
             self.events.line(reason)
 
@@ -283,6 +286,8 @@ class Work:
         settings = plan.settings.evaluation
         evaluations = evaluate(loop, number, settings.batch, self.workers, record.steps, settings)
         if first is not None:
+            from densecl.runner.given import check_score
+
             self.events.line(check_score(first, evaluations[0].metrics["iou"], len(experience.new_classes)))
         size = None
         if loop.stream.kind == "tasks" or loop.stream.by_task:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,8 +19,6 @@ from torch import Tensor
 import densecl
 from densecl.errors import DataError, RunError, SettingError
 from densecl.files import locked
-from densecl.runner import proof
-from densecl.runner.given import Given, load_first
 from densecl.runner.methods import Part
 from densecl.runner.objects import scenario_content
 from densecl.runner.plan import Plan
@@ -30,6 +28,9 @@ from densecl.tensors import read_tensors, save_tensors
 from densecl.training import distributed
 from densecl.training.features import fix
 from densecl.training.loop import Loop
+
+if TYPE_CHECKING:
+    from densecl.runner.given import Given
 
 FOLDER = ".shared"  # of a results folder
 LIBRARIES = ("torch", "torchvision", "timm", "numpy", "pillow")
@@ -45,14 +46,22 @@ class FirstStep(NamedTuple):
 
 def may_share(plan: Plan) -> bool:
     """True if step 0 is plain supervised training: strategy and plugins say so, or `densecl check` has shown it."""
-    code = source_hash()
-    return all(_says_so(part) or proof.proved(part, code) for part in plan.method.parts)
+    return all(_says_so(part) or _proved(part) for part in plan.method.parts)
 
 
 def _says_so(part: Part) -> bool:
     if issubclass(part.cls, Strategy):
         return part.cls.shares_first_step(part.values)
     return issubclass(part.cls, Plugin) and part.cls.first_step == "shared"
+
+
+def _proved(part: Part) -> bool:
+    """True if the first step of a user's class was found to be plain."""
+    if not part.source:
+        return False
+    from densecl.runner.proof import proved
+
+    return proved(part, source_hash())
 
 
 def check_given(plan: Plan) -> None:
@@ -101,8 +110,10 @@ def train_or_load(plan: Plan, loop: Loop, train: Callable[[], None], say: Callab
         return FirstStep(loop.iterations, seconds, loaded=False)
 
 
-def take(first: Given, loop: Loop) -> FirstStep:
+def take(first: "Given", loop: Loop) -> FirstStep:
     """Take a given network as that after step 0; DataError if it is another one, or of other classes."""
+    from densecl.runner.given import load_first
+
     experience = loop.scenario.experiences[0]
     loop.enter(experience)
     seconds = load_first(first, loop.network, loop.stream.class_names[: experience.n_outputs])
@@ -156,8 +167,7 @@ def first_step_content(plan: Plan, scenario: Scenario) -> str:
 
 def _own_sources(plan: Plan) -> list[str]:
     """The sources of classes of the user's own, but those whose first step was shown to be that of all others."""
-    code = source_hash()
-    return [part.source for part in plan.method.parts if not proof.proved(part, code)]
+    return [part.source for part in plan.method.parts if not _proved(part)]
 
 
 def surroundings(device_name: str) -> dict[str, Any]:

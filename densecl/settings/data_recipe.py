@@ -10,7 +10,6 @@ from typing import Any
 from densecl.errors import DenseCLError, UnknownNameError
 from densecl.files import expanded
 from densecl.settings.grammar import format_call, parse_one
-from densecl.settings.source import read_hyperparameters
 
 _SETS = Path(__file__).parents[1] / "data" / "sets"
 
@@ -40,6 +39,8 @@ def folded(data: Mapping[str, Any], fields: Iterable[str]) -> dict[str, Any]:
 def _settings(name: str) -> tuple[str, ...]:
     """The settings of a data set, read from its source; nothing is imported."""
     if ":" in name:
+        from densecl.settings.source import read_hyperparameters
+
         try:
             return tuple(argument.name for argument in read_hyperparameters(name))
         except DenseCLError:  # told when it is opened

@@ -175,7 +175,7 @@ def _loss_weights(values: dict[str, Any], context: Context) -> str | None:
 
 def _digest(weights: str | None) -> str | None:
     """A weights file by its content."""
-    from densecl.models.encoders import weights_place
+    from densecl.models.weights import weights_place
 
     if weights in (None, "torchvision") and (place := weights_place("vgg16")).is_file():
         weights = str(place)  # put there by hand, used for the download

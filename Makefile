@@ -6,6 +6,9 @@
 .NOTPARALLEL:
 .PHONY: help demo test quick check docs bench soak fuzz clean
 
+# bytecode is kept, whatever the environment says: each process of the tests would compile the package anew
+export PYTHONDONTWRITEBYTECODE :=
+
 BIN := .venv/bin
 RUN := .venv/.installed
 DEV := .venv/.installed-dev

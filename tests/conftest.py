@@ -1,22 +1,18 @@
-"""Fixtures of the tests that go through the command line."""
+"""Fixtures of the tests that go through the command line.
+
+What takes long to import is imported where it is used: the process that hands the tests out needs none of it.
+"""
 
 import gc
 import os
 import re
 import shutil
+from contextlib import contextmanager, suppress
 
 import pytest
-import torch
-from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
-from data_trees import camvid_tree, few_drawn
-from densecl.cli import main
-from tiny_runs import run_words, tiny_voc
-
-# a busy machine draws slowly
-settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("patient")
+MEMORY, ROOM = "/dev/shm", 2**30
 
 
 class Together(LoadScopeScheduling):
@@ -33,6 +29,21 @@ class Together(LoadScopeScheduling):
             return nodeid
         test, method, kind = found.groups()
         return f"two processes, {kind}" if test.startswith("test_two_processes") else f"{method}, {kind}"
+
+
+def pytest_configure():
+    """Keep temporary files in memory where there is room: some disks take milliseconds to delete a file."""
+    with suppress(OSError):
+        if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM:
+            os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
+
+
+def pytest_collection():
+    """Let hypothesis be patient: a busy machine draws slowly."""
+    from hypothesis import HealthCheck, settings
+
+    settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("patient")
 
 
 def pytest_collection_finish():
@@ -53,9 +64,10 @@ def _unsynced():
         yield
 
 
-@pytest.fixture
-def one_thread():
-    """Tiny tensors are slower with more, and equal bits need an equal number."""
+@contextmanager
+def _one_thread():
+    import torch
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -63,8 +75,17 @@ def one_thread():
 
 
 @pytest.fixture
+def one_thread():
+    """Tiny tensors are slower with more, and equal bits need an equal number."""
+    with _one_thread():
+        yield
+
+
+@pytest.fixture
 def voc(tmp_path, monkeypatch):
     """A folder with a tiny VOC tree, and caches of its own."""
+    from tiny_runs import tiny_voc
+
     monkeypatch.setenv("DENSECL_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("DENSECL_DATA", raising=False)
     monkeypatch.delenv("DENSECL_CATALOGUE", raising=False)
@@ -75,14 +96,14 @@ def voc(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
     """A folder with a tree (`data`) and a finished run of mib on it (`results`). Change nothing in it."""
+    from densecl.cli import main
+    from tiny_runs import run_words, tiny_voc
+
     root = tmp_path_factory.mktemp("finished")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
+    with _one_thread(), pytest.MonkeyPatch.context() as patch:
         patch.setenv("DENSECL_CACHE", str(root / "cache"))
         tiny_voc(root / "data")
         assert main(run_words(root / "data", root / "results", "--quiet")) == 0
-    torch.set_num_threads(threads)
     return root
 
 
@@ -97,22 +118,22 @@ def run_copy(finished, tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def report_runs(tmp_path_factory):
     """A folder with tiny runs of every kind (`results`), their caches and their report. Change nothing in it."""
+    from data_trees import few_drawn
     from report_runs import make_runs
 
     root = tmp_path_factory.mktemp("report")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
+    with _one_thread(), pytest.MonkeyPatch.context() as patch:
         patch.setenv("DENSECL_CACHE", str(root / "cache"))
         few_drawn(patch, 12, 4, 6)
         make_runs(root)
-    torch.set_num_threads(threads)
     return root
 
 
 @pytest.fixture
 def camvid(tmp_path, monkeypatch):
     """A folder with a tiny CamVid tree, and caches of its own."""
+    from data_trees import camvid_tree
+
     monkeypatch.setenv("DENSECL_CACHE", str(tmp_path / "cache"))
     camvid_tree(tmp_path / "camvid")
     return tmp_path / "camvid"

@@ -18,7 +18,6 @@ def listeners(
 
     Progress is the last: Weights & Biases may ask who is there when it starts, and bars would draw over the question.
     """
-    from densecl.listeners.progress import Progress
     from densecl.training.distributed import is_main
 
     if not is_main():
@@ -26,11 +25,11 @@ def listeners(
     for package, wanted in (("tensorboard", tensorboard), ("wandb", wandb)):
         if wanted and importlib.util.find_spec(package) is None:
             raise SettingError(f"--{package}: {package} is not installed", f"pip install 'densecl[{package}]'")
-    progress = Progress(quiet, verbose)
     if _in_notebook():
-        from densecl.listeners.notebook import NotebookProgress
-
-        progress = NotebookProgress(quiet, verbose)
+        from densecl.listeners.notebook import NotebookProgress as Progress
+    else:
+        from densecl.listeners.progress import Progress
+    progress = Progress(quiet, verbose)
     others: list[Listener] = []
     if tensorboard:
         from densecl.listeners.tensorboard import TensorBoard

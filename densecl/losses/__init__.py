@@ -77,6 +77,8 @@ _LATER = ("binary", "features", "images", "latent", "prototypes")
 def __getattr__(name: str) -> Any:
     for file in _LATER if name in (*__all__, *_LATER) else ():
         home = importlib.import_module(f"{__name__}.{file}")
-        if name == file or hasattr(home, name):
-            return home if name == file else getattr(home, name)
+        if name == file:
+            return home
+        if hasattr(home, name):
+            return getattr(home, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,18 +9,20 @@ import hashlib
 import inspect
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from densecl.data.places import cache_folder
 from densecl.errors import DenseCLError
 from densecl.files import write_text
 from densecl.runner.methods import Method, Part
-from densecl.settings.reached import Reached, reached
-from densecl.settings.source import file_of_class
+
+if TYPE_CHECKING:
+    from densecl.settings.reached import Reached
 
 
 def note(part: Part, code: str) -> None:
     """Keep that the first step of a user's class is plain; `code` is the hash of the package."""
-    source = reached(part.cls)
+    source = _reached(part)
     with contextlib.suppress(DenseCLError):  # a full cache: it is proved again
         write_text(_place(part, source, code), f"{part.name}\n")
         write_text(_last(part), json.dumps({"reached": source.digest, "code": code}) + "\n")
@@ -28,7 +30,7 @@ def note(part: Part, code: str) -> None:
 
 def proved(part: Part, code: str) -> bool:
     """True if the first step of a user's class was found to be plain."""
-    return _can_be(part) and _place(part, reached(part.cls), code).is_file()
+    return _can_be(part) and _place(part, _reached(part), code).is_file()
 
 
 def advice(method: Method, code: str) -> str:
@@ -36,7 +38,7 @@ def advice(method: Method, code: str) -> str:
     for part in method.parts:
         if not _can_be(part) or proved(part, code):
             continue
-        before, source = {}, reached(part.cls)
+        before, source = {}, _reached(part)
         with contextlib.suppress(OSError, ValueError):
             before = json.loads(_last(part).read_text(encoding="utf-8"))
         reason = f"`densecl check` has not shown that the first step of {part.name} is plain"
@@ -53,10 +55,20 @@ def advice(method: Method, code: str) -> str:
 
 def _can_be(part: Part) -> bool:
     """True for a class in a file of the user's."""
-    return bool(part.source) and not part.stock and file_of_class(part.cls) is not None
+    if not part.source or part.stock:
+        return False
+    from densecl.settings.source import file_of_class
+
+    return file_of_class(part.cls) is not None
 
 
-def _place(part: Part, source: Reached, code: str) -> Path:
+def _reached(part: Part) -> "Reached":
+    from densecl.settings.reached import reached
+
+    return reached(part.cls)
+
+
+def _place(part: Part, source: "Reached", code: str) -> Path:
     values = {key: value for key, value in part.resolved().items() if source.names is None or key in source.names}
     content = json.dumps([source.digest, part.cls.__name__, values, code], sort_keys=True, default=str)
     return cache_folder() / "plain" / f"{hashlib.sha256(content.encode()).hexdigest()[:24]}.proof"

@@ -19,7 +19,7 @@ from densecl.files import locked
 from densecl.listeners import lengths, listeners
 from densecl.listeners.events import Listeners, Start
 from densecl.records.record import APART, FILE_NAME, Record, StepRecord, plain, read_record
-from densecl.runner import pictures
+from densecl.runner import pictures, proof
 from densecl.runner.build import build_loop, build_network, build_scenario, restored
 from densecl.runner.checkpoint import Checkpoints, find_point, go_on, save_weights
 from densecl.runner.environment import check_space, new_record, peak_memory
@@ -257,10 +257,6 @@ class Work:
 
     def tell_why(self) -> None:
         """Say why step 0 of a method of the user's own is not that of other methods."""
-        if not any(part.source for part in self.plan.method.parts):
-            return
-        from densecl.runner import proof
-
         if reason := proof.advice(self.plan.method, source_hash()):
             self.events.line(reason)
 

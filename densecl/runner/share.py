@@ -19,6 +19,7 @@ from torch import Tensor
 import densecl
 from densecl.errors import DataError, RunError, SettingError
 from densecl.files import locked
+from densecl.runner import proof
 from densecl.runner.methods import Part
 from densecl.runner.objects import scenario_content
 from densecl.runner.plan import Plan
@@ -46,22 +47,14 @@ class FirstStep(NamedTuple):
 
 def may_share(plan: Plan) -> bool:
     """True if step 0 is plain supervised training: strategy and plugins say so, or `densecl check` has shown it."""
-    return all(_says_so(part) or _proved(part) for part in plan.method.parts)
+    code = source_hash()
+    return all(_says_so(part) or proof.proved(part, code) for part in plan.method.parts)
 
 
 def _says_so(part: Part) -> bool:
     if issubclass(part.cls, Strategy):
         return part.cls.shares_first_step(part.values)
     return issubclass(part.cls, Plugin) and part.cls.first_step == "shared"
-
-
-def _proved(part: Part) -> bool:
-    """True if the first step of a user's class was found to be plain."""
-    if not part.source:
-        return False
-    from densecl.runner.proof import proved
-
-    return proved(part, source_hash())
 
 
 def check_given(plan: Plan) -> None:
@@ -167,7 +160,8 @@ def first_step_content(plan: Plan, scenario: Scenario) -> str:
 
 def _own_sources(plan: Plan) -> list[str]:
     """The sources of classes of the user's own, but those whose first step was shown to be that of all others."""
-    return [part.source for part in plan.method.parts if not _proved(part)]
+    code = source_hash()
+    return [part.source for part in plan.method.parts if not proof.proved(part, code)]
 
 
 def surroundings(device_name: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from densecl.records.layout import Layout, clean, ranges
 from densecl.records.record import Record, TaskRecord
-from densecl.tables import per_class, relative
+from densecl.tables import relative
 from densecl.tables.columns import Column
 from densecl.tables.groupings import Grouping, Means
 from densecl.tables.scores import Scores, segmentation
@@ -78,6 +78,8 @@ def measures(layout: Layout, records: Sequence[Record], view: View) -> list[Meas
     """The columns of a benchmark's table: all scores, the scores after each step, or a paper's layout."""
     tasks = max((record.tasks for record in records), key=len)
     if view.per_class:
+        from densecl.tables import per_class
+
         pairs = per_class.of_tasks(tasks) if tasks else per_class.of_classes(layout, records)
         return [Measure(*pair) for pair in pairs]
     if view.per_step and tasks:
@@ -109,6 +111,8 @@ def measures(layout: Layout, records: Sequence[Record], view: View) -> list[Meas
 def counting(layout: Layout, records: Sequence[Record], view: View) -> list[str]:
     """Footnotes about what the columns of a benchmark's table count."""
     if view.per_class:
+        from densecl.tables import per_class
+
         return [per_class.about(layout, records)]
     tasks = max((record.tasks for record in records), key=len)
     if tasks and view.paper and _in_rooms(tasks):
